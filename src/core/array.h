@@ -1,0 +1,97 @@
+// An owned, typed, zero-initialised block of memory on one device, and row-major matrix views.
+//
+// Legend of every shape comment in this project:
+//   B batch, T tokens, H heads, d channels per head (d_h), D = H * d channels (d_model),
+//   F feed-forward channels (d_ff), V vocabulary, n stored pairs, M = B * T rows.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "core/device.h"
+
+namespace vla_bench {
+
+using Index = std::int64_t;
+
+template <class T>
+class Array {
+ public:
+  static_assert(std::is_trivially_copyable_v<T>);
+
+  Array() = default;
+  Array(Device device, Index size) { resize(device, size); }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  Array(Array&& other) noexcept { swap(other); }
+  Array& operator=(Array&& other) noexcept {
+    Array(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~Array() { device_free(device_, data_); }
+
+  /// Makes room for `size` elements. Contents are kept when the size and device stay, else zeroed.
+  void resize(Device device, Index size) {
+    if (device == device_ && size == size_) return;
+    Array fresh;
+    fresh.device_ = device;
+    fresh.size_ = size;
+    if (size > 0) {
+      fresh.data_ =
+          static_cast<T*>(device_allocate(device, static_cast<std::size_t>(size) * sizeof(T)));
+    }
+    swap(fresh);
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Index size() const { return size_; }
+  Index bytes() const { return size_ * static_cast<Index>(sizeof(T)); }
+  bool empty() const { return size_ == 0; }
+  Device device() const { return device_; }
+
+  /// Host access; meaningful for cpu arrays alone.
+  T& operator[](Index i) { return data_[i]; }
+  const T& operator[](Index i) const { return data_[i]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+
+  void swap(Array& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(size_, other.size_);
+    std::swap(data_, other.data_);
+  }
+
+ private:
+  Device device_ = Device::cpu;
+  Index size_ = 0;
+  T* data_ = nullptr;
+};
+
+/// A row-major matrix somebody else owns. `stride` counts elements between the starts of rows.
+template <class T>
+struct Matrix {
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;
+
+  Matrix() = default;
+  Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
+  Matrix(T* data_, Index rows_, Index cols_, Index stride_)
+      : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
+  /// Matrix<T> converts to Matrix<const T>.
+  template <class U>
+    requires std::is_same_v<T, const U>
+  Matrix(const Matrix<U>& other)
+      : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
+
+  bool empty() const { return data == nullptr; }
+  T* row(Index i) const { return data + i * stride; }
+  Matrix columns(Index first, Index count) const { return {data + first, rows, count, stride}; }
+};
+
+}  // namespace vla_bench

@@ -1,0 +1,193 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <random>
+#include <span>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+// Inlined: no link dependency on libxxhash. Scalar: configs are short, and GCC 12 warns inside its
+// own AVX-512 intrinsics.
+#define XXH_INLINE_ALL
+#define XXH_VECTOR 0  // XXH_SCALAR
+#include <xxhash.h>
+
+namespace vla_bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// Repeats a system call that a signal interrupted.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+/// An open file; closed at the end of its scope.
+class OpenFile {
+ public:
+  OpenFile(const fs::path& path, int flags)
+      : descriptor_(uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); })) {}
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  ~OpenFile() { close(); }
+
+  bool is_open() const { return descriptor_ >= 0; }
+  int descriptor() const { return descriptor_; }
+
+  bool write_all(std::string_view content) {
+    while (!content.empty()) {
+      const ssize_t written =
+          uninterrupted([&] { return ::write(descriptor_, content.data(), content.size()); });
+      if (written < 0) return false;
+      content.remove_prefix(static_cast<std::size_t>(written));
+    }
+    return true;
+  }
+
+  bool sync() {
+    return uninterrupted([&] { return ::fsync(descriptor_); }) == 0;
+  }
+
+  /// Network filesystems report a failed write here at last. No retry after EINTR: Linux has
+  /// released the descriptor by then.
+  bool close() {
+    if (descriptor_ < 0) return true;
+    return ::close(std::exchange(descriptor_, -1)) == 0 || errno == EINTR;
+  }
+
+ private:
+  int descriptor_;
+};
+
+/// A file name in `folder` that nobody else picks. Random rather than made from the process id:
+/// several machines may write into one shared folder.
+fs::path temporary_name(const fs::path& folder) {
+  std::random_device random;
+  return folder / fmt::format(".tmp-{:08x}{:08x}", random(), random());
+}
+
+/// Writes, syncs and closes a new file. Returns 0 or the error number; on failure no file is left.
+int write_new_file(const fs::path& path, std::string_view content) {
+  OpenFile file(path, O_WRONLY | O_CREAT | O_EXCL);
+  if (!file.is_open()) return errno;
+  if (file.write_all(content) && file.sync() && file.close()) return 0;
+  const int error = errno;
+  ::unlink(path.c_str());
+  return error;
+}
+
+}  // namespace
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  const auto fail = [&](int error) {
+    throw RunError(fmt::format("[file] {}: cannot write: {}", path.string(), reason(error)));
+  };
+  const fs::path folder = folder_of(path);
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) fail(code.value());
+
+  const fs::path temporary = temporary_name(folder);
+  if (const int error = write_new_file(temporary, content)) fail(error);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    fail(error);
+  }
+  // Makes the rename itself survive a power cut. Some filesystems cannot sync a folder; the file
+  // is whole either way.
+  OpenFile(folder, O_RDONLY | O_DIRECTORY).sync();
+}
+
+std::string read_file(const fs::path& path) {
+  const auto fail = [&](int error) {
+    throw BadInput(fmt::format("[file] {}: cannot read: {}", path.string(), reason(error)));
+  };
+  OpenFile file(path, O_RDONLY);
+  if (!file.is_open()) fail(errno);
+  struct stat status = {};
+  if (::fstat(file.descriptor(), &status) != 0) fail(errno);
+  if (S_ISDIR(status.st_mode)) fail(EISDIR);
+
+  // The size is a hint: a pipe has none, and a file may grow.
+  constexpr std::size_t kBlock = 1 << 16;
+  std::string content(static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)) + kBlock, '\0');
+  std::size_t filled = 0;
+  while (true) {
+    if (filled == content.size()) content.resize(2 * content.size());
+    const ssize_t count = uninterrupted([&] {
+      return ::read(file.descriptor(), content.data() + filled, content.size() - filled);
+    });
+    if (count < 0) fail(errno);
+    if (count == 0) break;
+    filled += static_cast<std::size_t>(count);
+  }
+  content.resize(filled);
+  return content;
+}
+
+void require_writable_folder(const fs::path& folder) {
+  const auto fail = [&](int error) {
+    throw BadInput(
+        fmt::format("[file] {}: not a writable folder: {}", folder.string(), reason(error)));
+  };
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) fail(code.value());
+  // Permission bits do not tell about read-only mounts and access lists: try.
+  const fs::path probe = temporary_name(folder);
+  if (const int error = write_new_file(probe, "")) fail(error);
+  ::unlink(probe.c_str());
+}
+
+std::string hash_hex(std::string_view text) {
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
+
+std::string nearest_name(std::string_view name, const std::string_view* names, std::size_t count) {
+  std::string_view nearest;
+  std::size_t nearest_distance = 0;
+  std::vector<std::size_t> row;
+  for (const std::string_view candidate : std::span(names, count)) {
+    // Levenshtein distance, one row of the table at a time.
+    row.resize(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 0; i < name.size(); ++i) {
+      std::size_t diagonal = row[0];
+      row[0] = i + 1;
+      for (std::size_t j = 0; j < candidate.size(); ++j) {
+        const std::size_t substitute = diagonal + (name[i] == candidate[j] ? 0 : 1);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({substitute, row[j] + 1, row[j + 1] + 1});
+      }
+    }
+    const std::size_t distance = row.back();
+    if (3 * distance > std::max(name.size(), candidate.size())) continue;
+    if (nearest.empty() || distance < nearest_distance) {
+      nearest = candidate;
+      nearest_distance = distance;
+    }
+  }
+  return std::string(nearest);
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,29 @@
+// Files that are either whole or absent.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace vla_bench {
+
+/// Writes `content` to a temporary name in the same folder, fsyncs, renames over `path`, fsyncs the
+/// folder. Creates missing folders. On any failure (no permission, disk full) removes the temporary
+/// file and throws RunError naming the path and the system's reason.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// The whole file. Throws BadInput naming the path and the reason.
+std::string read_file(const std::filesystem::path& path);
+
+/// Throws BadInput when files cannot be created in `folder` (which is made if it is missing).
+void require_writable_folder(const std::filesystem::path& folder);
+
+/// 16 hexadecimal digits of XXH3-64.
+std::string hash_hex(std::string_view text);
+
+/// Known name nearest to `name` by edit distance, or "" when none is near (distance over a third
+/// of the longer name).
+std::string nearest_name(std::string_view name, const std::string_view* names, std::size_t count);
+
+}  // namespace vla_bench

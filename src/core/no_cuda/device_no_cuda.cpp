@@ -1,0 +1,26 @@
+#include <string>
+
+#include "core/cuda_device.h"
+#include "core/error.h"
+
+namespace vla_bench::cuda {
+namespace {
+
+constexpr const char* kReason = "this binary was built without CUDA";
+
+[[noreturn]] void refuse(const char* operation) {
+  throw RunError(std::string("[cuda] ") + operation + ": " + kReason);
+}
+
+}  // namespace
+
+CudaStatus status() { return {.built = false, .available = false, .detail = kReason}; }
+
+void* allocate(std::size_t) { refuse("device_allocate"); }
+
+// Nothing was ever allocated, hence there is nothing to release.
+void release(void*) noexcept {}
+
+void copy(Device, void*, Device, const void*, std::size_t) { refuse("device_copy"); }
+
+}  // namespace vla_bench::cuda

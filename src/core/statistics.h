@@ -1,0 +1,41 @@
+// Summaries of repeated measurements.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "core/array.h"
+
+namespace vla_bench {
+
+/// Two-sided 95% Student t interval of a mean.
+struct Statistics {
+  Index count = 0;
+  double mean = 0.0;
+  double standard_deviation = 0.0;  // sample (n - 1); 0 for one value
+  double ci95 = 0.0;                // half width; 0 for one value
+};
+Statistics statistics(std::span<const double> values);
+
+/// 97.5% quantile of Student's t distribution with `degrees` >= 1 degrees of freedom.
+/// Inverts Abramowitz and Stegun 26.7.3 and 26.7.4; above 1,000 degrees 26.7.5.
+double student_t_quantile_975(Index degrees);
+
+/// Quantile q in [0, 1] by linear interpolation between order statistics (type 7 of Hyndman and Fan
+/// 1996, the default of R and numpy). Throws std::invalid_argument without values.
+double quantile(std::vector<double> values, double q);
+
+/// 95% confidence interval of the median from order statistics (binomial, no distribution assumed).
+/// Fewer than 6 values have none.
+std::optional<std::pair<double, double>> median_interval_95(std::vector<double> values);
+
+/// y = scale * x^exponent by least squares on logarithms.
+struct PowerLaw {
+  double scale = 0.0, exponent = 0.0;
+};
+/// Throws std::invalid_argument unless there are two different x and everything is positive.
+PowerLaw fit_power_law(const std::vector<double>& x, const std::vector<double>& y);
+
+}  // namespace vla_bench
