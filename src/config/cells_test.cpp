@@ -1,0 +1,126 @@
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "config/read.h"
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+std::vector<CellConfig> cells_of(std::string_view json, std::vector<std::string> overrides = {}) {
+  return expand_cells(parse_config(json, "x.json", overrides), Device::cpu);
+}
+
+TEST(ExpandCells, FirstAxisSlowestThenMixersThenSeeds) {
+  const auto cells = cells_of(R"({"mixers": ["vla", "linear"], "seeds": [1, 2],
+                                  "sweep": {"model.d_h": [16, 32], "task.n_pairs": [4, 8]}})");
+  ASSERT_EQ(cells.size(), 16u);
+  EXPECT_EQ(cells[0].title, "vla d_h=16 n_pairs=4 seed=1");
+  EXPECT_EQ(cells[1].title, "vla d_h=16 n_pairs=4 seed=2");
+  EXPECT_EQ(cells[2].title, "linear d_h=16 n_pairs=4 seed=1");
+  EXPECT_EQ(cells[4].title, "vla d_h=16 n_pairs=8 seed=1");
+  EXPECT_EQ(cells[8].title, "vla d_h=32 n_pairs=4 seed=1");
+  EXPECT_EQ(cells[15].title, "linear d_h=32 n_pairs=8 seed=2");
+  std::set<std::string> hashes;
+  for (const CellConfig& cell : cells) {
+    hashes.insert(cell.hash);
+    EXPECT_EQ(cell.hash.size(), 16u);
+    EXPECT_EQ(cell.config.mixers.size(), 1u);
+    EXPECT_EQ(cell.config.seeds.size(), 1u);
+    EXPECT_TRUE(cell.config.sweep.empty());
+  }
+  EXPECT_EQ(hashes.size(), cells.size());
+  EXPECT_EQ(cells[15].config.model.d_h, 32);
+  EXPECT_EQ(cells[15].config.task.n_pairs, 8);
+}
+
+TEST(ExpandCells, CellConfigReproducesTheCell) {
+  for (const CellConfig& cell : cells_of(R"({"mixers": ["vla", {"penalty": "frozen"}],
+                                             "sweep": {"task.n_pairs": [4]}})")) {
+    const auto again = cells_of(dump_config(cell.config));
+    ASSERT_EQ(again.size(), 1u);
+    EXPECT_EQ(again[0].hash, cell.hash);
+  }
+}
+
+TEST(ExpandCells, HashIsTheIdentityOfTheResult) {
+  const std::string base = cells_of(R"({"mixers": ["vla"]})")[0].hash;
+  // Spelling out a default, renaming the run and the thread count change no result.
+  EXPECT_EQ(cells_of(R"({"mixers": [{"mixer": "vla", "lambda_0": 0.1}]})")[0].hash, base);
+  EXPECT_EQ(cells_of(R"({"mixers": ["vla"], "name": "other", "threads": 2})")[0].hash, base);
+  EXPECT_EQ(cells_of(R"({"mixers": ["vla"], "device": "cpu"})")[0].hash, base);
+  // A cell is the same whatever stands beside it in the config.
+  EXPECT_EQ(
+      cells_of(R"({"mixers": ["linear", "vla"], "sweep": {"task.n_pairs": [8, 24]}})")[3].hash,
+      base);
+  EXPECT_NE(cells_of(R"({"mixers": ["vla"], "seeds": [43]})")[0].hash, base);
+  EXPECT_NE(cells_of(R"({"mixers": ["vla"], "train": {"lr": 1e-3}})")[0].hash, base);
+  EXPECT_NE(cells_of(R"({"mixers": [{"mixer": "vla", "label": "other"}]})")[0].hash, base);
+  EXPECT_NE(expand_cells(parse_config(R"({"mixers": ["vla"]})", "x"), Device::cuda)[0].hash, base);
+  // Times depend on threads.
+  EXPECT_NE(cells_of(R"({"experiment": "latency", "threads": 1})")[0].hash,
+            cells_of(R"({"experiment": "latency", "threads": 2})")[0].hash);
+}
+
+TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
+  const auto cells = cells_of(R"({"mixers": ["linear", "vla", {"label": "mine"}],
+                                  "sweep": {"mixer.lambda_0": [0.1, 1]}})");
+  // linear is the same cell at both points and stands once.
+  ASSERT_EQ(cells.size(), 5u);
+  EXPECT_EQ(cells[0].config.mixers[0].label, "linear");
+  EXPECT_EQ(cells[1].config.mixers[0].label, "vla");
+  EXPECT_EQ(cells[2].config.mixers[0].label, "mine lambda_0=0.1");
+  EXPECT_EQ(cells[3].config.mixers[0].label, "vla lambda_0=1");
+  EXPECT_EQ(cells[4].config.mixers[0].label, "mine lambda_0=1");
+  EXPECT_EQ(cells[4].config.mixers[0].lambda_0, 1.0);
+
+  const auto one = cells_of(R"({"mixers": ["vla", {"label": "mine"}],
+                                "sweep": {"mixers.1.period": [0, 20]}})");
+  ASSERT_EQ(one.size(), 3u);
+  EXPECT_EQ(one[0].config.mixers[0].label, "vla");
+  EXPECT_EQ(one[1].config.mixers[0].label, "mine period=0");
+}
+
+TEST(ExpandCells, KeysWithoutAColumnShowInTheLabel) {
+  const auto training = cells_of(R"({"mixers": ["vla"], "sweep": {"train.lr": [1e-3, 0.01]}})");
+  EXPECT_EQ(training[0].config.mixers[0].label, "vla lr=0.001");
+  EXPECT_EQ(training[1].title, "vla lr=0.01 seed=42");
+  const auto same_part = cells_of(R"({"mixers": ["vla"],
+      "sweep": {"train.batch": [8], "eval.batch": [9], "model.d_h": [8]}})");
+  EXPECT_EQ(same_part[0].config.mixers[0].label, "vla train.batch=8 eval.batch=9");
+  const auto probe = cells_of(R"({"experiment": "jacobian", "mixers": ["vla"],
+                                  "sweep": {"model.d_h": [8, 16]}})");
+  EXPECT_EQ(probe[1].config.mixers[0].label, "vla d_h=16");
+}
+
+TEST(ExpandCells, SweepMistakesNameAxisAndValue) {
+  const auto refusal = [](std::string_view json) -> std::string {
+    try {
+      parse_config(json, "x.json");
+    } catch (const BadInput& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal(R"({"sweep": {"task.npairs": [4]}})"),
+            "x.json: /sweep/task.npairs/0: unknown key \"npairs\", did you mean \"n_pairs\"?");
+  EXPECT_EQ(refusal(R"({"sweep": {"model.d_h": [16, 0]}})"),
+            "x.json: /sweep/model.d_h/1: expected an integer from 1 to 1024, got 0");
+  EXPECT_NE(refusal(R"({"sweep": {"mixers.9.period": [1]}})"), "");
+  EXPECT_NE(refusal(R"({"sweep": {"mixer.variant": ["standard"]}, "mixers": ["vla"]})"), "");
+  EXPECT_NE(refusal(R"({"sweep": {"device": ["cpu"]}})"), "");
+  EXPECT_NE(refusal(R"({"sweep": {"sweep": [{}]}})"), "");
+  std::string axis = "[0";
+  for (int i = 1; i < 200; ++i) axis.append(",").append(std::to_string(i));
+  axis += "]";
+  EXPECT_NE(
+      refusal(R"({"sweep": {"train.weight_decay": )" + axis + R"(, "train.warmup": )" + axis + "}}")
+          .find("more than 20000 points"),
+      std::string::npos);
+}
+
+}  // namespace
+}  // namespace vla_bench

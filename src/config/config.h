@@ -1,0 +1,282 @@
+// The configuration of a run: plain structs with the paper's protocol as defaults. Each struct's
+// `visit` is the only declaration of its keys: JSON reading, the resolved dump, the JSON Schema and
+// error messages all come from it (config/reader.h, dump.h, set_key.h, schema.cpp).
+//
+// A field is declared as  v.field("key", member, {.help = "...", .min = 1});
+// Supported members: bool, Index, double, std::string, enums of enums.h, nested structs,
+// std::optional and std::vector of those.
+#pragma once
+
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/enums.h"
+#include "core/array.h"
+
+namespace vla_bench {
+
+struct FieldInfo {
+  const char* help = "";                                  // one line, with the unit
+  double min = -std::numeric_limits<double>::infinity();  // inclusive
+  double max = std::numeric_limits<double>::infinity();   // inclusive
+  std::optional<MixerKind> only{};                        // a key that other mixers do not have
+};
+
+/// One mixer and its variant. In JSON: a name ("vla") or an object.
+struct MixerConfig {
+  MixerKind mixer = MixerKind::vla;
+  std::string label{};  // empty: mixer_label's default
+  std::optional<bool> output_norm{};
+  // deltanet
+  DeltaNetVariant variant = DeltaNetVariant::paper;
+  // vla
+  FeatureMap feature_map = FeatureMap::elu1;
+  Penalty penalty = Penalty::learned;
+  std::optional<double> u_scale{};
+  WriteDirection write = WriteDirection::unit;
+  Residual residual = Residual::key;
+  double lambda_0 = 0.1;
+  double per_eps = 1e-3;
+  Index period = 20;
+  double stab_eps = 1e-4;
+  Normaliser normaliser = Normaliser::zq;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("mixer", mixer, {.help = "sequence mixer"});
+    v.field("label", label,
+            {.help = "name in tables and figures; empty: the mixer's name and what differs from "
+                     "its defaults"});
+    v.field("output_norm", output_norm,
+            {.help = "LayerNorm before the output projection; null: the mixer's published form "
+                     "(vla and standard deltanet have it)"});
+    v.field("variant", variant,
+            {.help = "deltanet: paper (gated) or standard (arXiv:2406.06484)",
+             .only = MixerKind::deltanet});
+    v.field("feature_map", feature_map,
+            {.help = "vla: phi applied to keys and queries", .only = MixerKind::vla});
+    v.field("penalty", penalty,
+            {.help = "vla: penalty direction u learned (W_u), along the unit key, or frozen "
+                     "(A stays I / lambda_0)",
+             .only = MixerKind::vla});
+    v.field("u_scale", u_scale,
+            {.help = "vla: length of u; null: 1 / sqrt(d_h)", .min = 0, .only = MixerKind::vla});
+    v.field("write", write,
+            {.help = "vla: write along unit(A k), or raw A k", .only = MixerKind::vla});
+    v.field("residual", residual,
+            {.help = "vla: residual v - S k (key) or v - S a (write, the tied form)",
+             .only = MixerKind::vla});
+    v.field("lambda_0", lambda_0,
+            {.help = "vla: A_0 = I / lambda_0", .min = 1e-12, .only = MixerKind::vla});
+    v.field("per_eps", per_eps,
+            {.help = "vla: amount of the periodic nudge of A", .min = 0, .only = MixerKind::vla});
+    v.field("period", period,
+            {.help = "vla: steps between nudges; 0 = no nudge", .min = 0, .only = MixerKind::vla});
+    v.field("stab_eps", stab_eps,
+            {.help = "vla: floor of the two denominators", .min = 1e-30, .only = MixerKind::vla});
+    v.field("normaliser", normaliser,
+            {.help = "vla: divide the read by z . phi(q), or not", .only = MixerKind::vla});
+  }
+};
+
+struct ModelConfig {
+  Index n_heads = 4;
+  Index d_h = 32;
+  Index n_layers = 2;
+  Index d_ff = 256;
+  Index vocab_size = 128;
+  Index max_seq_len = 4096;
+  Index short_conv = 0;
+  double init_std = 0.02;
+
+  Index d_model() const { return n_heads * d_h; }
+
+  template <class V>
+  void visit(V& v) {
+    v.field("n_heads", n_heads, {.help = "heads; d_model = n_heads * d_h", .min = 1, .max = 1024});
+    v.field("d_h", d_h, {.help = "channels per head", .min = 1, .max = 1024});
+    v.field("n_layers", n_layers, {.help = "pre-norm blocks", .min = 1, .max = 256});
+    v.field("d_ff", d_ff, {.help = "hidden channels of the MLP", .min = 1, .max = 1 << 20});
+    v.field("vocab_size", vocab_size,
+            {.help = "tokens, separator included", .min = 4, .max = 1 << 24});
+    v.field("max_seq_len", max_seq_len, {.help = "learned positions", .min = 1, .max = 1 << 24});
+    v.field("short_conv", short_conv,
+            {.help = "taps of a causal depthwise convolution before the mixer; 0 = none",
+             .min = 0,
+             .max = 64});
+    v.field("init_std", init_std, {.help = "standard deviation of initial weights", .min = 0});
+  }
+};
+
+struct TaskConfig {
+  TaskLayout layout = TaskLayout::paper;
+  Index n_pairs = 24;
+  std::optional<Index> seq_len;
+  double power_a = 0.01;
+  bool random_filler = true;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("layout", layout,
+            {.help = "paper: pairs, separator, queries; zoology: arXiv:2312.04927"});
+    v.field("n_pairs", n_pairs,
+            {.help = "key-value pairs a sequence stores", .min = 1, .max = 1 << 20});
+    v.field("seq_len", seq_len,
+            {.help = "tokens a sequence; null: 3 n_pairs + 1 (paper), 4 n_pairs (zoology), "
+                     "64 (copy), 1000 (state_norm, jacobian), 1024 (latency); copy uses the "
+                     "odd 2 floor((seq_len - 1) / 2) + 1",
+             .min = 1,
+             .max = 1 << 30});
+    v.field("power_a", power_a, {.help = "zoology: exponent of the query gaps", .min = 1e-6});
+    v.field("random_filler", random_filler,
+            {.help = "zoology: fill unused positions with random tokens, else with 0"});
+  }
+};
+
+struct TrainConfig {
+  Index steps = 3000;
+  Index batch = 64;
+  double lr = 3e-4;
+  Index warmup = 300;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double adam_eps = 1e-8;
+  double weight_decay = 0.01;
+  double clip_norm = 1.0;
+  Index log_every = 50;
+  Index checkpoint_every = 500;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("steps", steps, {.help = "optimiser steps", .min = 1, .max = 1LL << 31});
+    v.field("batch", batch, {.help = "sequences a step", .min = 1, .max = 1 << 20});
+    v.field("lr", lr, {.help = "peak learning rate", .min = 0});
+    v.field("warmup", warmup, {.help = "steps of linear warm-up; cosine to 0 after", .min = 0});
+    v.field("beta1", beta1, {.help = "AdamW", .min = 0, .max = 0.999999999});
+    v.field("beta2", beta2, {.help = "AdamW", .min = 0, .max = 0.999999999});
+    v.field("adam_eps", adam_eps, {.help = "AdamW", .min = 0});
+    v.field("weight_decay", weight_decay, {.help = "AdamW, on all parameters", .min = 0});
+    v.field("clip_norm", clip_norm,
+            {.help = "global gradient norm is clipped to this", .min = 1e-30});
+    v.field("log_every", log_every, {.help = "steps between rows of history.csv", .min = 1});
+    v.field("checkpoint_every", checkpoint_every,
+            {.help = "steps between checkpoints a killed run resumes from; 0 = only the last",
+             .min = 0});
+  }
+};
+
+struct EvalConfig {
+  Index batches = 20;
+  Index batch = 32;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("batches", batches,
+            {.help = "fresh batches of the final evaluation", .min = 1, .max = 1LL << 31});
+    v.field("batch", batch, {.help = "sequences a batch", .min = 1, .max = 1 << 20});
+  }
+};
+
+/// state_norm and jacobian.
+struct ProbeConfig {
+  ProbeSource source = ProbeSource::model;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("source", source,
+            {.help = "keys and values from the untrained model's last layer (random tokens), or "
+                     "from a standard Gaussian stream"});
+  }
+};
+
+struct RecallConfig {
+  Index trials = 20;
+  Index codebook = 128;
+  RecallKeys keys = RecallKeys::feature;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("trials", trials,
+            {.help = "independent draws of keys, codebook and ids", .min = 1, .max = 1 << 20});
+    v.field("codebook", codebook,
+            {.help = "unit value vectors to decode among", .min = 2, .max = 1 << 24});
+    v.field("keys", keys,
+            {.help = "unit keys through the feature map, or Gaussian unit keys used directly"});
+  }
+};
+
+struct LatencyConfig {
+  Index batch = 4;
+  std::vector<LatencyPass> passes = {LatencyPass::forward, LatencyPass::backward};
+  std::vector<Implementation> implementations = {Implementation::production};
+  Index warmup = 2;
+  Index min_repeats = 5;
+  Index max_repeats = 200;
+  double relative_error = 0.02;
+  double max_seconds = 2.0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
+    v.field("passes", passes, {.help = "forward, and backward alone"});
+    v.field("implementations", implementations,
+            {.help = "production kernels, the double reference (reference)"});
+    v.field("warmup", warmup, {.help = "untimed calls", .min = 0});
+    v.field("min_repeats", min_repeats, {.help = "timed calls at least", .min = 1});
+    v.field("max_repeats", max_repeats, {.help = "timed calls at most", .min = 1});
+    v.field(
+        "relative_error", relative_error,
+        {.help = "stop when the median's 95% interval is this narrow, as a fraction", .min = 0});
+    v.field("max_seconds", max_seconds, {.help = "stop a timing after this long", .min = 0});
+  }
+};
+
+/// One swept key: `key` is dotted ("task.n_pairs"), values are JSON texts in the order given.
+struct SweepAxis {
+  std::string key;
+  std::vector<std::string> values;
+};
+
+struct RunConfig {
+  ExperimentKind experiment = ExperimentKind::mqar;
+  std::string name;  // empty: the experiment's name
+  std::vector<MixerConfig> mixers = {{.mixer = MixerKind::softmax},
+                                     {.mixer = MixerKind::linear},
+                                     {.mixer = MixerKind::deltanet},
+                                     {.mixer = MixerKind::vla}};
+  ModelConfig model;
+  TaskConfig task;
+  TrainConfig train;
+  EvalConfig eval;
+  ProbeConfig probe;
+  RecallConfig recall;
+  LatencyConfig latency;
+  std::vector<Index> seeds = {42};
+  std::vector<SweepAxis> sweep;  // first key varies slowest
+  DeviceRequest device = DeviceRequest::automatic;
+  Index threads = 0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("experiment", experiment, {.help = "the question to answer"});
+    v.field("name", name, {.help = "folder under results/runs; empty: the experiment's name"});
+    v.field("mixers", mixers, {.help = "mixers to compare: names, or objects naming a variant"});
+    v.field("model", model, {.help = "TinyLM"});
+    v.field("task", task, {.help = "synthetic data"});
+    v.field("train", train, {.help = "AdamW training (mqar, copy)"});
+    v.field("eval", eval, {.help = "final evaluation (mqar, copy)"});
+    v.field("probe", probe, {.help = "state_norm and jacobian"});
+    v.field("recall", recall, {.help = "training-free recall probe"});
+    v.field("latency", latency, {.help = "timing of the mixers alone"});
+    v.field("seeds", seeds, {.help = "one cell a seed", .min = 0});
+    v.sweep("sweep", sweep,
+            {.help = "dotted key to a list of values; cartesian product, first key slowest, then "
+                     "mixers, then seeds fastest"});
+    v.field("device", device, {.help = "auto takes a GPU when there is one"});
+    v.field("threads", threads, {.help = "CPU threads; 0: all cores", .min = 0, .max = 4096});
+  }
+};
+
+}  // namespace vla_bench

@@ -1,0 +1,105 @@
+// Every choice a config can name, with its spelling.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "core/device.h"
+
+namespace vla_bench {
+
+enum class ExperimentKind { mqar, copy, recall, state_norm, jacobian, latency };
+enum class MixerKind { softmax, linear, deltanet, vla };
+enum class DeltaNetVariant { paper, standard };
+enum class FeatureMap { elu1, identity, relu, silu };
+enum class Penalty { learned, key, frozen };
+enum class WriteDirection { unit, raw };
+enum class Residual { key, write };
+enum class Normaliser { zq, none };
+enum class TaskLayout { paper, zoology };
+enum class ProbeSource { model, gaussian };
+enum class RecallKeys { feature, gaussian };
+enum class LatencyPass { forward, backward };
+enum class Implementation { production, reference };
+
+/// Spelling table of an enum: `enum_names<E>` is an array of (value, name).
+template <class E>
+inline constexpr auto enum_names = nullptr;
+
+template <>
+inline constexpr std::array enum_names<ExperimentKind> = {
+    std::pair{ExperimentKind::mqar, std::string_view("mqar")},
+    std::pair{ExperimentKind::copy, std::string_view("copy")},
+    std::pair{ExperimentKind::recall, std::string_view("recall")},
+    std::pair{ExperimentKind::state_norm, std::string_view("state_norm")},
+    std::pair{ExperimentKind::jacobian, std::string_view("jacobian")},
+    std::pair{ExperimentKind::latency, std::string_view("latency")}};
+template <>
+inline constexpr std::array enum_names<MixerKind> = {
+    std::pair{MixerKind::softmax, std::string_view("softmax")},
+    std::pair{MixerKind::linear, std::string_view("linear")},
+    std::pair{MixerKind::deltanet, std::string_view("deltanet")},
+    std::pair{MixerKind::vla, std::string_view("vla")}};
+template <>
+inline constexpr std::array enum_names<DeltaNetVariant> = {
+    std::pair{DeltaNetVariant::paper, std::string_view("paper")},
+    std::pair{DeltaNetVariant::standard, std::string_view("standard")}};
+template <>
+inline constexpr std::array enum_names<FeatureMap> = {
+    std::pair{FeatureMap::elu1, std::string_view("elu1")},
+    std::pair{FeatureMap::identity, std::string_view("identity")},
+    std::pair{FeatureMap::relu, std::string_view("relu")},
+    std::pair{FeatureMap::silu, std::string_view("silu")}};
+template <>
+inline constexpr std::array enum_names<Penalty> = {
+    std::pair{Penalty::learned, std::string_view("learned")},
+    std::pair{Penalty::key, std::string_view("key")},
+    std::pair{Penalty::frozen, std::string_view("frozen")}};
+template <>
+inline constexpr std::array enum_names<WriteDirection> = {
+    std::pair{WriteDirection::unit, std::string_view("unit")},
+    std::pair{WriteDirection::raw, std::string_view("raw")}};
+template <>
+inline constexpr std::array enum_names<Residual> = {
+    std::pair{Residual::key, std::string_view("key")},
+    std::pair{Residual::write, std::string_view("write")}};
+template <>
+inline constexpr std::array enum_names<Normaliser> = {
+    std::pair{Normaliser::zq, std::string_view("zq")},
+    std::pair{Normaliser::none, std::string_view("none")}};
+template <>
+inline constexpr std::array enum_names<TaskLayout> = {
+    std::pair{TaskLayout::paper, std::string_view("paper")},
+    std::pair{TaskLayout::zoology, std::string_view("zoology")}};
+template <>
+inline constexpr std::array enum_names<ProbeSource> = {
+    std::pair{ProbeSource::model, std::string_view("model")},
+    std::pair{ProbeSource::gaussian, std::string_view("gaussian")}};
+template <>
+inline constexpr std::array enum_names<RecallKeys> = {
+    std::pair{RecallKeys::feature, std::string_view("feature")},
+    std::pair{RecallKeys::gaussian, std::string_view("gaussian")}};
+template <>
+inline constexpr std::array enum_names<LatencyPass> = {
+    std::pair{LatencyPass::forward, std::string_view("forward")},
+    std::pair{LatencyPass::backward, std::string_view("backward")}};
+template <>
+inline constexpr std::array enum_names<Implementation> = {
+    std::pair{Implementation::production, std::string_view("production")},
+    std::pair{Implementation::reference, std::string_view("reference")}};
+template <>
+inline constexpr std::array enum_names<DeviceRequest> = {
+    std::pair{DeviceRequest::automatic, std::string_view("auto")},
+    std::pair{DeviceRequest::cpu, std::string_view("cpu")},
+    std::pair{DeviceRequest::cuda, std::string_view("cuda")}};
+
+template <class E>
+constexpr std::string_view enum_name(E value) {
+  for (const auto& [candidate, name] : enum_names<E>) {
+    if (candidate == value) return name;
+  }
+  return "?";
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,94 @@
+#include "config/json.h"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+// Far beyond any config, small enough that hostile text costs neither stack nor quadratic time.
+constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
+constexpr int kMaxDepth = 32;
+constexpr std::size_t kMaxKeys = 1000;
+
+/// The library's messages begin with "[json.exception.parse_error.101] ".
+std::string_view without_tag(std::string_view message) {
+  const std::size_t end = message.find("] ");
+  return message.starts_with("[json.") && end != std::string_view::npos ? message.substr(end + 2)
+                                                                        : message;
+}
+
+}  // namespace
+
+Place Place::at(std::string_view key) const {
+  Place place = *this;
+  place.pointer += '/';
+  for (const char c : key) {
+    if (c == '~') {
+      place.pointer += "~0";
+    } else if (c == '/') {
+      place.pointer += "~1";
+    } else {
+      place.pointer += c;
+    }
+  }
+  return place;
+}
+
+Place Place::at(std::size_t index) const { return at(std::to_string(index)); }
+
+void Place::fail(std::string_view message) const {
+  throw BadInput(pointer.empty() ? fmt::format("{}: {}", origin, message)
+                                 : fmt::format("{}: {}: {}", origin, pointer, message));
+}
+
+Json parse_json(std::string_view text, std::string_view origin) {
+  const Place document{std::string(origin), ""};
+  if (text.size() > kMaxBytes) document.fail("larger than 1 MiB, which no config is");
+
+  std::vector<std::set<std::string>> open_objects;
+  const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    using Event = Json::parse_event_t;
+    if ((event == Event::object_start || event == Event::array_start) && depth >= kMaxDepth) {
+      document.fail(fmt::format("nested deeper than {} levels", kMaxDepth));
+    }
+    if (event == Event::object_start) {
+      open_objects.emplace_back();
+    } else if (event == Event::object_end) {
+      open_objects.pop_back();
+    } else if (event == Event::key) {
+      auto& keys = open_objects.back();
+      if (!keys.insert(parsed.get<std::string>()).second) {
+        document.fail(fmt::format("key {} stands twice in one object", excerpt(parsed)));
+      }
+      if (keys.size() > kMaxKeys) {
+        document.fail(fmt::format("more than {} keys in one object", kMaxKeys));
+      }
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), check, /*allow_exceptions=*/true,
+                       /*ignore_comments=*/true);
+  } catch (const Json::exception& error) {
+    document.fail(without_tag(error.what()));
+  }
+}
+
+std::string excerpt(const Json& value) {
+  constexpr std::size_t kMaxLength = 60;
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  if (text.size() > kMaxLength) {
+    std::size_t end = kMaxLength;
+    // Not in the middle of a UTF-8 sequence.
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    text = text.substr(0, end) + "...";
+  }
+  return text;
+}
+
+}  // namespace vla_bench

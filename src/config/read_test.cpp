@@ -1,0 +1,272 @@
+#include "config/read.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+/// The message of the BadInput that the config gives, or "" when it is accepted.
+std::string refusal(std::string_view json, std::vector<std::string> overrides = {}) {
+  try {
+    parse_config(json, "x.json", overrides);
+  } catch (const BadInput& error) {
+    return error.what();
+  }
+  return "";
+}
+
+#define EXPECT_REFUSED(expected, ...)                              \
+  {                                                                \
+    const std::string message = refusal(__VA_ARGS__);              \
+    EXPECT_NE(message.find(expected), std::string::npos)           \
+        << "message: " << message << "\nexpected: " << (expected); \
+  }
+
+TEST(ParseConfig, EmptyObjectIsThePublishedProtocol) {
+  const RunConfig config = parse_config("{}", "x.json");
+  EXPECT_EQ(config.experiment, ExperimentKind::mqar);
+  EXPECT_EQ(config.name, "mqar");
+  EXPECT_EQ(config.mixers.size(), 4u);
+  EXPECT_EQ(config.model.d_model(), 128);
+  EXPECT_EQ(config.train.steps, 3000);
+  EXPECT_EQ(config.seeds, std::vector<Index>{42});
+  EXPECT_EQ(sequence_length(config), 73);
+}
+
+TEST(ParseConfig, ReadsEveryKindOfValue) {
+  const RunConfig config = parse_config(R"(// a comment
+    {"$schema": "schema.json", "experiment": "latency", "name": "n",
+     "mixers": ["linear", {"u_scale": 1, "mixer": "vla", "penalty": "key", "output_norm": false}],
+     "model": {"d_h": 64.0}, /* integral */
+     "task": {"seq_len": null, "random_filler": false},
+     "latency": {"passes": ["backward"], "max_seconds": 1},
+     "seeds": [0, 9223372036854775807], "device": "cpu", "threads": 2})",
+                                        "x.json");
+  EXPECT_EQ(config.mixers[0].mixer, MixerKind::linear);
+  EXPECT_EQ(config.mixers[1].u_scale, 1.0);
+  EXPECT_EQ(config.mixers[1].output_norm, false);
+  EXPECT_EQ(config.mixers[1].penalty, Penalty::key);
+  EXPECT_EQ(config.model.d_h, 64);
+  EXPECT_FALSE(config.task.seq_len.has_value());
+  EXPECT_FALSE(config.task.random_filler);
+  EXPECT_EQ(config.latency.passes, std::vector{LatencyPass::backward});
+  EXPECT_EQ(config.seeds[1], INT64_MAX);
+  EXPECT_EQ(config.device, DeviceRequest::cpu);
+}
+
+TEST(ParseConfig, UnknownKeysNameTheNearest) {
+  EXPECT_REFUSED(R"(x.json: /model/n_head: unknown key, did you mean "n_heads"?)",
+                 R"({"model": {"n_head": 4}})");
+  EXPECT_REFUSED(R"(x.json: /mixers/1/penalti: unknown key, did you mean "penalty"?)",
+                 R"({"mixers": ["linear", {"mixer": "vla", "penalti": "key"}]})");
+  EXPECT_REFUSED("x.json: /zzzzzzzzzzzzzzz: unknown key", R"({"zzzzzzzzzzzzzzz": 1})");
+  EXPECT_REFUSED("/a~1b~0c: unknown key", R"({"a/b~c": 1})");
+  EXPECT_REFUSED("/model/$schema: unknown key", R"({"model": {"$schema": "x"}})");
+}
+
+TEST(ParseConfig, WrongTypesSayWhatWasExpected) {
+  EXPECT_REFUSED(R"(x.json: /train/steps: expected an integer from 1 to 2147483648, got "many")",
+                 R"({"train": {"steps": "many"}})");
+  EXPECT_REFUSED("/train/steps: expected an integer", R"({"train": {"steps": 1.5}})");
+  EXPECT_REFUSED("/train/steps: expected an integer", R"({"train": {"steps": true}})");
+  EXPECT_REFUSED("/train/lr: expected a finite number of at least 0, got null",
+                 R"({"train": {"lr": null}})");
+  EXPECT_REFUSED("/task/random_filler: expected true or false, got 1",
+                 R"({"task": {"random_filler": 1}})");
+  EXPECT_REFUSED("/model: expected an object, got 3", R"({"model": 3})");
+  EXPECT_REFUSED("x.json: expected an object, got []", "[]");
+  EXPECT_REFUSED("/name: expected a string, got 3", R"({"name": 3})");
+  EXPECT_REFUSED("/mixers: expected a list", R"({"mixers": "vla"})");
+  EXPECT_REFUSED("/mixers/0: expected a mixer's name or an object, got 1", R"({"mixers": [1]})");
+  EXPECT_REFUSED(
+      R"(/mixers/0: expected one of "softmax", "linear", "deltanet", "vla", got "vlaa", did you mean "vla"?)",
+      R"({"mixers": ["vlaa"]})");
+  EXPECT_REFUSED("/sweep: expected an object", R"({"sweep": []})");
+}
+
+TEST(ParseConfig, NumbersOutOfRangeNameTheRange) {
+  EXPECT_REFUSED("/model/d_h: expected an integer from 1 to 1024, got 0",
+                 R"({"model": {"d_h": 0}})");
+  EXPECT_REFUSED("/train/lr: expected a finite number of at least 0, got -1",
+                 R"({"train": {"lr": -1}})");
+  EXPECT_REFUSED("/seeds/0: expected an integer of at least 0, got -1", R"({"seeds": [-1]})");
+  EXPECT_REFUSED("/seeds/0: expected an integer", R"({"seeds": [9223372036854775808]})");
+  EXPECT_REFUSED("/seeds/0: expected an integer", R"({"seeds": [1e300]})");
+  EXPECT_REFUSED("x.json: ", R"({"train": {"lr": 1e999}})");
+  EXPECT_REFUSED("x.json: ", R"({"train": {"lr": NaN}})");
+  EXPECT_REFUSED("x.json: ", R"({"train": {"lr": Infinity}})");
+}
+
+TEST(ParseConfig, EmptyAndRepeatedListsAreRefused) {
+  EXPECT_REFUSED("/seeds: expected at least one element", R"({"seeds": []})");
+  EXPECT_REFUSED("/mixers: expected at least one element", R"({"mixers": []})");
+  EXPECT_REFUSED("/latency/passes: expected at least one", R"({"latency": {"passes": []}})");
+  EXPECT_REFUSED("/sweep/model.d_h: expected a list of at least one value",
+                 R"({"sweep": {"model.d_h": []}})");
+  EXPECT_REFUSED("/sweep/model.d_h/2: 8 stands twice", R"({"sweep": {"model.d_h": [8, 4, 8]}})");
+  EXPECT_REFUSED("/seeds: 1 stands twice", R"({"seeds": [1, 2, 1]})");
+}
+
+TEST(ParseConfig, HostileTextIsRefused) {
+  EXPECT_REFUSED("x.json: ", "");
+  EXPECT_REFUSED("line 1", R"({"model": )");
+  EXPECT_REFUSED(R"(key "name" stands twice)", R"({"name": "a", "name": "b"})");
+  EXPECT_REFUSED(R"(key "d_h" stands twice)", R"({"model": {"d_h": 1, "d_h": 1}})");
+  EXPECT_REFUSED("nested deeper", std::string(100000, '['));
+  std::string objects;
+  for (int i = 0; i < 10000; ++i) objects += "{\"a\":";
+  EXPECT_REFUSED("nested deeper", objects);
+  EXPECT_REFUSED("larger than 1 MiB", std::string((1 << 20) + 1, ' '));
+  std::string keys = "{";
+  for (int i = 0; i < 2000; ++i) keys += "\"k" + std::to_string(i) + "\":0,";
+  EXPECT_REFUSED("more than 1000 keys", keys + "\"end\":0}");
+  EXPECT_REFUSED("x.json: ", "{\"name\": \"\xff\"}");
+}
+
+TEST(ParseConfig, KeysOfOtherMixersAreRefused) {
+  EXPECT_REFUSED("/mixers/0/penalty: a key of mixer vla; softmax does not have it",
+                 R"({"mixers": [{"mixer": "softmax", "penalty": "key"}]})");
+  EXPECT_REFUSED("/mixers/0/variant: a key of mixer deltanet; vla does not have it",
+                 R"({"mixers": [{"variant": "standard", "mixer": "vla"}]})");
+  // The kind changes after the key was read.
+  EXPECT_REFUSED("/mixers/0/penalty: a key of mixer vla; linear does not have it",
+                 R"({"mixers": [{"mixer": "vla", "penalty": "key"}]})", {"mixers.0.mixer=linear"});
+}
+
+TEST(ParseConfig, LabelsAreDistinct) {
+  EXPECT_REFUSED(R"(/mixers/1: label "vla" is taken)", R"({"mixers": ["vla", "vla"]})");
+  EXPECT_REFUSED(R"(/mixers/1: label "vla" is taken)",
+                 R"({"mixers": ["vla", {"mixer": "linear", "label": "vla"}]})");
+  EXPECT_REFUSED("/mixers/0/label", R"({"mixers": [{"label": "a\nb"}]})");
+  MixerConfig mixer{.mixer = MixerKind::vla};
+  EXPECT_EQ(mixer_label(mixer), "vla");
+  mixer.penalty = Penalty::frozen;
+  mixer.lambda_0 = 0.5;
+  EXPECT_EQ(mixer_label(mixer), "vla penalty=frozen lambda_0=0.5");
+  mixer.label = "VLA, frozen A";
+  EXPECT_EQ(mixer_label(mixer), "VLA, frozen A");
+}
+
+TEST(ParseConfig, NamesArePlainFolderNames) {
+  for (const char* name : {"a/b", "..", ".", "a\\\\b", "a\\u0000b", "a\\nb"}) {
+    EXPECT_REFUSED("/name: expected a plain folder name",
+                   std::string(R"({"name": ")") + name + "\"}");
+  }
+  EXPECT_REFUSED("/name", R"({"name": ")" + std::string(300, 'a') + "\"}");
+  EXPECT_EQ(refusal(R"({"name": "my run-1.2"})"), "");
+}
+
+TEST(Validate, PaperLayoutFitsVocabularyAndSequence) {
+  EXPECT_EQ(refusal(R"({"task": {"n_pairs": 127}})"), "");
+  EXPECT_REFUSED(
+      "/task/n_pairs: 128 distinct keys and a separator need model.vocab_size of at least 129",
+      R"({"task": {"n_pairs": 128}})");
+  EXPECT_EQ(refusal(R"({"task": {"n_pairs": 8, "seq_len": 18}})"), "");
+  EXPECT_REFUSED("/task/seq_len: 8 pairs, the separator and a query need at least 18 tokens",
+                 R"({"task": {"n_pairs": 8, "seq_len": 17}})");
+  EXPECT_REFUSED("/task/seq_len: 73 tokens exceed model.max_seq_len of 72",
+                 R"({"model": {"max_seq_len": 72}})");
+}
+
+TEST(Validate, ZoologyLayoutFitsHalvesAndSequence) {
+  EXPECT_EQ(refusal(R"({"task": {"layout": "zoology", "n_pairs": 63}})"), "");
+  EXPECT_REFUSED("/task/n_pairs: 64 distinct keys from the lower half",
+                 R"({"task": {"layout": "zoology", "n_pairs": 64}})");
+  EXPECT_REFUSED("/task/seq_len: the zoology layout",
+                 R"({"task": {"layout": "zoology", "n_pairs": 8, "seq_len": 33}})");
+  EXPECT_REFUSED("/task/seq_len: the zoology layout",
+                 R"({"task": {"layout": "zoology", "n_pairs": 8, "seq_len": 30}})");
+}
+
+TEST(Validate, OtherExperiments) {
+  EXPECT_REFUSED("at least 3 tokens", R"({"experiment": "copy", "task": {"seq_len": 2}})");
+  EXPECT_EQ(sequence_length(parse_config(R"({"experiment": "copy"})", "x.json")), 63);
+  EXPECT_REFUSED("/train/warmup: at most train.steps (10), got 300", R"({"train": {"steps": 10}})");
+  EXPECT_REFUSED("exceed model.max_seq_len",
+                 R"({"experiment": "state_norm", "task": {"seq_len": 5000}})");
+  EXPECT_EQ(refusal(R"({"experiment": "state_norm", "probe": {"source": "gaussian"},
+                        "task": {"seq_len": 1000000}})"),
+            "");
+  EXPECT_EQ(refusal(R"({"experiment": "latency", "task": {"seq_len": 1000000}})"), "");
+  EXPECT_EQ(refusal(R"({"experiment": "recall", "task": {"n_pairs": 100000}})"), "");
+  EXPECT_REFUSED("/latency/min_repeats",
+                 R"({"experiment": "latency", "latency": {"min_repeats": 9, "max_repeats": 3}})");
+}
+
+TEST(Validate, EverySweepPointIsChecked) {
+  EXPECT_REFUSED("x.json: at n_pairs=200: /task/n_pairs: 200 distinct keys",
+                 R"({"sweep": {"task.n_pairs": [4, 200]}})");
+  // The base value alone would not do; no point uses it.
+  EXPECT_EQ(refusal(R"({"model": {"vocab_size": 8}, "sweep": {"task.n_pairs": [2, 4]}})"), "");
+}
+
+TEST(Overrides, SetAnyKey) {
+  const std::vector<std::string> overrides = {
+      "train.lr=0.01", "name=trial 1",           "mixers.0.penalty=frozen",
+      "seeds=[1,2]",   "sweep.model.d_h=[8]",    "task.seq_len=80",
+      "seeds.1=7",     "mixer.output_norm=true", "latency={\"batch\":1}"};
+  const RunConfig config = parse_config(
+      R"({"mixers": ["vla", "linear"], "latency": {"warmup": 9}})", "x.json", overrides);
+  EXPECT_EQ(config.train.lr, 0.01);
+  EXPECT_EQ(config.name, "trial 1");
+  EXPECT_EQ(config.mixers[0].penalty, Penalty::frozen);
+  EXPECT_EQ(config.seeds, (std::vector<Index>{1, 7}));
+  ASSERT_EQ(config.sweep.size(), 1u);
+  EXPECT_EQ(config.sweep[0].key, "model.d_h");
+  EXPECT_EQ(config.task.seq_len, 80);
+  EXPECT_EQ(config.mixers[1].output_norm, true);
+  EXPECT_EQ(config.latency.batch, 1);
+  EXPECT_EQ(config.latency.warmup, LatencyConfig{}.warmup) << "a whole struct is replaced";
+}
+
+TEST(Overrides, ReplaceTheAxisOfASweptKey) {
+  const std::vector<std::string> overrides = {"task.n_pairs=8"};
+  const RunConfig config = parse_config(R"({"sweep": {"task.n_pairs": [4, 16], "model.d_h": [8]}})",
+                                        "x.json", overrides);
+  ASSERT_EQ(config.sweep.size(), 1u);
+  EXPECT_EQ(config.sweep[0].key, "model.d_h");
+  EXPECT_EQ(config.task.n_pairs, 8);
+}
+
+TEST(Overrides, MistakesNameTheArgument) {
+  EXPECT_REFUSED(R"(--set modl.d_h=3: unknown key "modl", did you mean "model"?)", "{}",
+                 {"modl.d_h=3"});
+  EXPECT_REFUSED(R"(--set model.dh=3: unknown key "dh", did you mean "d_h"?)", "{}",
+                 {"model.dh=3"});
+  EXPECT_REFUSED("--set train.lr=fast: expected a finite number", "{}", {"train.lr=fast"});
+  EXPECT_REFUSED("--set train.lr: expected key.path=JSON", "{}", {"train.lr"});
+  EXPECT_REFUSED("expected key.path=JSON", "{}", {"=3"});
+  EXPECT_REFUSED(R"("mixers" has elements 0 to 3, no "4")", "{}", {"mixers.4.penalty=key"});
+  EXPECT_REFUSED(R"(no "x")", "{}", {"mixers.x.penalty=key"});
+  EXPECT_REFUSED(R"("penalty" is a key of mixer vla; softmax does not have it)", "{}",
+                 {"mixers.0.penalty=key"});
+  EXPECT_REFUSED(R"("lr" has no keys of its own)", "{}", {"train.lr.x=1"});
+  EXPECT_REFUSED("neither JSON nor valid UTF-8", "{}", {"name=\xff"});
+  EXPECT_REFUSED("stands twice", "{}", {R"(model={"d_h":1,"d_h":2})"});
+  EXPECT_REFUSED("unknown key", "{}", {"model..d_h=1"});
+  EXPECT_REFUSED("is a key of mixer vla, and this config has none", R"({"mixers": ["linear"]})",
+                 {"mixer.lambda_0=1"});
+}
+
+TEST(DumpConfig, RoundTrips) {
+  const char* text = R"({"experiment": "recall", "name": "r",
+    "mixers": ["softmax", {"mixer": "vla", "u_scale": 0.1, "label": "q\"\\"},
+               {"mixer": "deltanet", "variant": "standard"}],
+    "task": {"power_a": 0.30000000000000004}, "train": {"lr": 1e-7},
+    "sweep": {"task.n_pairs": [4, 8], "recall.keys": ["feature", "gaussian"],
+              "mixer.lambda_0": [0.1, 1e-3], "task.seq_len": [null, 16]}})";
+  const std::string dump = dump_config(parse_config(text, "x.json"));
+  const RunConfig again = parse_config(dump, "dump");
+  EXPECT_EQ(dump_config(again), dump);
+  EXPECT_EQ(again.task.power_a, 0.30000000000000004);
+  EXPECT_EQ(again.mixers[1].label, "q\"\\");
+  EXPECT_EQ(again.sweep[1].values[1], "\"gaussian\"");
+}
+
+}  // namespace
+}  // namespace vla_bench

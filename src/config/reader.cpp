@@ -1,0 +1,103 @@
+#include "config/reader.h"
+
+#include <limits>
+
+namespace vla_bench {
+namespace {
+
+// Integers up to 2^53 are exact in a double.
+constexpr double kExactLimit = 9007199254740992.0;
+
+std::string format_number(double value) {
+  // Bounds such as 2147483648 read better without an exponent.
+  if (value == std::floor(value) && std::abs(value) < kExactLimit)
+    return fmt::format("{:.0f}", value);
+  return fmt::format("{}", value);
+}
+
+std::string expected_number(std::string_view type, const FieldInfo& info) {
+  const bool lower = std::isfinite(info.min);
+  const bool upper = std::isfinite(info.max);
+  if (lower && upper) {
+    return fmt::format("expected {} from {} to {}", type, format_number(info.min),
+                       format_number(info.max));
+  }
+  if (lower) return fmt::format("expected {} of at least {}", type, format_number(info.min));
+  if (upper) return fmt::format("expected {} of at most {}", type, format_number(info.max));
+  return fmt::format("expected {}", type);
+}
+
+}  // namespace
+
+void read_value(const Json& json, bool& out, const FieldInfo&, const Place& place) {
+  if (!json.is_boolean()) place.fail(fmt::format("expected true or false, got {}", excerpt(json)));
+  out = json.get<bool>();
+}
+
+void read_value(const Json& json, Index& out, const FieldInfo& info, const Place& place) {
+  bool valid = true;
+  Index value = 0;
+  if (json.is_number_unsigned()) {
+    const auto number = json.get<std::uint64_t>();
+    valid = number <= static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    value = valid ? static_cast<Index>(number) : 0;
+  } else if (json.is_number_integer()) {
+    value = json.get<Index>();
+  } else if (json.is_number_float()) {
+    const double number = json.get<double>();
+    valid = std::abs(number) <= kExactLimit && number == std::floor(number);
+    value = valid ? static_cast<Index>(number) : 0;
+  } else {
+    valid = false;
+  }
+  const auto as_double = static_cast<double>(value);
+  if (!valid || as_double < info.min || as_double > info.max) {
+    place.fail(fmt::format("{}, got {}", expected_number("an integer", info), excerpt(json)));
+  }
+  out = value;
+}
+
+void read_value(const Json& json, double& out, const FieldInfo& info, const Place& place) {
+  const double value = json.is_number() ? json.get<double>() : 0.0;
+  if (!json.is_number() || !std::isfinite(value) || value < info.min || value > info.max) {
+    place.fail(fmt::format("{}, got {}", expected_number("a finite number", info), excerpt(json)));
+  }
+  out = value;
+}
+
+void read_value(const Json& json, std::string& out, const FieldInfo&, const Place& place) {
+  if (!json.is_string()) place.fail(fmt::format("expected a string, got {}", excerpt(json)));
+  out = json.get<std::string>();
+}
+
+void read_value(const Json& json, MixerConfig& out, const FieldInfo& info, const Place& place) {
+  if (json.is_string()) {
+    read_value(json, out.mixer, info, place);
+    return;
+  }
+  if (!json.is_object()) {
+    place.fail(fmt::format("expected a mixer's name or an object, got {}", excerpt(json)));
+  }
+  Reader reader(json, place, &out);
+  out.visit(reader);
+  reader.refuse_unknown_keys();
+}
+
+void read_value(const Json& json, std::vector<SweepAxis>& out, const FieldInfo&,
+                const Place& place) {
+  if (!json.is_object()) {
+    place.fail(fmt::format("expected an object of dotted key to list, got {}", excerpt(json)));
+  }
+  std::vector<SweepAxis> axes;
+  for (const auto& [key, values] : json.items()) {
+    if (!values.is_array() || values.empty()) {
+      place.at(key).fail(
+          fmt::format("expected a list of at least one value, got {}", excerpt(values)));
+    }
+    SweepAxis& axis = axes.emplace_back(SweepAxis{key, {}});
+    for (const Json& value : values) axis.values.push_back(value.dump());
+  }
+  out = std::move(axes);
+}
+
+}  // namespace vla_bench

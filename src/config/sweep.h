@@ -1,0 +1,34 @@
+// The points of a sweep. Internal to config.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+
+namespace vla_bench {
+
+/// One value of one axis at a point.
+struct Assignment {
+  std::string key;    // dotted, as the config has it
+  std::string value;  // as a person writes it: strings without quotes, 0.1, 8
+};
+
+struct SweepPoint {
+  RunConfig config;  // without a sweep
+  std::vector<Assignment> assignments;
+};
+
+/// "n_pairs=8 d_h=32", the last part of each key unless two axes share it.
+std::string describe_assignments(std::span<const Assignment> assignments);
+/// The name under which `assignments[i]` appears there: "n_pairs".
+std::string_view short_key(std::span<const Assignment> assignments, std::size_t i);
+
+/// The cartesian product, first axis slowest; one point when there is no sweep. Throws BadInput
+/// naming axis and value when a key is unknown or cannot be swept, a value does not fit or stands
+/// twice, or there are over 20,000 points. `origin` names the config in messages.
+std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view origin);
+
+}  // namespace vla_bench

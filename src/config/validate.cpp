@@ -1,0 +1,149 @@
+// Checks that need more than one key, on a config without a sweep.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "config/labels.h"
+#include "config/read.h"
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+constexpr std::size_t kMaxNameBytes = 200;  // file systems stop at 255
+
+template <class... Args>
+void require(bool condition, std::string_view pointer, fmt::format_string<Args...> format,
+             Args&&... args) {
+  if (!condition) {
+    throw BadInput(
+        fmt::format("{}: {}", pointer, fmt::format(format, std::forward<Args>(args)...)));
+  }
+}
+
+bool has_control_character(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
+void validate_name(const RunConfig& config) {
+  const std::string& name = config.name;
+  const bool plain = name != "." && name != ".." && name.size() <= kMaxNameBytes &&
+                     name.find_first_of("/\\") == std::string::npos && !has_control_character(name);
+  require(plain, "/name", "expected a plain folder name of at most {} bytes", kMaxNameBytes);
+}
+
+void validate_mixers(const RunConfig& config) {
+  require(!config.mixers.empty(), "/mixers", "expected at least one mixer");
+  std::vector<std::string> labels;
+  for (std::size_t i = 0; i < config.mixers.size(); ++i) {
+    const MixerConfig& mixer = config.mixers[i];
+    const std::string pointer = fmt::format("/mixers/{}", i);
+    for (const MixerKey& key : non_default_keys(mixer)) {
+      require(!key.only || *key.only == mixer.mixer, fmt::format("{}/{}", pointer, key.key),
+              "a key of mixer {}; {} does not have it", key.only ? enum_name(*key.only) : "",
+              enum_name(mixer.mixer));
+    }
+    const std::string label = mixer_label(mixer);
+    require(label.size() <= kMaxNameBytes && !has_control_character(label), pointer + "/label",
+            "expected at most {} bytes without control characters", kMaxNameBytes);
+    require(std::find(labels.begin(), labels.end(), label) == labels.end(), pointer,
+            "label \"{}\" is taken by an earlier mixer; give this one its own \"label\"", label);
+    labels.push_back(label);
+  }
+}
+
+void validate_seeds(const RunConfig& config) {
+  require(!config.seeds.empty(), "/seeds", "expected at least one seed");
+  std::vector<Index> seeds = config.seeds;
+  std::sort(seeds.begin(), seeds.end());
+  const auto twice = std::adjacent_find(seeds.begin(), seeds.end());
+  require(twice == seeds.end(), "/seeds", "{} stands twice", twice == seeds.end() ? 0 : *twice);
+}
+
+void validate_mqar(const TaskConfig& task, Index vocab, Index tokens) {
+  const Index n = task.n_pairs;
+  if (task.layout == TaskLayout::paper) {
+    require(n <= vocab - 1, "/task/n_pairs",
+            "{} distinct keys and a separator need model.vocab_size of at least {}, got {}", n,
+            n + 1, vocab);
+    require(tokens >= 2 * n + 2, "/task/seq_len",
+            "{} pairs, the separator and a query need at least {} tokens, got {}", n, 2 * n + 2,
+            tokens);
+  } else {
+    // Keys come from 1 .. V/2 - 1: token 0 is the filler.
+    require(n <= vocab / 2 - 1, "/task/n_pairs",
+            "{} distinct keys from the lower half of the vocabulary, 0 excepted, need "
+            "model.vocab_size of at least {}, got {}",
+            n, 2 * (n + 1), vocab);
+    require(tokens % 2 == 0 && tokens >= 4 * n, "/task/seq_len",
+            "the zoology layout of {} pairs needs an even number of at least {} tokens, got {}", n,
+            4 * n, tokens);
+  }
+}
+
+void validate_training(const RunConfig& config) {
+  require(config.train.warmup <= config.train.steps, "/train/warmup",
+          "at most train.steps ({}), got {}", config.train.steps, config.train.warmup);
+}
+
+void validate_positions(const RunConfig& config) {
+  const Index tokens = sequence_length(config);
+  require(tokens <= config.model.max_seq_len, "/task/seq_len",
+          "{} tokens exceed model.max_seq_len of {}", tokens, config.model.max_seq_len);
+}
+
+}  // namespace
+
+Index sequence_length(const RunConfig& config) {
+  const TaskConfig& task = config.task;
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      return task.seq_len.value_or(task.layout == TaskLayout::paper ? 3 * task.n_pairs + 1
+                                                                    : 4 * task.n_pairs);
+    case ExperimentKind::copy:
+      return 2 * ((task.seq_len.value_or(64) - 1) / 2) + 1;
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+      return task.seq_len.value_or(1000);
+    case ExperimentKind::latency:
+      return task.seq_len.value_or(1024);
+    case ExperimentKind::recall:
+      return task.n_pairs;  // one write a pair
+  }
+  return 0;
+}
+
+void validate(const RunConfig& config) {
+  validate_name(config);
+  validate_mixers(config);
+  validate_seeds(config);
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      validate_mqar(config.task, config.model.vocab_size, sequence_length(config));
+      validate_positions(config);
+      validate_training(config);
+      break;
+    case ExperimentKind::copy:
+      require(sequence_length(config) >= 3, "/task/seq_len",
+              "a token, the separator and the copy need at least 3 tokens, got {}",
+              config.task.seq_len.value_or(0));
+      validate_positions(config);
+      validate_training(config);
+      break;
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+      // A Gaussian stream passes no position embedding, so any length will do.
+      if (config.probe.source == ProbeSource::model) validate_positions(config);
+      break;
+    case ExperimentKind::latency:
+      require(config.latency.min_repeats <= config.latency.max_repeats, "/latency/min_repeats",
+              "at most latency.max_repeats ({}), got {}", config.latency.max_repeats,
+              config.latency.min_repeats);
+      break;
+    case ExperimentKind::recall:
+      break;
+  }
+}
+
+}  // namespace vla_bench
