@@ -1,0 +1,138 @@
+#include "report/grouping.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace vla_bench {
+namespace {
+
+using Json = nlohmann::json;  // sorted keys: equal settings dump equally
+
+/// Config sections that decide the values of a table. Latency rows name all of theirs, and one line
+/// of a latency figure has a config per length.
+std::vector<std::string_view> relevant_sections(std::string_view table) {
+  if (table == accuracy_schema().name) return {"model", "task", "train", "eval"};
+  if (table == recall_schema().name) return {"model", "task", "recall"};
+  if (table == latency_schema().name) return {};
+  return {"model", "task", "probe"};
+}
+
+Value as_value(const Json& json) {
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_number_integer()) return json.get<std::int64_t>();
+  if (json.is_number()) return json.get<double>();
+  return std::monostate();
+}
+
+/// The member at a JSON pointer, null when it is missing.
+Json at(const Json& config, const char* pointer) {
+  return config.value(Json::json_pointer(pointer), Json());
+}
+
+int kind(const Value& value) {
+  if (std::holds_alternative<std::monostate>(value)) return 0;
+  return std::holds_alternative<std::string>(value) ? 2 : 1;
+}
+
+template <class T>
+int order(const T& a, const T& b) {
+  return a < b ? -1 : (b < a ? 1 : 0);
+}
+
+}  // namespace
+
+std::optional<double> number(const Value& value) {
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    return static_cast<double>(*integer);
+  }
+  if (const auto* real = std::get_if<double>(&value)) return *real;
+  return std::nullopt;
+}
+
+Value value_of(std::optional<double> number) {
+  Value value;
+  if (number) value = *number;
+  return value;
+}
+
+int compare(const Value& a, const Value& b) {
+  if (kind(a) != kind(b)) return order(kind(a), kind(b));
+  if (kind(a) == 0) return 0;
+  if (kind(a) == 2) return order(std::get<std::string>(a), std::get<std::string>(b));
+  const double x = *number(a);
+  const double y = *number(b);
+  if (std::isnan(x) || std::isnan(y)) return order(std::isnan(x), std::isnan(y));
+  if (x != y) return order(x, y);
+  // Integers beyond 2^53 may share a double.
+  const auto* i = std::get_if<std::int64_t>(&a);
+  const auto* j = std::get_if<std::int64_t>(&b);
+  return i && j ? order(*i, *j) : 0;
+}
+
+bool RowLess::operator()(const std::vector<Value>& a, const std::vector<Value>& b) const {
+  return std::lexicographical_compare_three_way(
+             a.begin(), a.end(), b.begin(), b.end(),
+             [](const Value& x, const Value& y) { return compare(x, y) <=> 0; }) < 0;
+}
+
+CellFacts cell_facts(const FinishedCell& cell) {
+  const Json config =
+      Json::parse(cell.config_json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  if (!config.is_object()) {
+    throw BadInput(fmt::format("[{}] expected a JSON object",
+                               (cell.directory.folder / "config.json").string()));
+  }
+  Json settings = Json::object();
+  for (const std::string_view section : relevant_sections(cell.table.name)) {
+    settings[std::string(section)] = config.value(std::string(section), Json());
+  }
+  if (Json& train = settings["train"]; train.is_object()) {
+    // How often a run writes does not change what it finds.
+    train.erase("log_every");
+    train.erase("checkpoint_every");
+  }
+  const std::string text = settings.dump();
+  return {
+      .settings = text,
+      .config = hash_hex(text + config.value("mixers", Json()).dump()).substr(0, 8),
+      .seed = as_value(at(config, "/seeds/0")),
+      .source = as_value(at(config, "/probe/source")),
+      .n_heads = as_value(at(config, "/model/n_heads")),
+      .d_h = as_value(at(config, "/model/d_h")),
+      .threads = as_value(at(config, "/threads")),
+  };
+}
+
+RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
+                     const std::vector<std::string_view>& columns,
+                     const std::vector<Value CellFacts::*>& facts, bool by_config) {
+  RowGroups groups;
+  for (const SourcedRow& row : rows) {
+    std::vector<Value> key;
+    for (const std::string_view column : columns) key.push_back(row.values[table.column(column)]);
+    for (const auto fact : facts) key.push_back(row.cell->*fact);
+    if (by_config) key.emplace_back(row.cell->config);
+    groups[std::move(key)].push_back(row);
+  }
+  return groups;
+}
+
+void append_statistics(std::vector<Value>& row, const Statistics& statistics) {
+  std::optional<double> mean, deviation, interval;
+  if (statistics.count >= 1) mean = statistics.mean;
+  if (statistics.count >= 2) {
+    deviation = statistics.standard_deviation;
+    interval = statistics.ci95;
+  }
+  for (const std::optional<double> number : {mean, deviation, interval}) {
+    row.push_back(value_of(number));
+  }
+}
+
+}  // namespace vla_bench

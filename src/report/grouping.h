@@ -1,0 +1,55 @@
+// Sorting and grouping table rows, and what a summary knows of the cell a row came from.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/statistics.h"
+#include "report/run_directory.h"
+#include "report/table.h"
+
+namespace vla_bench {
+
+/// Empty values first, then numbers by size (NaN last), then strings: negative, 0 or positive.
+int compare(const Value& a, const Value& b);
+struct RowLess {
+  bool operator()(const std::vector<Value>& a, const std::vector<Value>& b) const;
+};
+
+/// The value when it is a number.
+std::optional<double> number(const Value& value);
+/// The other way: nothing becomes an empty value.
+Value value_of(std::optional<double> number);
+
+/// What a cell's config says beyond the columns of its table.
+struct CellFacts {
+  std::string settings;  // what can change the table's values, mixer and seed apart
+  std::string config;    // 8 digits that stand for settings and mixer: cells that differ in seed
+                         // alone share them
+  Value seed, source, n_heads, d_h, threads;
+};
+/// Throws BadInput naming the cell's folder when its config is not JSON.
+CellFacts cell_facts(const FinishedCell& cell);
+
+struct SourcedRow {
+  std::vector<Value> values;
+  const CellFacts* cell;
+};
+
+/// Rows of equal keys, in the order of the keys.
+using RowGroups = std::map<std::vector<Value>, std::vector<SourcedRow>, RowLess>;
+/// Groups by the named columns of `table`, then by the named members of CellFacts.
+RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
+                     const std::vector<std::string_view>& columns,
+                     const std::vector<Value CellFacts::*>& facts, bool by_config);
+
+/// Appends mean, standard deviation and 95% half width; what the count leaves undefined stays
+/// empty.
+void append_statistics(std::vector<Value>& row, const Statistics& statistics);
+
+}  // namespace vla_bench

@@ -1,0 +1,90 @@
+#include "report/run_directory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace vla_bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfig = "config.json";
+
+const std::vector<const Schema*>& published_schemas() {
+  static const std::vector<const Schema*> schemas = {&accuracy_schema(), &recall_schema(),
+                                                     &state_norm_schema(), &jacobian_schema(),
+                                                     &latency_schema()};
+  return schemas;
+}
+
+/// Every folder below `root` and `root` itself, in path order. Links are not followed: they could
+/// lead in circles, and would count a cell twice.
+std::vector<fs::path> folders(const fs::path& root) {
+  std::error_code code;
+  const fs::file_status status = fs::status(root, code);
+  if (!fs::is_directory(status)) {
+    throw BadInput(fmt::format("[report] {}: {}", root.string(),
+                               fs::exists(status) ? "not a folder" : "no such folder"));
+  }
+  std::vector<fs::path> found = {root};
+  fs::recursive_directory_iterator entry(root, code);
+  while (!code && entry != fs::recursive_directory_iterator()) {
+    std::error_code vanished;
+    if (entry->is_directory(vanished) && !entry->is_symlink(vanished)) {
+      found.push_back(entry->path());
+    }
+    entry.increment(code);
+  }
+  if (code) {
+    throw BadInput(fmt::format("[report] {}: cannot list: {}", root.string(), code.message()));
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+}  // namespace
+
+bool RunDirectory::finished(std::string_view table_name) const {
+  std::error_code ignored;
+  return fs::is_regular_file(folder / fmt::format("{}.csv", table_name), ignored);
+}
+
+void RunDirectory::write_config(std::string_view json) const {
+  write_file_atomically(folder / kConfig, json);
+}
+
+void RunDirectory::write_provenance(std::string_view json) const {
+  write_file_atomically(folder / "provenance.json", json);
+}
+
+void RunDirectory::write_history(const Table& history) const {
+  write_file_atomically(folder / "history.csv", to_csv(history));
+}
+
+void RunDirectory::publish(const Table& table) const {
+  write_file_atomically(folder / (table.name + ".md"), to_markdown(table));
+  write_file_atomically(folder / (table.name + ".csv"), to_csv(table));
+}
+
+std::vector<FinishedCell> find_finished_cells(const fs::path& root) {
+  std::vector<FinishedCell> cells;
+  for (const fs::path& folder : folders(root)) {
+    const RunDirectory directory{folder};
+    std::error_code ignored;
+    if (!fs::is_regular_file(folder / kConfig, ignored)) continue;
+    for (const Schema* schema : published_schemas()) {
+      if (!directory.finished(schema->name)) continue;
+      cells.push_back({.directory = directory,
+                       .config_json = read_file(folder / kConfig),
+                       .table = read_csv(folder / fmt::format("{}.csv", schema->name), *schema)});
+    }
+  }
+  return cells;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,255 @@
+#include "report/summary.h"
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <set>
+#include <string>
+
+#include "report/grouping.h"
+#include "report/latency_summary.h"
+
+namespace vla_bench {
+namespace {
+
+/// One table of all cells, with what each row's cell says.
+struct Gathered {
+  Table table;
+  std::deque<CellFacts> cells;  // a deque: rows point into it
+  std::vector<SourcedRow> rows;
+};
+
+Gathered gather(const Schema& schema, std::span<const FinishedCell> cells) {
+  Gathered gathered;
+  gathered.table = Table(schema);
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const FinishedCell& cell : cells) {
+    if (cell.table.name != schema.name) continue;
+    const std::string hash = cell.directory.folder.filename().string();
+    if (!seen.emplace(hash, to_csv(cell.table)).second) continue;
+    gathered.cells.push_back(cell_facts(cell));
+    for (const auto& row : cell.table.rows) gathered.rows.push_back({row, &gathered.cells.back()});
+  }
+  std::stable_sort(gathered.rows.begin(), gathered.rows.end(),
+                   [](const SourcedRow& a, const SourcedRow& b) {
+                     if (RowLess()(a.values, b.values)) return true;
+                     if (RowLess()(b.values, a.values)) return false;
+                     return a.cell->config < b.cell->config;
+                   });
+  for (const SourcedRow& row : gathered.rows) gathered.table.add(row.values);
+  return gathered;
+}
+
+/// The numbers of one column; empty values are left out.
+std::vector<double> numbers(std::span<const SourcedRow> rows, std::size_t column) {
+  std::vector<double> values;
+  for (const SourcedRow& row : rows) {
+    if (const auto value = number(row.values[column])) values.push_back(*value);
+  }
+  return values;
+}
+
+/// Rows of each seed, in the order of seeds.
+std::map<std::vector<Value>, std::vector<SourcedRow>, RowLess> by_seed(
+    const std::vector<SourcedRow>& rows) {
+  std::map<std::vector<Value>, std::vector<SourcedRow>, RowLess> seeds;
+  for (const SourcedRow& row : rows) seeds[{row.cell->seed}].push_back(row);
+  return seeds;
+}
+
+void append_columns(Table& table, std::initializer_list<std::string_view> quantities) {
+  for (const std::string_view quantity : quantities) {
+    for (const char* suffix : {"_mean", "_sd", "_ci95"}) {
+      table.columns.push_back(std::string(quantity) + suffix);
+    }
+  }
+}
+
+/// Statistics over seeds of tables with a status column. One row a seed: the same seed under the
+/// same settings is the same measurement, however often it was repeated.
+Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string_view>& keys,
+                         std::initializer_list<std::string_view> quantities, bool with_steps) {
+  const Table& source = gathered.table;
+  const std::size_t status = source.column("status");
+  Table summary;
+  summary.name = source.name + "_summary";
+  summary.columns.assign(keys.begin(), keys.end());
+  if (with_steps) summary.columns.emplace_back("steps");
+  summary.columns.insert(summary.columns.end(), {"count_ok", "count_not_ok"});
+  append_columns(summary, quantities);
+  summary.columns.emplace_back("config");
+
+  for (const auto& [key, rows] : group_rows(source, gathered.rows, keys, {}, true)) {
+    std::vector<SourcedRow> ok;
+    std::int64_t not_ok = 0;
+    for (const auto& [seed, repeats] : by_seed(rows)) {
+      const auto first_ok =
+          std::find_if(repeats.begin(), repeats.end(), [&](const SourcedRow& row) {
+            return compare(row.values[status], std::string("ok")) == 0;
+          });
+      if (first_ok != repeats.end()) {
+        ok.push_back(*first_ok);
+      } else {
+        ++not_ok;
+      }
+    }
+    std::vector<Value> line(key.begin(), key.end() - 1);
+    if (with_steps) {
+      // A run that diverged says where; the others say how many were asked for.
+      const std::size_t steps = source.column("steps");
+      line.push_back(
+          std::max_element(rows.begin(), rows.end(), [&](const SourcedRow& a, const SourcedRow& b) {
+            return compare(a.values[steps], b.values[steps]) < 0;
+          })->values[steps]);
+    }
+    line.emplace_back(static_cast<std::int64_t>(ok.size()));
+    line.emplace_back(not_ok);
+    for (const std::string_view quantity : quantities) {
+      append_statistics(line, statistics(numbers(ok, source.column(quantity))));
+    }
+    line.push_back(key.back());
+    summary.add(std::move(line));
+  }
+  return summary;
+}
+
+Table summarise_accuracy(const Gathered& gathered) {
+  return summarise_outcomes(gathered,
+                            {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len",
+                             "layout", "short_conv", "device"},
+                            {"accuracy", "loss", "train_seconds"}, /*with_steps=*/true);
+}
+
+Table summarise_recall(const Gathered& gathered) {
+  return summarise_outcomes(gathered, {"label", "mixer", "d_h", "n_pairs", "trials"}, {"accuracy"},
+                            /*with_steps=*/false);
+}
+
+/// Each seed's row at the largest t of the group.
+std::vector<SourcedRow> last_rows(const std::vector<SourcedRow>& rows, std::size_t t) {
+  const Value* last = &rows.front().values[t];
+  for (const SourcedRow& row : rows) {
+    if (compare(*last, row.values[t]) < 0) last = &row.values[t];
+  }
+  std::vector<SourcedRow> found;
+  for (const auto& [seed, repeats] : by_seed(rows)) {
+    const auto row = std::find_if(repeats.begin(), repeats.end(), [&](const SourcedRow& candidate) {
+      return compare(candidate.values[t], *last) == 0;
+    });
+    if (row != repeats.end()) found.push_back(*row);
+  }
+  return found;
+}
+
+Table summarise_state_norm(const Gathered& gathered) {
+  const Table& source = gathered.table;
+  const std::size_t t = source.column("t");
+  const std::size_t s_norm = source.column("s_norm");
+  const std::size_t a_norm = source.column("a_norm");
+  const RowGroups groups =
+      group_rows(source, gathered.rows, {"label", "mixer"},
+                 {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true);
+
+  // Linear attention's mean by (settings, last t). Of several linear runs the first label counts.
+  std::map<std::vector<Value>, double, RowLess> linear_means;
+  for (const auto& [key, rows] : groups) {
+    if (compare(key[1], std::string("linear")) != 0) continue;
+    const std::vector<SourcedRow> last = last_rows(rows, t);
+    const Statistics norms = statistics(numbers(last, s_norm));
+    if (norms.count == 0) continue;
+    linear_means.try_emplace({last[0].cell->settings, last[0].values[t]}, norms.mean);
+  }
+
+  Table summary;
+  summary.name = "state_norm_summary";
+  summary.columns = {"label", "mixer", "source", "n_heads", "d_h", "t", "count"};
+  append_columns(summary, {"s_norm", "a_norm"});
+  summary.columns.insert(summary.columns.end(), {"linear_over_label", "config"});
+  for (const auto& [key, rows] : groups) {
+    const std::vector<SourcedRow> last = last_rows(rows, t);
+    const Statistics norms = statistics(numbers(last, s_norm));
+    std::vector<Value> line(key.begin(), key.end() - 1);
+    line.push_back(last[0].values[t]);
+    line.emplace_back(norms.count);
+    append_statistics(line, norms);
+    append_statistics(line, statistics(numbers(last, a_norm)));
+    const auto linear = linear_means.find({last[0].cell->settings, last[0].values[t]});
+    std::optional<double> ratio;
+    if (linear != linear_means.end() && norms.count > 0 && norms.mean > 0.0) {
+      ratio = linear->second / norms.mean;
+    }
+    line.push_back(value_of(ratio));
+    line.push_back(key.back());
+    summary.add(std::move(line));
+  }
+  return summary;
+}
+
+Table summarise_jacobian(const Gathered& gathered) {
+  const Table& source = gathered.table;
+  const std::size_t t = source.column("t");
+  const std::size_t sigma_max = source.column("sigma_max");
+  const std::size_t cosine = source.column("cosine");
+  const std::size_t product_norm = source.column("product_norm");
+
+  Table summary;
+  summary.name = "jacobian_summary";
+  summary.columns = {"label", "source", "n_heads", "d_h", "t", "count"};
+  append_columns(summary, {"sigma_max"});
+  summary.columns.emplace_back("sigma_max_max");
+  append_columns(summary, {"cosine", "product_norm"});
+  summary.columns.emplace_back("config");
+  for (const auto& [key, rows] :
+       group_rows(source, gathered.rows, {"label"},
+                  {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true)) {
+    std::vector<double> sigma_means;
+    std::vector<double> cosine_means;
+    for (const auto& [seed, steps] : by_seed(rows)) {
+      const Statistics sigmas = statistics(numbers(steps, sigma_max));
+      const Statistics cosines = statistics(numbers(steps, cosine));
+      if (sigmas.count > 0) sigma_means.push_back(sigmas.mean);
+      if (cosines.count > 0) cosine_means.push_back(cosines.mean);
+    }
+    const std::vector<SourcedRow> last = last_rows(rows, t);
+    const std::vector<double> sigmas = numbers(rows, sigma_max);
+
+    std::vector<Value> line(key.begin(), key.end() - 1);
+    line.push_back(last[0].values[t]);
+    line.emplace_back(static_cast<std::int64_t>(sigma_means.size()));
+    append_statistics(line, statistics(sigma_means));
+    line.push_back(value_of(sigmas.empty()
+                                ? std::nullopt
+                                : std::optional(*std::max_element(sigmas.begin(), sigmas.end()))));
+    append_statistics(line, statistics(cosine_means));
+    append_statistics(line, statistics(numbers(last, product_norm)));
+    line.push_back(key.back());
+    summary.add(std::move(line));
+  }
+  return summary;
+}
+
+}  // namespace
+
+std::vector<Table> gather_tables(std::span<const FinishedCell> cells) {
+  std::vector<Table> tables;
+  const auto add = [&](const Schema& schema,
+                       const std::function<std::vector<Table>(const Gathered&)>& summaries) {
+    Gathered gathered = gather(schema, cells);
+    if (gathered.cells.empty()) return;
+    std::vector<Table> summary = summaries(gathered);
+    tables.push_back(std::move(gathered.table));
+    std::move(summary.begin(), summary.end(), std::back_inserter(tables));
+  };
+  const auto one = [](Table (*summarise)(const Gathered&)) {
+    return [summarise](const Gathered& gathered) { return std::vector{summarise(gathered)}; };
+  };
+  add(accuracy_schema(), one(summarise_accuracy));
+  add(recall_schema(), one(summarise_recall));
+  add(state_norm_schema(), one(summarise_state_norm));
+  add(jacobian_schema(), one(summarise_jacobian));
+  add(latency_schema(),
+      [](const Gathered& gathered) { return summarise_latency(gathered.table, gathered.rows); });
+  return tables;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,32 @@
+// Gathering finished cells into the tables users plot.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/statistics.h"
+#include "report/run_directory.h"
+#include "report/table.h"
+
+namespace vla_bench {
+
+/// All tables of `cells`, each raw table followed by its summaries. Rows are sorted, so the order
+/// of the cells does not matter; a cell given twice (same folder name, same table) counts once.
+///
+///   accuracy, recall, state_norm, jacobian, latency: the rows of all cells
+///   accuracy_summary, recall_summary: mean, standard deviation and 95% interval over the seeds
+///   with
+///     status ok, and how many were not ok
+///   state_norm_summary: the same at the last t, and linear / label: how many times larger the
+///   state
+///     of linear attention is there, under the same settings; empty without a linear run
+///   jacobian_summary: over seeds, of each seed's mean sigma_max, mean cosine and last
+///   product_norm;
+///     sigma_max_max is the largest of all
+///   latency_fit, latency_crossover: see report/latency_summary.h
+///
+/// Cells that differ in a setting that no column shows (a learning rate, say) are never averaged:
+/// the last column, config, tells them apart. With one seed deviation and interval are empty.
+std::vector<Table> gather_tables(std::span<const FinishedCell> cells);
+
+}  // namespace vla_bench
