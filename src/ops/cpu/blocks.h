@@ -1,0 +1,34 @@
+// How CPU operations cut their work and where partial results lie.
+#pragma once
+
+#include <algorithm>
+
+#include "core/array.h"
+
+namespace vla_bench::ops::cpu {
+
+/// `total` items in consecutive blocks of `size`, the last one shorter. The cut depends on sizes
+/// alone, never on the number of threads, so sums over blocks are the same on any machine.
+struct Blocks {
+  Index total;
+  Index size;
+
+  Index count() const { return (total + size - 1) / size; }
+  Index first(Index block) const { return block * size; }
+  Index length(Index block) const { return std::min(size, total - block * size); }
+};
+
+/// Elements of one block of an elementwise operation: a few arrays of it fit in L1.
+inline constexpr Index kElementBlock = 2048;
+
+/// Memory for partial results of at least `count` elements, contents unspecified. It belongs to the
+/// calling thread and is reused by its next call with the same T and slot; take it outside parallel
+/// regions.
+template <class T, int slot = 0>
+T* scratch(Index count) {
+  static thread_local Array<T> memory;
+  if (memory.size() < count) memory.resize(Device::cpu, count);
+  return memory.data();
+}
+
+}  // namespace vla_bench::ops::cpu

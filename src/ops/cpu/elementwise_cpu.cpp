@@ -1,0 +1,94 @@
+// GELU, addition, zeroing and the Euclidean norm over flat buffers.
+#include <cmath>
+#include <numbers>
+
+#include "ops/backends.h"
+#include "ops/cpu/blocks.h"
+#include "ops/cpu/vector_math.h"
+
+namespace vla_bench::ops::cpu {
+namespace {
+
+/// Calls body(first, last) for every block of 0 .. count-1.
+template <class Body>
+void for_each_block(const Context& context, Index count, const Body& body) {
+  const Blocks blocks{count, kElementBlock};
+#pragma omp parallel for num_threads(context.threads) schedule(static)
+  for (Index block = 0; block < blocks.count(); ++block) {
+    body(blocks.first(block), blocks.first(block) + blocks.length(block));
+  }
+}
+
+/// Phi(x), the standard normal distribution function.
+template <class T>
+inline T normal_cdf(T x) {
+  return T(0.5) * (1 + erf(x * static_cast<T>(1 / std::numbers::sqrt2)));
+}
+
+}  // namespace
+
+template <class T>
+void gelu_forward(const Context& context, const T* x, T* y, Index count) {
+  for_each_block(context, count, [=](Index first, Index last) {
+#pragma omp simd
+    for (Index i = first; i < last; ++i) y[i] = x[i] * normal_cdf(x[i]);
+  });
+}
+
+template <class T>
+void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count) {
+  constexpr T kInverseSqrtTwoPi = static_cast<T>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
+  for_each_block(context, count, [=](Index first, Index last) {
+#pragma omp simd
+    for (Index i = first; i < last; ++i) {
+      const T density = kInverseSqrtTwoPi * exp(T(-0.5) * x[i] * x[i]);
+      dx[i] = dy[i] * (normal_cdf(x[i]) + x[i] * density);
+    }
+  });
+}
+
+template <class T>
+void add(const Context& context, const T* a, const T* b, T* out, Index count) {
+  for_each_block(context, count, [=](Index first, Index last) {
+#pragma omp simd
+    for (Index i = first; i < last; ++i) out[i] = a[i] + b[i];
+  });
+}
+
+template <class T>
+void fill_zero(const Context& context, T* data, Index count) {
+  for_each_block(context, count,
+                 [=](Index first, Index last) { std::fill(data + first, data + last, T(0)); });
+}
+
+template <class T>
+double norm(const Context& context, const T* values, Index count) {
+  const Blocks blocks{count, kElementBlock};
+  double* partials = scratch<double>(blocks.count());
+#pragma omp parallel for num_threads(context.threads) schedule(static)
+  for (Index block = 0; block < blocks.count(); ++block) {
+    const T* data = values + blocks.first(block);
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (Index i = 0; i < blocks.length(block); ++i) {
+      sum += static_cast<double>(data[i]) * static_cast<double>(data[i]);
+    }
+    partials[block] = sum;
+  }
+  double total = 0.0;
+  for (Index block = 0; block < blocks.count(); ++block) total += partials[block];
+  return std::sqrt(total);
+}
+
+template void gelu_forward(const Context&, const float*, float*, Index);
+template void gelu_forward(const Context&, const double*, double*, Index);
+template void gelu_backward(const Context&, const float*, const float*, float*, Index);
+template void gelu_backward(const Context&, const double*, const double*, double*, Index);
+template void add(const Context&, const float*, const float*, float*, Index);
+template void add(const Context&, const double*, const double*, double*, Index);
+template void fill_zero(const Context&, float*, Index);
+template void fill_zero(const Context&, double*, Index);
+template double norm(const Context&, const float*, Index);
+template double norm(const Context&, const double*, Index);
+
+}  // namespace vla_bench::ops::cpu

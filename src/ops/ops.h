@@ -1,0 +1,184 @@
+// What every mixer and layer shares, dispatched on the device in one place (ops.cpp). Instantiated
+// for float and double. Call with the element type named: ops::linear_forward<T>(context, {...}).
+//
+// Conventions: parameter gradients ACCUMULATE (callers zero them once a step); activation gradients
+// OVERWRITE unless a field says otherwise. Results do not depend on Context::threads: work is cut
+// into fixed blocks and partial sums are added in block order.
+#pragma once
+
+#include <cstdint>
+
+#include "core/array.h"
+#include "core/device.h"
+
+namespace vla_bench {
+
+/// Where and how wide to run.
+struct Context {
+  Device device = Device::cpu;
+  int threads = 1;
+};
+
+/// Target value at positions that the loss ignores (the convention of torch's cross_entropy).
+inline constexpr std::int32_t kIgnoreTarget = -100;
+
+namespace ops {
+
+/// y = x W^T + bias.
+template <class T>
+struct LinearForward {
+  Matrix<const T> x;       // (M, K)
+  Matrix<const T> weight;  // (N, K)
+  const T* bias = nullptr; // (N) or null
+  Matrix<T> y;             // (M, N), overwritten
+};
+template <class T>
+void linear_forward(const Context& context, const LinearForward<T>& args);
+
+/// dx = dy W;  dW += dy^T x;  db += column sums of dy.
+template <class T>
+struct LinearBackward {
+  Matrix<const T> x;       // (M, K)
+  Matrix<const T> weight;  // (N, K)
+  Matrix<const T> dy;      // (M, N)
+  Matrix<T> dx;            // (M, K), may be empty
+  bool accumulate_dx = false;
+  Matrix<T> dweight;       // (N, K), accumulates; may be empty
+  T* dbias = nullptr;      // (N), accumulates; may be null
+};
+template <class T>
+void linear_backward(const Context& context, const LinearBackward<T>& args);
+
+/// y = (x - mean) / sqrt(var + 1e-5) * weight + bias over the columns of each row; biased variance.
+inline constexpr double kLayerNormEpsilon = 1e-5;
+template <class T>
+struct LayerNormForward {
+  Matrix<const T> x;  // (M, D)
+  const T* weight;    // (D)
+  const T* bias;      // (D)
+  Matrix<T> y;        // (M, D)
+  T* mean;            // (M), kept for the backward
+  T* inverse_std;     // (M)
+};
+template <class T>
+void layer_norm_forward(const Context& context, const LayerNormForward<T>& args);
+
+template <class T>
+struct LayerNormBackward {
+  Matrix<const T> x;      // (M, D)
+  const T* weight;        // (D)
+  const T* mean;          // (M)
+  const T* inverse_std;   // (M)
+  Matrix<const T> dy;     // (M, D)
+  Matrix<T> dx;           // (M, D)
+  bool accumulate_dx = false;  // dx += instead of dx = (residual branches)
+  T* dweight;             // (D), accumulates
+  T* dbias;               // (D), accumulates
+};
+template <class T>
+void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args);
+
+/// Exact GELU: y = x Phi(x), Phi by erf (not the tanh form). x, y, dy, dx: (count).
+template <class T>
+void gelu_forward(const Context& context, const T* x, T* y, Index count);
+/// dx = dy (Phi(x) + x phi(x)); dx may be dy.
+template <class T>
+void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count);
+
+/// out = a + b, elementwise; out may be a.
+template <class T>
+void add(const Context& context, const T* a, const T* b, T* out, Index count);
+template <class T>
+void fill_zero(const Context& context, T* data, Index count);
+
+/// h[b, t] = token_table[tokens[b, t]] + position_table[t].
+template <class T>
+struct EmbeddingForward {
+  const std::int32_t* tokens;  // (B, T)
+  Index batch, tokens_per_row; // B, T
+  Matrix<const T> token_table;     // (V, D)
+  Matrix<const T> position_table;  // (>= T, D)
+  Matrix<T> h;                     // (B * T, D)
+};
+template <class T>
+void embedding_forward(const Context& context, const EmbeddingForward<T>& args);
+/// Scatters dh into both tables, adding in token order whatever the thread count.
+template <class T>
+struct EmbeddingBackward {
+  const std::int32_t* tokens;   // (B, T)
+  Index batch, tokens_per_row;  // B, T
+  Matrix<const T> dh;           // (B * T, D)
+  Matrix<T> dtoken_table;       // (V, D), accumulates
+  Matrix<T> dposition_table;    // (>= T, D), accumulates
+};
+template <class T>
+void embedding_backward(const Context& context, const EmbeddingBackward<T>& args);
+
+/// out[i] = in[rows[i]] (gather), and in[rows[i]] = out[i] with every other row zeroed (scatter).
+/// Rows are distinct. Restricts the head to the positions that carry a target.
+template <class T>
+void gather_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
+                 Matrix<T> out);
+template <class T>
+void scatter_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
+                  Matrix<T> out);
+
+/// Softmax cross entropy of each row against its target, ignoring rows of kIgnoreTarget.
+template <class T>
+struct CrossEntropy {
+  Matrix<const T> logits;       // (M, V)
+  const std::int32_t* targets;  // (M)
+  Matrix<T> dlogits;            // (M, V): gradient of the mean loss; may be empty, may be logits
+};
+struct LossSums {
+  double loss = 0.0;   // sum over counted rows
+  Index correct = 0;   // rows whose largest logit is the target (first of equals wins)
+  Index count = 0;     // rows that carry a target
+};
+template <class T>
+LossSums cross_entropy(const Context& context, const CrossEntropy<T>& args);
+
+/// Causal depthwise convolution along T: y[b,t,c] = bias[c] + sum_j weight[c, j] x[b, t-K+1+j, c]
+/// with zeros before the first token (torch Conv1d, groups = D, left padding K-1).
+template <class T>
+struct ShortConv {
+  Index batch, tokens;     // B, T
+  Matrix<const T> x;       // (B * T, D)
+  Matrix<const T> weight;  // (D, K)
+  const T* bias;           // (D)
+};
+template <class T>
+void short_conv_forward(const Context& context, const ShortConv<T>& args, Matrix<T> y);
+template <class T>
+struct ShortConvGradients {
+  Matrix<const T> dy;  // (B * T, D)
+  Matrix<T> dx;        // (B * T, D)
+  Matrix<T> dweight;   // (D, K), accumulates
+  T* dbias;            // (D), accumulates
+};
+template <class T>
+void short_conv_backward(const Context& context, const ShortConv<T>& args,
+                         const ShortConvGradients<T>& gradients);
+
+/// Euclidean norm over `count` values, accumulated in double over fixed blocks.
+template <class T>
+double norm(const Context& context, const T* values, Index count);
+
+/// One AdamW step (Loshchilov and Hutter 2019, arXiv:1711.05101) on a flat buffer, in the order of
+/// torch: g *= gradient_scale; p *= 1 - lr wd; m, v updated; p -= lr m_hat / (sqrt(v_hat) + eps).
+template <class T>
+struct AdamW {
+  T* parameters;       // (count)
+  const T* gradients;  // (count)
+  T* first_moment;     // (count)
+  T* second_moment;    // (count)
+  Index count;
+  double lr, beta1, beta2, epsilon, weight_decay;
+  double gradient_scale;  // from clipping
+  Index step;             // from 1
+};
+template <class T>
+void adamw_step(const Context& context, const AdamW<T>& args);
+
+}  // namespace ops
+}  // namespace vla_bench

@@ -1,0 +1,390 @@
+// Elementwise operations, embeddings, the loss and the optimiser against plain double loops.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "core/error.h"
+#include "ops/cpu/vector_math.h"
+#include "testing/operands.h"
+
+namespace vla_bench::ops {
+namespace {
+
+using vla_bench::testing::central_differences;
+using vla_bench::testing::expect_same_on_any_threads;
+using vla_bench::testing::kDifferenceTolerance;
+using vla_bench::testing::kEpsilon;
+using vla_bench::testing::near;
+using vla_bench::testing::random_values;
+using vla_bench::testing::Strided;
+using vla_bench::testing::to_double;
+
+constexpr Index kCounts[] = {1, 3, 257, 5000};  // 5000: several blocks and a remainder
+
+/// Distance to `expected` in units of the last place of its nearest float.
+double ulps(float actual, double expected) {
+  const float nearest = static_cast<float>(expected);
+  if (std::isinf(nearest)) return actual == nearest ? 0.0 : 1e9;
+  const float above = std::nextafter(std::fabs(nearest), std::numeric_limits<float>::infinity());
+  const double unit = std::isinf(above) ? 0x1p104 : static_cast<double>(above) - std::fabs(nearest);
+  return std::abs(static_cast<double>(actual) - expected) / unit;
+}
+
+TEST(VectorMath, ExpIsWithinTwoUlpOfExact) {
+  double worst = 0.0;
+  // Past both ends of the range of results, subnormal ones included.
+  for (double x = -110.0; x < 95.0; x += 0.00037) {
+    const float argument = static_cast<float>(x);
+    worst = std::max(worst, ulps(cpu::exp(argument), std::exp(static_cast<double>(argument))));
+  }
+  EXPECT_LE(worst, 1.5);
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(cpu::exp(0.0f), 1.0f);
+  EXPECT_EQ(cpu::exp(-infinity), 0.0f);
+  EXPECT_EQ(cpu::exp(infinity), infinity);
+  EXPECT_TRUE(std::isnan(cpu::exp(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST(VectorMath, ErfIsWithinTwoUlpOfExact) {
+  double worst = 0.0;
+  for (double x = -6.0; x < 6.0; x += 0.00003) {
+    const float argument = static_cast<float>(x);
+    worst = std::max(worst, ulps(cpu::erf(argument), std::erf(static_cast<double>(argument))));
+  }
+  for (float x = 1e-38f; x < 1.0f; x *= 1.01f) {
+    worst = std::max(worst, ulps(cpu::erf(x), std::erf(static_cast<double>(x))));
+  }
+  EXPECT_LE(worst, 2.0);
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(cpu::erf(infinity), 1.0f);
+  EXPECT_EQ(cpu::erf(-infinity), -1.0f);
+  EXPECT_EQ(cpu::erf(0.0f), 0.0f);
+  EXPECT_TRUE(std::isnan(cpu::erf(std::numeric_limits<float>::quiet_NaN())));
+}
+
+double plain_gelu(double x) { return x * 0.5 * (1.0 + std::erf(x / std::sqrt(2.0))); }
+
+template <class T>
+void check_gelu(Index count) {
+  const auto x = random_values<T>(count, 1, 3.0);
+  const auto dy = random_values<T>(count, 2);
+  const auto forward = [&](const Context& context) {
+    std::vector<T> y(x.size());
+    gelu_forward<T>(context, x.data(), y.data(), count);
+    return y;
+  };
+  const auto backward = [&](const Context& context) {
+    std::vector<T> dx = dy;  // in place
+    gelu_backward<T>(context, x.data(), dx.data(), dx.data(), count);
+    return dx;
+  };
+  std::vector<double> y, dx;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double value = x[i];
+    const double density = std::exp(-value * value / 2) / std::sqrt(2 * 3.14159265358979323846);
+    y.push_back(plain_gelu(value));
+    dx.push_back(dy[i] * (0.5 * (1 + std::erf(value / std::sqrt(2.0))) + value * density));
+  }
+  // 1 + erf is off by 2 eps absolutely, x and dy multiply it.
+  EXPECT_TRUE(near("y", forward({}), y, 8 * kEpsilon<T>));
+  EXPECT_TRUE(near("dx", backward({}), dx, 8 * kEpsilon<T>));
+  expect_same_on_any_threads(forward);
+  expect_same_on_any_threads(backward);
+}
+
+TEST(Gelu, EqualsPlainLoops) {
+  for (Index count : kCounts) {
+    check_gelu<float>(count);
+    check_gelu<double>(count);
+  }
+}
+
+TEST(Gelu, BackwardIsTheDerivative) {
+  std::vector<double> x = random_values<double>(40, 1, 2.0);
+  const std::vector<double> ones(x.size(), 1.0);
+  std::vector<double> dx(x.size());
+  gelu_backward<double>({}, x.data(), ones.data(), dx.data(), 40);
+  const auto expected = central_differences(x, [&] {
+    return std::accumulate(x.begin(), x.end(), 0.0,
+                           [](double sum, double value) { return sum + plain_gelu(value); });
+  });
+  EXPECT_TRUE(near("dx", dx, expected, kDifferenceTolerance));
+}
+
+template <class T>
+void check_flat_operations(Index count) {
+  const auto a = random_values<T>(count, 1);
+  const auto b = random_values<T>(count, 2);
+  const auto sum = [&](const Context& context) {
+    std::vector<T> out = a;
+    add<T>(context, out.data(), b.data(), out.data(), count);
+    return out;
+  };
+  std::vector<T> expected;
+  for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(a[i] + b[i]);
+  EXPECT_EQ(sum({}), expected);
+  expect_same_on_any_threads(sum);
+
+  std::vector<T> zeroed = a;
+  fill_zero<T>({.threads = 2}, zeroed.data(), count);
+  EXPECT_EQ(zeroed, std::vector<T>(a.size(), T(0)));
+
+  double squares = 0.0;
+  for (T value : a) squares += static_cast<double>(value) * static_cast<double>(value);
+  // Sums of positive terms in double whatever T is.
+  EXPECT_NEAR(norm<T>({}, a.data(), count), std::sqrt(squares), 1e-13 * std::sqrt(squares));
+  EXPECT_EQ(norm<T>({.threads = 1}, a.data(), count), norm<T>({.threads = 3}, a.data(), count));
+}
+
+TEST(Flat, AddZeroAndNorm) {
+  for (Index count : kCounts) {
+    check_flat_operations<float>(count);
+    check_flat_operations<double>(count);
+  }
+}
+
+TEST(Flat, NormOfNanAndNothing) {
+  const float values[] = {1.0f, std::numeric_limits<float>::quiet_NaN()};
+  EXPECT_TRUE(std::isnan(norm<float>({}, values, 2)));
+  EXPECT_EQ(norm<float>({}, values, 0), 0.0);
+}
+
+template <class T>
+void check_embedding(Index D) {
+  constexpr Index B = 3, L = 5, V = 7;
+  std::vector<std::int32_t> tokens;
+  Rng rng(7, RngStream::benchmark, 9, 0);
+  for (Index i = 0; i < B * L; ++i) tokens.push_back(static_cast<std::int32_t>(rng.below(V)));
+  const auto token_table = random_values<T>(V * D, 1);
+  const auto position_table = random_values<T>((L + 2) * D, 2);
+  const auto dh = random_values<T>(B * L * D, 3);
+
+  std::vector<double> h, dtoken(V * D, 1.0), dposition((L + 2) * D, 2.0);
+  for (Index i = 0; i < B * L; ++i) {
+    for (Index j = 0; j < D; ++j) {
+      h.push_back(static_cast<double>(token_table[tokens[i] * D + j]) +
+                  static_cast<double>(position_table[(i % L) * D + j]));
+      dtoken[tokens[i] * D + j] += static_cast<double>(dh[i * D + j]);
+      dposition[(i % L) * D + j] += static_cast<double>(dh[i * D + j]);
+    }
+  }
+  const auto forward = [&](const Context& context) {
+    Strided<T> out(B * L, D, 2);
+    embedding_forward<T>(context, {.tokens = tokens.data(),
+                                   .batch = B,
+                                   .tokens_per_row = L,
+                                   .token_table = {token_table.data(), V, D},
+                                   .position_table = {position_table.data(), L + 2, D},
+                                   .h = out.view()});
+    EXPECT_TRUE(out.gaps_untouched());
+    return out.values();
+  };
+  const auto backward = [&](const Context& context) {
+    Strided<T> upstream(B * L, D, 3, dh);
+    std::vector<T> both(V * D, T(1));
+    both.resize(both.size() + static_cast<std::size_t>((L + 2) * D), T(2));
+    embedding_backward<T>(context, {.tokens = tokens.data(),
+                                    .batch = B,
+                                    .tokens_per_row = L,
+                                    .dh = upstream.view(),
+                                    .dtoken_table = {both.data(), V, D},
+                                    .dposition_table = {both.data() + V * D, L + 2, D}});
+    return both;
+  };
+  std::vector<double> expected = dtoken;
+  expected.insert(expected.end(), dposition.begin(), dposition.end());
+  EXPECT_TRUE(near("h", forward({}), h, kEpsilon<T>));
+  EXPECT_TRUE(near("gradients", backward({}), expected, (B * L + 1) * kEpsilon<T>));
+  expect_same_on_any_threads(forward);
+  expect_same_on_any_threads(backward);
+}
+
+TEST(Embedding, EqualsPlainLoops) {
+  for (Index D : {1, 8, 33}) {
+    check_embedding<float>(D);
+    check_embedding<double>(D);
+  }
+}
+
+TEST(Rows, GatherAndScatter) {
+  const std::int32_t rows[] = {4, 0, 3};
+  Strided<float> in(5, 3, 1, random_values<float>(15, 1));
+  Strided<float> gathered(3, 3, 2);
+  gather_rows<float>({.threads = 2}, in.view(), rows, gathered.view());
+  Strided<float> scattered(5, 3, 2, random_values<float>(15, 2));
+  scatter_rows<float>({.threads = 2}, gathered.view(), rows, scattered.view());
+  for (Index i = 0; i < 5; ++i) {
+    const bool chosen = i == 4 || i == 0 || i == 3;
+    for (Index j = 0; j < 3; ++j) {
+      EXPECT_EQ(scattered.view().row(i)[j], chosen ? in.view().row(i)[j] : 0.0f);
+    }
+  }
+  EXPECT_TRUE(gathered.gaps_untouched() && scattered.gaps_untouched());
+}
+
+double plain_mean_loss(const std::vector<double>& logits, Index V,
+                       const std::vector<std::int32_t>& targets) {
+  double sum = 0.0;
+  Index count = 0;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i] == kIgnoreTarget) continue;
+    const double* row = logits.data() + static_cast<Index>(i) * V;
+    const double maximum = *std::max_element(row, row + V);
+    double exponentials = 0.0;
+    for (Index j = 0; j < V; ++j) exponentials += std::exp(row[j] - maximum);
+    sum += std::log(exponentials) + maximum - row[targets[i]];
+    ++count;
+  }
+  return sum / static_cast<double>(count);
+}
+
+template <class T>
+void check_cross_entropy(Index M, Index V) {
+  const auto logits = random_values<T>(M * V, 1, 3.0);
+  std::vector<std::int32_t> targets;
+  for (Index i = 0; i < M; ++i) {
+    targets.push_back(i % 3 == 2 ? kIgnoreTarget : static_cast<std::int32_t>((i * 5) % V));
+  }
+  std::vector<double> exact = to_double(logits);
+  const double expected = plain_mean_loss(exact, V, targets);
+  Index correct = 0;
+  Index counted = 0;
+  for (Index i = 0; i < M; ++i) {
+    if (targets[i] == kIgnoreTarget) continue;
+    ++counted;
+    const T* row = logits.data() + i * V;
+    correct += std::max_element(row, row + V) - row == targets[i];
+  }
+  const auto run = [&](const Context& context) {
+    Strided<T> in_place(M, V, 3, logits);
+    const LossSums sums = cross_entropy<T>(
+        context,
+        {.logits = in_place.view(), .targets = targets.data(), .dlogits = in_place.view()});
+    EXPECT_EQ(sums.count, counted);
+    EXPECT_EQ(sums.correct, correct);
+    EXPECT_NEAR(sums.loss / static_cast<double>(counted), expected,
+                static_cast<double>(V) * kEpsilon<T> * expected);
+    EXPECT_TRUE(in_place.gaps_untouched());
+    auto values = in_place.values();
+    values.push_back(static_cast<T>(sums.loss));
+    return values;
+  };
+  expect_same_on_any_threads(run);
+
+  auto gradient = run({});
+  gradient.pop_back();
+  if (M <= 3) {
+    const auto differences =
+        central_differences(exact, [&] { return plain_mean_loss(exact, V, targets); });
+    // Differences carry 1e-10; exp and the sum of V terms carry V eps.
+    const double tolerance = kDifferenceTolerance + static_cast<double>(V) * kEpsilon<T>;
+    EXPECT_TRUE(near("dlogits", gradient, differences, tolerance));
+  }
+  const LossSums without = cross_entropy<T>(
+      {}, {.logits = {logits.data(), M, V}, .targets = targets.data(), .dlogits = {}});
+  EXPECT_NEAR(without.loss / static_cast<double>(counted), expected,
+              static_cast<double>(V) * kEpsilon<T> * expected);
+}
+
+TEST(CrossEntropy, EqualsPlainLoopsAndDifferences) {
+  for (const auto& [M, V] : {std::pair<Index, Index>{1, 4}, {3, 33}, {257, 130}}) {
+    check_cross_entropy<float>(M, V);
+    check_cross_entropy<double>(M, V);
+  }
+}
+
+TEST(CrossEntropy, FirstOfEqualLogitsWins) {
+  const std::vector<float> logits = {0, 5, 5, 1, 0, 5, 5, 1};
+  const std::int32_t targets[] = {1, 2};
+  const LossSums sums = cross_entropy<float>(
+      {}, {.logits = {logits.data(), 2, 4}, .targets = targets, .dlogits = {}});
+  EXPECT_EQ(sums.correct, 1);
+}
+
+TEST(CrossEntropy, NanAndInfiniteLogitsGiveNanLoss) {
+  for (float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (Index place : {0, 2}) {
+      std::vector<float> logits = {1, 2, 3};
+      logits[place] = bad;
+      const std::int32_t target = 1;
+      const LossSums sums = cross_entropy<float>(
+          {}, {.logits = {logits.data(), 1, 3}, .targets = &target, .dlogits = {}});
+      EXPECT_TRUE(std::isnan(sums.loss)) << bad << " at " << place;
+    }
+  }
+}
+
+TEST(CrossEntropy, NothingToCount) {
+  std::vector<float> logits = {1, 2, 3};
+  const std::int32_t target = kIgnoreTarget;
+  const LossSums sums = cross_entropy<float>(
+      {}, {.logits = {logits.data(), 1, 3}, .targets = &target, .dlogits = {logits.data(), 1, 3}});
+  EXPECT_EQ(sums.count, 0);
+  EXPECT_EQ(sums.loss, 0.0);
+  EXPECT_EQ(logits, std::vector<float>(3, 0.0f));
+}
+
+template <class T>
+void check_adamw(Index count) {
+  const auto gradients = random_values<T>(count, 1);
+  const auto start = random_values<T>(count, 2);
+  constexpr double kLr = 0.01, kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8, kDecay = 0.1;
+  constexpr double kScale = 0.5;
+  const auto run = [&](const Context& context) {
+    std::vector<T> p = start, m(start.size()), v(start.size());
+    for (Index step : {1, 2, 3}) {
+      adamw_step<T>(context, {.parameters = p.data(),
+                              .gradients = gradients.data(),
+                              .first_moment = m.data(),
+                              .second_moment = v.data(),
+                              .count = count,
+                              .lr = kLr,
+                              .beta1 = kBeta1,
+                              .beta2 = kBeta2,
+                              .epsilon = kEps,
+                              .weight_decay = kDecay,
+                              .gradient_scale = kScale,
+                              .step = step});
+    }
+    p.insert(p.end(), m.begin(), m.end());
+    return p;
+  };
+  std::vector<double> p = to_double(start), m(start.size()), v(start.size());
+  for (int step : {1, 2, 3}) {
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      const double g = kScale * static_cast<double>(gradients[i]);
+      p[i] *= 1 - kLr * kDecay;
+      m[i] = kBeta1 * m[i] + (1 - kBeta1) * g;
+      v[i] = kBeta2 * v[i] + (1 - kBeta2) * g * g;
+      const double m_hat = m[i] / (1 - std::pow(kBeta1, step));
+      const double v_hat = v[i] / (1 - std::pow(kBeta2, step));
+      p[i] -= kLr * m_hat / (std::sqrt(v_hat) + kEps);
+    }
+  }
+  p.insert(p.end(), m.begin(), m.end());
+  // Three updates of about ten roundings each, all relative to values of order one.
+  EXPECT_TRUE(near("parameters", run({}), p, 30 * kEpsilon<T>));
+  expect_same_on_any_threads(run);
+}
+
+TEST(AdamW, EqualsPlainLoops) {
+  for (Index count : kCounts) {
+    check_adamw<float>(count);
+    check_adamw<double>(count);
+  }
+}
+
+TEST(Dispatch, MissingDeviceOperationIsNamed) {
+  if (cuda_status().built) GTEST_SKIP() << "this build has CUDA operations";
+  float value = 0.0f;
+  try {
+    fill_zero<float>({.device = Device::cuda}, &value, 1);
+    FAIL() << "no error";
+  } catch (const RunError& error) {
+    EXPECT_NE(std::strstr(error.what(), "fill_zero"), nullptr) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace vla_bench::ops

@@ -1,0 +1,67 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ops/ops.h"
+#include "tasks/batch.h"
+
+namespace vla_bench {
+namespace {
+
+/// The part that position t plays: "k1", "v1", "SEP", "q3" (the query of key 3), "" for filler.
+std::string mqar_role(const RunConfig& config, const std::int32_t* inputs,
+                      const std::int32_t* targets, Index t) {
+  const Index n = config.task.n_pairs;
+  if (t < 2 * n) return fmt::format("{}{}", t % 2 == 0 ? 'k' : 'v', t / 2 + 1);
+  if (targets[t] == kIgnoreTarget) {
+    return config.task.layout == TaskLayout::paper && t == 2 * n ? "SEP" : "";
+  }
+  for (Index pair = 0; pair < n; ++pair) {
+    if (inputs[2 * pair] == inputs[t]) return fmt::format("q{}", pair + 1);
+  }
+  return "q?";
+}
+
+std::string role(const RunConfig& config, const std::int32_t* inputs, const std::int32_t* targets,
+                 Index tokens, Index t) {
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      return mqar_role(config, inputs, targets, t);
+    case ExperimentKind::copy: {
+      const Index half = (tokens - 1) / 2;
+      if (t == half) return "SEP";
+      return fmt::format("{}{}", t < half ? 't' : 'c', t < half ? t + 1 : t - half);
+    }
+    case ExperimentKind::recall:
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+    case ExperimentKind::latency:
+      return "";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string describe_row(const RunConfig& config, const Batch& batch, Index row) {
+  constexpr Index kColumns = 16;  // fits 100 characters
+  const std::int32_t* inputs = batch.inputs.data() + row * batch.tokens;
+  const std::int32_t* targets = batch.targets.data() + row * batch.tokens;
+  std::string text;
+  for (Index begin = 0; begin < batch.tokens; begin += kColumns) {
+    std::string positions = "position", roles = "role    ", tokens = "token   ",
+                answers = "target  ";
+    for (Index t = begin; t < std::min(begin + kColumns, batch.tokens); ++t) {
+      positions += fmt::format(" {:>5}", t);
+      roles += fmt::format(" {:>5}", role(config, inputs, targets, batch.tokens, t));
+      tokens += fmt::format(" {:>5}", inputs[t]);
+      answers += fmt::format(
+          " {:>5}", targets[t] == kIgnoreTarget ? std::string(".") : std::to_string(targets[t]));
+    }
+    text += fmt::format("{}{}\n{}\n{}\n{}\n", begin == 0 ? "" : "\n", positions, roles, tokens,
+                        answers);
+  }
+  return text;
+}
+
+}  // namespace vla_bench

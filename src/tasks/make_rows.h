@@ -1,0 +1,21 @@
+// The CPU's loops over the rows of a batch, one per task. Internal to tasks.
+#pragma once
+
+#include "tasks/batch.h"
+
+namespace vla_bench {
+
+/// Names the draws of a batch; each row has its own sequence.
+struct RowDraws {
+  std::uint64_t seed;
+  RngStream stream;
+  std::uint32_t index;
+
+  Rng row(Index b) const { return {seed, stream, index, static_cast<std::uint32_t>(b)}; }
+};
+
+// Each fills inputs and targets, both (B, T), of a batch whose sizes are set.
+void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch);
+void make_copy_rows(const RunConfig& config, const RowDraws& draws, Batch& batch);
+
+}  // namespace vla_bench
