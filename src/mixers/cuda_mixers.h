@@ -1,0 +1,16 @@
+// The CUDA side of the registry. A build without CUDA links no_cuda/mixers_no_cuda.cpp.
+#pragma once
+
+#include <memory>
+
+#include "mixers/mixer.h"
+
+namespace vla_bench::mixers {
+
+Support cuda_mixer_support(const MixerConfig& config, Index d_h);
+
+/// Throws RunError with cuda_mixer_support's reason.
+template <class T>
+std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h);
+
+}  // namespace vla_bench::mixers

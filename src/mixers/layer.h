@@ -1,0 +1,61 @@
+// A mixer as a model sees it: projections, core, optional LayerNorm, output map.
+//   q, k, v = W_q x, W_k x, W_v x (+ biases);  aux from x or from the raw keys;
+//   o = core(q, k, v, aux);  y = W_o [LN](o) + b_o.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "mixers/mixer.h"
+#include "mixers/parameters.h"
+
+namespace vla_bench {
+
+template <class T>
+class MixerLayer {
+ public:
+  /// Adds this layer's parameters to `table` under `prefix` ("blocks.0.attn." or "").
+  MixerLayer(const MixerConfig& config, Index n_heads, Index d_h, Device device,
+             Implementation implementation, const std::string& prefix, ParameterTable& table);
+
+  /// x, y: (B * T, D). `parameters` is the flat buffer of the table. With `training`, keeps what
+  /// backward needs.
+  void forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
+               const T* parameters, Matrix<T> y, bool training);
+
+  /// After forward(training). dx (B * T, D) is overwritten; parameter gradients accumulate.
+  void backward(const Context& context, Matrix<const T> x, const T* parameters,
+                Matrix<const T> dy, Matrix<T> dx, T* gradients);
+
+  /// The core's inputs of the last forward, for probes.
+  CoreInputs<T> core_inputs() const;
+  const MixerCore<T>& core() const { return *core_; }
+  /// Bytes kept between forward and backward for this shape.
+  Index activation_bytes(Index batch, Index tokens) const;
+
+ private:
+  struct Offsets {
+    Index qkv_weight = 0, qkv_bias = 0, aux_weight = 0, aux_bias = 0;
+    Index norm_weight = 0, norm_bias = 0, out_weight = 0, out_bias = 0;
+  };
+
+  MixerTraits traits_;
+  Index n_heads_;
+  Index d_h_;
+  std::unique_ptr<MixerCore<T>> core_;
+  Offsets offsets_;
+  HeadDims dims_;
+  // Activations of the last forward and scratch of the backward.
+  Array<T> projections_;   // (M, 3 D): q, k, v
+  Array<T> aux_;           // (M, D) or (M, H)
+  Array<T> o_;             // (M, D)
+  Array<T> normed_;        // (M, D)
+  Array<T> mean_, inverse_std_;  // (M)
+  Array<T> saved_;         // the core's
+  Array<T> d_projections_; // (M, 3 D)
+  Array<T> d_aux_;         // as aux_
+  Array<T> d_o_;           // (M, D)
+  Array<T> d_normed_;      // (M, D)
+};
+
+}  // namespace vla_bench

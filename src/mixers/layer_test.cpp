@@ -1,0 +1,168 @@
+// Parameter layout and the gradients of the projections around a core; the cores have their own
+// tests.
+#include "mixers/layer.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <vector>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "mixers/registry.h"
+#include "testing/compare.h"
+
+namespace vla_bench {
+namespace {
+
+std::vector<MixerConfig> variants() {
+  std::vector<MixerConfig> all = {
+      {.mixer = MixerKind::softmax},
+      {.mixer = MixerKind::linear},
+      {.mixer = MixerKind::deltanet},
+      {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard},
+      {.mixer = MixerKind::vla},
+      {.mixer = MixerKind::vla, .penalty = Penalty::frozen}};
+  for (std::size_t i = 0, count = all.size(); i < count; ++i) {
+    MixerConfig other = all[i];
+    other.output_norm = !mixer_traits(other).output_norm;
+    all.push_back(other);
+  }
+  return all;
+}
+
+std::vector<std::string> names(const MixerConfig& mixer) {
+  ParameterTable table;
+  const MixerLayer<float> layer(mixer, 2, 4, Device::cpu, Implementation::production, "p.", table);
+  std::vector<std::string> all;
+  for (const Parameter& parameter : table.all()) all.push_back(parameter.name);
+  return all;
+}
+
+TEST(MixerLayer, ParametersCarryTheNamesOfAStateDict) {
+  EXPECT_EQ(names({.mixer = MixerKind::softmax}),
+            (std::vector<std::string>{"p.qkv.weight", "p.qkv.bias", "p.o.weight", "p.o.bias"}));
+  EXPECT_EQ(names({.mixer = MixerKind::vla}),
+            (std::vector<std::string>{"p.Wq.weight", "p.Wk.weight", "p.Wv.weight", "p.Wq.bias",
+                                      "p.Wk.bias", "p.Wv.bias", "p.Wu.weight", "p.norm_o.weight",
+                                      "p.norm_o.bias", "p.Wo.weight", "p.Wo.bias"}));
+  ParameterTable table;
+  const MixerLayer<float> layer(
+      {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard}, 2, 4, Device::cpu,
+      Implementation::production, "", table);
+  EXPECT_EQ(table.at("Wb.weight").shape, (std::vector<Index>{2, 8}));
+  EXPECT_EQ(table.at("Wb.bias").shape, (std::vector<Index>{2}));
+  EXPECT_EQ(table.size(), 4 * (64 + 8) + (16 + 2) + 16);
+  EXPECT_THROW(table.at("Wg.weight"), BadInput);
+}
+
+TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
+  for (const MixerConfig& mixer : variants()) {
+    const std::vector<std::string> all = names(mixer);
+    EXPECT_EQ(std::count(all.begin(), all.end(), "p.norm_o.weight"),
+              mixer_traits(mixer).output_norm ? 1 : 0);
+  }
+}
+
+class Problem {
+ public:
+  Problem(const MixerConfig& mixer, Implementation implementation)
+      : layer_(mixer, kHeads, kD / kHeads, Device::cpu, implementation, "", table_) {
+    parameters_.resize(static_cast<std::size_t>(table_.size()));
+    gradients_.resize(parameters_.size());
+    std::uint32_t lane = 0;
+    for (auto* values : {&parameters_, &x_, &dy_}) {
+      Rng rng(3, RngStream::benchmark, 0, lane++);
+      for (double& value : *values) value = 0.5 * rng.normal();
+    }
+  }
+
+  double loss() {
+    const Context context{.device = Device::cpu, .threads = 1};
+    std::vector<double> y(x_.size());
+    layer_.forward(context, kBatch, kTokens, {x_.data(), kBatch * kTokens, kD}, parameters_.data(),
+                   {y.data(), kBatch * kTokens, kD}, true);
+    double sum = 0.0;
+    for (std::size_t i = 0; i < y.size(); ++i) sum += y[i] * dy_[i];
+    return sum;
+  }
+  void backward() {
+    const Context context{.device = Device::cpu, .threads = 1};
+    layer_.backward(context, {x_.data(), kBatch * kTokens, kD}, parameters_.data(),
+                    {dy_.data(), kBatch * kTokens, kD}, {dx_.data(), kBatch * kTokens, kD},
+                    gradients_.data());
+  }
+
+  static constexpr Index kBatch = 2, kTokens = 5, kHeads = 2, kD = 6;
+  ParameterTable table_;
+  MixerLayer<double> layer_;
+  std::vector<double> parameters_, gradients_;
+  std::vector<double> x_ = std::vector<double>(kBatch * kTokens * kD);
+  std::vector<double> dy_ = x_, dx_ = x_;
+};
+
+// d loss / d input by central differences; see mixer_cases.h for the size of their error.
+std::vector<double> differentiate(Problem& problem, std::vector<double>& input) {
+  constexpr double h = 1e-5;
+  std::vector<double> gradient;
+  for (double& value : input) {
+    const double start = value;
+    value = start + h;
+    const double above = problem.loss();
+    value = start - h;
+    const double below = problem.loss();
+    value = start;
+    gradient.push_back((above - below) / (2 * h));
+  }
+  return gradient;
+}
+
+TEST(MixerLayer, GradientsMatchCentralDifferences) {
+  for (const MixerConfig& mixer : variants()) {
+    SCOPED_TRACE(std::string(enum_name(mixer.mixer)));
+    Problem problem(mixer, Implementation::production);
+    const std::vector<double> dx = differentiate(problem, problem.x_);
+    const std::vector<double> gradients = differentiate(problem, problem.parameters_);
+    problem.loss();
+    problem.backward();
+    EXPECT_TRUE(testing::near("dx", std::span<const double>(problem.dx_),
+                              std::span<const double>(dx), 1e-6));
+    EXPECT_TRUE(testing::near("gradients", std::span<const double>(problem.gradients_),
+                              std::span<const double>(gradients), 1e-6));
+
+    // Parameter gradients accumulate, dx does not.
+    const std::vector<double> once = problem.gradients_;
+    problem.backward();
+    std::vector<double> twice = once;
+    for (double& value : twice) value *= 2;
+    EXPECT_TRUE(testing::near("accumulated", std::span<const double>(problem.gradients_),
+                              std::span<const double>(twice), 1e-14));
+    EXPECT_TRUE(testing::near("dx again", std::span<const double>(problem.dx_),
+                              std::span<const double>(dx), 1e-6));
+  }
+}
+
+TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {
+  ParameterTable table;
+  const MixerLayer<float> layer({.mixer = MixerKind::linear}, 2, 4, Device::cpu,
+                                Implementation::production, "", table);
+  // q, k, v and o of 8 channels for 3 * 5 tokens, and a denominator for each of 2 heads.
+  EXPECT_EQ(layer.activation_bytes(3, 5), (15 * 32 + 15 * 2) * 4);
+}
+
+TEST(Registry, RefusesWhatItCannotRun) {
+  const MixerConfig linear{.mixer = MixerKind::linear};
+  EXPECT_TRUE(mixer_support(linear, 16, Device::cpu, Implementation::reference).ok);
+  EXPECT_THROW(make_mixer_core<float>(linear, 16, Device::cpu, Implementation::reference),
+               RunError);
+  const Support on_cuda = mixer_support(linear, 16, Device::cuda, Implementation::reference);
+  EXPECT_FALSE(on_cuda.ok);
+  EXPECT_FALSE(on_cuda.reason.empty());
+  EXPECT_EQ(implementation_label(linear, Implementation::production), "recurrent");
+  EXPECT_EQ(implementation_label(linear, Implementation::reference), "reference");
+  EXPECT_EQ(implementation_label({.mixer = MixerKind::softmax}, Implementation::production),
+            "tiled");
+}
+
+}  // namespace
+}  // namespace vla_bench

@@ -1,0 +1,148 @@
+// Forward and backward of every mixer's core on one thread, against the FMA peak of a core measured
+// in the same program. "peak" is the fraction reached by the multiply-adds of the mathematics
+// (<name>.h): recomputation and feature maps count as lost time.
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <ctime>
+#include <string>
+#include <vector>
+
+#include "core/rng.h"
+#include "mixers/registry.h"
+#include "mixers/state_kernels.h"
+
+namespace vla_bench {
+namespace {
+
+constexpr Index kLanes = 4;  // heads of one sequence
+
+/// Multiply-adds per second of a loop that touches registers alone: 16 chains of vectors cover the
+/// latency of every current core.
+double measure_fma_peak() {
+  using mixers::Vector;
+  constexpr int kChains = 16;
+  constexpr Index kRounds = 1 << 18;
+  Vector<float> chains[kChains];
+  for (int i = 0; i < kChains; ++i) chains[i] = mixers::broadcast(static_cast<float>(i));
+  Vector<float> factor = mixers::broadcast(0.999F);
+  Vector<float> term = mixers::broadcast(1e-3F);
+  benchmark::DoNotOptimize(factor);
+  benchmark::DoNotOptimize(term);
+  double best = 0.0;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const auto start = std::chrono::steady_clock::now();
+    for (Index round = 0; round < kRounds; ++round) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kChains; ++i) chains[i] = chains[i] * factor + term;
+    }
+    for (int i = 0; i < kChains; ++i) benchmark::DoNotOptimize(chains[i]);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    const double work = static_cast<double>(kRounds * kChains * mixers::kVectorLength<float>);
+    best = std::max(best, work / elapsed.count());
+  }
+  return best;
+}
+
+double fma_peak() {
+  static const double peak = measure_fma_peak();
+  return peak;
+}
+
+void fma_peak_of_a_core(benchmark::State& state) {
+  double peak = 0.0;
+  for (auto _ : state) peak = std::max(peak, measure_fma_peak());
+  state.counters["GFLOP/s"] = 2e-9 * peak;
+}
+BENCHMARK(fma_peak_of_a_core)->Iterations(3)->Unit(benchmark::kMillisecond);
+
+/// Multiply-adds of one pass over all lanes.
+double multiply_adds(MixerKind mixer, bool backward, double tokens, double d) {
+  switch (mixer) {
+    case MixerKind::softmax:
+      return kLanes * tokens * (tokens + 1) / 2 * d * (backward ? 5 : 2);
+    case MixerKind::linear:
+      return kLanes * tokens * d * d * (backward ? 6 : 2);
+    case MixerKind::deltanet:
+      return kLanes * tokens * d * d * (backward ? 9 : 3);
+    case MixerKind::vla:
+      return kLanes * tokens * d * d * (backward ? 16 : 6);
+  }
+  return 0.0;
+}
+
+void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) {
+  const Index d = state.range(0);
+  const Index tokens = state.range(1);
+  const HeadDims dims{.batch = 1, .tokens = tokens, .heads = kLanes, .d_h = d};
+  const Index D = kLanes * d;
+  const auto core = make_mixer_core<float>(mixer, d, Device::cpu, Implementation::production);
+  // q, k, v, aux, o, d_o and the four gradients: (T, H, d) each.
+  std::vector<std::vector<float>> tensors(10);
+  std::uint32_t lane = 0;
+  for (std::vector<float>& values : tensors) {
+    values.resize(static_cast<std::size_t>(tokens * D));
+    Rng rng(1, RngStream::benchmark, 0, lane++);
+    for (float& value : values) value = static_cast<float>(rng.normal());
+  }
+  const auto view = [&](std::size_t i) { return HeadView<float>(tensors[i].data(), D, d); };
+  const bool has_aux = mixer_traits(mixer).aux_source != AuxSource::none;
+  CoreInputs<float> inputs{dims, view(0), view(1), view(2), {}};
+  CoreGradients<float> gradients{view(4), view(5), view(6), view(7), view(8), {}};
+  if (has_aux) {
+    inputs.aux = view(3);
+    gradients.daux = view(9);
+  }
+  const Context context{.device = Device::cpu, .threads = 1};
+  Array<float> saved;
+  core->forward(context, inputs, view(4), &saved);
+  const std::clock_t start = std::clock();
+  for (auto _ : state) {
+    if (backward) {
+      core->backward(context, inputs, gradients, saved);
+    } else {
+      core->forward(context, inputs, view(4), nullptr);
+    }
+    benchmark::ClobberMemory();
+  }
+  const double work =
+      multiply_adds(mixer.mixer, backward, static_cast<double>(tokens), static_cast<double>(d)) *
+      static_cast<double>(state.iterations());
+  // Processor time, as Google Benchmark's rates: other load on the machine is not counted.
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  state.counters["GFLOP/s"] = 2e-9 * work / seconds;
+  state.counters["peak"] = work / seconds / fma_peak();
+}
+
+void register_all() {
+  const struct {
+    const char* name;
+    MixerConfig mixer;
+  } variants[] = {
+      {"softmax", {.mixer = MixerKind::softmax}},
+      {"linear", {.mixer = MixerKind::linear}},
+      {"deltanet_paper", {.mixer = MixerKind::deltanet}},
+      {"deltanet_standard", {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard}},
+      {"vla", {.mixer = MixerKind::vla}},
+  };
+  for (const auto& [name, mixer] : variants) {
+    for (bool backward : {false, true}) {
+      const std::string title = std::string(name) + (backward ? "/backward" : "/forward");
+      auto* registered = benchmark::RegisterBenchmark(
+          title.c_str(),
+          [mixer = mixer, backward](benchmark::State& state) { run_core(state, mixer, backward); });
+      registered->ArgNames({"d", "T"})->Unit(benchmark::kMicrosecond);
+      for (Index d : {16, 32, 64, 128}) registered->Args({d, 73})->Args({d, 512});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vla_bench
+
+int main(int argc, char** argv) {
+  vla_bench::register_all();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,22 @@
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "mixers/cuda_mixers.h"
+
+namespace vla_bench::mixers {
+
+Support cuda_mixer_support(const MixerConfig& config, Index /*d_h*/) {
+  return {
+      .ok = false,
+      .reason = fmt::format("cuda: mixer {} is not part of this build", enum_name(config.mixer))};
+}
+
+template <class T>
+std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h) {
+  throw RunError(cuda_mixer_support(config, d_h).reason);
+}
+
+template std::unique_ptr<MixerCore<float>> make_cuda_core<float>(const MixerConfig&, Index);
+template std::unique_ptr<MixerCore<double>> make_cuda_core<double>(const MixerConfig&, Index);
+
+}  // namespace vla_bench::mixers

@@ -1,0 +1,38 @@
+// Names, shapes and places of parameters in one flat buffer.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+
+namespace vla_bench {
+
+/// How a parameter starts (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and 0;
+/// short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
+enum class Initialisation { normal, zeros, ones, uniform_fan_in };
+
+struct Parameter {
+  std::string name;  // as in a PyTorch state_dict
+  std::vector<Index> shape;
+  Initialisation initialisation;
+  Index offset = 0;  // into the flat buffer, elements
+
+  Index size() const;
+};
+
+/// Order is the order of the flat buffer. Maps that share their input stand side by side, weights
+/// then biases, so that one product serves Wq, Wk and Wv.
+class ParameterTable {
+ public:
+  Index add(std::string name, std::vector<Index> shape, Initialisation initialisation);  // offset
+  const std::vector<Parameter>& all() const { return parameters_; }
+  const Parameter& at(const std::string& name) const;  // throws BadInput naming it
+  Index size() const { return size_; }
+
+ private:
+  std::vector<Parameter> parameters_;
+  Index size_ = 0;
+};
+
+}  // namespace vla_bench

@@ -1,0 +1,119 @@
+// Vectors and square matrices of the double references: as close to the formulas as C++ gets.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "mixers/mixer.h"
+
+namespace vla_bench::mixers::reference {
+
+using Vec = std::vector<double>;
+
+inline Vec zeros(Index size) { return Vec(static_cast<std::size_t>(size), 0.0); }
+
+/// Channels of one token and head.
+inline Vec get(HeadView<const double> view, Index row, Index head, Index width) {
+  const double* from = view.at(row, head);
+  return Vec(from, from + width);
+}
+inline void put(HeadView<double> view, Index row, Index head, const Vec& values) {
+  std::copy(values.begin(), values.end(), view.at(row, head));
+}
+
+inline double dot(const Vec& a, const Vec& b) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+/// y += scale x
+inline void add(Vec& y, const Vec& x, double scale = 1.0) {
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += scale * x[i];
+}
+inline Vec scaled(const Vec& x, double scale) {
+  Vec y = zeros(static_cast<Index>(x.size()));
+  add(y, x, scale);
+  return y;
+}
+
+/// A d x d matrix, value rows and key columns.
+struct Square {
+  explicit Square(Index size) : d(static_cast<std::size_t>(size)), values(zeros(size * size)) {}
+  double& operator()(std::size_t i, std::size_t j) { return values[i * d + j]; }
+  double operator()(std::size_t i, std::size_t j) const { return values[i * d + j]; }
+
+  std::size_t d;
+  Vec values;
+};
+
+/// S x
+inline Vec times(const Square& s, const Vec& x) {
+  Vec y(s.d, 0.0);
+  for (std::size_t i = 0; i < s.d; ++i) {
+    for (std::size_t j = 0; j < s.d; ++j) y[i] += s(i, j) * x[j];
+  }
+  return y;
+}
+/// S^T x
+inline Vec transposed_times(const Square& s, const Vec& x) {
+  Vec y(s.d, 0.0);
+  for (std::size_t i = 0; i < s.d; ++i) {
+    for (std::size_t j = 0; j < s.d; ++j) y[j] += s(i, j) * x[i];
+  }
+  return y;
+}
+/// S += scale a b^T
+inline void add_outer(Square& s, const Vec& a, const Vec& b, double scale = 1.0) {
+  for (std::size_t i = 0; i < s.d; ++i) {
+    for (std::size_t j = 0; j < s.d; ++j) s(i, j) += scale * a[i] * b[j];
+  }
+}
+
+/// phi(x) = x + 1 for x > 0, else exp x.
+inline Vec elu1(const Vec& x) {
+  Vec y(x);
+  for (double& value : y) value = value > 0.0 ? value + 1.0 : std::exp(value);
+  return y;
+}
+/// dy phi'(x)
+inline Vec elu1_backward(const Vec& x, const Vec& dy) {
+  Vec dx(dy);
+  for (std::size_t i = 0; i < dx.size(); ++i) dx[i] *= x[i] > 0.0 ? 1.0 : std::exp(x[i]);
+  return dx;
+}
+
+inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+/// x sigmoid(x)
+inline Vec silu(const Vec& x) {
+  Vec y(x);
+  for (double& value : y) value *= sigmoid(value);
+  return y;
+}
+inline Vec silu_backward(const Vec& x, const Vec& dy) {
+  Vec dx(dy);
+  for (std::size_t i = 0; i < dx.size(); ++i) {
+    const double s = sigmoid(x[i]);
+    dx[i] *= s * (1.0 + x[i] * (1.0 - s));
+  }
+  return dx;
+}
+
+inline constexpr double kSmallestNorm = 1e-12;
+
+/// x / max(|x|, 1e-12)
+inline Vec unit(const Vec& x) {
+  return scaled(x, 1.0 / std::max(std::sqrt(dot(x, x)), kSmallestNorm));
+}
+/// (dy - y (y . dy)) / |x|; where the floor is larger, it is a constant: dy / 1e-12.
+inline Vec unit_backward(const Vec& x, const Vec& dy) {
+  const double norm = std::sqrt(dot(x, x));
+  if (norm < kSmallestNorm) return scaled(dy, 1.0 / kSmallestNorm);
+  const Vec y = unit(x);
+  Vec dx = dy;
+  add(dx, y, -dot(y, dy));
+  return scaled(dx, 1.0 / norm);
+}
+
+}  // namespace vla_bench::mixers::reference

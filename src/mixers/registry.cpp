@@ -1,0 +1,84 @@
+#include "mixers/registry.h"
+
+#include <fmt/format.h>
+
+#include <type_traits>
+
+#include "core/error.h"
+#include "mixers/cuda_mixers.h"
+#include "mixers/deltanet/deltanet.h"
+#include "mixers/linear/linear.h"
+#include "mixers/softmax/softmax.h"
+#include "mixers/vla/vla.h"
+
+namespace vla_bench {
+namespace {
+
+template <class T>
+using MakeCore = std::unique_ptr<MixerCore<T>> (*)(const MixerConfig&, Index d_h);
+
+template <class T>
+struct Entry {
+  MixerKind kind;
+  MakeCore<T> make_core;
+  MakeCore<double> make_reference;
+  std::string_view label;  // of the production core
+};
+
+template <class T>
+constexpr Entry<T> kMixers[] = {
+    {MixerKind::softmax, mixers::make_softmax_core<T>, mixers::make_softmax_reference, "tiled"},
+    {MixerKind::linear, mixers::make_linear_core<T>, mixers::make_linear_reference, "recurrent"},
+    {MixerKind::deltanet, mixers::make_deltanet_core<T>, mixers::make_deltanet_reference,
+     "recurrent"},
+    {MixerKind::vla, mixers::make_vla_core<T>, mixers::make_vla_reference, "recurrent"},
+};
+
+template <class T>
+const Entry<T>& find(MixerKind kind) {
+  for (const Entry<T>& entry : kMixers<T>) {
+    if (entry.kind == kind) return entry;
+  }
+  throw RunError(fmt::format("mixer {} is not registered", enum_name(kind)));
+}
+
+}  // namespace
+
+Support mixer_support(const MixerConfig& config, Index d_h, Device device,
+                      Implementation implementation) {
+  if (device == Device::cpu) return {};
+  if (implementation == Implementation::reference) {
+    return {.ok = false, .reason = "the reference runs on the CPU alone"};
+  }
+  return mixers::cuda_mixer_support(config, d_h);
+}
+
+template <class T>
+std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d_h, Device device,
+                                              Implementation implementation) {
+  const Support support = mixer_support(config, d_h, device, implementation);
+  if (!support.ok) throw RunError(support.reason);
+  const Entry<T>& entry = find<T>(config.mixer);
+  if (implementation == Implementation::reference) {
+    if constexpr (std::is_same_v<T, double>) {
+      return entry.make_reference(config, d_h);
+    } else {
+      throw RunError(
+          fmt::format("[{}] the reference exists in float64 alone", enum_name(config.mixer)));
+    }
+  }
+  return device == Device::cpu ? entry.make_core(config, d_h)
+                               : mixers::make_cuda_core<T>(config, d_h);
+}
+
+template std::unique_ptr<MixerCore<float>> make_mixer_core<float>(const MixerConfig&, Index, Device,
+                                                                  Implementation);
+template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerConfig&, Index,
+                                                                    Device, Implementation);
+
+std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
+  if (implementation == Implementation::reference) return "reference";
+  return find<double>(config.mixer).label;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,39 @@
+// Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762), tiled: no T x T matrix exists.
+//
+// One lane (batch element and head); s = 1 / sqrt(d):
+//   1. scores   x_ij = s q_i . k_j                for j <= i
+//   2. weights  p_ij = exp(x_ij - L_i),  L_i = log sum_{j<=i} exp x_ij
+//   3. read     o_i = sum_{j<=i} p_ij v_j         (d)
+//
+// Backward, from the upstream g_i = dL/do_i (FlashAttention-2, arXiv:2307.08691):
+//   3. dv_j = sum_{i>=j} p_ij g_i;   dp_ij = g_i . v_j
+//   2. dx_ij = p_ij (dp_ij - D_i),   D_i = sum_j p_ij dp_ij = g_i . o_i
+//   1. dq_i = s sum_{j<=i} dx_ij k_j;   dk_j = s sum_{i>=j} dx_ij q_i
+// dq, dk and dv overwrite; within the tiles they accumulate, in the fixed order of the tiles.
+//
+// Production: query tiles by key tiles, tiles above the diagonal skipped. Forward keeps a running
+// maximum and sum per query (online softmax, arXiv:1805.02867) and saves L alone; backward
+// recomputes the weights of a tile from L.
+//
+// Cost at position t (from 1), multiply-adds: forward 2 t d, backward 5 t d. State: the K V cache,
+// 2 t d values. Saved: 1 value per token and head.
+#pragma once
+
+#include <memory>
+
+#include "mixers/mixer.h"
+
+namespace vla_bench::mixers {
+
+/// Production core, float and double; any d.
+template <class T>
+std::unique_ptr<MixerCore<T>> make_softmax_core(const MixerConfig& config, Index d_h);
+
+/// Plain loops in double precision.
+std::unique_ptr<MixerCore<double>> make_softmax_reference(const MixerConfig& config, Index d_h);
+
+/// One head, token by token, with a cache that grows.
+template <class T>
+std::unique_ptr<HeadMemory<T>> make_softmax_memory(Index d_h);
+
+}  // namespace vla_bench::mixers

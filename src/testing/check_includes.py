@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Checks that the folders of src depend downwards only, and that no CUDA #ifdef stands in the
+folders above the device dispatch.
+
+    check_includes.py SRC        check that tree; exit status 1 and one line a fault
+    check_includes.py --self-test SRC   first show on a temporary tree that faults are found
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+# What a folder may include beside itself.
+ALLOWED: dict[str, set[str]] = {
+    "core": set(),
+    "config": {"core"},
+    "report": {"core"},
+    "ops": {"core"},
+    "tasks": {"config", "ops", "core"},
+    "mixers": {"config", "ops", "core"},
+    "model": {"mixers", "tasks", "config", "ops", "core"},
+    "train": {"model", "tasks", "mixers", "config", "ops", "core"},
+    "bench": {"ops", "core"},
+}
+BELOW_EXPERIMENTS = set(ALLOWED)
+ALLOWED["experiments"] = BELOW_EXPERIMENTS
+ALLOWED["testing"] = BELOW_EXPERIMENTS | {"experiments"}
+ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments"}
+MAIN_MAY_INCLUDE = {"cli", "core"}
+
+# Written into the build folder, so not found in src: no dependency on another folder.
+GENERATED_HEADERS = {"build_info.h"}
+
+NO_CUDA_CONDITIONS = {"mixers", "model", "train"}
+
+SOURCES = {".h", ".cpp", ".cu", ".cuh"}
+TEST_OR_BENCHMARK = re.compile(r"_(test|benchmark)\.(cpp|cu)$")
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
+CUDA_CONDITION = re.compile(r"^\s*#\s*(if|ifdef|ifndef|elif|elifdef|elifndef)\b.*CUDA")
+
+
+def read_includes(source: Path, path: Path) -> list[str]:
+    text = (source / path).read_text(encoding="utf-8")
+    return [match[1] for line in text.splitlines() if (match := INCLUDE.match(line))]
+
+
+def find_test_files(source: Path, paths: list[Path]) -> set[Path]:
+    """Tests, benchmarks, and the headers that nothing else includes."""
+    includers: dict[Path, set[Path]] = {}
+    for path in paths:
+        for included in read_includes(source, path):
+            includers.setdefault(Path(included), set()).add(path)
+    found = {path for path in paths if TEST_OR_BENCHMARK.search(path.name)}
+    while True:
+        support = {path for path in paths if path in includers and includers[path] <= found}
+        if support <= found:
+            return found
+        found |= support
+
+
+def allowed_folders(path: Path, is_test: bool) -> set[str]:
+    """Folders of src that the file at `path` (relative to src) may include."""
+    if len(path.parts) == 1:
+        return MAIN_MAY_INCLUDE
+    folder = path.parts[0]
+    allowed = ALLOWED[folder] | {folder}
+    if is_test:
+        allowed = allowed | {"testing"}
+    return allowed
+
+
+def include_fault(source: Path, path: Path, included: str, is_test: bool) -> str | None:
+    """Why the file at `path` may not include `included`; None when it may."""
+    target = Path(included)
+    if included in GENERATED_HEADERS:
+        return None
+    if not (source / target).is_file():
+        return f'"{included}" is no file of src (quoted includes are written from src)'
+    if len(target.parts) == 1:
+        return f'"{included}" lies outside every folder'
+    if target.parts[0] not in allowed_folders(path, is_test):
+        return f'includes upwards: "{included}"'
+    # mixers/<a>/ against mixers/<b>/. The registry and the layer above the mixers see all of them.
+    own_mixer = path.parts[1] if path.parts[0] == "mixers" and len(path.parts) > 2 else None
+    other_mixer = target.parts[1] if target.parts[0] == "mixers" and len(target.parts) > 2 else None
+    if own_mixer and other_mixer and own_mixer != other_mixer:
+        return f'one mixer includes another: "{included}"'
+    return None
+
+
+def check_file(source: Path, path: Path, is_test: bool) -> list[str]:
+    if len(path.parts) > 1 and path.parts[0] not in ALLOWED:
+        return [f"{path}: folder {path.parts[0]} is not in the list of allowed dependencies"]
+    faults = []
+    for number, line in enumerate((source / path).read_text(encoding="utf-8").splitlines(), 1):
+        include = INCLUDE.match(line)
+        fault = include_fault(source, path, include[1], is_test) if include else None
+        if path.parts[0] in NO_CUDA_CONDITIONS and CUDA_CONDITION.match(line):
+            fault = "the device is chosen by dispatch, not by a condition on CUDA"
+        if fault:
+            faults.append(f"{path}:{number}: {fault}")
+    return faults
+
+
+def check(source: Path) -> list[str]:
+    paths = sorted(p.relative_to(source) for p in source.rglob("*") if p.suffix in SOURCES)
+    if not paths:
+        return [f"{source}: no sources"]
+    tests = find_test_files(source, paths)
+    return [fault for path in paths for fault in check_file(source, path, path in tests)]
+
+
+def self_test() -> list[str]:
+    """Faults that the check misses, or sees where there are none, on small made-up trees."""
+    headers = [
+        "core/a.h",
+        "ops/a.h",
+        "train/a.h",
+        "cli/a.h",
+        "testing/a.h",
+        "mixers/mixer.h",
+        "mixers/vla/vla.h",
+        "mixers/linear/linear.h",
+    ]
+    good: list[dict[str, str]] = [
+        {"main.cpp": '#include "cli/a.h"'},
+        {"ops/b.cpp": '#include "core/a.h"\n#include <vector>\n#ifdef VLA_CUDA'},
+        {"ops/b_test.cpp": '#include "testing/a.h"'},
+        {"ops/b.h": '#include "core/a.h"'},
+        # A header for tests alone.
+        {"ops/b.h": '#include "testing/a.h"', "ops/b_test.cpp": '#include "ops/b.h"'},
+        {"mixers/registry.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/linear/linear.h"'},
+        {"mixers/vla/vla_cpu.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/mixer.h"'},
+    ]
+    bad: list[dict[str, str]] = [
+        {"core/b.cpp": '#include "ops/a.h"'},
+        {"ops/b.cpp": '  #  include "train/a.h"'},
+        {"ops/b.cpp": '#include "testing/a.h"'},
+        {"ops/b.h": '#include "testing/a.h"'},
+        # The same header, used by the program too.
+        {
+            "ops/b.h": '#include "testing/a.h"',
+            "ops/b_test.cpp": '#include "ops/b.h"',
+            "ops/b.cpp": '#include "ops/b.h"',
+        },
+        {"ops/b.cpp": '#include "no/such.h"'},
+        {"main.cpp": '#include "train/a.h"'},
+        {"testing/b.h": '#include "cli/a.h"'},
+        {"mixers/vla/vla_cpu.cpp": '#include "mixers/linear/linear.h"'},
+        {"mixers/vla/vla_test.cpp": '#include "mixers/linear/linear.h"'},
+        {"mixers/vla/vla_cuda.cu": '#include "train/a.h"'},
+        {"train/b.cpp": "#ifdef VLA_CUDA"},
+        {"mixers/vla/vla_cpu.cpp": "#if defined(__CUDACC__)"},
+        {"new_folder/a.h": ""},
+    ]
+    wrong = []
+    for expected, cases in ((0, good), (1, bad)):
+        for files in cases:
+            with tempfile.TemporaryDirectory() as folder:
+                for path, content in (dict.fromkeys(headers, "") | files).items():
+                    (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+                    (Path(folder) / path).write_text(content, encoding="utf-8")
+                faults = check(Path(folder))
+                if len(faults) != expected:
+                    wrong.append(f"self-test: {files}: found {faults}")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="the folder src")
+    parser.add_argument("--self-test", action="store_true", help="test this check first")
+    options = parser.parse_args()
+    faults = self_test() if options.self_test else []
+    faults += check(options.source)
+    print("\n".join(faults) or "includes point downwards")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

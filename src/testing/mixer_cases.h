@@ -1,0 +1,323 @@
+// What every mixer's test does: run a core on seeded inputs, compare production with reference,
+// differentiate the reference numerically, and check the properties all mixers share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/rng.h"
+#include "mixers/registry.h"
+#include "testing/compare.h"
+
+namespace vla_bench::testing {
+
+/// Channels a head of the fourth input: d, 1 (a scalar a head) or 0 (none).
+inline Index aux_width(const MixerConfig& mixer, Index d_h) {
+  const MixerTraits traits = mixer_traits(mixer);
+  if (traits.aux_source == AuxSource::none) return 0;
+  return traits.aux_per_head ? 1 : d_h;
+}
+
+/// Raw inputs and the upstream gradient of a core. Values are exactly representable in float, so
+/// both precisions see the same numbers.
+struct CoreTensors {
+  HeadDims dims;
+  Index aux_width = 0;
+  std::vector<double> q, k, v, d_o;  // (B, T, H, d)
+  std::vector<double> aux;           // (B, T, H, aux_width)
+};
+
+/// Normal draws times `scale`; `shift` is added to q and k (strongly negative: clamps become
+/// active).
+inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims,
+                                  std::uint64_t seed, double scale = 0.7, double shift = 0.0) {
+  CoreTensors tensors;
+  tensors.dims = dims;
+  tensors.aux_width = aux_width(mixer, dims.d_h);
+  const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t lane, double by) {
+    Rng rng(seed, RngStream::benchmark, 0, lane);
+    values.resize(static_cast<std::size_t>(dims.rows() * dims.heads * width));
+    for (double& value : values) value = static_cast<float>(by + scale * rng.normal());
+  };
+  fill(tensors.q, dims.d_h, 0, shift);
+  fill(tensors.k, dims.d_h, 1, shift);
+  fill(tensors.v, dims.d_h, 2, 0.0);
+  fill(tensors.d_o, dims.d_h, 3, 0.0);
+  fill(tensors.aux, tensors.aux_width, 4, 0.0);
+  return tensors;
+}
+
+/// What a core computed, in double for comparison.
+struct CoreRun {
+  std::vector<double> o, dq, dk, dv;  // (B, T, H, d)
+  std::vector<double> daux;           // (B, T, H, aux_width)
+
+  static constexpr std::array kNames = {"o", "dq", "dk", "dv", "daux"};
+  std::array<const std::vector<double>*, 5> all() const { return {&o, &dq, &dk, &dv, &daux}; }
+};
+
+/// Runs forward (with_backward: and backward) on the layout a layer uses, q, k and v side by side
+/// in one buffer, with NaN wherever the core has no business reading or must overwrite.
+template <class T>
+CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1,
+                 bool with_backward = true) {
+  const HeadDims& dims = tensors.dims;
+  const Index rows = dims.rows();
+  const Index D = dims.heads * dims.d_h;
+  const Index stride = 3 * D + 1;
+  const Index aux_stride = dims.heads * tensors.aux_width;
+  const T poison = std::nan("");
+  std::vector<T> qkv(static_cast<std::size_t>(rows * stride), poison);
+  std::vector<T> dqkv(qkv);
+  for (Index row = 0; row < rows; ++row) {
+    for (Index i = 0; i < D; ++i) {
+      const auto from = static_cast<std::size_t>(row * D + i);
+      T* to = qkv.data() + row * stride + i;
+      to[0] = static_cast<T>(tensors.q[from]);
+      to[D] = static_cast<T>(tensors.k[from]);
+      to[2 * D] = static_cast<T>(tensors.v[from]);
+    }
+  }
+  const std::vector<T> aux(tensors.aux.begin(), tensors.aux.end());
+  std::vector<T> daux(aux.size(), poison);
+  const std::vector<T> d_o(tensors.d_o.begin(), tensors.d_o.end());
+  std::vector<T> o(d_o.size(), poison);
+
+  const Context context{.device = Device::cpu, .threads = threads};
+  CoreInputs<T> inputs;
+  inputs.dims = dims;
+  inputs.q = {qkv.data(), stride, dims.d_h};
+  inputs.k = {qkv.data() + D, stride, dims.d_h};
+  inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
+  if (!aux.empty()) inputs.aux = {aux.data(), aux_stride, tensors.aux_width};
+
+  Array<T> saved;
+  core.forward(context, inputs, {o.data(), D, dims.d_h}, with_backward ? &saved : nullptr);
+  CoreRun run;
+  run.o.assign(o.begin(), o.end());
+  if (!with_backward) return run;
+
+  EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
+  CoreGradients<T> gradients;
+  gradients.o = {o.data(), D, dims.d_h};
+  gradients.d_o = {d_o.data(), D, dims.d_h};
+  gradients.dq = {dqkv.data(), stride, dims.d_h};
+  gradients.dk = {dqkv.data() + D, stride, dims.d_h};
+  gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
+  if (!daux.empty()) gradients.daux = {daux.data(), aux_stride, tensors.aux_width};
+  core.backward(context, inputs, gradients, saved);
+  for (Index row = 0; row < rows; ++row) {
+    const T* from = dqkv.data() + row * stride;
+    run.dq.insert(run.dq.end(), from, from + D);
+    run.dk.insert(run.dk.end(), from + D, from + 2 * D);
+    run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
+    EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
+  }
+  run.daux.assign(daux.begin(), daux.end());
+  return run;
+}
+
+template <class T>
+std::unique_ptr<MixerCore<T>> production_core(const MixerConfig& mixer, Index d_h) {
+  return make_mixer_core<T>(mixer, d_h, Device::cpu, Implementation::production);
+}
+inline std::unique_ptr<MixerCore<double>> reference_core(const MixerConfig& mixer, Index d_h) {
+  return make_mixer_core<double>(mixer, d_h, Device::cpu, Implementation::reference);
+}
+
+/// A value is built from about T * d rounded products; their errors (half an ulp each) add like a
+/// random walk, and 16 covers the constants of features, norms and quotients.
+template <class T>
+double rounding_tolerance(const HeadDims& dims) {
+  const double unit = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
+  return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.d_h));
+}
+
+inline std::string describe(const HeadDims& dims) {
+  return "B=" + std::to_string(dims.batch) + " T=" + std::to_string(dims.tokens) +
+         " H=" + std::to_string(dims.heads) + " d=" + std::to_string(dims.d_h);
+}
+
+inline void expect_same_run(const CoreRun& actual, const CoreRun& expected, double tolerance,
+                            const std::string& where) {
+  // Gradients that vanish identically hold rounding noise: they are held to the scale of all.
+  double largest = 0.0;
+  for (const auto* values : {&expected.dq, &expected.dk, &expected.dv, &expected.daux}) {
+    for (double value : *values) largest = std::max(largest, std::abs(value));
+  }
+  for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
+    const double floor = i == 0 ? 1e-300 : std::max(1e-300, 1e-1 * largest);
+    EXPECT_TRUE(near(where + " " + CoreRun::kNames[i], std::span<const double>(*actual.all()[i]),
+                     std::span<const double>(*expected.all()[i]), tolerance, floor));
+  }
+}
+
+/// Production in T against the double reference: output and every gradient. A `tolerance` of 0
+/// takes rounding_tolerance.
+template <class T>
+void expect_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
+                              double tolerance = 0.0) {
+  const Index d_h = tensors.dims.d_h;
+  const CoreRun expected = run_core<double>(*reference_core(mixer, d_h), tensors);
+  const CoreRun actual = run_core<T>(*production_core<T>(mixer, d_h), tensors);
+  expect_same_run(actual, expected,
+                  tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors.dims),
+                  describe(tensors.dims) + (std::is_same_v<T, float> ? " float" : " double"));
+}
+
+/// The sizes every production core must pass: one token; off every tile and checkpoint interval;
+/// head sizes with and without a specialised loop.
+inline std::vector<HeadDims> standard_shapes() {
+  std::vector<HeadDims> shapes;
+  for (Index d : {5, 8, 16, 24, 32, 64, 128}) {
+    for (Index tokens : {1, 17, 65}) shapes.push_back({1, tokens, 2, d});
+  }
+  for (Index tokens : {2, 15, 16, 33, 64, 127}) shapes.push_back({2, tokens, 3, 16});
+  shapes.push_back({1, 130, 1, 40});
+  return shapes;
+}
+
+/// d(sum o * d_o) of every input by central differences. At step h the truncation error is about
+/// h^2 / 6 times a third derivative of order one (2e-11 at h = 1e-5) and rounding adds 2^-53 |L| /
+/// h (about 1e-10 for the small cases this serves): `tolerance` leaves room for steep third
+/// derivatives and stays far below the size of any wrong term.
+inline void expect_central_differences(MixerCore<double>& core, const CoreTensors& tensors,
+                                       double tolerance = 1e-6) {
+  const CoreRun run = run_core<double>(core, tensors);
+  CoreTensors moved = tensors;
+  const auto loss = [&] {
+    const CoreRun probe = run_core<double>(core, moved, 1, false);
+    double sum = 0.0;
+    for (std::size_t i = 0; i < probe.o.size(); ++i) sum += probe.o[i] * tensors.d_o[i];
+    return sum;
+  };
+  constexpr double h = 1e-5;
+  CoreRun numeric;
+  numeric.o = run.o;
+  const auto differentiate = [&](std::vector<double>& input, std::vector<double>& gradient) {
+    for (double& value : input) {
+      const double start = value;
+      value = start + h;
+      const double above = loss();
+      value = start - h;
+      const double below = loss();
+      value = start;
+      gradient.push_back((above - below) / (2 * h));
+    }
+  };
+  differentiate(moved.q, numeric.dq);
+  differentiate(moved.k, numeric.dk);
+  differentiate(moved.v, numeric.dv);
+  differentiate(moved.aux, numeric.daux);
+  expect_same_run(run, numeric, tolerance, "central differences " + describe(tensors.dims));
+}
+
+/// Changing token t changes no earlier output (bit for bit), and changes its own.
+template <class T>
+void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
+  const HeadDims& dims = tensors.dims;
+  const Index D = dims.heads * dims.d_h;
+  const CoreRun before = run_core<T>(core, tensors, 1, false);
+  for (Index t : {Index{0}, dims.tokens / 2, dims.tokens - 1}) {
+    CoreTensors changed = tensors;
+    const auto change = [&](std::vector<double>& values, Index width) {
+      for (Index b = 0; b < dims.batch; ++b) {
+        const Index first = (b * dims.tokens + t) * dims.heads * width;
+        for (Index i = 0; i < dims.heads * width; ++i) {
+          values[static_cast<std::size_t>(first + i)] += 0.25 + 0.0625 * static_cast<double>(i % 7);
+        }
+      }
+    };
+    change(changed.q, dims.d_h);
+    change(changed.k, dims.d_h);
+    change(changed.v, dims.d_h);
+    change(changed.aux, tensors.aux_width);
+    const CoreRun after = run_core<T>(core, changed, 1, false);
+    for (Index b = 0; b < dims.batch; ++b) {
+      const auto first = static_cast<std::size_t>(b * dims.tokens * D);
+      const auto size = static_cast<std::size_t>(t * D);
+      EXPECT_TRUE(std::equal(before.o.begin() + static_cast<std::ptrdiff_t>(first),
+                             before.o.begin() + static_cast<std::ptrdiff_t>(first + size),
+                             after.o.begin() + static_cast<std::ptrdiff_t>(first)))
+          << "token " << t << " changed an earlier output of row " << b;
+      EXPECT_NE(before.o[first + size], after.o[first + size])
+          << "token " << t << " does not reach its own output";
+    }
+  }
+}
+
+/// Stepping memory() through every lane gives the core's forward.
+template <class T>
+void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors,
+                                  double tolerance = 0.0) {
+  const HeadDims& dims = tensors.dims;
+  const CoreRun run = run_core<T>(core, tensors, 1, false);
+  std::vector<double> stepped(run.o.size());
+  const auto token = [](const std::vector<double>& values, Index position, Index width) {
+    const auto first = values.begin() + static_cast<std::ptrdiff_t>(position * width);
+    return std::vector<T>(first, first + static_cast<std::ptrdiff_t>(width));
+  };
+  const std::unique_ptr<HeadMemory<T>> memory = core.memory();
+  std::vector<T> o(static_cast<std::size_t>(dims.d_h));
+  for (Index b = 0; b < dims.batch; ++b) {
+    for (Index head = 0; head < dims.heads; ++head) {
+      memory->reset();
+      for (Index t = 0; t < dims.tokens; ++t) {
+        const Index position = (b * dims.tokens + t) * dims.heads + head;
+        const std::vector<T> aux = token(tensors.aux, position, tensors.aux_width);
+        memory->step(token(tensors.q, position, dims.d_h).data(),
+                     token(tensors.k, position, dims.d_h).data(),
+                     token(tensors.v, position, dims.d_h).data(),
+                     aux.empty() ? nullptr : aux.data(), o.data());
+        std::copy(o.begin(), o.end(),
+                  stepped.begin() + static_cast<std::ptrdiff_t>(position * dims.d_h));
+      }
+    }
+  }
+  EXPECT_TRUE(near("memory steps", std::span<const double>(stepped), std::span<const double>(run.o),
+                   tolerance > 0.0 ? tolerance : rounding_tolerance<T>(dims)));
+}
+
+/// The same bits whatever the thread count.
+template <class T>
+void expect_thread_count_is_invisible(MixerCore<T>& core, const CoreTensors& tensors) {
+  const CoreRun one = run_core<T>(core, tensors, 1);
+  for (int threads : {2, 3}) {
+    const CoreRun several = run_core<T>(core, tensors, threads);
+    for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
+      EXPECT_EQ(*one.all()[i], *several.all()[i])
+          << CoreRun::kNames[i] << " differs between 1 and " << threads << " threads";
+    }
+  }
+}
+
+/// All of the above for one variant: what a new mixer has to pass before anything of its own.
+inline void expect_contract(const MixerConfig& mixer) {
+  for (const HeadDims& dims : standard_shapes()) {
+    const CoreTensors tensors = random_tensors(mixer, dims, 11);
+    expect_matches_reference<double>(mixer, tensors);
+    expect_matches_reference<float>(mixer, tensors);
+  }
+  const HeadDims small{.batch = 2, .tokens = 7, .heads = 2, .d_h = 5};
+  expect_central_differences(*reference_core(mixer, 5), random_tensors(mixer, small, 12));
+  const HeadDims medium{.batch = 2, .tokens = 70, .heads = 3, .d_h = 16};
+  const CoreTensors tensors = random_tensors(mixer, medium, 13);
+  expect_causal<float>(*production_core<float>(mixer, 16), tensors);
+  expect_causal<double>(*reference_core(mixer, 16), tensors);
+  expect_memory_equals_forward<float>(*production_core<float>(mixer, 16), tensors);
+  expect_memory_equals_forward<double>(*production_core<double>(mixer, 16), tensors);
+  expect_memory_equals_forward<double>(*reference_core(mixer, 16), tensors);
+  expect_thread_count_is_invisible<float>(*production_core<float>(mixer, 16), tensors);
+  expect_thread_count_is_invisible<double>(*production_core<double>(mixer, 16), tensors);
+}
+
+}  // namespace vla_bench::testing
