@@ -1,0 +1,46 @@
+#include "bench/stopwatch.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+namespace vla_bench {
+namespace {
+
+/// Whether the median's 95% interval is as narrow as the rule wants it.
+bool known_well_enough(const std::vector<double>& seconds, double relative_error) {
+  const auto interval = median_interval_95(seconds);
+  if (!interval) return false;
+  return (interval->second - interval->first) / 2 <= relative_error * quantile(seconds, 0.5);
+}
+
+}  // namespace
+
+Timing measure(const TimingRule& rule, const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
+  for (Index i = 0; i < rule.warmup; ++i) body();
+
+  const Index min_repeats = std::max<Index>(rule.min_repeats, 1);
+  const Index max_repeats = std::max(rule.max_repeats, min_repeats);
+  std::vector<double> seconds;
+  double total = 0.0;
+  Index next_check = min_repeats;
+  for (Index repeats = 1; repeats <= max_repeats; ++repeats) {
+    const Clock::time_point start = Clock::now();
+    body();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    total += seconds.back();
+    if (repeats < min_repeats) continue;
+    if (total >= rule.max_seconds) break;
+    if (repeats < next_check) continue;
+    if (known_well_enough(seconds, rule.relative_error)) break;
+    // A check sorts all times: rarer as they grow in number.
+    next_check = repeats + 1 + repeats / 16;
+  }
+  return {.median_s = quantile(seconds, 0.5),
+          .p10_s = quantile(seconds, 0.1),
+          .p90_s = quantile(seconds, 0.9),
+          .repeats = static_cast<Index>(seconds.size())};
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,59 @@
+#include "bench/stopwatch.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+namespace vla_bench {
+namespace {
+
+void sleep_ms(int milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
+
+TEST(Stopwatch, CountsWarmUpAndRepeats) {
+  int calls = 0;
+  // No interval is narrower than nothing: the limit stops it.
+  const Timing timing = measure(
+      {.warmup = 3, .min_repeats = 5, .max_repeats = 12, .relative_error = -1.0}, [&] { ++calls; });
+  EXPECT_EQ(timing.repeats, 12);
+  EXPECT_EQ(calls, 15);
+}
+
+TEST(Stopwatch, StopsOnceTheMedianIsKnown) {
+  const Timing timing =
+      measure({.min_repeats = 3, .max_repeats = 200, .relative_error = 1e9}, [] { sleep_ms(1); });
+  EXPECT_EQ(timing.repeats, 6) << "six values are the fewest with a 95% interval";
+}
+
+TEST(Stopwatch, StopsAfterItsTimeButKeepsTheMinimum) {
+  const TimingRule rule{
+      .warmup = 0, .min_repeats = 2, .max_repeats = 1000, .relative_error = -1.0, .max_seconds = 0};
+  EXPECT_EQ(measure(rule, [] { sleep_ms(1); }).repeats, 2);
+}
+
+TEST(Stopwatch, AtLeastOneCallIsTimed) {
+  const Timing timing = measure({.warmup = 0, .min_repeats = 0, .max_repeats = 0}, [] {});
+  EXPECT_EQ(timing.repeats, 1);
+}
+
+// Sleeping has a lower bound and, on a busy machine, no upper one.
+TEST(Stopwatch, ReportsSecondsInOrder) {
+  int call = 0;
+  const Timing timing = measure({.warmup = 0, .min_repeats = 11, .max_repeats = 11},
+                                [&] { sleep_ms(call++ == 0 ? 40 : 2); });
+  EXPECT_GE(timing.p10_s, 0.002);
+  EXPECT_LE(timing.p10_s, timing.median_s);
+  EXPECT_LE(timing.median_s, timing.p90_s);
+  EXPECT_LT(timing.median_s, 0.040) << "the median follows the one slow call";
+}
+
+TEST(Stopwatch, SgemmRateIsPlausible) {
+  const double gflops = sgemm_gflops(1);
+  EXPECT_GT(gflops, 0.01);
+  EXPECT_LT(gflops, 1e4);  // no core does 10 TFLOP/s
+}
+
+}  // namespace
+}  // namespace vla_bench

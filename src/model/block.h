@@ -1,0 +1,87 @@
+// One pre-norm block of TinyLM:
+//   1. h += mixer([short convolution](LN1 h))
+//   2. h += W2 gelu(W1 LN2 h + b1) + b2
+// Activations live in the block and are reused while (B, T) stays the same.
+#pragma once
+
+#include <string>
+
+#include "config/config.h"
+#include "core/array.h"
+#include "mixers/layer.h"
+#include "mixers/parameters.h"
+#include "ops/ops.h"
+
+namespace vla_bench {
+
+/// LayerNorm parameters in the flat buffer and what its backward needs.
+template <class T>
+struct LayerNorm {
+  Index weight = 0, bias = 0;  // offsets
+  Array<T> mean, inverse_std;  // (M)
+
+  LayerNorm(const std::string& name, Index channels, ParameterTable& table);
+  void forward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<T> y);
+  void backward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<const T> dy,
+                Matrix<T> dx, bool accumulate_dx, T* gradients);
+};
+
+/// Memory of the backward pass that the blocks of a model share.
+template <class T>
+struct BlockScratch {
+  Array<T> d_hidden;       // (M, F)
+  Array<T> d_normed;       // (M, D)
+  Array<T> d_mixer_input;  // (M, D), with a short convolution alone
+};
+
+template <class T>
+class Block {
+ public:
+  /// Adds its parameters to `table` under "blocks.<index>.".
+  Block(const ModelConfig& model, const MixerConfig& mixer, Device device,
+        Implementation implementation, Index index, ParameterTable& table);
+
+  /// h (B * T, D) in, this block's own output (B * T, D) back, valid until the next call.
+  Matrix<const T> forward(const Context& context, Index batch, Index tokens, Matrix<const T> h,
+                          const T* parameters, bool training);
+
+  /// After forward(training) on the same h. dh holds the gradient of the output and receives that
+  /// of h; parameter gradients accumulate.
+  void backward(const Context& context, Matrix<const T> h, const T* parameters,
+                BlockScratch<T>& scratch, Matrix<T> dh, T* gradients);
+
+  const MixerLayer<T>& mixer() const { return mixer_; }
+  /// Bytes kept between forward and backward.
+  Index activation_bytes(Index batch, Index tokens) const;
+
+ private:
+  struct ConvOffsets {
+    Index weight = 0, bias = 0;
+  };
+  struct MlpOffsets {
+    Index up_weight = 0, up_bias = 0, down_weight = 0, down_bias = 0;
+  };
+
+  ops::ShortConv<T> short_conv(const T* parameters) const;
+
+  Index d_model_;
+  Index d_ff_;
+  Index taps_;  // 0: no short convolution
+  // In the order of the parameter table.
+  LayerNorm<T> ln1_;
+  ConvOffsets conv_;
+  MixerLayer<T> mixer_;
+  LayerNorm<T> ln2_;
+  MlpOffsets mlp_;
+
+  Index batch_ = 0, tokens_ = 0;  // of the last forward
+  Array<T> normed1_;              // (M, D)
+  Array<T> convolved_;            // (M, D), with a short convolution alone
+  Array<T> middle_;               // (M, D): h after the mixer
+  Array<T> normed2_;              // (M, D)
+  Array<T> hidden_;               // (M, F) before GELU
+  Array<T> activated_;            // (M, F)
+  Array<T> output_;               // (M, D)
+};
+
+}  // namespace vla_bench

@@ -1,0 +1,59 @@
+// TinyLM, the small language model of the protocol (arXiv:2605.11196):
+//   h = tok[x] + pos;  per block: h += mixer(LN1 h) [a short convolution between, if any];
+//   h += W2 gelu(W1 LN2 h);  logits = LN_f(h) tok^T (tied head, no bias).
+// Loss: mean cross entropy over positions that carry a target.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "config/config.h"
+#include "core/array.h"
+#include "mixers/layer.h"
+#include "mixers/parameters.h"
+#include "tasks/batch.h"
+
+namespace vla_bench {
+
+/// Throws RunError when loss is asked of a batch without targets.
+struct LossResult {
+  double loss = 0.0;      // mean over counted positions
+  double accuracy = 0.0;  // exact match, fraction of counted positions
+  Index count = 0;
+};
+
+template <class T>
+class TinyLm {
+ public:
+  TinyLm(const ModelConfig& model, const MixerConfig& mixer, const Context& context,
+         Implementation implementation = Implementation::production);
+  ~TinyLm();
+
+  const ParameterTable& parameters() const;
+  Array<T>& values();     // flat, in table order
+  Array<T>& gradients();  // flat, in table order
+
+  /// The protocol's start, drawn in double from RngStream::parameters and rounded to T.
+  void initialise(std::uint64_t seed);
+
+  /// Loss without gradients; only positions with a target pass the head.
+  LossResult evaluate(const Batch& batch);
+  /// Loss and gradients() of the mean loss, overwritten.
+  LossResult forward_backward(const Batch& batch);
+  /// All logits (B * T, V) of a batch (host memory).
+  void logits(const Batch& batch, Matrix<T> out);
+  /// Runs the blocks and returns the raw projections that the core of `layer` read
+  /// (valid until the next call).
+  CoreInputs<T> core_inputs(const Batch& batch, Index layer);
+  /// A fresh one-head memory of `layer`'s mixer.
+  std::unique_ptr<HeadMemory<T>> memory() const;
+
+  /// Bytes kept between forward and backward for (B, T).
+  Index activation_bytes(Index batch, Index tokens) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace vla_bench

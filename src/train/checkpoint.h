@@ -1,0 +1,34 @@
+// A training run on disk, in two safetensors files:
+//   checkpoint.safetensors         the parameters under their PyTorch names and nothing else, so
+//                                  that load_state_dict(load_file(...)) takes it as it is; step and
+//                                  resolved config in the metadata
+//   optimizer.<step>.safetensors   exp_avg.<name>, exp_avg_sq.<name>, history (rows, 5) and
+//                                  train_seconds (1)
+// The optimiser's file is written first and the one before is removed last: whenever a run is
+// killed, the parameters on disk have their optimiser state beside them.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "train/trainer.h"
+
+namespace vla_bench {
+
+/// Throws RunError when the files cannot be written.
+template <class T>
+void save_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
+                     OptimiserState<T>& optimiser, const std::vector<HistoryRow>& history,
+                     double train_seconds);
+
+/// Throws BadInput naming the file, and the tensor, when it does not fit the model or was made by
+/// another config (device, threads and name apart).
+template <class T>
+void load_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
+                     OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,
+                     double& train_seconds);
+
+/// The optimiser's file beside a checkpoint of `step`.
+std::filesystem::path optimiser_path(const std::filesystem::path& checkpoint, Index step);
+
+}  // namespace vla_bench

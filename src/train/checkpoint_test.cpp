@@ -1,0 +1,176 @@
+#include "train/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "testing/small_runs.h"
+#include "testing/temporary_folder.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::small_run_config;
+using testing::SmallRun;
+using testing::TemporaryFolder;
+
+/// A run with optimiser state and history that can be saved and loaded.
+template <class T>
+struct Saved {
+  SmallRun<T> run;
+  OptimiserState<T> optimiser;
+  std::vector<HistoryRow> history = {
+      {.step = 1, .loss = 0.1, .accuracy = 0.25, .lr = 1e-3, .gradient_norm = 2.5},
+      {.step = 2, .loss = 0.3, .accuracy = 0.5, .lr = 1e-4, .gradient_norm = 1.0 / 3.0}};
+  double seconds = 12.5;
+
+  explicit Saved(Index step) {
+    const Index count = run.model.values().size();
+    optimiser.step = step;
+    optimiser.first_moment.resize(Device::cpu, count);
+    optimiser.second_moment.resize(Device::cpu, count);
+    for (Index i = 0; i < count; ++i) {
+      optimiser.first_moment[i] = static_cast<T>(0.1 * static_cast<double>(i + step));
+      optimiser.second_moment[i] = static_cast<T>(0.3 * static_cast<double>(i));
+    }
+  }
+  void save(const std::filesystem::path& path) {
+    save_checkpoint(path, run.config, run.model, optimiser, history, seconds);
+  }
+};
+
+template <class T>
+struct Loaded {
+  SmallRun<T> run;
+  OptimiserState<T> optimiser;
+  std::vector<HistoryRow> history;
+  double seconds = 0.0;
+
+  explicit Loaded(RunConfig config = small_run_config()) : run(std::move(config)) {
+    std::fill(run.model.values().begin(), run.model.values().end(), T(-1));
+  }
+  void load(const std::filesystem::path& path) {
+    load_checkpoint(path, run.config, run.model, optimiser, history, seconds);
+  }
+};
+
+template <class T>
+bool same(const Array<T>& a, const Array<T>& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
+
+template <class T>
+void check_round_trip(DType stored_as) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<T> saved(5);
+  saved.save(path);
+  Loaded<T> loaded;
+  loaded.load(path);
+  EXPECT_EQ(loaded.run.values(), saved.run.values());
+  EXPECT_TRUE(same(loaded.optimiser.first_moment, saved.optimiser.first_moment));
+  EXPECT_TRUE(same(loaded.optimiser.second_moment, saved.optimiser.second_moment));
+  EXPECT_EQ(loaded.optimiser.step, 5);
+  EXPECT_EQ(loaded.seconds, 12.5);
+  ASSERT_EQ(loaded.history.size(), 2u);
+  EXPECT_EQ(loaded.history[1].step, 2);
+  EXPECT_EQ(loaded.history[1].loss, 0.3);
+  EXPECT_EQ(loaded.history[1].accuracy, 0.5);
+  EXPECT_EQ(loaded.history[1].lr, 1e-4);
+  EXPECT_EQ(loaded.history[1].gradient_norm, 1.0 / 3.0);
+
+  // What torch users load: the parameters under their state_dict names, and nothing else.
+  const TensorFile file = TensorFile::read(path);
+  EXPECT_EQ(file.names().size(), loaded.run.model.parameters().all().size());
+  const TensorEntry& entry = file.at("blocks.0.attn.Wq.weight");
+  EXPECT_EQ(entry.dtype, stored_as);
+  EXPECT_EQ(entry.shape, (std::vector<Index>{16, 16}));
+  EXPECT_EQ(file.at("blocks.0.conv.weight").shape, (std::vector<Index>{16, 1, 2}));
+}
+
+TEST(Checkpoint, RoundTripsEveryBit) {
+  check_round_trip<float>(DType::f32);
+  check_round_trip<double>(DType::f64);
+}
+
+TEST(Checkpoint, KeepsTheOptimiserOfTheParametersOnDisk) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<float> saved(5);
+  saved.save(path);
+  const std::string parameters_of_5 = read_file(path);
+  const std::string moments_of_5 = read_file(optimiser_path(path, 5));
+  Saved<float> later(6);
+  later.save(path);
+  EXPECT_FALSE(std::filesystem::exists(optimiser_path(path, 5)));
+
+  // Killed after the optimiser of step 6 was written, before its parameters were.
+  write_file_atomically(path, parameters_of_5);
+  write_file_atomically(optimiser_path(path, 5), moments_of_5);
+  Loaded<float> loaded;
+  loaded.load(path);
+  EXPECT_EQ(loaded.optimiser.step, 5);
+  EXPECT_TRUE(same(loaded.optimiser.first_moment, saved.optimiser.first_moment));
+}
+
+TEST(Checkpoint, RefusesAnotherConfig) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<float>(5).save(path);
+  RunConfig config = small_run_config();
+  config.train.lr = 0.5;
+  Loaded<float> other(config);
+  EXPECT_THROW(other.load(path), BadInput);
+
+  // Where and how wide a run runs is no other config.
+  config = small_run_config();
+  config.threads = 2;
+  config.device = DeviceRequest::cpu;
+  config.name = "elsewhere";
+  Loaded<float> same_run(config);
+  EXPECT_NO_THROW(same_run.load(path));
+}
+
+TEST(Checkpoint, RefusesDamagedFiles) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<float> saved(5);
+  saved.save(path);
+  const std::string whole = read_file(path);
+
+  write_file_atomically(path, whole.substr(0, whole.size() - 4));
+  EXPECT_THROW(Loaded<float>().load(path), BadInput);
+
+  // A parameter of the wrong shape is named.
+  TensorFile file;
+  write_file_atomically(path, whole);
+  file = TensorFile::read(path);
+  const std::vector<float> bias(3, 0.0f);
+  file.add("ln_f.bias", {3}, bias.data());
+  file.write(path);
+  try {
+    Loaded<float>().load(path);
+    FAIL() << "no error";
+  } catch (const BadInput& error) {
+    EXPECT_NE(std::string(error.what()).find("ln_f.bias"), std::string::npos) << error.what();
+  }
+
+  write_file_atomically(path, whole);
+  std::filesystem::remove(optimiser_path(path, 5));
+  EXPECT_THROW(Loaded<float>().load(path), BadInput);
+}
+
+// A path below a file cannot be made, whoever asks: permission bits do not stop root.
+TEST(Checkpoint, ReportsWhatCannotBeWritten) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder.path() / "file", "x");
+  Saved<float> saved(5);
+  EXPECT_THROW(saved.save(folder.path() / "file" / "checkpoint.safetensors"), RunError);
+}
+
+}  // namespace
+}  // namespace vla_bench

@@ -1,0 +1,69 @@
+// The training loop: fresh data every step, clipping, AdamW, warm-up and cosine, checkpoints.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "model/tiny_lm.h"
+
+namespace vla_bench {
+
+/// Learning rate of step s counted from 0: linear from 0 over `warmup` steps, then
+/// peak (1 + cos(pi (s - warmup) / (steps - warmup))) / 2.
+double learning_rate(const TrainConfig& config, Index step);
+
+/// Factor min(1, clip / (norm + 1e-6)) that clips a global gradient norm (torch's clip_grad_norm_).
+double clip_factor(double gradient_norm, double clip_norm);
+
+struct HistoryRow {
+  Index step = 0;                                                    // from 1: steps done
+  double loss = 0.0, accuracy = 0.0, lr = 0.0, gradient_norm = 0.0;  // of that step's batch
+};
+
+struct TrainProgress {
+  Index step = 0, steps = 0;
+  double loss = 0.0, accuracy = 0.0;
+  double steps_per_second = 0.0;
+};
+
+/// The optimiser's state beside the parameters.
+template <class T>
+struct OptimiserState {
+  Array<T> first_moment, second_moment;  // flat, table order
+  Index step = 0;                        // steps done
+};
+
+/// One optimiser step on gradients() of the model; returns the norm before clipping. A norm that is
+/// not finite leaves parameters and optimiser as they are.
+template <class T>
+double optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
+                      OptimiserState<T>& optimiser);
+
+struct TrainOutcome {
+  bool diverged = false;     // a loss or gradient norm was not finite
+  bool interrupted = false;  // *stop was set; a checkpoint was written
+  std::string reason;        // "loss is nan at step 17"
+  Index steps_done = 0;
+  double train_seconds = 0.0;  // steps alone, all sittings together
+  std::vector<HistoryRow> history;
+};
+
+/// Trains per config (config.train, config.task, config.seeds[0]). Resumes from
+/// `checkpoint` when it exists (history and seconds included) and reaches the same bits as an
+/// undisturbed run; writes it every checkpoint_every steps and at the end (empty path: never).
+/// `stop` may be null. Progress is called at most 10 times a second and at the last step.
+template <class T>
+TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& model,
+                   const std::filesystem::path& checkpoint,
+                   const std::function<void(const TrainProgress&)>& progress,
+                   const std::atomic<bool>* stop);
+
+/// Mean loss and accuracy over config.eval's fresh batches.
+template <class T>
+LossResult evaluate(const RunConfig& config, TinyLm<T>& model);
+
+}  // namespace vla_bench

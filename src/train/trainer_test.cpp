@@ -1,0 +1,238 @@
+#include "train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "testing/golden_models.h"
+#include "testing/small_runs.h"
+#include "testing/temporary_folder.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::small_run_config;
+using testing::SmallRun;
+using testing::TemporaryFolder;
+
+constexpr MixerKind kMixers[] = {MixerKind::softmax, MixerKind::linear, MixerKind::deltanet,
+                                 MixerKind::vla};
+
+/// Six optimiser steps on the file's batches; losses, norms, learning rates and final parameters.
+template <class T>
+void check_golden_trace(const std::string& name, Implementation implementation, double tolerance) {
+  SCOPED_TRACE(name);
+  const TensorFile file = TensorFile::read(testing::golden_path(name));
+  const Context context{.threads = 2};
+  TrainConfig config;
+  config.steps = file.integer("steps");
+  config.warmup = file.integer("warmup");
+  config.lr = file.number("lr");
+  config.weight_decay = file.number("weight_decay");
+  config.clip_norm = file.number("clip_norm");
+  TinyLm<T> model(testing::golden_model_config(file), testing::golden_mixer_config(file), context,
+                  implementation);
+  testing::load_golden_parameters(file, model);
+
+  OptimiserState<T> optimiser;
+  std::vector<double> loss, norm, lr;
+  for (Index step = 0; step < config.steps; ++step) {
+    const std::string suffix = "." + std::to_string(step);
+    lr.push_back(learning_rate(config, step));
+    loss.push_back(
+        model.forward_backward(testing::golden_batch(file, "x" + suffix, "y" + suffix)).loss);
+    norm.push_back(optimiser_step(context, config, model, optimiser));
+  }
+  const auto check = [&](const char* what, const std::vector<double>& actual) {
+    const std::vector<double> expected = file.values<double>(what);
+    EXPECT_TRUE(testing::near(what, std::span<const double>(actual),
+                              std::span<const double>(expected), tolerance));
+  };
+  check("lr", lr);
+  check("loss", loss);
+  check("grad_norm", norm);
+  testing::expect_golden_slices(file, model.parameters(), "final.", model.values(), tolerance,
+                                0.01);
+}
+
+class TrainerTest : public ::testing::TestWithParam<MixerKind> {};
+
+INSTANTIATE_TEST_SUITE_P(Mixers, TrainerTest, ::testing::ValuesIn(kMixers),
+                         [](const auto& mixer) { return std::string(enum_name(mixer.param)); });
+
+TEST_P(TrainerTest, GoldenTrace) {
+  const std::string name = "train_" + std::string(enum_name(GetParam()));
+  check_golden_trace<double>(name, Implementation::reference, 1e-9);
+  check_golden_trace<double>(name, Implementation::production, 1e-9);
+  check_golden_trace<float>(name, Implementation::production, 1e-4);
+}
+
+TEST_P(TrainerTest, SameBitsOnAnyThreads) {
+  RunConfig config = small_run_config(GetParam());
+  config.train.steps = 3;
+  SmallRun<float> one(config, 1);
+  SmallRun<float> two(config, 2);
+  SmallRun<float> three(config, 3);
+  one.train();
+  two.train();
+  three.train();
+  EXPECT_EQ(one.values(), two.values());
+  EXPECT_EQ(one.values(), three.values());
+}
+
+// A run that is stopped after every single step and started afresh must not differ in one bit.
+TEST_P(TrainerTest, StoppedAndResumedRunReachesTheSameBits) {
+  const RunConfig config = small_run_config(GetParam());
+  SmallRun<float> undisturbed(config);
+  const TrainOutcome expected = undisturbed.train();
+  EXPECT_FALSE(expected.interrupted);
+
+  const TemporaryFolder folder;
+  const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+  const std::atomic<bool> stop = true;
+  TrainOutcome outcome;
+  int sittings = 0;
+  double seconds = 0.0;
+  do {
+    SmallRun<float> run(config);
+    outcome = run.train(checkpoint, &stop);
+    ++sittings;
+    EXPECT_EQ(outcome.steps_done, sittings);
+    EXPECT_GT(outcome.train_seconds, seconds);  // of all sittings together
+    seconds = outcome.train_seconds;
+    if (outcome.interrupted) continue;
+    EXPECT_EQ(run.values(), undisturbed.values());
+  } while (outcome.interrupted && sittings < 100);
+  EXPECT_EQ(sittings, config.train.steps);
+
+  ASSERT_EQ(outcome.history.size(), expected.history.size());
+  for (std::size_t i = 0; i < expected.history.size(); ++i) {
+    EXPECT_EQ(outcome.history[i].step, expected.history[i].step);
+    EXPECT_EQ(outcome.history[i].loss, expected.history[i].loss);
+    EXPECT_EQ(outcome.history[i].accuracy, expected.history[i].accuracy);
+    EXPECT_EQ(outcome.history[i].lr, expected.history[i].lr);
+    EXPECT_EQ(outcome.history[i].gradient_norm, expected.history[i].gradient_norm);
+  }
+
+  // A finished run is only read back.
+  SmallRun<float> again(config);
+  EXPECT_EQ(again.train(checkpoint).train_seconds, seconds);
+  EXPECT_EQ(again.values(), undisturbed.values());
+}
+
+// A kill leaves the last periodic checkpoint (step 6 of 7) behind.
+TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
+  const RunConfig config = small_run_config(GetParam());
+  SmallRun<float> undisturbed(config);
+  undisturbed.train();
+
+  const TemporaryFolder folder;
+  const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+  struct Killed {};
+  SmallRun<float> killed(config);
+  const auto kill = [](const TrainProgress& progress) {
+    if (progress.step == progress.steps) throw Killed();
+  };
+  EXPECT_THROW(killed.train(checkpoint, nullptr, kill), Killed);
+
+  SmallRun<float> resumed(config);
+  const TrainOutcome outcome = resumed.train(checkpoint);
+  EXPECT_EQ(outcome.steps_done, 7);
+  EXPECT_EQ(outcome.history.size(), 3u);
+  EXPECT_EQ(resumed.values(), undisturbed.values());
+}
+
+TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
+  SmallRun<float> run;
+  const TrainOutcome outcome = run.train();
+  ASSERT_EQ(outcome.history.size(), 3u);
+  EXPECT_EQ(outcome.history[0].step, 3);
+  EXPECT_EQ(outcome.history[1].step, 6);
+  EXPECT_EQ(outcome.history[2].step, 7);
+  EXPECT_EQ(outcome.history[0].lr, learning_rate(run.config.train, 2));
+  EXPECT_FALSE(outcome.diverged);
+  EXPECT_EQ(outcome.steps_done, 7);
+}
+
+TEST(Trainer, LearnsToCopy) {
+  RunConfig config = small_run_config(MixerKind::linear);
+  config.experiment = ExperimentKind::copy;
+  config.task.seq_len = 15;
+  config.train.steps = 60;
+  SmallRun<float> run(config);
+  const LossResult before = evaluate<float>(config, run.model);
+  run.train();
+  const LossResult after = evaluate<float>(config, run.model);
+  EXPECT_EQ(before.count, 2 * 3 * 7);  // batches, rows, copied tokens
+  EXPECT_EQ(after.count, before.count);
+  EXPECT_NEAR(before.loss, std::log(16.0), 0.1);
+  EXPECT_LT(after.loss, 0.5 * before.loss);
+  EXPECT_GT(after.accuracy, before.accuracy);
+}
+
+TEST(Trainer, DivergenceEndsTheRunAndNamesTheStep) {
+  RunConfig config = small_run_config(MixerKind::linear);
+  config.train.lr = 1e30;
+  SmallRun<float> run(config);
+  const TemporaryFolder folder;
+  const TrainOutcome outcome = run.train(folder.path() / "checkpoint.safetensors");
+  EXPECT_TRUE(outcome.diverged);
+  EXPECT_LT(outcome.steps_done, config.train.steps);
+  const std::string step = "at step " + std::to_string(outcome.steps_done + 1);
+  EXPECT_NE(outcome.reason.find(step), std::string::npos) << outcome.reason;
+}
+
+TEST(Trainer, GradientThatIsNotFiniteMovesNothing) {
+  SmallRun<float> run;
+  OptimiserState<float> optimiser;
+  optimiser_step(run.context, run.config.train, run.model, optimiser);
+  const auto before = run.values();
+  run.model.gradients()[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(optimiser_step(run.context, run.config.train, run.model, optimiser)));
+  EXPECT_EQ(before, run.values());
+  EXPECT_EQ(optimiser.step, 1);
+  for (float moment : optimiser.first_moment) EXPECT_FALSE(std::isnan(moment));
+}
+
+TEST(Trainer, ProgressReachesTheLastStep) {
+  SmallRun<float> run;
+  TrainProgress last;
+  run.train({}, nullptr, [&](const TrainProgress& progress) { last = progress; });
+  EXPECT_EQ(last.step, 7);
+  EXPECT_EQ(last.steps, 7);
+  EXPECT_GT(last.steps_per_second, 0.0);
+  EXPECT_TRUE(std::isfinite(last.loss));
+}
+
+TEST(Schedule, WarmsUpFromZeroAndDecaysToZero) {
+  TrainConfig config;
+  config.steps = 3000;
+  config.warmup = 300;
+  config.lr = 3e-4;
+  EXPECT_EQ(learning_rate(config, 0), 0.0);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 150), 1.5e-4);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 300), 3e-4);
+  EXPECT_NEAR(learning_rate(config, 1650), 1.5e-4, 1e-18);  // half way down
+  EXPECT_DOUBLE_EQ(learning_rate(config, 975), 3e-4 * 0.5 * (1 + std::cos(std::numbers::pi / 4)));
+  EXPECT_LT(learning_rate(config, 2999), 1e-9);
+}
+
+TEST(Schedule, DegenerateWarmups) {
+  TrainConfig config;
+  config.steps = 10;
+  config.lr = 1.0;
+  config.warmup = 0;
+  EXPECT_EQ(learning_rate(config, 0), 1.0);
+  config.warmup = 10;
+  EXPECT_DOUBLE_EQ(learning_rate(config, 9), 0.9);
+}
+
+TEST(Schedule, ClippingIsTorchs) {
+  EXPECT_EQ(clip_factor(0.5, 1.0), 1.0);
+  EXPECT_DOUBLE_EQ(clip_factor(4.0, 1.0), 1.0 / (4.0 + 1e-6));
+  EXPECT_EQ(clip_factor(0.0, 1.0), 1.0);
+}
+
+}  // namespace
+}  // namespace vla_bench
