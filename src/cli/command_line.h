@@ -1,0 +1,73 @@
+// Declaring and parsing the command line. CLI11 is included by command_line.cpp alone: it takes
+// seconds to compile, and every subcommand declares options.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+
+namespace CLI {
+class App;
+}
+
+namespace vla_bench::cli {
+
+/// What a parsed command line asks for; returns the exit code.
+using Action = std::function<int()>;
+
+/// What --help says of an option: its value as a placeholder ("DIR"), its meaning.
+struct OptionHelp {
+  std::string value;
+  std::string text;
+};
+
+/// Declares one subcommand. Bound variables must outlive parsing; the initial value of a variable
+/// is the option's default.
+class Subcommand {
+ public:
+  explicit Subcommand(CLI::App& app) : app_(app) {}
+
+  /// A required argument without a flag, and a list of at least one.
+  void positional(std::string& variable, const OptionHelp& help);
+  void positional(std::vector<std::string>& variable, const OptionHelp& help);
+
+  /// `name` is "--flag". A vector takes one value each time the flag is given.
+  void option(const std::string& name, std::string& variable, const OptionHelp& help);
+  void option(const std::string& name, std::vector<std::string>& variable, const OptionHelp& help);
+  void option(const std::string& name, Index& variable, const OptionHelp& help);
+  void option(const std::string& name, std::optional<Index>& variable, const OptionHelp& help);
+  void option(const std::string& name, std::optional<double>& variable, const OptionHelp& help);
+  void choice(const std::string& name, std::string& variable,
+              const std::vector<std::string>& allowed, const std::string& text);
+  void flag(const std::string& name, bool& variable, const std::string& text);
+
+ private:
+  CLI::App& app_;
+};
+
+class CommandLine {
+ public:
+  /// `footer` ends `vla-bench --help`.
+  CommandLine(const std::string& description, const std::string& footer,
+              const std::string& version);
+  ~CommandLine();
+
+  /// `footer` ends the subcommand's --help: an example, and what is worth knowing. `action` runs
+  /// after parsing, so that errors of options and errors of work stay apart.
+  Subcommand add(const std::string& name, const std::string& description, const std::string& footer,
+                 Action action);
+
+  /// The action of the subcommand that was named; empty after --help or --version, which have been
+  /// printed. Throws BadInput saying what cannot be parsed.
+  Action parse(int argc, const char* const* argv);
+
+ private:
+  std::unique_ptr<CLI::App> app_;
+  Action chosen_;
+};
+
+}  // namespace vla_bench::cli

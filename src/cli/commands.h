@@ -1,0 +1,16 @@
+// The subcommands of vla-bench. Each file of this folder named after a subcommand declares its
+// options, calls down and prints.
+#pragma once
+
+namespace vla_bench::cli {
+
+class CommandLine;
+
+void add_run(CommandLine& command_line);
+void add_report(CommandLine& command_line);
+void add_verify(CommandLine& command_line);
+void add_sample(CommandLine& command_line);
+void add_schema(CommandLine& command_line);
+void add_info(CommandLine& command_line);
+
+}  // namespace vla_bench::cli

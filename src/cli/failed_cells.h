@@ -1,0 +1,20 @@
+// Cells that failed. They do not count as finished (the next run tries them again), yet a report
+// shows them with their reason: their rows lie in <table>.failed.csv beside where <table>.csv
+// would.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "report/run_directory.h"
+
+namespace vla_bench::cli {
+
+void write_failed(const RunDirectory& directory, const Table& table);
+/// After a cell finished: what it once failed with is history.
+void clear_failed(const RunDirectory& directory, std::string_view table_name);
+
+/// Failed cells below `root` that nobody has finished since, in path order.
+std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root);
+
+}  // namespace vla_bench::cli

@@ -1,0 +1,140 @@
+// Golden files of the whole model: one loss with its gradients, and a short training run.
+#include <fmt/format.h>
+
+#include <array>
+
+#include "cli/golden_detail.h"
+#include "core/error.h"
+#include "model/tiny_lm.h"
+#include "train/trainer.h"
+
+namespace vla_bench::cli {
+namespace {
+
+constexpr double kIgnoredTargetInFile = kIgnoreTarget;
+constexpr double kClipEpsilon = 1e-6;  // clip / (norm + 1e-6)
+
+/// Shapes are checked against the largest tensors before a model of that size is built.
+ModelConfig read_model(const GoldenFile& golden) {
+  ModelConfig model;
+  const Index d_model = read_size(golden, "d_model", 1 << 20);
+  model.n_heads = read_size(golden, "n_heads", d_model);
+  if (d_model % model.n_heads != 0) {
+    throw BadInput(fmt::format("[{}] metadata: d_model {} is not a multiple of n_heads {}",
+                               golden.origin, d_model, model.n_heads));
+  }
+  model.d_h = d_model / model.n_heads;
+  model.n_layers = read_size(golden, "n_layers", 256);
+  model.d_ff = read_size(golden, "d_ff", 1 << 20);
+  model.vocab_size = read_size(golden, "vocab_size", 1 << 24);
+  model.max_seq_len = read_size(golden, "max_seq_len", 1 << 24);
+  require_shape(golden, "tok.weight", std::array{model.vocab_size, d_model});
+  require_shape(golden, "pos.weight", std::array{model.max_seq_len, d_model});
+  for (Index i = 0; i < model.n_layers; ++i) {
+    require_shape(golden, fmt::format("blocks.{}.ff.0.weight", i), std::array{model.d_ff, d_model});
+  }
+  require_constant(golden, "ignore_index", kIgnoredTargetInFile);
+  return model;
+}
+
+/// Tokens `inputs` and targets `targets` of the file as a batch.
+Batch read_batch(const GoldenFile& golden, const ModelConfig& model, const std::string& inputs,
+                 const std::string& targets) {
+  Batch batch;
+  batch.batch = read_size(golden, "B", 1 << 20);
+  batch.tokens = read_size(golden, "T", model.max_seq_len);
+  const std::array<Index, 2> shape = {batch.batch, batch.tokens};
+  const auto read = [&](const std::string& name, bool is_target, Array<std::int32_t>& out) {
+    const std::vector<Index> values = golden.tensors.values<Index>(name, shape);
+    out.resize(Device::cpu, static_cast<Index>(values.size()));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const bool ignored = is_target && values[i] == kIgnoreTarget;
+      if (!ignored && (values[i] < 0 || values[i] >= model.vocab_size)) {
+        throw BadInput(fmt::format("[{}] {}: expected tokens of 0 .. {}, got {} at {}",
+                                   golden.origin, name, model.vocab_size - 1, values[i], i));
+      }
+      out[static_cast<Index>(i)] = static_cast<std::int32_t>(values[i]);
+    }
+  };
+  read(inputs, false, batch.inputs);
+  read(targets, true, batch.targets);
+  return batch;
+}
+
+TrainConfig read_train(const GoldenFile& golden) {
+  TrainConfig train;
+  train.steps = read_size(golden, "steps", 1 << 20);
+  train.warmup = golden.tensors.integer("warmup");
+  if (train.warmup < 0 || train.warmup > train.steps) {
+    throw BadInput(fmt::format("[{}] metadata \"warmup\": expected 0 .. {} (steps), got {}",
+                               golden.origin, train.steps, train.warmup));
+  }
+  train.lr = golden.tensors.number("lr");
+  train.beta1 = golden.tensors.number("beta1");
+  train.beta2 = golden.tensors.number("beta2");
+  train.adam_eps = golden.tensors.number("adam_eps");
+  train.weight_decay = golden.tensors.number("weight_decay");
+  train.clip_norm = golden.tensors.number("clip_norm");
+  require_constant(golden, "clip_eps", kClipEpsilon);
+  return train;
+}
+
+}  // namespace
+
+template <class T>
+std::vector<TensorError> verify_model(const GoldenFile& golden, const Context& context,
+                                      Implementation implementation) {
+  const ModelConfig config = read_model(golden);
+  const Batch batch = read_batch(golden, config, "x", "y");
+  TinyLm<T> model(config, golden.mixer, context, implementation);
+  copy_to_device(read_parameters<T>(golden, model.parameters()), model.values());
+
+  const Index rows = batch.batch * batch.tokens;
+  std::vector<T> logits(static_cast<std::size_t>(rows * config.vocab_size));  // (B * T, V)
+  model.logits(batch, Matrix<T>(logits.data(), rows, config.vocab_size));
+  const LossResult result = model.forward_backward(batch);
+
+  Comparison comparison(golden);
+  comparison.add<T>("logits", std::array{batch.batch, batch.tokens, config.vocab_size}, logits);
+  comparison.add<double>("loss", std::array{Index{1}}, std::array{result.loss});
+  comparison.add_parameters<T>("grad.", model.parameters(), copy_to_host(model.gradients()));
+  return comparison.finish();
+}
+
+template <class T>
+std::vector<TensorError> verify_training(const GoldenFile& golden, const Context& context,
+                                         Implementation implementation) {
+  const ModelConfig config = read_model(golden);
+  const TrainConfig train = read_train(golden);
+  TinyLm<T> model(config, golden.mixer, context, implementation);
+  copy_to_device(read_parameters<T>(golden, model.parameters()), model.values());
+
+  OptimiserState<T> optimiser;
+  std::vector<double> loss, gradient_norm, rate;  // (steps)
+  for (Index step = 0; step < train.steps; ++step) {
+    const Batch batch =
+        read_batch(golden, config, fmt::format("x.{}", step), fmt::format("y.{}", step));
+    loss.push_back(model.forward_backward(batch).loss);
+    rate.push_back(learning_rate(train, step));
+    gradient_norm.push_back(optimiser_step(context, train, model, optimiser));
+  }
+
+  Comparison comparison(golden);
+  const std::array<Index, 1> over_steps = {train.steps};
+  comparison.add<double>("loss", over_steps, loss);
+  comparison.add<double>("grad_norm", over_steps, gradient_norm);
+  comparison.add<double>("lr", over_steps, rate);
+  comparison.add_parameters<T>("final.", model.parameters(), copy_to_host(model.values()));
+  return comparison.finish();
+}
+
+template std::vector<TensorError> verify_model<float>(const GoldenFile&, const Context&,
+                                                      Implementation);
+template std::vector<TensorError> verify_model<double>(const GoldenFile&, const Context&,
+                                                       Implementation);
+template std::vector<TensorError> verify_training<float>(const GoldenFile&, const Context&,
+                                                         Implementation);
+template std::vector<TensorError> verify_training<double>(const GoldenFile&, const Context&,
+                                                          Implementation);
+
+}  // namespace vla_bench::cli

@@ -1,0 +1,52 @@
+// vla-bench info: what this program is and where it runs.
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "core/device.h"
+#include "core/error.h"
+#include "report/provenance.h"
+#include "report/table.h"
+
+namespace vla_bench::cli {
+namespace {
+
+int info(bool json) {
+  const auto facts = provenance(static_cast<int>(std::thread::hardware_concurrency()));
+  const CudaStatus cuda = cuda_status();
+  if (json) {
+    nlohmann::ordered_json document;
+    for (const auto& [key, value] : facts) document[key] = value;
+    document["devices"] = {
+        {{"device", "cpu"}, {"available", true}, {"detail", ""}},
+        {{"device", "cuda"}, {"available", cuda.available}, {"detail", cuda.detail}}};
+    print(document.dump(2) + "\n");
+    return kExitDone;
+  }
+  Table table;
+  table.columns = {"fact", "value"};
+  for (const auto& [key, value] : facts) {
+    if (key != "cuda") table.add({key, value});  // stands among the devices below
+  }
+  table.add({std::string("device cpu"), std::string("available")});
+  table.add({std::string("device cuda"),
+             (cuda.available ? "available: " : "not available: ") + cuda.detail});
+  print(to_markdown(table));
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_info(CommandLine& command_line) {
+  const auto json = std::make_shared<bool>(false);
+  Subcommand command =
+      command_line.add("info", "Print version, build, processor, devices and library versions",
+                       "Example: vla-bench info --json", [json] { return info(*json); });
+  command.flag("--json", *json, "As one JSON object");
+}
+
+}  // namespace vla_bench::cli

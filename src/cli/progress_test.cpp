@@ -1,0 +1,41 @@
+#include "cli/progress.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace vla_bench::cli {
+namespace {
+
+TEST(FormatDuration, ReadsAsAClock) {
+  EXPECT_EQ(format_duration(0.0), "0:00");
+  EXPECT_EQ(format_duration(59.6), "1:00");
+  EXPECT_EQ(format_duration(754.0), "12:34");
+  EXPECT_EQ(format_duration(3 * 3600 + 2 * 60 + 9), "3:02:09");
+}
+
+TEST(FormatDuration, SaysWhenItIsUnknown) {
+  EXPECT_EQ(format_duration(-1.0), "?");
+  EXPECT_EQ(format_duration(std::numeric_limits<double>::infinity()), "?");
+  EXPECT_EQ(format_duration(std::numeric_limits<double>::quiet_NaN()), "?");
+}
+
+TEST(ProgressLine, HoldsStepLossAccuracySpeedAndTimeLeft) {
+  const TrainProgress progress{
+      .step = 1200, .steps = 3000, .loss = 0.12344, .accuracy = 0.9125, .steps_per_second = 45.0};
+  EXPECT_EQ(progress_line(3, 12, "vla n_pairs=8 seed=42", progress),
+            "cell 3/12  step 1200/3000  loss 0.1234  accuracy 0.912  45.0 steps/s  0:40 left  "
+            "vla n_pairs=8 seed=42");
+}
+
+TEST(ProgressLine, WithoutStepsNamesTheCellAlone) {
+  EXPECT_EQ(progress_line(1, 2, "linear seed=1", {}), "cell 1/2  linear seed=1");
+}
+
+TEST(ProgressLine, BeforeTheFirstMeasurementTheTimeLeftIsUnknown) {
+  const TrainProgress progress{.step = 1, .steps = 10};
+  EXPECT_TRUE(progress_line(1, 1, "x", progress).ends_with("? left  x"));
+}
+
+}  // namespace
+}  // namespace vla_bench::cli

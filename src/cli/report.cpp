@@ -1,0 +1,115 @@
+// vla-bench report: finished cells in, the tables of a paper out.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/gather.h"
+#include "cli/output.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "report/summary.h"
+
+namespace vla_bench::cli {
+namespace {
+
+struct ReportOptions {
+  std::vector<std::string> folders;
+  std::string format = "markdown";
+  std::string out;
+  std::vector<std::string> names;  // empty: all
+};
+
+/// The tables that `names` asks for, in their own order. Throws BadInput for a name that is none.
+std::vector<Table> select(std::vector<Table> tables, const std::vector<std::string>& names) {
+  if (names.empty()) return tables;
+  std::vector<Table> selected;
+  for (const std::string& name : names) {
+    const auto named = [&](const Table& table) { return table.name == name; };
+    const auto found = std::find_if(tables.begin(), tables.end(), named);
+    if (found == tables.end()) {
+      std::string known;
+      for (const Table& table : tables) known += (known.empty() ? "" : ", ") + table.name;
+      throw BadInput(
+          fmt::format("--table: no table \"{}\" in these cells; there are {}", name, known));
+    }
+    selected.push_back(*found);
+  }
+  return selected;
+}
+
+void print_tables(const std::vector<Table>& tables, const std::string& format) {
+  if (format == "json") {
+    std::string members;
+    for (const Table& table : tables) {
+      members +=
+          fmt::format("{}\"{}\": {}", members.empty() ? "" : ",\n", table.name, to_json(table));
+    }
+    print(fmt::format("{{\n{}\n}}\n", members));
+    return;
+  }
+  for (std::size_t i = 0; i < tables.size(); ++i) {
+    if (format == "csv") {
+      print((i > 0 ? "\n" : "") + to_csv(tables[i]));
+    } else {
+      print(fmt::format("## {}\n\n{}\n", tables[i].name, to_markdown(tables[i])));
+    }
+  }
+}
+
+void write_tables(const std::vector<Table>& tables, const std::filesystem::path& out, bool json) {
+  for (const Table& table : tables) {
+    write_file_atomically(out / (table.name + ".csv"), to_csv(table));
+    write_file_atomically(out / (table.name + ".md"), to_markdown(table));
+    if (json) write_file_atomically(out / (table.name + ".json"), to_json(table));
+    log_info(fmt::format("{}: {} rows", (out / (table.name + ".csv")).string(), table.rows.size()));
+  }
+}
+
+int report(const ReportOptions& options) {
+  if (!options.out.empty()) require_writable_folder(options.out);
+  const std::vector<FinishedCell> cells = collect_cells(options.folders);
+  std::vector<Table> tables = gather_tables(cells);
+  if (!options.out.empty()) {
+    Table history = gather_history(cells);
+    if (!history.rows.empty()) tables.push_back(std::move(history));
+  }
+  tables = select(std::move(tables), options.names);
+  if (options.out.empty()) {
+    print_tables(tables, options.format);
+  } else {
+    write_tables(tables, options.out, options.format == "json");
+    write_file_atomically(std::filesystem::path(options.out) / "provenance.json",
+                          gather_provenance(cells));
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_report(CommandLine& command_line) {
+  const auto options = std::make_shared<ReportOptions>();
+  Subcommand command = command_line.add(
+      "report",
+      "Gather finished cells into tables, with mean, sd, 95% interval and count over seeds",
+      "Without --out the tables go to standard output: Markdown with headings, CSV one table "
+      "after\n"
+      "the other with an empty line between, or one JSON object of arrays. With --out every table\n"
+      "becomes a CSV and a Markdown file (and JSON, with --format json), together with the "
+      "learning\n"
+      "curves (history.csv) and the provenance of the cells.\n"
+      "Example: vla-bench report results/runs/quick --format csv --table accuracy_summary",
+      [options] { return report(*options); });
+  command.positional(options->folders, {"DIR", "Results folders, searched through"});
+  command.choice("--format", options->format, {"markdown", "csv", "json"},
+                 "Of standard output (default markdown)");
+  command.option("--out", options->out, {"DIR", "Write the tables into this folder instead"});
+  command.option("--table", options->names, {"NAME", "Only this table (repeatable)"});
+}
+
+}  // namespace vla_bench::cli

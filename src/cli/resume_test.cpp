@@ -1,0 +1,118 @@
+// A run that is killed and started again ends with the bits of an undisturbed one.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cli/subprocess.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "report/run_directory.h"
+#include "report/table.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::Outcome;
+using testing::Process;
+using testing::TemporaryFolder;
+namespace fs = std::filesystem;
+
+class Resume : public ::testing::Test {
+ protected:
+  Resume() {
+    // Long enough (some hundred milliseconds) to be killed in the middle.
+    write_file_atomically(config_,
+                          R"({"experiment": "mqar", "name": "resume", "seeds": [5], "threads": 1,
+        "mixers": ["vla"], "task": {"n_pairs": 4},
+        "model": {"n_heads": 2, "d_h": 8, "n_layers": 1, "d_ff": 16, "vocab_size": 32},
+        "train": {"steps": 600, "batch": 8, "warmup": 10, "log_every": 7, "checkpoint_every": 40},
+        "eval": {"batches": 2, "batch": 8}})");
+  }
+
+  std::vector<std::string> command(const std::string& out) const {
+    return {"run", config_.string(), "--out", (folder_.path() / out).string()};
+  }
+
+  /// The only cell below a results folder.
+  RunDirectory cell(const std::string& out) const {
+    return {fs::directory_iterator(folder_.path() / out / "resume")->path()};
+  }
+
+  /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
+  Outcome disturb(const std::string& out, int signal_number) const {
+    Process process(command(out));
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (std::chrono::steady_clock::now() < deadline) {
+      std::error_code absent;
+      const fs::directory_iterator cells(folder_.path() / out / "resume", absent);
+      if (!absent && cells != fs::directory_iterator() &&
+          fs::exists(cells->path() / "checkpoint.safetensors")) {
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    process.send(signal_number);
+    return process.wait();
+  }
+
+  /// Every tensor of a checkpoint and every value of a table, times apart.
+  void expect_same_bits(const RunDirectory& actual, const RunDirectory& expected) const {
+    const TensorFile a = TensorFile::read(actual.checkpoint());
+    const TensorFile b = TensorFile::read(expected.checkpoint());
+    ASSERT_EQ(a.names(), b.names());
+    for (const std::string& name : a.names()) {
+      if (name.find("seconds") != std::string::npos) continue;
+      EXPECT_EQ(a.at(name).data, b.at(name).data) << name;
+    }
+    const auto history = [](const RunDirectory& directory) {
+      return read_csv(directory.folder / "history.csv", history_schema()).rows;
+    };
+    EXPECT_EQ(history(actual), history(expected));
+    const auto rows = [](const RunDirectory& directory) {
+      Table table = read_csv(directory.folder / "accuracy.csv", accuracy_schema());
+      const auto seconds = static_cast<std::ptrdiff_t>(table.column("train_seconds"));
+      for (auto& row : table.rows) row.erase(row.begin() + seconds);
+      return table.rows;
+    };
+    EXPECT_EQ(rows(actual), rows(expected));
+  }
+
+  TemporaryFolder folder_;
+  const fs::path config_ = folder_.path() / "config.json";
+};
+
+TEST_F(Resume, AfterAKillTheResultHasTheSameBits) {
+  const Outcome undisturbed = testing::run_program(command("whole"));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  const Outcome killed = disturb("killed", SIGKILL);
+  ASSERT_EQ(killed.signal, SIGKILL) << killed.err;
+  ASSERT_FALSE(cell("killed").finished("accuracy")) << "the run ended before it could be killed";
+  const Outcome resumed = testing::run_program(command("killed"));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  expect_same_bits(cell("killed"), cell("whole"));
+}
+
+TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
+  const Outcome undisturbed = testing::run_program(command("whole"));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  const Outcome stopped = disturb("stopped", SIGTERM);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+  EXPECT_EQ(stopped.out, "");
+  ASSERT_FALSE(cell("stopped").finished("accuracy"));
+  ASSERT_EQ(testing::run_program(command("stopped")).exit_code, 0);
+  expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+TEST_F(Resume, AnInterruptExitsWith130) {
+  const Outcome stopped = disturb("interrupted", SIGINT);
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
+  EXPECT_FALSE(cell("interrupted").finished("accuracy"));
+}
+
+}  // namespace
+}  // namespace vla_bench

@@ -1,0 +1,68 @@
+// vla-bench sample: what a model is asked, as a person reads it.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "config/read.h"
+#include "core/error.h"
+#include "tasks/batch.h"
+
+namespace vla_bench::cli {
+namespace {
+
+struct SampleOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  Index batch = 2;
+};
+
+/// The stream an experiment draws its first tokens from. Throws BadInput when it draws none.
+RngStream token_stream(const RunConfig& config) {
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+    case ExperimentKind::copy:
+      return RngStream::train_batch;
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+      if (config.probe.source == ProbeSource::model) return RngStream::probe_tokens;
+      break;
+    case ExperimentKind::recall:
+    case ExperimentKind::latency:
+      break;
+  }
+  throw BadInput("sample: " + std::string(enum_name(config.experiment)) +
+                 " works on vectors, not on token sequences; there is nothing to print");
+}
+
+int sample(const SampleOptions& options) {
+  if (options.batch < 1) throw BadInput("--batch: expected at least 1");
+  const RunConfig config = read_config(options.config, options.overrides);
+  const std::vector<CellConfig> cells = expand_cells(config, Device::cpu);
+  const RunConfig& first = cells.front().config;
+  Batch batch;
+  make_batch(first, token_stream(first), 0, options.batch, batch);
+  for (Index row = 0; row < batch.batch; ++row) {
+    if (row > 0) print("\n");
+    print(describe_row(first, batch, row));
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_sample(CommandLine& command_line) {
+  const auto options = std::make_shared<SampleOptions>();
+  Subcommand command =
+      command_line.add("sample", "Print a few sequences of a config's task with their targets",
+                       "Example: vla-bench sample configs/mqar.json --batch 3 --set task.n_pairs=4",
+                       [options] { return sample(*options); });
+  command.positional(options->config, {"CONFIG", "JSON config; of a sweep, its first cell"});
+  command.option("--set", options->overrides,
+                 {"key.path=JSON", "Override a key of the config (repeatable)"});
+  command.option("--batch", options->batch, {"N", "Sequences to print (default 2)"});
+}
+
+}  // namespace vla_bench::cli

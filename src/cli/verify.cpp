@@ -1,0 +1,127 @@
+// vla-bench verify: does this build compute what the published model code computes?
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/context.h"
+#include "cli/golden.h"
+#include "cli/output.h"
+#include "core/error.h"
+#include "report/table.h"
+
+namespace vla_bench::cli {
+namespace {
+
+constexpr double kTolerance64 = 1e-9;
+constexpr double kTolerance32 = 1e-4;
+
+struct VerifyOptions {
+  std::vector<std::string> files;
+  std::string dtype = "float64";
+  std::string device = "auto";
+  std::optional<double> tolerance;
+  Index threads = 0;
+  bool all_tensors = false;
+};
+
+bool worse(const TensorError& a, const TensorError& b) {
+  return std::isnan(a.error) || (!std::isnan(b.error) && a.error > b.error);
+}
+
+/// The worst tensor of each kind, in order of appearance.
+std::vector<TensorError> worst_of_each_kind(const std::vector<TensorError>& errors) {
+  std::vector<TensorError> worst;
+  for (const TensorError& error : errors) {
+    const auto same_kind = [&](const TensorError& other) {
+      return tensor_kind(other.tensor) == tensor_kind(error.tensor);
+    };
+    const auto known = std::find_if(worst.begin(), worst.end(), same_kind);
+    if (known == worst.end()) {
+      worst.push_back(error);
+    } else if (worse(error, *known)) {
+      *known = error;
+    }
+  }
+  return worst;
+}
+
+struct Verification {
+  Table table;
+  Index failures = 0;
+};
+
+void add_rows(const GoldenFile& golden, const std::string& cores, double tolerance,
+              const std::vector<TensorError>& errors, Verification& verification) {
+  for (const TensorError& error : errors) {
+    const bool passed = error.error <= tolerance;  // false for NaN
+    verification.table.add({golden.origin, cores, tensor_kind(error.tensor), error.tensor,
+                            error.error, tolerance, std::string(passed ? "ok" : "over")});
+    if (passed) continue;
+    ++verification.failures;
+    log_error(
+        fmt::format("[{}] {} ({}): relative error {:.3g} over {:.3g} at index {}: got {}, "
+                    "expected {}",
+                    golden.origin, error.tensor, cores, error.error, tolerance, error.index,
+                    error.got, error.expected));
+  }
+}
+
+int verify(const VerifyOptions& options) {
+  const bool is_double = options.dtype == "float64";
+  const double tolerance = options.tolerance.value_or(is_double ? kTolerance64 : kTolerance32);
+  if (!(tolerance >= 0.0)) throw BadInput("--tolerance: expected a number of at least 0");
+  const Context context = make_context(options.device, options.threads);
+  const Context on_cpu{.device = Device::cpu, .threads = context.threads};
+
+  Verification verification;
+  verification.table.name = "verify";
+  verification.table.columns = {"file",           "cores",     "kind",  "worst_tensor",
+                                "relative_error", "tolerance", "status"};
+  for (const std::string& path : options.files) {
+    const GoldenFile golden = read_golden(path);
+    const auto check = [&](const std::string& cores, const std::vector<TensorError>& errors) {
+      add_rows(golden, cores, tolerance, options.all_tensors ? errors : worst_of_each_kind(errors),
+               verification);
+    };
+    if (is_double) {
+      check("production", verify_golden<double>(golden, context, Implementation::production));
+      check("reference", verify_golden<double>(golden, on_cpu, Implementation::reference));
+    } else {
+      check("production", verify_golden<float>(golden, context, Implementation::production));
+    }
+  }
+  print(to_markdown(verification.table));
+  return verification.failures == 0 ? kExitDone : kExitFailedRun;
+}
+
+}  // namespace
+
+void add_verify(CommandLine& command_line) {
+  const auto options = std::make_shared<VerifyOptions>();
+  Subcommand command = command_line.add(
+      "verify", "Recompute golden files and print the worst relative error of every tensor kind",
+      "The relative error of a tensor is max|a - b| / max|b|; for grad.* the denominator is at\n"
+      "least 1e-3 of the file's largest gradient, for final.* at least 0.01. float64 checks the\n"
+      "production cores in double precision and the reference cores.\n"
+      "Exit code 1 when an error is over the tolerance.\n"
+      "Example: vla-bench verify src/testing/golden/*.safetensors --dtype float32",
+      [options] { return verify(*options); });
+  command.positional(options->files, {"FILE", "Golden files (safetensors)"});
+  command.choice("--dtype", options->dtype, {"float64", "float32"},
+                 "Arithmetic of the recomputation (default float64)");
+  command.choice("--device", options->device, {"auto", "cpu", "cuda"},
+                 "Where the production cores run (default auto)");
+  command.option("--tolerance", options->tolerance,
+                 {"X", "Largest relative error (default 1e-9, float32: 1e-4)"});
+  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores (default)"});
+  command.flag("--all-tensors", options->all_tensors,
+               "One row for each tensor, not for the worst of its kind");
+}
+
+}  // namespace vla_bench::cli

@@ -1,0 +1,217 @@
+// Every golden file passes through the production path and the references, and what is not right
+// is found.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cli/golden.h"
+#include "core/error.h"
+#include "testing/temporary_folder.h"
+
+namespace vla_bench::cli {
+namespace {
+
+// The golden files' own tolerances: their README derives them (float64 recomputations agree to
+// 1.4e-13; float32 carries 2^-24 through some hundred operations a value).
+constexpr double kTolerance64 = 1e-9;
+constexpr double kTolerance32 = 1e-4;
+
+const Context kContext{.device = Device::cpu, .threads = 1};
+
+std::string golden_path(const std::string& name) {
+  return std::string(VLA_SOURCE_DIR "/src/testing/golden/") + name + ".safetensors";
+}
+
+std::vector<std::string> golden_names() {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(VLA_SOURCE_DIR "/src/testing/golden")) {
+    if (entry.path().extension() == ".safetensors") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void expect_within(const std::vector<TensorError>& errors, double tolerance) {
+  ASSERT_FALSE(errors.empty());
+  for (const TensorError& error : errors) {
+    EXPECT_LE(error.error, tolerance) << error.tensor << " at " << error.index << ": got "
+                                      << error.got << ", expected " << error.expected;
+  }
+}
+
+const TensorError& find(const std::vector<TensorError>& errors, const std::string& tensor) {
+  const auto named = [&](const TensorError& error) { return error.tensor == tensor; };
+  const auto found = std::find_if(errors.begin(), errors.end(), named);
+  if (found == errors.end()) throw std::out_of_range(tensor);
+  return *found;
+}
+
+class EveryGoldenFile : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EveryGoldenFile, PassesInDoubleProduction) {
+  const GoldenFile golden = read_golden(golden_path(GetParam()));
+  expect_within(verify_golden<double>(golden, kContext, Implementation::production), kTolerance64);
+}
+
+TEST_P(EveryGoldenFile, PassesInDoubleReference) {
+  const GoldenFile golden = read_golden(golden_path(GetParam()));
+  expect_within(verify_golden<double>(golden, kContext, Implementation::reference), kTolerance64);
+}
+
+TEST_P(EveryGoldenFile, PassesInFloatProduction) {
+  const GoldenFile golden = read_golden(golden_path(GetParam()));
+  expect_within(verify_golden<float>(golden, kContext, Implementation::production), kTolerance32);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, EveryGoldenFile, ::testing::ValuesIn(golden_names()),
+                         [](const auto& name) { return name.param; });
+
+TEST(Verify, ComparesEveryStoredResult) {
+  for (const std::string& name : golden_names()) {
+    const GoldenFile golden = read_golden(golden_path(name));
+    std::set<std::string> compared;
+    for (const auto& error : verify_golden<double>(golden, kContext, Implementation::production)) {
+      compared.insert(error.tensor);
+    }
+    for (const std::string& tensor : golden.tensors.names()) {
+      const bool is_y = tensor == "y" && golden.kind == "mixer";
+      const bool is_result = is_y || tensor == "dx" || tensor == "S_norm" || tensor == "A_norm" ||
+                             tensor == "logits" || tensor == "loss" || tensor == "grad_norm" ||
+                             tensor == "lr" || tensor_kind(tensor) != tensor;
+      EXPECT_EQ(compared.contains(tensor), is_result) << name << " " << tensor;
+    }
+  }
+}
+
+/// A golden file with one thing changed, written and read again.
+template <class Change>
+GoldenFile changed(const std::string& name, Change change) {
+  const testing::TemporaryFolder folder;
+  TensorFile file = TensorFile::read(golden_path(name));
+  change(file);
+  const std::string path = (folder.path() / "changed.safetensors").string();
+  file.write(path);
+  return read_golden(path);
+}
+
+TEST(Verify, FindsOneWrongValueInEveryKindOfTensor) {
+  const struct {
+    std::string file, tensor;
+  } cases[] = {{"mixer_vla_a", "y"},
+               {"mixer_vla_a", "dx"},
+               {"mixer_vla_a", "S_norm"},
+               {"mixer_vla_a", "A_norm"},
+               {"mixer_linear_a", "grad.Wq.weight"},
+               {"model_vla", "logits"},
+               {"model_vla", "loss"},
+               {"model_vla", "grad.tok.weight"},
+               {"train_vla", "loss"},
+               {"train_vla", "grad_norm"},
+               {"train_vla", "lr"},
+               {"train_vla", "final.blocks.0.ff.0.weight"}};
+  for (const auto& [name, tensor] : cases) {
+    Index place = 0;
+    const GoldenFile golden = changed(name, [&](TensorFile& file) {
+      const auto shape = file.at(tensor).shape;
+      std::vector<double> values = file.values<double>(tensor);
+      const auto largest = std::max_element(values.begin(), values.end(), [](double a, double b) {
+        return std::abs(a) < std::abs(b);
+      });
+      *largest *= 1.0 + 1e-7;  // a hundred times the tolerance, below what a float would notice
+      place = largest - values.begin();
+      file.add(tensor, shape, values.data());
+    });
+    const auto errors = verify_golden<double>(golden, kContext, Implementation::production);
+    EXPECT_GT(find(errors, tensor).error, kTolerance64) << name << " " << tensor;
+    EXPECT_EQ(find(errors, tensor).index, place) << name << " " << tensor;
+  }
+}
+
+TEST(Verify, NotANumberIsAnError) {
+  const GoldenFile golden = changed("mixer_vla_a", [](TensorFile& file) {
+    std::vector<double> x = file.values<double>("x");
+    x[3] = std::numeric_limits<double>::quiet_NaN();
+    file.add("x", file.at("x").shape, x.data());
+  });
+  const auto errors = verify_golden<double>(golden, kContext, Implementation::production);
+  EXPECT_FALSE(find(errors, "y").error <= 1e300);
+}
+
+TEST(Verify, UsesTheConstantsOfTheFile) {
+  const GoldenFile golden = changed("mixer_vla_hp", [](TensorFile& file) {
+    file.metadata()["period"] = "8";  // the file was made with 7
+  });
+  const auto errors = verify_golden<double>(golden, kContext, Implementation::production);
+  EXPECT_GT(find(errors, "A_norm").error, kTolerance64);
+}
+
+TEST(Verify, ConstantsThatTheMixerDoesNotUseMayBeMissingOrAnything) {
+  const GoldenFile golden = changed("mixer_linear_a", [](TensorFile& file) {
+    for (const char* key : {"lambda_0", "stab_eps", "per_eps", "period", "ln_eps"}) {
+      file.metadata().erase(key);
+    }
+    file.metadata()["normalize_eps"] = "0.5";
+  });
+  expect_within(verify_golden<double>(golden, kContext, Implementation::production), kTolerance64);
+}
+
+TEST(Verify, RefusesWhatIsNoGoldenFile) {
+  const auto metadata = [](const char* key, const char* value) {
+    return [=](TensorFile& file) { file.metadata()[key] = value; };
+  };
+  EXPECT_THROW(changed("mixer_vla_a", metadata("kind", "picture")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", metadata("mixer", "mamba")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", metadata("lambda_0", "0")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", metadata("period", "-1")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", metadata("normalize_eps", "1e-8")), BadInput);
+  EXPECT_THROW(changed("mixer_linear_a", metadata("eps", "1e-3")), BadInput);
+  EXPECT_THROW(changed("model_softmax", metadata("ln_eps", "1e-6")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", [](TensorFile& file) { file.metadata().erase("kind"); }),
+               BadInput);
+  EXPECT_THROW(read_golden(golden_path("no_such_file")), BadInput);
+}
+
+TEST(Verify, RefusesSizesThatDoNotFitTheTensors) {
+  const auto refuses = [](const std::string& name, const char* key, const char* value) {
+    const GoldenFile golden =
+        changed(name, [&](TensorFile& file) { file.metadata()[key] = value; });
+    EXPECT_THROW(verify_golden<double>(golden, kContext, Implementation::production), BadInput)
+        << name << " " << key << " " << value;
+  };
+  for (const char* value : {"0", "-2", "3", "1073741824", "x"}) {
+    refuses("mixer_vla_a", "B", value);
+    refuses("mixer_vla_a", "d_model", value);
+    refuses("model_vla", "vocab_size", value);
+    refuses("model_vla", "d_ff", value);
+    refuses("train_vla", "max_seq_len", value);
+  }
+  refuses("mixer_vla_a", "n_heads", "3");
+  refuses("model_vla", "n_layers", "3");
+  refuses("train_vla", "steps", "7");
+  refuses("train_vla", "warmup", "-1");
+  refuses("train_vla", "clip_eps", "1e-3");
+}
+
+TEST(Verify, RefusesGradientsOfUnknownParametersAndTokensOutsideTheVocabulary) {
+  const GoldenFile unknown = changed("mixer_softmax_a", [](TensorFile& file) {
+    const double value = 1.0;
+    file.add("grad.Wz.weight", {1}, &value);
+  });
+  EXPECT_THROW(verify_golden<double>(unknown, kContext, Implementation::production), BadInput);
+  const GoldenFile token = changed("model_softmax", [](TensorFile& file) {
+    std::vector<Index> x = file.values<Index>("x");
+    x[5] = file.integer("vocab_size");
+    file.add("x", file.at("x").shape, x.data());
+  });
+  EXPECT_THROW(verify_golden<double>(token, kContext, Implementation::production), BadInput);
+}
+
+}  // namespace
+}  // namespace vla_bench::cli

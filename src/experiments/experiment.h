@@ -1,0 +1,48 @@
+// One function per question: a cell's config in, its table out.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "config/read.h"
+#include "ops/ops.h"
+#include "report/run_directory.h"
+#include "report/table.h"
+#include "train/trainer.h"
+
+namespace vla_bench {
+
+/// What a running cell may use.
+struct CellEnvironment {
+  Context context;
+  const RunDirectory* directory = nullptr;  // null: nothing is written (tests)
+  std::function<void(const TrainProgress&)> progress;
+  const std::atomic<bool>* stop = nullptr;
+};
+
+enum class CellStatus { ok, skipped, diverged, failed, interrupted };
+std::string_view status_name(CellStatus status);
+
+struct CellResult {
+  CellStatus status = CellStatus::ok;
+  std::string reason;
+  Table table;    // of the experiment's schema; a row with status and reason even when not ok
+  Table history;  // training alone, else empty
+};
+
+/// Runs one cell. Never throws for what happens inside the cell (out of memory, divergence): that
+/// is its status. BadInput passes through.
+CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment);
+
+/// The table an experiment fills.
+const Schema& experiment_schema(ExperimentKind kind);
+
+// One per file; called by run_cell.
+CellResult run_training(const CellConfig& cell, const CellEnvironment& environment);  // mqar, copy
+CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment);
+CellResult run_state_norm(const CellConfig& cell, const CellEnvironment& environment);
+CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment);
+CellResult run_latency(const CellConfig& cell, const CellEnvironment& environment);
+
+}  // namespace vla_bench

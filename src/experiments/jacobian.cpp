@@ -1,0 +1,103 @@
+// Claim C2 along a sequence: sigma_max(J_t) by SVD and by the closed form, the cosine between key
+// and write direction, and the norm of the product of all Jacobians so far; means over heads.
+#include "experiments/jacobian.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "experiments/experiment.h"
+#include "experiments/probe.h"
+#include "experiments/record.h"
+#include "mixers/registry.h"
+
+namespace vla_bench {
+namespace {
+
+// Both ways are exact up to rounding (about d 2e-16): 1e-6 leaves room for any d and still catches
+// a wrong k or a.
+constexpr double kAgreement = 1e-6;
+
+/// Whether the mixer's step has the form S J + ..., found by taking one.
+bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
+  const auto memory = core.memory();
+  const std::vector<double> ones(static_cast<std::size_t>(config.model.d_h), 1.0);
+  std::vector<double> out(ones.size());
+  const bool has_aux = mixer_traits(config.mixers.front()).aux_source != AuxSource::none;
+  memory->step(ones.data(), ones.data(), ones.data(), has_aux ? ones.data() : nullptr, out.data());
+  return memory->jacobian().has_value();
+}
+
+/// sigma_max of one step, refused when the two ways disagree.
+double checked_spectral_norm(const StepJacobian& step, Index head, Index t) {
+  const double closed_form = rank_one_spectral_norm(step.k, step.a);
+  const double by_svd =
+      spectral_norm(step_matrix(step.k, step.a), static_cast<Index>(step.k.size()));
+  // Written so that NaN fails too.
+  if (!(std::abs(by_svd - closed_form) <= kAgreement * std::max(1.0, closed_form))) {
+    throw RunError(fmt::format(
+        "jacobian: sigma_max is {:.9g} by SVD and {:.9g} by the closed form at t = {}, head {}; "
+        "they must agree to {:g}",
+        by_svd, closed_form, t, head, kAgreement));
+  }
+  return by_svd;
+}
+
+}  // namespace
+
+CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment) {
+  const RunConfig& config = cell.config;
+  const Support support = probe_support(config);
+  if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
+  const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
+                                            Implementation::production);
+  if (!has_step_jacobian(config, *core)) {
+    return unmeasured(cell, environment, CellStatus::skipped,
+                      fmt::format("the step of {} is not of the form S (I - k a^T)",
+                                  mixer_label(config.mixers.front())));
+  }
+
+  const Index heads = config.model.n_heads;
+  const std::vector<Index> recorded = recorded_tokens(sequence_length(config));
+  const auto count = static_cast<Index>(recorded.size());
+  std::vector<double> sigma(static_cast<std::size_t>(heads * count));  // (H, count)
+  std::vector<double> cosines(sigma.size());                           // (H, count)
+  std::vector<double> product_norm(sigma.size());                      // (H, count)
+  std::vector<Index> next(static_cast<std::size_t>(heads), 0);         // (H), into recorded
+  std::vector<JacobianProduct> products(static_cast<std::size_t>(heads),
+                                        JacobianProduct(config.model.d_h));
+
+  const ProbeEnd end = probe_heads(
+      config, environment, *core, [&](Index head, Index t, const HeadMemory<double>& memory) {
+        const StepJacobian step = memory.jacobian().value();
+        JacobianProduct& product = products[static_cast<std::size_t>(head)];
+        product.multiply(step.k, step.a);
+        Index& column = next[static_cast<std::size_t>(head)];
+        if (recorded[static_cast<std::size_t>(column)] != t) return;
+        const auto slot = static_cast<std::size_t>(head * count + column++);
+        sigma[slot] = checked_spectral_norm(step, head, t);
+        cosines[slot] = cosine(step.k, step.a);
+        product_norm[slot] = product.norm();
+      });
+  if (end == ProbeEnd::interrupted) {
+    return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
+  }
+
+  CellResult result;
+  result.table = Table(jacobian_schema());
+  for (Index column = 0; column < count; ++column) {
+    Record record(jacobian_schema(), config, environment.context.device);
+    record.set("t", recorded[static_cast<std::size_t>(column)])
+        .set("sigma_max", mean_over_heads(sigma, heads, column))
+        .set("product_norm", mean_over_heads(product_norm, heads, column));
+    // Linear attention has k = a = 0: no angle, J = I.
+    const double mean_cosine = mean_over_heads(cosines, heads, column);
+    if (std::isfinite(mean_cosine)) record.set("cosine", mean_cosine);
+    result.table.add(record.values());
+  }
+  return result;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,30 @@
+// Independent items over the threads of a context. An item's result must not depend on which thread
+// runs it: then results do not depend on the number of threads either.
+#pragma once
+
+#include <exception>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace vla_bench {
+
+/// Calls body(0) .. body(count - 1), each once. An exception cannot leave an OpenMP region: the one
+/// of the lowest item is rethrown when all items are done.
+template <class Body>
+void parallel_items(const Context& context, Index count, const Body& body) {
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(count));
+#pragma omp parallel for num_threads(context.threads) schedule(static, 1)
+  for (Index item = 0; item < count; ++item) {
+    try {
+      body(item);
+    } catch (...) {
+      errors[static_cast<std::size_t>(item)] = std::current_exception();
+    }
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,161 @@
+#include "experiments/probe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/rng.h"
+#include "experiments/parallel.h"
+#include "mixers/registry.h"
+#include "model/tiny_lm.h"
+
+namespace vla_bench {
+namespace {
+
+// A memory that keeps every key takes O(T^2) work to step: at this T it is still a few seconds.
+constexpr Index kLongestGrowingMemory = 8192;
+
+// Tokens between two looks at the stop flag: a fraction of a second at any d_h.
+constexpr Index kTokensPerStopCheck = 256;
+
+std::vector<double> copy_tokens(const HeadView<const float>& view, const HeadDims& dims,
+                                Index width) {
+  std::vector<double> values;
+  values.reserve(static_cast<std::size_t>(dims.tokens * dims.heads * width));
+  for (Index t = 0; t < dims.tokens; ++t) {
+    for (Index head = 0; head < dims.heads; ++head) {
+      const float* source = view.at(t, head);
+      values.insert(values.end(), source, source + width);
+    }
+  }
+  return values;
+}
+
+Index aux_width(const MixerConfig& mixer, Index d_h) {
+  const MixerTraits traits = mixer_traits(mixer);
+  if (traits.aux_source == AuxSource::none) return 0;
+  return traits.aux_per_head ? 1 : d_h;
+}
+
+void assign(const std::vector<double>& from, Index index, Index width, std::vector<double>& out) {
+  const auto first = from.begin() + index * width;
+  out.assign(first, first + width);
+}
+
+void draw(Rng& rng, Index width, std::vector<double>& out) {
+  out.resize(static_cast<std::size_t>(width));
+  for (double& value : out) value = rng.normal();
+}
+
+}  // namespace
+
+std::vector<Index> recorded_tokens(Index tokens) {
+  constexpr int kPerDecade = 16;
+  constexpr Index kDenseUpTo = 1000;
+  constexpr Index kDenseStep = 10;
+  std::vector<Index> recorded = {tokens};
+  for (int i = 0;; ++i) {
+    const auto t = static_cast<Index>(std::llround(std::pow(10.0, i / double{kPerDecade})));
+    if (t > tokens) break;
+    recorded.push_back(t);
+  }
+  for (Index t = kDenseStep; t <= std::min(tokens, kDenseUpTo); t += kDenseStep) {
+    recorded.push_back(t);
+  }
+  std::sort(recorded.begin(), recorded.end());
+  recorded.erase(std::unique(recorded.begin(), recorded.end()), recorded.end());
+  return recorded;
+}
+
+ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
+    : source_(config.probe.source),
+      seed_(static_cast<std::uint64_t>(config.seeds.front())),
+      heads_(config.model.n_heads),
+      d_h_(config.model.d_h),
+      aux_width_(aux_width(config.mixers.front(), config.model.d_h)) {
+  if (source_ == ProbeSource::gaussian) return;
+  const Context cpu{Device::cpu, context.threads};
+  TinyLm<float> model(config.model, config.mixers.front(), cpu);
+  model.initialise(seed_);
+  Batch batch;
+  make_batch(config, RngStream::probe_tokens, 0, 1, batch);
+  const CoreInputs<float> inputs = model.core_inputs(batch, config.model.n_layers - 1);
+  q_ = copy_tokens(inputs.q, inputs.dims, d_h_);
+  k_ = copy_tokens(inputs.k, inputs.dims, d_h_);
+  v_ = copy_tokens(inputs.v, inputs.dims, d_h_);
+  if (aux_width_ > 0) aux_ = copy_tokens(inputs.aux, inputs.dims, aux_width_);
+}
+
+void ProbeInputs::read(Index t, Index head, TokenInputs& out) const {
+  if (source_ == ProbeSource::gaussian) {
+    Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
+            static_cast<std::uint32_t>(head));
+    draw(rng, d_h_, out.q);
+    draw(rng, d_h_, out.k);
+    draw(rng, d_h_, out.v);
+    draw(rng, aux_width_, out.aux);
+    return;
+  }
+  const Index index = (t - 1) * heads_ + head;
+  assign(q_, index, d_h_, out.q);
+  assign(k_, index, d_h_, out.k);
+  assign(v_, index, d_h_, out.v);
+  assign(aux_, index, aux_width_, out.aux);
+}
+
+ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
+                     const MixerCore<double>& core, const ProbeObserver& observer) {
+  const ProbeInputs inputs(config, environment.context);
+  const Index tokens = sequence_length(config);
+  std::vector<char> interrupted(static_cast<std::size_t>(config.model.n_heads), 0);
+  parallel_items(environment.context, config.model.n_heads, [&](Index head) {
+    const auto memory = core.memory();
+    TokenInputs token;
+    std::vector<double> out(static_cast<std::size_t>(config.model.d_h));
+    for (Index t = 1; t <= tokens; ++t) {
+      if (t % kTokensPerStopCheck == 0 && environment.stop && environment.stop->load()) {
+        interrupted[static_cast<std::size_t>(head)] = 1;
+        return;
+      }
+      inputs.read(t, head, token);
+      memory->step(token.q.data(), token.k.data(), token.v.data(),
+                   token.aux.empty() ? nullptr : token.aux.data(), out.data());
+      observer(head, t, *memory);
+    }
+  });
+  const bool any = std::find(interrupted.begin(), interrupted.end(), 1) != interrupted.end();
+  return any ? ProbeEnd::interrupted : ProbeEnd::done;
+}
+
+Support probe_support(const RunConfig& config) {
+  const MixerConfig& mixer = config.mixers.front();
+  const Index d_h = config.model.d_h;
+  const Support support = mixer_support(mixer, d_h, Device::cpu, Implementation::production);
+  if (!support.ok) return support;
+
+  const auto core = make_mixer_core<double>(mixer, d_h, Device::cpu, Implementation::production);
+  const Index tokens = sequence_length(config);
+  const HeadDims one_token{.batch = 1, .tokens = 1, .heads = 1, .d_h = d_h};
+  HeadDims all_tokens = one_token;
+  all_tokens.tokens = tokens;
+  const bool grows = core->state_bytes(all_tokens) > core->state_bytes(one_token);
+  if (grows && tokens > kLongestGrowingMemory) {
+    return {.ok = false,
+            .reason = fmt::format("memory of {} grows with the sequence: probed up to {} tokens, "
+                                  "not {}",
+                                  enum_name(mixer.mixer), kLongestGrowingMemory, tokens)};
+  }
+  return {};
+}
+
+double mean_over_heads(const std::vector<double>& values, Index heads, Index column) {
+  const Index columns = static_cast<Index>(values.size()) / heads;
+  double sum = 0.0;
+  for (Index head = 0; head < heads; ++head) {
+    sum += values[static_cast<std::size_t>(head * columns + column)];
+  }
+  return sum / static_cast<double>(heads);
+}
+
+}  // namespace vla_bench

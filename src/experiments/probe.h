@@ -1,0 +1,62 @@
+// What state_norm and jacobian share: where keys and values come from, and stepping every head's
+// memory through them.
+//
+// Source "model": the raw projections that the last layer of the untrained TinyLM (production code
+// in float, initialised as for training) reads on one row of random tokens.
+// Source "gaussian": q, k, v and aux are standard normal, drawn per (token, head) when they are
+// needed, so that memory does not grow with T.
+// Memories run in double on the CPU: what is measured is the recurrence, not its rounding.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "experiments/experiment.h"
+#include "mixers/mixer.h"
+
+namespace vla_bench {
+
+/// Tokens (counted from 1, ascending) at which a probe of `tokens` tokens records: 16 a decade,
+/// every 10th up to 1,000, and the last.
+std::vector<Index> recorded_tokens(Index tokens);
+
+/// One token of one head: raw projections, aux empty for mixers without one.
+struct TokenInputs {
+  std::vector<double> q, k, v;  // (d)
+  std::vector<double> aux;      // (w)
+};
+
+class ProbeInputs {
+ public:
+  ProbeInputs(const RunConfig& config, const Context& context);
+
+  /// The token `t`, counted from 1. Any thread may call it.
+  void read(Index t, Index head, TokenInputs& out) const;
+
+ private:
+  ProbeSource source_;
+  std::uint64_t seed_;
+  Index heads_;
+  Index d_h_;
+  Index aux_width_;
+  std::vector<double> q_, k_, v_;  // (T, H, d); source model alone
+  std::vector<double> aux_;        // (T, H, w)
+};
+
+/// Called after every token, t from 1; calls for one head come in order from one thread.
+using ProbeObserver = std::function<void(Index head, Index t, const HeadMemory<double>& memory)>;
+
+enum class ProbeEnd { done, interrupted };
+
+/// Steps a fresh memory per head through the config's sequence, heads in parallel.
+ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
+                     const MixerCore<double>& core, const ProbeObserver& observer);
+
+/// Why `config` cannot be probed (unsupported mixer; memory that grows with a long sequence).
+Support probe_support(const RunConfig& config);
+
+/// Mean over heads of values (H, count) at `column`, added in head order.
+double mean_over_heads(const std::vector<double>& values, Index heads, Index column);
+
+}  // namespace vla_bench

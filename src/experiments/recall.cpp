@@ -1,0 +1,122 @@
+#include "experiments/recall.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/rng.h"
+#include "core/statistics.h"
+#include "experiments/experiment.h"
+#include "experiments/parallel.h"
+#include "experiments/record.h"
+#include "mixers/feature_map.h"
+#include "mixers/registry.h"
+
+namespace vla_bench {
+namespace {
+
+enum Lane : std::uint32_t { kKeys = 0, kCodebook = 1, kValueIds = 2 };
+
+void scale_rows_to(double length, Index cols, std::vector<double>& rows) {
+  for (std::size_t start = 0; start < rows.size(); start += static_cast<std::size_t>(cols)) {
+    double* row = rows.data() + start;
+    double squares = 0.0;
+    for (Index i = 0; i < cols; ++i) squares += row[i] * row[i];
+    const double factor = length / std::max(std::sqrt(squares), mixers::kUnitFloor);
+    for (Index i = 0; i < cols; ++i) row[i] *= factor;
+  }
+}
+
+std::vector<double> normal_rows(Rng rng, Index rows, Index cols) {
+  std::vector<double> values(static_cast<std::size_t>(rows * cols));
+  for (double& value : values) value = rng.normal();
+  return values;
+}
+
+/// Row of `codebook` with the largest inner product with `query`; -1 when none is a number.
+Index decode(const std::vector<double>& codebook, const std::vector<double>& query) {
+  const auto d = static_cast<Index>(query.size());
+  const Index entries = static_cast<Index>(codebook.size()) / d;
+  Index best = -1;
+  double largest = -std::numeric_limits<double>::infinity();
+  for (Index entry = 0; entry < entries; ++entry) {
+    const double* row = codebook.data() + entry * d;
+    double product = 0.0;
+    for (Index i = 0; i < d; ++i) product += row[i] * query[static_cast<std::size_t>(i)];
+    if (product > largest) {
+      largest = product;
+      best = entry;
+    }
+  }
+  return best;
+}
+
+double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memory) {
+  const MixerConfig& mixer = config.mixers.front();
+  const Index n = config.task.n_pairs;
+  const Index d = config.model.d_h;
+  const auto seed = static_cast<std::uint64_t>(config.seeds.front());
+  const auto rng = [&](Lane lane) {
+    return Rng(seed, RngStream::recall, static_cast<std::uint32_t>(trial), lane);
+  };
+
+  std::vector<double> directions = normal_rows(rng(kKeys), n, d);  // (n, d), raw keys at first
+  std::vector<double> keys = directions;                           // (n, d)
+  if (config.recall.keys == RecallKeys::feature) {
+    const FeatureMap map = mixer.mixer == MixerKind::vla ? mixer.feature_map : FeatureMap::elu1;
+    mixers::apply_feature_map(map, keys.data(), keys.data(), n * d);
+  }
+  scale_rows_to(1.0, d, keys);
+  scale_rows_to(mixer.u_scale.value_or(1.0 / std::sqrt(static_cast<double>(d))), d, directions);
+  std::vector<double> codebook = normal_rows(rng(kCodebook), config.recall.codebook, d);
+  scale_rows_to(1.0, d, codebook);
+  std::vector<Index> ids(static_cast<std::size_t>(n));
+  Rng id_rng = rng(kValueIds);
+  for (Index& id : ids) id = id_rng.below(static_cast<std::uint32_t>(config.recall.codebook));
+
+  const bool takes_direction = mixer.mixer == MixerKind::vla && mixer.penalty == Penalty::learned;
+  for (Index i = 0; i < n; ++i) {
+    memory.write(keys.data() + i * d, codebook.data() + ids[static_cast<std::size_t>(i)] * d,
+                 takes_direction ? directions.data() + i * d : nullptr);
+  }
+  std::vector<double> out(static_cast<std::size_t>(d));
+  Index correct = 0;
+  for (Index i = 0; i < n; ++i) {
+    memory.read(keys.data() + i * d, out.data());
+    correct += decode(codebook, out) == ids[static_cast<std::size_t>(i)];
+  }
+  return static_cast<double>(correct) / static_cast<double>(n);
+}
+
+}  // namespace
+
+std::vector<double> recall_accuracies(const RunConfig& config, const Context& context) {
+  const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
+                                            Implementation::production);
+  std::vector<double> accuracies(static_cast<std::size_t>(config.recall.trials));
+  parallel_items(context, config.recall.trials, [&](Index trial) {
+    const auto memory = core->memory();
+    accuracies[static_cast<std::size_t>(trial)] = run_trial(config, trial, *memory);
+  });
+  return accuracies;
+}
+
+CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment) {
+  const RunConfig& config = cell.config;
+  const Support support = mixer_support(config.mixers.front(), config.model.d_h, Device::cpu,
+                                        Implementation::production);
+  if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
+
+  const std::vector<double> accuracies = recall_accuracies(config, environment.context);
+  const Statistics spread = statistics(accuracies);
+  CellResult result;
+  result.table = Table(recall_schema());
+  Record record(recall_schema(), config, environment.context.device);
+  record.set("accuracy", spread.mean);
+  // One trial has no spread: an interval of 0 would claim certainty.
+  if (spread.count > 1) record.set("ci95", spread.ci95);
+  result.table.add(record.values());
+  return result;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,89 @@
+#include "experiments/recall.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/statistics.h"
+#include "experiments/test_cells.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::cell_of;
+using testing::on_threads;
+
+constexpr Index kTrials = 200;
+
+CellConfig recall_cell(const std::string& mixer, Index n_pairs, const std::string& keys,
+                       Index trials = kTrials) {
+  return cell_of(fmt::format(
+      R"({{"experiment": "recall", "mixers": [{}], "model": {{"d_h": 32}}, "seeds": [7],
+           "task": {{"n_pairs": {}}}, "recall": {{"trials": {}, "keys": "{}"}}}})",
+      mixer, n_pairs, trials, keys));
+}
+
+struct PublishedFigure {
+  const char* mixer;
+  Index n_pairs;
+  const char* keys;
+  double accuracy;
+};
+
+const char* const kVlaKey = R"({"mixer": "vla", "penalty": "key", "u_scale": 1})";
+const char* const kLeastSquares =
+    R"({"mixer": "vla", "penalty": "key", "u_scale": 1, "write": "raw"})";
+
+// The figures that recall.h states, each from 20 trials and rounded to two digits.
+const PublishedFigure kFigures[] = {
+    {R"("linear")", 8, "feature", .36},     {R"("linear")", 32, "feature", .07},
+    {R"("deltanet")", 8, "feature", .15},   {R"("deltanet")", 32, "feature", .07},
+    {R"("vla")", 8, "feature", .13},        {R"("vla")", 32, "feature", .05},
+    {kVlaKey, 8, "feature", 1.00},          {kVlaKey, 32, "feature", 1.00},
+    {kVlaKey, 64, "feature", .89},          {kLeastSquares, 32, "feature", 1.00},
+    {kLeastSquares, 64, "feature", .93},    {R"("linear")", 32, "gaussian", .97},
+    {R"("deltanet")", 32, "gaussian", .79}, {R"("vla")", 32, "gaussian", .87},
+    {kVlaKey, 32, "gaussian", 1.00},
+};
+
+TEST(Recall, MeetsTheStatedFiguresWithinSamplingError) {
+  for (const PublishedFigure& figure : kFigures) {
+    const CellConfig cell = recall_cell(figure.mixer, figure.n_pairs, figure.keys);
+    const std::vector<double> accuracies = recall_accuracies(cell.config, {Device::cpu, 2});
+    const Statistics spread = statistics(accuracies);
+    // Both are sample means of the same distribution: the difference has variance
+    // s^2 (1 / 20 + 1 / trials); four of its standard deviations, and half a unit of the rounding.
+    const double tolerance =
+        4.0 * spread.standard_deviation * std::sqrt(1.0 / 20.0 + 1.0 / kTrials) + 0.005;
+    EXPECT_NEAR(spread.mean, figure.accuracy, tolerance)
+        << figure.mixer << " n = " << figure.n_pairs << " keys " << figure.keys;
+  }
+}
+
+TEST(Recall, DoesNotDependOnThreads) {
+  const CellConfig cell = recall_cell(R"("vla")", 8, "feature", 21);
+  EXPECT_EQ(recall_accuracies(cell.config, {Device::cpu, 1}),
+            recall_accuracies(cell.config, {Device::cpu, 3}));
+}
+
+TEST(Recall, OneStoredPairIsAlwaysRecalled) {
+  for (const char* mixer :
+       {R"("softmax")", R"("linear")", R"("deltanet")", R"("vla")",
+        R"({"mixer": "deltanet", "variant": "standard"})",
+        R"({"mixer": "vla", "penalty": "frozen"})", R"({"mixer": "vla", "residual": "write"})"}) {
+    const CellResult result = run_cell(recall_cell(mixer, 1, "feature", 30), on_threads(1));
+    EXPECT_EQ(result.status, CellStatus::ok);
+    ASSERT_EQ(result.table.rows.size(), 1U);
+    EXPECT_EQ(testing::number(result.table, 0, "accuracy"), 1.0) << mixer;
+    EXPECT_EQ(testing::number(result.table, 0, "ci95"), 0.0) << mixer;
+  }
+}
+
+TEST(Recall, OneTrialHasNoInterval) {
+  const CellResult result = run_cell(recall_cell(R"("linear")", 8, "feature", 1), on_threads(1));
+  EXPECT_TRUE(testing::is_empty(result.table, 0, "ci95"));
+}
+
+}  // namespace
+}  // namespace vla_bench

@@ -1,0 +1,31 @@
+// Cells for the tests of this folder.
+#pragma once
+
+#include <string_view>
+
+#include "experiments/experiment.h"
+
+namespace vla_bench::testing {
+
+/// The first cell of a config; write one mixer and one seed.
+inline CellConfig cell_of(std::string_view json) {
+  return expand_cells(parse_config(json, "test"), Device::cpu).front();
+}
+
+inline CellEnvironment on_threads(int threads) {
+  return {.context = {Device::cpu, threads}, .directory = nullptr, .progress = {}, .stop = nullptr};
+}
+
+inline double number(const Table& table, std::size_t row, std::string_view column) {
+  return std::get<double>(table.rows.at(row).at(table.column(column)));
+}
+
+inline bool is_empty(const Table& table, std::size_t row, std::string_view column) {
+  return std::holds_alternative<std::monostate>(table.rows.at(row).at(table.column(column)));
+}
+
+inline std::string text(const Table& table, std::size_t row, std::string_view column) {
+  return std::get<std::string>(table.rows.at(row).at(table.column(column)));
+}
+
+}  // namespace vla_bench::testing

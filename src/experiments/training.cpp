@@ -1,0 +1,66 @@
+// mqar and copy: a fresh TinyLM, trained by the protocol, evaluated on fresh batches.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "experiments/experiment.h"
+#include "experiments/record.h"
+#include "mixers/registry.h"
+#include "model/tiny_lm.h"
+
+namespace vla_bench {
+namespace {
+
+Table history_table(const std::vector<HistoryRow>& history) {
+  Table table(history_schema());
+  for (const HistoryRow& row : history) {
+    table.add({row.step, row.loss, row.accuracy, row.lr, row.gradient_norm});
+  }
+  return table;
+}
+
+}  // namespace
+
+CellResult run_training(const CellConfig& cell, const CellEnvironment& environment) {
+  const RunConfig& config = cell.config;
+  const Context& context = environment.context;
+  const MixerConfig& mixer = config.mixers.front();
+  const Support support =
+      mixer_support(mixer, config.model.d_h, context.device, Implementation::production);
+  if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
+
+  TinyLm<float> model(config.model, mixer, context);
+  model.initialise(static_cast<std::uint64_t>(config.seeds.front()));
+  const std::filesystem::path checkpoint =
+      environment.directory ? environment.directory->checkpoint() : std::filesystem::path();
+  const TrainOutcome outcome =
+      train<float>(context, config, model, checkpoint, environment.progress, environment.stop);
+
+  CellResult result;
+  result.table = Table(accuracy_schema());
+  result.history = history_table(outcome.history);
+  Record record(accuracy_schema(), config, context.device);
+  record.set("steps", outcome.steps_done).set("train_seconds", outcome.train_seconds);
+
+  if (outcome.interrupted) {
+    result.status = CellStatus::interrupted;
+    result.reason = fmt::format("stopped after step {}", outcome.steps_done);
+  } else if (outcome.diverged) {
+    result.status = CellStatus::diverged;
+    result.reason = outcome.reason;
+  } else {
+    const LossResult evaluation = evaluate<float>(config, model);
+    if (std::isfinite(evaluation.loss)) {
+      record.set("accuracy", evaluation.accuracy).set("loss", evaluation.loss);
+    } else {
+      // The last update can break parameters whose loss was still finite.
+      result.status = CellStatus::diverged;
+      result.reason =
+          fmt::format("evaluation loss is {} after step {}", evaluation.loss, outcome.steps_done);
+    }
+  }
+  result.table.add(record.set_status(result.status, result.reason).values());
+  return result;
+}
+
+}  // namespace vla_bench

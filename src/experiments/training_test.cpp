@@ -1,0 +1,129 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/files.h"
+#include "experiments/record.h"
+#include "experiments/test_cells.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::cell_of;
+using testing::is_empty;
+using testing::number;
+using testing::on_threads;
+using testing::text;
+
+CellConfig training_cell(const std::string& experiment, const std::string& mixer, double lr = 3e-3,
+                         Index steps = 30) {
+  return cell_of(fmt::format(
+      R"({{"experiment": "{}", "mixers": [{}], "seeds": [3],
+           "model": {{"n_heads": 2, "d_h": 8, "d_ff": 16, "vocab_size": 16, "max_seq_len": 32}},
+           "task": {{"n_pairs": 3, "seq_len": 10}},
+           "train": {{"steps": {}, "batch": 4, "warmup": 3, "lr": {}, "log_every": 10}},
+           "eval": {{"batches": 2, "batch": 4}}}})",
+      experiment, mixer, steps, lr));
+}
+
+/// The table without train_seconds, the one column that may differ between runs.
+std::string comparable(CellResult result) {
+  const std::size_t seconds = result.table.column("train_seconds");
+  for (std::vector<Value>& row : result.table.rows) row[seconds] = {};
+  return to_csv(result.table) + to_csv(result.history);
+}
+
+TEST(Training, FillsOneRowAndAHistory) {
+  for (const char* mixer : {"softmax", "linear", "deltanet", "vla"}) {
+    const CellResult result =
+        run_cell(training_cell("mqar", fmt::format("\"{}\"", mixer)), on_threads(1));
+    ASSERT_EQ(result.status, CellStatus::ok) << mixer << ": " << result.reason;
+    ASSERT_EQ(result.table.rows.size(), 1U);
+    EXPECT_EQ(text(result.table, 0, "mixer"), mixer);
+    EXPECT_EQ(text(result.table, 0, "layout"), "paper");
+    EXPECT_EQ(text(result.table, 0, "status"), "ok");
+    EXPECT_TRUE(is_empty(result.table, 0, "reason"));
+    EXPECT_EQ(result.table.rows[0][result.table.column("steps")], Value(std::int64_t{30}));
+    const double accuracy = number(result.table, 0, "accuracy");
+    EXPECT_GE(accuracy, 0.0);
+    EXPECT_LE(accuracy, 1.0);
+    // An untrained guess over 16 tokens has loss ln 16 = 2.77; 30 steps neither solve nor ruin it.
+    EXPECT_GT(number(result.table, 0, "loss"), 0.5);
+    EXPECT_LT(number(result.table, 0, "loss"), 4.0);
+    EXPECT_GT(number(result.table, 0, "train_seconds"), 0.0);
+    EXPECT_GE(result.history.rows.size(), 3U);
+  }
+}
+
+TEST(Training, IsTheSameOverRunsAndThreadCounts) {
+  const CellConfig cell = training_cell("mqar", R"("vla")");
+  const std::string first = comparable(run_cell(cell, on_threads(1)));
+  EXPECT_EQ(first, comparable(run_cell(cell, on_threads(1))));
+  EXPECT_EQ(first, comparable(run_cell(cell, on_threads(3))));
+}
+
+TEST(Training, CopyLearnsToRepeatItsInput) {
+  // The target of a copied token is the token itself: a rate this high finds that in 200 steps.
+  const CellResult result =
+      run_cell(training_cell("copy", R"("linear")", 1e-2, 200), on_threads(1));
+  ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
+  EXPECT_GT(number(result.table, 0, "accuracy"), 0.9);
+  EXPECT_TRUE(is_empty(result.table, 0, "n_pairs"));
+  EXPECT_TRUE(is_empty(result.table, 0, "layout"));
+}
+
+TEST(Training, DivergenceIsARowNotAnError) {
+  const CellResult result = run_cell(training_cell("mqar", R"("linear")", 1e30), on_threads(1));
+  EXPECT_EQ(result.status, CellStatus::diverged);
+  EXPECT_FALSE(result.reason.empty());
+  ASSERT_EQ(result.table.rows.size(), 1U);
+  EXPECT_EQ(text(result.table, 0, "status"), "diverged");
+  EXPECT_EQ(text(result.table, 0, "reason"), result.reason);
+  EXPECT_TRUE(is_empty(result.table, 0, "accuracy"));
+  EXPECT_LT(std::get<std::int64_t>(result.table.rows[0][result.table.column("steps")]), 30);
+}
+
+TEST(Training, StopsWhenAsked) {
+  const std::atomic<bool> stop = true;
+  CellEnvironment environment = on_threads(1);
+  environment.stop = &stop;
+  EXPECT_EQ(run_cell(training_cell("mqar", R"("linear")"), environment).status,
+            CellStatus::interrupted);
+}
+
+TEST(Training, LeavesItsCheckpointInTheRunDirectory) {
+  const RunDirectory directory{std::filesystem::path(::testing::TempDir()) /
+                               "vla_bench_training_test"};
+  std::filesystem::remove_all(directory.folder);
+  std::filesystem::create_directories(directory.folder);
+  CellEnvironment environment = on_threads(1);
+  environment.directory = &directory;
+  const CellConfig cell = training_cell("mqar", R"("linear")");
+  const std::string first = comparable(run_cell(cell, environment));
+  EXPECT_TRUE(std::filesystem::exists(directory.checkpoint()));
+  // The finished checkpoint is resumed: no step is left, and the result is the same.
+  EXPECT_EQ(first, comparable(run_cell(cell, environment)));
+  std::filesystem::remove_all(directory.folder);
+}
+
+TEST(Record, NamesTheMissingColumn) {
+  const CellConfig cell = training_cell("mqar", R"("vla")");
+  Record record(accuracy_schema(), cell.config, Device::cpu);
+  EXPECT_THROW(record.set("median_s", 1.0), std::logic_error);
+}
+
+TEST(Record, RowOfAnUnmeasuredCellSaysWhy) {
+  for (const char* experiment : {"mqar", "recall", "latency"}) {
+    const CellConfig cell = training_cell(experiment, R"("vla")");
+    const CellResult result =
+        unmeasured(cell, on_threads(1), CellStatus::skipped, "no such device");
+    ASSERT_EQ(result.table.rows.size(), 1U);
+    EXPECT_EQ(text(result.table, 0, "label"), "vla");
+    EXPECT_EQ(text(result.table, 0, "status"), "skipped");
+    EXPECT_EQ(text(result.table, 0, "reason"), "no such device");
+  }
+}
+
+}  // namespace
+}  // namespace vla_bench

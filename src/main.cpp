@@ -1,0 +1,47 @@
+// argv -> subcommand -> exit code.
+#include <exception>
+#include <new>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "core/error.h"
+
+namespace {
+
+using namespace vla_bench;
+
+int dispatch(int argc, char** argv) {
+  cli::configure_log(cli::Verbosity::normal);
+  cli::CommandLine command_line(
+      "vla-bench measures the memories of linear attention: a JSON config goes in, tables of\n"
+      "accuracy, state norm, Jacobian and latency come out.",
+      "Example: vla-bench run configs/quick.json\n"
+      "Exit codes: 0 done, 1 failed run, 2 bad input.",
+      VLA_BENCH_VERSION);
+  cli::add_run(command_line);
+  cli::add_report(command_line);
+  cli::add_verify(command_line);
+  cli::add_sample(command_line);
+  cli::add_schema(command_line);
+  cli::add_info(command_line);
+  const cli::Action action = command_line.parse(argc, argv);
+  return action ? action() : kExitDone;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return dispatch(argc, argv);
+  } catch (const BadInput& error) {
+    cli::log_error(error.what());
+    return kExitBadInput;
+  } catch (const std::bad_alloc&) {
+    cli::log_error("out of memory");
+    return kExitFailedRun;
+  } catch (const std::exception& error) {
+    cli::log_error(error.what());
+    return kExitFailedRun;
+  }
+}
