@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Configures and builds one preset: scripts/build.sh PRESET [CMAKE_BUILD_ARGUMENT...]
+# `cmake --preset PRESET` does the same without ccache.
+set -euo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+preset=$1
+shift
+options=()
+if command -v ccache > /dev/null; then
+  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+fi
+cmake --preset "$preset" "${options[@]}"
+cmake --build --preset "$preset" "$@"

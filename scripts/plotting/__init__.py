@@ -1,0 +1,1 @@
+"""Figures from the tables that `vla-bench report --out` writes."""

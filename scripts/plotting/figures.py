@@ -1,0 +1,157 @@
+"""Whole figures: panels, one legend, notes at the foot."""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Iterable
+
+import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from plotting import panels
+from plotting.panels import Styles
+from plotting.tables import Report, group, series_by_label
+
+PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
+
+
+def grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """`count` axes, at most `columns` a row."""
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    figure, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + 0.6)
+    )
+    flat = list(axes.flat)
+    for unused in flat[count:]:
+        unused.remove()
+    return figure, flat[:count]
+
+
+def finish(figure: Figure, styles: Styles, axes: Iterable[Axes], notes: Iterable[str]) -> Figure:
+    """One legend for all panels above them, the notes below."""
+    known = {style.name: style for style in styles.values()}
+    entries: dict[str, Artist] = {}
+    for panel in axes:
+        for handle, name in zip(*panel.get_legend_handles_labels()):
+            entries.setdefault(name, handle)
+    shared = [name for name in known if name in entries]
+    if shared:
+        entry_width = 0.065 * max(len(name) for name in shared) + 0.7  # inches
+        per_row = max(1, int(figure.get_figwidth() / entry_width))
+        figure.legend(
+            [entries[name] for name in shared],
+            shared,
+            loc="outside upper center",
+            ncols=min(per_row, len(shared)),
+        )
+    text = "\n".join(note for note in notes if note)
+    if text:
+        figure.supxlabel(text, fontsize=7, color="#555555", x=0.01, ha="left")
+    return figure
+
+
+def four_panels(report: Report, styles: Styles) -> Figure | None:
+    """The paper's figure: latency, state norm, capacity, long context."""
+    if not any(report.all_rows(table) for table in ("latency", "state_norm", "accuracy")):
+        return None
+    figure, axes = grid(4, 2)
+    notes = []
+    for panel, draw in zip(
+        axes, (panels.latency, panels.state_norm, panels.capacity, panels.long_context)
+    ):
+        notes += draw(panel, report, styles)
+    notes += [report.left_out("latency"), report.left_out("accuracy")]
+    notes.append(
+        "Latency: median, 10th to 90th percentile. State norm: mean and range over seeds. "
+        "Accuracy: mean and standard deviation over seeds."
+    )
+    return finish(figure, styles, axes, notes)
+
+
+def recall(report: Report, styles: Styles) -> Figure | None:
+    """Training-free recall, one panel a d_h."""
+    groups = group(report.rows("recall"), ["d_h"])
+    if not groups:
+        return None
+    figure, axes = grid(len(groups), 3)
+    for panel, ((d_h,), rows) in zip(axes, groups.items()):
+        panels.recall(panel, styles, rows, d_h)
+    notes = [
+        report.left_out("recall"),
+        "Mean over trials with its 95% confidence interval. " "Dotted: n = d_h.",
+    ]
+    return finish(figure, styles, axes, notes)
+
+
+def jacobian(report: Report, styles: Styles) -> Figure | None:
+    if not report.rows("jacobian"):
+        return None
+    figure, axes = grid(len(panels.JACOBIAN_QUANTITIES), 3)
+    for panel, quantity in zip(axes, panels.JACOBIAN_QUANTITIES):
+        panels.jacobian(panel, report, styles, quantity)
+    return finish(figure, styles, axes, ["Mean and range over seeds. Dotted: 1, as published."])
+
+
+def latency(report: Report, styles: Styles) -> Figure | None:
+    """Every pass and setting that was timed."""
+    groups = group(panels.latency_rows(report, "latency"), [*panels.LATENCY_SETTING, "pass"])
+    if not groups:
+        return None
+    figure, axes = grid(len(groups), 2)
+    notes = []
+    for panel, (key, rows) in zip(axes, groups.items()):
+        panels.draw_latency(panel, report, styles, rows)
+        setting = dict(zip([*panels.LATENCY_SETTING, "pass"], key))
+        panel.set_title(panels.setting_text(setting))
+        notes.append(panels.crossover_note(report, styles, rows[0]))
+    notes += [report.left_out("latency"), "Median of the repeats, 10th to 90th percentile."]
+    return finish(figure, styles, [], notes)
+
+
+def accuracy(report: Report, styles: Styles) -> Figure | None:
+    """Capacity in every setting; drawn when there is more than the four-panel figure shows."""
+    groups = group(panels.capacity_rows(report), panels.CAPACITY_SETTING)
+    if len(groups) < 2:
+        return None
+    figure, axes = grid(len(groups), 3)
+    for panel, (key, rows) in zip(axes, groups.items()):
+        panels.draw_accuracy(panel, styles, rows, "n_pairs")
+        panel.set_title(panels.setting_text(dict(zip(panels.CAPACITY_SETTING, key))))
+    notes = [report.left_out("accuracy"), "Mean and standard deviation over seeds."]
+    return finish(figure, styles, axes, notes)
+
+
+def learning_curves(report: Report, styles: Styles) -> Figure | None:
+    """Training accuracy over the steps, one panel a setting."""
+    rows = report.rows("history")
+    if not rows:
+        return None
+    measured = {"step", "loss", "accuracy", "learning_rate", "gradient_norm"}
+    settings = [column for column in rows[0] if column not in {"label", "mixer", "seed", *measured}]
+    groups = group(rows, settings)
+    figure, axes = grid(len(groups), 3)
+    for panel, (key, members) in zip(axes, groups.items()):
+        for label, series in series_by_label(members, "step", "accuracy").items():
+            panels.draw_curve(panel, styles, label, series)
+        panel.set_title(panels.setting_text(dict(zip(settings, key))))
+        panel.set_xlabel("training step")
+        panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panels.accuracy_axis(panel)
+    return finish(
+        figure, styles, axes, ["Accuracy on each step's batch: mean and range over seeds."]
+    )
+
+
+FIGURES: dict[str, Callable[[Report, Styles], Figure | None]] = {
+    "four_panels": four_panels,
+    "recall": recall,
+    "jacobian": jacobian,
+    "latency": latency,
+    "accuracy": accuracy,
+    "learning_curves": learning_curves,
+}

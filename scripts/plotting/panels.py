@@ -1,0 +1,297 @@
+"""Single panels: each draws one table's answer onto the axes it is given and returns the notes
+that a reader of the figure needs (rows left out, settings not shown)."""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
+
+from plotting.style import LineStyle
+from plotting.tables import Report, Row, Series, commonest, number, series_by_label
+
+Styles = dict[str, LineStyle]
+Notes = list[str]
+
+SETTING_NAMES = {
+    "d_h": "$d_h$ = {}",
+    "n_heads": "H = {}",
+    "n_pairs": "n = {}",
+    "steps": "{} steps",
+    "seq_len": "T = {}",
+    "batch": "batch {}",
+    "layout": "{} layout",
+    "short_conv": "short conv {}",
+    "experiment": "{}",
+    "kernels": "{}",
+    "device": "{}",
+    "pass": "{}",
+}
+# Left unsaid in titles: the published protocol has them so.
+USUAL = {"layout": "paper", "short_conv": "0", "experiment": "mqar", "kernels": "production"}
+
+
+def setting_text(setting: dict[str, str]) -> str:
+    parts = []
+    for column, value in setting.items():
+        if value and USUAL.get(column) != value:
+            parts.append(SETTING_NAMES.get(column, column + " {}").format(value))
+    return ", ".join(parts)
+
+
+def no_data(axes: Axes, table: str) -> None:
+    axes.text(
+        0.5,
+        0.5,
+        f"no data in {table}.csv",
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color="#666666",
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+
+
+def length_axis(axes: Axes, values: Iterable[float], label: str) -> None:
+    """A log axis whose ticks are the measured values themselves."""
+    ticks = sorted(set(values))
+    while len(ticks) > 9:
+        ticks = ticks[::2]
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelrotation=45 if max(ticks) >= 1000 else 0)
+    axes.set_xlabel(label)
+
+
+def accuracy_axis(axes: Axes) -> None:
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_ylabel("accuracy (fraction)")
+
+
+def draw_points(
+    axes: Axes,
+    styles: Styles,
+    label: str,
+    series: Series,
+    error: Sequence[float] | Sequence[Sequence[float]],
+    name: str | None = None,
+) -> None:
+    style = styles[label]
+    axes.errorbar(
+        series.x,
+        series.mean,
+        yerr=error,
+        label=name or style.name,
+        color=style.colour,
+        marker=style.marker,
+        linestyle=style.line,
+        capsize=2.5,
+        elinewidth=1.0,
+    )
+
+
+def draw_curve(axes: Axes, styles: Styles, label: str, series: Series) -> None:
+    style = styles[label]
+    axes.plot(
+        series.x,
+        series.mean,
+        label=style.name,
+        color=style.colour,
+        marker=style.marker,
+        linestyle=style.line,
+        markevery=0.12 if len(series.x) > 10 else None,
+    )
+    axes.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.2, linewidth=0)
+
+
+# Accuracy.
+
+
+def usual_length(row: Row) -> float:
+    """Sequence length that a config with `seq_len: null` gets."""
+    pairs = number(row, "n_pairs")
+    return 3 * pairs + 1 if row["layout"] == "paper" else 4 * pairs
+
+
+def capacity_rows(report: Report) -> list[Row]:
+    rows = report.rows("accuracy", experiment="mqar")
+    return [row for row in rows if number(row, "seq_len") == usual_length(row)]
+
+
+def long_context_rows(report: Report) -> list[Row]:
+    rows = report.rows("accuracy", experiment="mqar")
+    return [row for row in rows if number(row, "seq_len") != usual_length(row)]
+
+
+def draw_accuracy(axes: Axes, styles: Styles, rows: list[Row], x: str) -> None:
+    lines = series_by_label(rows, x, "accuracy")
+    for label, series in lines.items():
+        draw_points(axes, styles, label, series, series.deviation)
+    x_name = "stored pairs n" if x == "n_pairs" else "sequence length T (tokens)"
+    length_axis(axes, (value for series in lines.values() for value in series.x), x_name)
+    accuracy_axis(axes)
+
+
+CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps"]
+
+
+def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
+    axes.set_title("Capacity")
+    setting, rows, others = commonest(capacity_rows(report), CAPACITY_SETTING)
+    if not rows:
+        no_data(axes, "accuracy")
+        return []
+    draw_accuracy(axes, styles, rows, "n_pairs")
+    axes.set_title(f"Capacity\n{setting_text(setting)}")
+    return [f"Capacity: {others} rows of other settings are not shown."] if others else []
+
+
+def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
+    axes.set_title("Long context")
+    setting, rows, others = commonest(long_context_rows(report), CAPACITY_SETTING + ["n_pairs"])
+    if not rows:
+        no_data(axes, "accuracy")
+        return []
+    draw_accuracy(axes, styles, rows, "seq_len")
+    axes.set_title(f"Long context\n{setting_text(setting)}")
+    return [f"Long context: {others} rows of other settings are not shown."] if others else []
+
+
+# Recall.
+
+
+def recall(axes: Axes, styles: Styles, rows: list[Row], d_h: str) -> None:
+    axes.set_title(f"$d_h$ = {d_h}")
+    errors = {(row["label"], number(row, "n_pairs")): number(row, "ci95") for row in rows}
+    lines = series_by_label(rows, "n_pairs", "accuracy")
+    for label, series in lines.items():
+        draw_points(axes, styles, label, series, [errors[label, x] for x in series.x])
+    length_axis(axes, (x for series in lines.values() for x in series.x), "stored pairs n")
+    axes.axvline(float(d_h), color="#888888", linestyle=":", linewidth=1.0)
+    accuracy_axis(axes)
+
+
+# State norm and Jacobian.
+
+
+def state_norm(axes: Axes, report: Report, styles: Styles) -> Notes:
+    axes.set_title("State norm")
+    lines = series_by_label(report.rows("state_norm"), "t", "s_norm")
+    if not lines:
+        no_data(axes, "state_norm")
+        return []
+    for label, series in lines.items():
+        draw_curve(axes, styles, label, series)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("position t (tokens)")
+    axes.set_ylabel("Frobenius norm of $S_t$")
+    return []
+
+
+JACOBIAN_QUANTITIES = {
+    "sigma_max": "largest singular value of $J_t$",
+    "cosine": "cosine of key and write direction",
+    "product_norm": "spectral norm of $J_1 \\cdots J_t$",
+}
+
+
+def jacobian(axes: Axes, report: Report, styles: Styles, quantity: str) -> None:
+    for label, series in series_by_label(report.rows("jacobian"), "t", quantity).items():
+        draw_curve(axes, styles, label, series)
+    axes.set_xscale("log")
+    axes.set_xlabel("position t (tokens)")
+    axes.set_ylabel(JACOBIAN_QUANTITIES[quantity])
+    if quantity == "product_norm":
+        axes.set_yscale("log")
+    axes.axhline(1.0, color="#888888", linestyle=":", linewidth=1.0)
+
+
+# Latency.
+
+LATENCY_SETTING = ["kernels", "device", "batch", "n_heads", "d_h"]
+MILLISECONDS = 1e3
+
+
+def latency_rows(report: Report, table: str, **wanted: str) -> list[Row]:
+    """Rows with a column `kernels`: the mixers' own kernels differ in name (tiled, recurrent) and
+    are compared with each other, apart from the double references."""
+    return [
+        {**row, "kernels": "reference" if row["implementation"] == "reference" else "production"}
+        for row in report.rows(table)
+        if all(row[column] == value for column, value in wanted.items())
+    ]
+
+
+def same_line(rows: list[Row], row: Row, columns: Sequence[str]) -> list[Row]:
+    return [other for other in rows if all(other[column] == row[column] for column in columns)]
+
+
+def exponent(report: Report, row: Row) -> float | None:
+    """The fitted exponent of the line that `row` belongs to; None when there is no single one."""
+    shared = ["label", "implementation", "pass", *LATENCY_SETTING]
+    fits = same_line(latency_rows(report, "latency_fit"), row, shared)
+    return number(fits[0], "exponent") if len(fits) == 1 and fits[0]["exponent"] else None
+
+
+def crossover_note(report: Report, styles: Styles, row: Row) -> str:
+    """Where mixers become cheaper than softmax, in the setting and pass of `row`."""
+    shared = ["pass", *LATENCY_SETTING]
+    found = same_line(latency_rows(report, "latency_crossover"), row, shared)
+    texts = [
+        f"{styles[crossover['label']].name} T = {crossover['seq_len']} ({crossover['basis']})"
+        for crossover in found
+        if crossover["seq_len"]
+    ]
+    return f"Cheaper than softmax from, {row['pass']}: {', '.join(texts)}." if texts else ""
+
+
+def draw_latency(axes: Axes, report: Report, styles: Styles, rows: list[Row]) -> None:
+    timed = [
+        {
+            **row,
+            **{
+                column: str(number(row, column) * MILLISECONDS)
+                for column in ("median_s", "p10_s", "p90_s")
+            },
+        }
+        for row in rows
+    ]
+    middle = series_by_label(timed, "seq_len", "median_s")
+    low = series_by_label(timed, "seq_len", "p10_s")
+    high = series_by_label(timed, "seq_len", "p90_s")
+    for label in (label for label in styles if label in middle):  # the order of all legends
+        series = middle[label]
+        power = exponent(report, next(row for row in rows if row["label"] == label))
+        name = styles[label].name + ("" if power is None else f", $T^{{{power:.2f}}}$")
+        error = [
+            [max(m - edge, 0.0) for m, edge in zip(series.mean, low[label].mean)],
+            [max(edge - m, 0.0) for m, edge in zip(series.mean, high[label].mean)],
+        ]
+        draw_points(axes, styles, label, series, error, name)
+    length_axis(
+        axes, (x for series in middle.values() for x in series.x), "sequence length T (tokens)"
+    )
+    axes.set_yscale("log")
+    axes.set_ylabel(f"{rows[0]['pass']} time (ms)")
+    axes.legend(loc="best")
+
+
+def latency(axes: Axes, report: Report, styles: Styles) -> Notes:
+    axes.set_title("Latency")
+    forward = latency_rows(report, "latency", **{"pass": "forward"})
+    production = [row for row in forward if row["kernels"] == "production"]
+    setting, rows, others = commonest(production, LATENCY_SETTING)
+    if not rows:
+        no_data(axes, "latency")
+        return []
+    draw_latency(axes, report, styles, rows)
+    axes.set_title(f"Latency\n{setting_text(setting)}")
+    notes = [crossover_note(report, styles, rows[0])]
+    return notes + [f"Latency: {others} rows of other settings are not shown."] * (others > 0)

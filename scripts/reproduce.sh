@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs the quick suite, prints the tables and writes the figures.
+# With --full: the paper's whole protocol. Stopped and started again, it goes on where it was.
+set -euo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+usage="usage: scripts/reproduce.sh [--full]"
+suite=quick
+configs=(recall state_norm jacobian latency quick)
+case "$#:${1-}" in
+  0:) ;;
+  1:--full)
+    suite=full
+    configs=(recall state_norm jacobian latency copy mqar long_context sweep)
+    ;;
+  1:-h | 1:--help)
+    echo "$usage"
+    exit 0
+    ;;
+  *)
+    echo "$usage" >&2
+    exit 2
+    ;;
+esac
+
+"$root/scripts/setup.sh"
+"$root/scripts/build.sh" release --target vla-bench
+
+cd "$root"
+runs=()
+status=0
+for config in "${configs[@]}"; do
+  echo "== configs/$config.json"
+  # The tables are printed below, all together. A failed cell (status 1) is in them with its reason,
+  # and the other experiments still run.
+  build/vla-bench run "configs/$config.json" --out results/runs > /dev/null || {
+    code=$?
+    [[ $code -eq 1 ]] || exit "$code"
+    status=1
+  }
+  runs+=("results/runs/$config")
+done
+
+report=results/report/$suite
+build/vla-bench report "${runs[@]}" --out "$report"
+for table in recall state_norm_summary jacobian_summary latency latency_fit latency_crossover \
+  accuracy_summary; do
+  printf '\n## %s\n\n' "$table"
+  cat "$report/$table.md"
+done
+.venv/bin/python scripts/plot.py "$report" > /dev/null
+
+echo
+echo "tables:  $report (CSV and Markdown)"
+echo "figures: $report/figures (PNG and PDF)"
+echo "runs:    results/runs (config, provenance, history and checkpoint of every cell)"
+exit "$status"

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the plots need and is not there yet. Run again, it does
+# nothing. Debian 12; as root or with sudo.
+set -euo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# The libraries, by package. libgtest-dev's CMake files refer to libgmock-dev's library.
+packages=(
+  libbenchmark-dev libcli11-dev libeigen3-dev libfmt-dev libgmock-dev libgtest-dev
+  librandom123-dev libspdlog-dev libxxhash-dev nlohmann-json3-dev python3 python3-venv
+)
+# Tools count by command, so that a compiler or CMake from elsewhere is left alone.
+declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git)
+
+missing_packages() {
+  local package tool
+  for tool in "${!tools[@]}"; do
+    command -v "$tool" > /dev/null || echo "${tools[$tool]}"
+  done
+  for package in "${packages[@]}"; do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null) == installed ]] ||
+      echo "$package"
+  done
+}
+
+install_packages() {
+  local as_root=()
+  if [[ $EUID -ne 0 ]]; then
+    if ! command -v sudo > /dev/null; then
+      echo "setup: neither root nor sudo; install these first: $*" >&2
+      exit 1
+    fi
+    as_root=(sudo)
+  fi
+  as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -q)
+  echo "setup: installing $*"
+  "${as_root[@]}" update
+  "${as_root[@]}" install -y --no-install-recommends "$@"
+}
+
+# The virtual environment is finished when it holds a copy of the requirements it was made from.
+make_environment() {
+  local venv=$root/.venv requirements=$root/scripts/requirements.txt python=/usr/bin/python3
+  if cmp -s "$requirements" "$venv/requirements.txt" && "$venv/bin/python" -c ''; then
+    return
+  fi
+  [[ -x $python ]] || python=python3
+  echo "setup: making .venv"
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$venv/requirements.txt"
+}
+
+if command -v dpkg-query > /dev/null; then
+  mapfile -t missing < <(missing_packages)
+  if [[ ${#missing[@]} -gt 0 ]]; then
+    install_packages "${missing[@]}"
+  fi
+else
+  echo "setup: not a Debian system; wanted: ${tools[*]} ${packages[*]}" >&2
+fi
+make_environment
