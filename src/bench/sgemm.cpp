@@ -30,7 +30,7 @@ double sgemm_gflops(int threads) {
       .weight = {weight.data(), kColumns, kInner},
       .y = {y.data(), kRows, kColumns},
   };
-  const TimingRule rule{.min_repeats = 20, .max_seconds = 0.5};
+  const TimingRule rule{.min_repeats = 5, .max_seconds = 0.5};
   const Timing timing = measure(rule, [&] { ops::linear_forward<float>(context, product); });
   constexpr double kFlops = 2.0 * kRows * kColumns * kInner;
   return kFlops / timing.median_s * 1e-9;

@@ -50,9 +50,8 @@ class TensorFile {
   /// Throws BadInput naming the file and the tensor when it is missing.
   const TensorEntry& at(std::string_view name) const;
 
-  /// The tensor as T (double, float or int64). Floating dtypes convert to each other; everything
-  /// else must match. T is double, float, int64, int32 or uint8. An empty `shape` accepts any.
-  /// Throws BadInput as
+  /// The tensor as T: double, float, int64, int32 or uint8. Floating dtypes convert to each other;
+  /// everything else must match. An empty `shape` accepts any. Throws BadInput as
   /// "[file] name: expected (2, 3) F64, got (2, 4) F32".
   template <class T>
   std::vector<T> values(std::string_view name, std::span<const Index> shape = {}) const;

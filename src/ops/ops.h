@@ -70,7 +70,7 @@ struct LayerNormBackward {
   const T* mean;          // (M)
   const T* inverse_std;   // (M)
   Matrix<const T> dy;     // (M, D)
-  Matrix<T> dx;           // (M, D)
+  Matrix<T> dx;           // (M, D), may be dy
   bool accumulate_dx = false;  // dx += instead of dx = (residual branches)
   T* dweight;             // (D), accumulates
   T* dbias;               // (D), accumulates

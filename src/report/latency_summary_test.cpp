@@ -103,9 +103,11 @@ FinishedCell latency_cell(const char* label, const char* mixer, int threads, std
   finished.directory.folder = fmt::format("runs/latency/{}-{}-{}", label, threads, seq_len);
   finished.config_json = fmt::format(R"({{"threads": {}}})", threads);
   finished.table = Table(latency_schema());
-  finished.table.add({std::string(label), std::string(mixer), std::string("production"),
-                      std::string("cpu"), std::int64_t{4}, std::int64_t{1}, std::int64_t{64},
-                      seq_len, std::string("forward"), seconds, seconds, seconds, std::int64_t{9},
+  const bool tiled = std::string(mixer) == "softmax";
+  finished.table.add({std::string(label), std::string(mixer),
+                      std::string(tiled ? "tiled" : "recurrent"), std::string("cpu"),
+                      std::int64_t{4}, std::int64_t{1}, std::int64_t{64}, seq_len,
+                      std::string("forward"), seconds, seconds, seconds, std::int64_t{9},
                       std::int64_t{1}, std::int64_t{1}, std::string(status), Value()});
   return finished;
 }
