@@ -14,54 +14,6 @@
 namespace vla_bench::mixers::vla {
 namespace {
 
-template <class T>
-struct BackwardWorkspace {
-  Workspace<T> forward;
-  // Histories of a segment: entry t is the state before token t. S in value-major order here: the
-  // backward sums over value rows, the forward over key rows.
-  T* s_history;  // (kSegment, d, stride)
-  T* a_history;  // (kSegment, d, stride)
-  T* z_history;  // (kSegment, stride), after token t
-  // Adjoint states, carried across segments.
-  T* ds;         // (d, stride), value-major
-  T* da_matrix;  // (d, stride), symmetric
-  T* dz;         // (stride)
-  // Gradients of a segment's tokens.
-  T *dq, *df, *dk, *da;  // (kSegment, stride) each
-  // One token's vectors.
-  T *dn, *de, *dr, *read, *db, *dw, *du, *gw;  // (stride) each
-
-  explicit BackwardWorkspace(const Settings<T>& settings) : forward(settings) {
-    const Index row = settings.stride;
-    const Index matrix = settings.d * row;
-    const Index penalty = settings.has_penalty() ? 1 : 0;
-    block_.resize(Device::cpu,
-                  (kSegment + 1) * matrix * (1 + penalty) + kSegment * 5 * row + 9 * row);
-    T* next = block_.data();
-    const auto take = [&next](Index size) {
-      T* taken = next;
-      next += size;
-      return taken;
-    };
-    s_history = take(kSegment * matrix);
-    ds = take(matrix);
-    a_history = penalty ? take(kSegment * matrix) : nullptr;
-    da_matrix = penalty ? take(matrix) : nullptr;
-    for (T** p : {&z_history, &dq, &df, &dk, &da}) *p = take(kSegment * row);
-    for (T** p : {&dz, &dn, &de, &dr, &read, &db, &dw, &du, &gw}) *p = take(row);
-  }
-
-  void reset(const Settings<T>& settings) {
-    const Index matrix = settings.d * settings.stride;
-    std::fill_n(ds, matrix, T(0));
-    if (da_matrix != nullptr) std::fill_n(da_matrix, matrix, T(0));
-    std::fill_n(dz, settings.stride, T(0));
-  }
-
- private:
-  Array<T> block_;
-};
-
 /// What the passes over one segment read.
 template <class T>
 struct Segment {
@@ -279,12 +231,12 @@ void VlaCore<T>::backward(const Context& context, const CoreInputs<T>& inputs,
                           const CoreGradients<T>& gradients, const Array<T>& saved) {
   const HeadDims& dims = inputs.dims;
   const SavedLayout layout(settings_, dims);
-  std::vector<BackwardWorkspace<T>> workspaces;
-  for (int i = 0; i < context.threads; ++i) workspaces.emplace_back(settings_);
+  make_workspaces(backward_workspaces_, context.threads, settings_);
 
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index lane = 0; lane < dims.lanes(); ++lane) {
-    BackwardWorkspace<T>& ws = workspaces[static_cast<std::size_t>(omp_get_thread_num())];
+    const BackwardWorkspace<T>& ws =
+        backward_workspaces_[static_cast<std::size_t>(omp_get_thread_num())];
     const Features<T>& features = ws.forward.features;
     const Index batch = lane / dims.heads;
     const Index head = lane % dims.heads;

@@ -1,6 +1,9 @@
 // The production core of VLA: what forward and backward share.
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
 #include "mixers/vla/vla_lane.h"
 
 namespace vla_bench::mixers::vla {
@@ -35,6 +38,61 @@ struct Workspace {
   Array<T> block_;
 };
 
+/// One thread's scratch for the backward of a segment.
+template <class T>
+struct BackwardWorkspace {
+  Workspace<T> forward;
+  // Histories of a segment: entry t is the state before token t. S in value-major order here: the
+  // backward sums over value rows, the forward over key rows.
+  T* s_history;  // (kSegment, d, stride)
+  T* a_history;  // (kSegment, d, stride)
+  T* z_history;  // (kSegment, stride), after token t
+  // Adjoint states, carried across segments.
+  T* ds;         // (d, stride), value-major
+  T* da_matrix;  // (d, stride), symmetric
+  T* dz;         // (stride)
+  // Gradients of a segment's tokens.
+  T *dq, *df, *dk, *da;  // (kSegment, stride) each
+  // One token's vectors.
+  T *dn, *de, *dr, *read, *db, *dw, *du, *gw;  // (stride) each
+
+  explicit BackwardWorkspace(const Settings<T>& settings) : forward(settings) {
+    const Index row = settings.stride;
+    const Index matrix = settings.d * row;
+    const Index penalty = settings.has_penalty() ? 1 : 0;
+    block_.resize(Device::cpu,
+                  (kSegment + 1) * matrix * (1 + penalty) + kSegment * 5 * row + 9 * row);
+    T* next = block_.data();
+    const auto take = [&next](Index size) {
+      T* taken = next;
+      next += size;
+      return taken;
+    };
+    s_history = take(kSegment * matrix);
+    ds = take(matrix);
+    a_history = penalty ? take(kSegment * matrix) : nullptr;
+    da_matrix = penalty ? take(matrix) : nullptr;
+    for (T** p : {&z_history, &dq, &df, &dk, &da}) *p = take(kSegment * row);
+    for (T** p : {&dz, &dn, &de, &dr, &read, &db, &dw, &du, &gw}) *p = take(row);
+  }
+
+  void reset(const Settings<T>& settings) const {
+    const Index matrix = settings.d * settings.stride;
+    std::fill_n(ds, matrix, T(0));
+    if (da_matrix != nullptr) std::fill_n(da_matrix, matrix, T(0));
+    std::fill_n(dz, settings.stride, T(0));
+  }
+
+ private:
+  Array<T> block_;
+};
+
+/// One a thread; made on first use and kept, since their pages are dear to get anew every step.
+template <class W, class S>
+void make_workspaces(std::vector<W>& workspaces, int threads, const S& settings) {
+  while (workspaces.size() < static_cast<std::size_t>(threads)) workspaces.emplace_back(settings);
+}
+
 template <class T>
 class VlaCore final : public MixerCore<T> {
  public:
@@ -49,6 +107,8 @@ class VlaCore final : public MixerCore<T> {
 
  private:
   Settings<T> settings_;
+  std::vector<Workspace<T>> workspaces_;
+  std::vector<BackwardWorkspace<T>> backward_workspaces_;
 };
 
 // ---- Layout, used by both translation units

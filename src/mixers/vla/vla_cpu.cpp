@@ -197,12 +197,11 @@ void VlaCore<T>::forward(const Context& context, const CoreInputs<T>& inputs, He
   const SavedLayout layout(settings_, dims);
   if (saved != nullptr) saved->resize(Device::cpu, layout.total);
 
-  std::vector<Workspace<T>> workspaces;
-  for (int i = 0; i < context.threads; ++i) workspaces.emplace_back(settings_);
+  make_workspaces(workspaces_, context.threads, settings_);
 
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index lane = 0; lane < dims.lanes(); ++lane) {
-    const Workspace<T>& workspace = workspaces[static_cast<std::size_t>(omp_get_thread_num())];
+    const Workspace<T>& workspace = workspaces_[static_cast<std::size_t>(omp_get_thread_num())];
     const Index batch = lane / dims.heads;
     const Index head = lane % dims.heads;
     T* block = saved != nullptr ? saved->data() + lane * layout.lane : nullptr;
