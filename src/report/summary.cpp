@@ -185,6 +185,26 @@ Table summarise_state_norm(const Gathered& gathered) {
   return summary;
 }
 
+/// The mean over time of a column: a recorded row stands for the steps since the row before it, so
+/// the dense first rows of a log-spaced record do not count for more than their share.
+std::optional<double> time_average(std::vector<SourcedRow> rows, std::size_t t,
+                                   std::size_t column) {
+  std::sort(rows.begin(), rows.end(), [t](const SourcedRow& a, const SourcedRow& b) {
+    return compare(a.values[t], b.values[t]) < 0;
+  });
+  double sum = 0.0;
+  double previous = 0.0;
+  for (const SourcedRow& row : rows) {
+    const auto value = number(row.values[column]);
+    const auto time = number(row.values[t]);
+    if (!value || !time) continue;
+    sum += *value * (*time - previous);
+    previous = *time;
+  }
+  if (previous == 0.0) return std::nullopt;
+  return sum / previous;
+}
+
 Table summarise_jacobian(const Gathered& gathered) {
   const Table& source = gathered.table;
   const std::size_t t = source.column("t");
@@ -205,10 +225,8 @@ Table summarise_jacobian(const Gathered& gathered) {
     std::vector<double> sigma_means;
     std::vector<double> cosine_means;
     for (const auto& [seed, steps] : by_seed(rows)) {
-      const Statistics sigmas = statistics(numbers(steps, sigma_max));
-      const Statistics cosines = statistics(numbers(steps, cosine));
-      if (sigmas.count > 0) sigma_means.push_back(sigmas.mean);
-      if (cosines.count > 0) cosine_means.push_back(cosines.mean);
+      if (const auto mean = time_average(steps, t, sigma_max)) sigma_means.push_back(*mean);
+      if (const auto mean = time_average(steps, t, cosine)) cosine_means.push_back(*mean);
     }
     const std::vector<SourcedRow> last = last_rows(rows, t);
     const std::vector<double> sigmas = numbers(rows, sigma_max);

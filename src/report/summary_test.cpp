@@ -226,15 +226,17 @@ TEST(Summary, JacobianOverSeeds) {
       return std::vector<Value>{std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, norm};
     };
     return probe_cell(jacobian_schema(), "vla", "vla", seed, "model",
-                      {row(1, first, 1.0), row(2, second, product)});
+                      {row(1, first, 1.0), row(4, second, product)});
   };
   const std::vector<FinishedCell> cells = {jacobian(1, 1.0, 1.2, 3.0), jacobian(2, 1.1, 1.5, 5.0)};
   const std::vector<Table> tables = gather_tables(cells);
   const Table& summary = find(tables, "jacobian_summary");
   ASSERT_EQ(summary.rows.size(), 1u);
   EXPECT_EQ(real(summary, 0, "count"), 2);
-  EXPECT_EQ(real(summary, 0, "t"), 2);
-  EXPECT_NEAR(real(summary, 0, "sigma_max_mean"), 1.2, 1e-15);
+  EXPECT_EQ(real(summary, 0, "t"), 4);
+  // Over time: the row at t = 4 stands for three steps, the one at t = 1 for one.
+  EXPECT_NEAR(real(summary, 0, "sigma_max_mean"), ((1.0 + 3 * 1.2) / 4 + (1.1 + 3 * 1.5) / 4) / 2,
+              1e-15);
   EXPECT_EQ(real(summary, 0, "sigma_max_max"), 1.5);
   EXPECT_NEAR(real(summary, 0, "cosine_mean"), 0.9, 1e-15);
   EXPECT_EQ(real(summary, 0, "product_norm_mean"), 4.0);

@@ -18,17 +18,22 @@ TEST(DeltaNet, MatchesGoldenFiles) {
   }
 }
 
-// Keys that are exactly zero have no length: unit() divides by its floor of 1e-12 and passes the
-// gradient through unchanged but for that factor (1e12: the comparison is relative).
-TEST(DeltaNet, ZeroKeysTakeTheFloorOfUnit) {
+// Keys shorter than 1e-12, zero included: unit() divides by its floor and passes gradients without
+// the projection (times 1e12: the comparison is relative to the largest).
+TEST(DeltaNet, ShortKeysTakeTheFloorOfUnit) {
   for (const MixerConfig& mixer : {kPaper, kStandard}) {
     const HeadDims dims{.batch = 1, .tokens = 20, .heads = 2, .d_h = 8};
-    CoreTensors tensors = random_tensors(mixer, dims, 21);
-    for (Index t : {0, 7, 19}) {
-      std::fill_n(tensors.k.begin() + static_cast<std::ptrdiff_t>(t * 16), 16, 0.0);
+    for (double shrink : {0.0, 2e-13}) {
+      CoreTensors tensors = random_tensors(mixer, dims, 21);
+      for (Index t : {0, 7, 19}) {
+        for (Index i = t * 16; i < (t + 1) * 16; ++i) {
+          double& value = tensors.k[static_cast<std::size_t>(i)];
+          value = static_cast<float>(shrink * value);
+        }
+      }
+      expect_matches_reference<double>(mixer, tensors);
+      expect_matches_reference<float>(mixer, tensors);
     }
-    expect_matches_reference<double>(mixer, tensors);
-    expect_matches_reference<float>(mixer, tensors);
   }
 }
 

@@ -12,11 +12,12 @@
 // dq, dk and dv overwrite; within the tiles they accumulate, in the fixed order of the tiles.
 //
 // Production: query tiles by key tiles, tiles above the diagonal skipped. Forward keeps a running
-// maximum and sum per query (online softmax, arXiv:1805.02867) and saves L alone; backward
-// recomputes the weights of a tile from L.
+// maximum m_i and sum l_i of exp(x_ij - m_i) per query (online softmax, arXiv:1805.02867) and saves
+// m_i and 1 / l_i, from which the backward recomputes the weights of a tile. A row of dx sums to
+// zero; the backward makes that hold for the rounded values as well.
 //
 // Cost at position t (from 1), multiply-adds: forward 2 t d, backward 5 t d. State: the K V cache,
-// 2 t d values. Saved: 1 value per token and head.
+// 2 t d values. Saved: 2 values per token and head.
 #pragma once
 
 #include <memory>

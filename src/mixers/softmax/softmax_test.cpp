@@ -39,7 +39,7 @@ TEST(Softmax, EqualScoresGiveTheMean) {
   }
 }
 
-// saved_bytes is one value per token and head: nothing of size T x T is kept.
+// Two values per token and head (of its row of scores): nothing of size T x T is kept.
 TEST(Softmax, SavesTwoValuesPerToken) {
   const auto core = production_core<float>(kSoftmax, 32);
   EXPECT_EQ(core->saved_bytes({.batch = 2, .tokens = 1000, .heads = 3, .d_h = 32}),

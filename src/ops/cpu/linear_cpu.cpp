@@ -1,10 +1,6 @@
 // Matrix products of the affine maps, by Eigen on blocks of rows.
 #define EIGEN_DONT_PARALLELIZE
-// GCC 12 warns about its own AVX-512 intrinsics, whose undefined operands are meant (PR 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <Eigen/Core>
-#pragma GCC diagnostic pop
 
 #include <limits>
 
