@@ -1,5 +1,3 @@
-// GCC 12 takes the undefined operand of its own AVX-512 intrinsics for a use (GCC bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/SVD>
 #include <algorithm>

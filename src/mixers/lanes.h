@@ -58,12 +58,14 @@ struct Tile {
   Index row(Index i) const { return batch * tokens + (reversed ? first - i : first + i); }
 };
 
-/// The tiles of a lane in the order of time, or against it.
+/// The tiles of a lane in the order of time, or against it; the cut is the same either way.
 template <class Body>
 void for_each_tile(Index batch, Index head, Index tokens, bool reversed, const Body& body) {
-  for (Index done = 0; done < tokens; done += kTileTokens) {
-    const Index first = reversed ? tokens - 1 - done : done;
-    body(Tile{batch, head, tokens, first, std::min(kTileTokens, tokens - done), reversed});
+  const Index tiles = (tokens + kTileTokens - 1) / kTileTokens;
+  for (Index i = 0; i < tiles; ++i) {
+    const Index begin = (reversed ? tiles - 1 - i : i) * kTileTokens;
+    const Index count = std::min(kTileTokens, tokens - begin);
+    body(Tile{batch, head, tokens, reversed ? begin + count - 1 : begin, count, reversed});
   }
 }
 

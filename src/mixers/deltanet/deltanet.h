@@ -23,16 +23,16 @@
 //   2. dv = dr;  dk' -= S_{t-1}^T dr;  dS -= dr k'^T
 //   1. dk' to dk through unit (and silu); dq' to dq; dg, db to daux through sigmoid
 //
-// The production backward never holds S_t and dS_t together. dr needs dS alone (against time),
-// after which dk' splits into a part of dS (against time) and a part of S (in time), and dq' needs
-// S alone. dg follows without either from h_t,i = sum_j (dS_t)_ij (S_t)_ij: multiplying steps 2 to
-// 4 out, elementwise,
-//   g_t dg_t = h_t - b_t r_t (dS_t k'_t),      h_{t-1} = h_t - dr_t v_t + y_{t-1} o_{t-1},
-// (in the paper variant, b = 1) and daux = g (1 - g) dg = (1 - g)(h - r dr): the cumulative form
-// that gated linear attention uses for its gates (arXiv:2312.06635), here along values.
+// The production backward goes against time with dS and once more in time with S: dr needs dS
+// alone, after which dk' splits into a part of dS (against time) and a part of S (in time), and dq'
+// needs S alone. Only dg (paper) needs both; the states of a tile of tokens are recomputed for it
+// from a checkpoint. There is a form without either, from the running sum h_t,i = sum_j (dS_t)_ij
+// (S_t)_ij (compare arXiv:2312.06635), but its terms cancel: where a gradient fades to nothing over
+// a few gates the rounding noise of h stays, and Adam makes a step of it.
 //
-// Cost per token and head, multiply-adds: forward 3 d^2; backward 3 d^2 in each of three passes.
-// State: d^2 values. Saved: r, d values per token and head.
+// Cost per token and head, multiply-adds: forward 3 d^2; backward 3 d^2 in each of three passes,
+// and 2 d^2 for dg. State: d^2 values. Saved: r, d values per token and head; paper also S before
+// every tile of tokens.
 #pragma once
 
 #include <memory>

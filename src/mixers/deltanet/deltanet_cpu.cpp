@@ -13,33 +13,33 @@ namespace deltanet {
 template <class T>
 struct Scratch {
   static constexpr Index kRows = kTileTokens + 1;
-  static constexpr Index kArrays = 9;
+  static constexpr Index kArrays = 10;
 
   Scratch(T* base, Index d, Index stride) {
     ScratchAllocator<T> allocator(base);
-    for (T** rows :
-         {&key, &query, &value, &upstream, &gate, &update, &residual_gradient, &out1, &out2}) {
+    for (T** rows : {&key, &query, &value, &upstream, &gate, &gate_gradient, &update,
+                     &residual_gradient, &out1, &out2}) {
       *rows = allocator.take(kRows * stride);
     }
     state = allocator.take(d * stride);
     other_state = allocator.take(d * stride);
-    h = allocator.take(stride);
+    history = allocator.take(kTileTokens * d * stride);
     // Behind the rows, which stay aligned.
     for (T** scalars : {&strength, &key_length, &query_length}) *scalars = allocator.take(kRows);
   }
   static Index size(Index d, Index stride) {
-    return (kArrays * kRows + 2 * d + 1) * stride + 3 * kRows;
+    return (kArrays * kRows + (2 + kTileTokens) * d) * stride + 3 * kRows;
   }
 
   T *key, *query, *value;                   // k', q', v
   T* upstream;                              // y
-  T* gate;                                  // g, unused in the standard variant
+  T *gate, *gate_gradient;                  // g, dg; unused in the standard variant
   T* update;                                // b r
   T* residual_gradient;                     // dr
   T *out1, *out2;                           // products of the scans
   T *strength, *key_length, *query_length;  // (kRows)
   T *state, *other_state;                   // (d, stride)
-  T* h;                                     // (stride)
+  T* history;                               // (kTileTokens, d, stride), S^T before each token
 };
 
 template <class T, DeltaNetVariant kVariant>
@@ -54,7 +54,7 @@ class DeltaNetCore final : public MixerCore<T> {
     for_each_lane<T>(
         context, inputs.dims, Scratch<T>::size(d_, stride_), [&](Index b, Index head, T* memory) {
           const Scratch<T> scratch(memory, d_, stride_);
-          forward_lane(inputs, b, head, o, scratch, lane_residuals(base, inputs.dims, b, head));
+          forward_lane(inputs, b, head, o, scratch, lane_saved(base, inputs.dims, b, head));
         });
   }
 
@@ -63,9 +63,9 @@ class DeltaNetCore final : public MixerCore<T> {
     for_each_lane<T>(context, inputs.dims, Scratch<T>::size(d_, stride_),
                      [&](Index b, Index head, T* memory) {
                        const Scratch<T> scratch(memory, d_, stride_);
-                       const T* residuals = lane_residuals(saved.data(), inputs.dims, b, head);
-                       backward_against_time(inputs, gradients, b, head, residuals, scratch);
-                       backward_in_time(inputs, gradients, b, head, residuals, scratch);
+                       const T* lane = lane_saved(saved.data(), inputs.dims, b, head);
+                       backward_against_time(inputs, gradients, b, head, lane, scratch);
+                       backward_in_time(inputs, gradients, b, head, lane, scratch);
                      });
   }
 
@@ -85,12 +85,23 @@ class DeltaNetCore final : public MixerCore<T> {
   static constexpr Gate kValueColumns = kGated ? Gate::columns : Gate::none;
   static constexpr Gate kValueRows = kGated ? Gate::rows : Gate::none;
 
-  Index saved_size(const HeadDims& dims) const { return dims.lanes() * dims.tokens * stride_; }
+  /// Saved for each lane: r (T, stride), then, where there are gates, S^T before every tile
+  /// (tiles, d, stride).
+  Index lane_size(const HeadDims& dims) const {
+    const Index tiles = (dims.tokens + kTileTokens - 1) / kTileTokens;
+    return (dims.tokens + (kGated ? tiles * d_ : 0)) * stride_;
+  }
+  Index saved_size(const HeadDims& dims) const { return dims.lanes() * lane_size(dims); }
 
-  /// r of one lane: (T, stride). Null when nothing is saved.
+  /// Null when nothing is saved.
   template <class U>
-  U* lane_residuals(U* saved, const HeadDims& dims, Index b, Index head) const {
-    return saved == nullptr ? nullptr : saved + (b * dims.heads + head) * dims.tokens * stride_;
+  U* lane_saved(U* saved, const HeadDims& dims, Index b, Index head) const {
+    return saved == nullptr ? nullptr : saved + (b * dims.heads + head) * lane_size(dims);
+  }
+  /// S^T before the tile that holds `token`.
+  template <class U>
+  U* checkpoint(U* lane, Index tokens, Index token) const {
+    return lane + (tokens + token / kTileTokens * d_) * stride_;
   }
 
   /// Step 1 for the tokens of a tile, into rows `offset`, offset + 1, ...
@@ -127,6 +138,9 @@ class DeltaNetCore final : public MixerCore<T> {
                     const Scratch<T>& scratch, T* residuals) const {
     std::fill_n(scratch.state, d_ * stride_, T(0));
     for_each_tile(b, head, inputs.dims.tokens, false, [&](const Tile& tile) {
+      if (kGated && residuals != nullptr) {
+        std::copy_n(scratch.state, d_ * stride_, checkpoint(residuals, tile.tokens, tile.first));
+      }
       gather_features(tile, inputs, 0, scratch);
       gather(tile, inputs.v, d_, scratch.value, stride_);
       T* const r = residuals != nullptr ? residuals + tile.first * stride_ : scratch.update;
@@ -162,7 +176,6 @@ class DeltaNetCore final : public MixerCore<T> {
                              const Scratch<T>& scratch) const {
     std::fill_n(scratch.state, d_ * stride_, T(0));
     std::fill_n(scratch.other_state, d_ * stride_, T(0));
-    std::fill_n(scratch.h, stride_, T(0));
     for (T* rows : {scratch.key, scratch.gate, scratch.residual_gradient}) {
       std::fill_n(rows, stride_, T(0));
     }
@@ -180,7 +193,13 @@ class DeltaNetCore final : public MixerCore<T> {
                           .y = scratch.residual_gradient,
                           .p = scratch.query,
                           .s = scratch.upstream,
-                          .c = scratch.key};
+                          .c = scratch.key,
+                          .history = scratch.history,
+                          .dgate = scratch.gate_gradient};
+      if constexpr (kGated) {
+        std::copy_n(checkpoint(residuals, tile.tokens, tile.first), d_ * stride_, scratch.history);
+        recompute_history(scan, scratch.update, scratch.history);
+      }
       adjoint_scan<kValueColumns>(
           scan, [&]<int N>(Index t, Index column, const Vector<T>(&dS_key)[N]) {
             for (int n = 0; n < N; ++n) {
@@ -211,9 +230,11 @@ class DeltaNetCore final : public MixerCore<T> {
         const Index at = (i + 1) * stride_;
         std::copy_n(scratch.residual_gradient + at, d_, gradients.dv.at(row, head));
         std::copy_n(scratch.out2 + at, d_, gradients.dk.at(row, head));
-        const bool first_token = tile.first - i == 0;
         if constexpr (kGated) {
-          gate_backward(inputs, gradients, row, head, first_token, at, scratch);
+          const T* g = scratch.gate + at;
+          T* daux = gradients.daux.at(row, head);
+          for (Index j = 0; j < d_; ++j)
+            daux[j] = scratch.gate_gradient[at + j] * g[j] * (1 - g[j]);
         } else {
           const T* r = residuals + (tile.first - i) * stride_;
           T dstrength = 0;
@@ -227,24 +248,6 @@ class DeltaNetCore final : public MixerCore<T> {
         std::copy_n(rows + tile.count * stride_, stride_, rows);
       }
     });
-  }
-
-  /// daux = (1 - g)(h - r dr), and h on to the token before.
-  void gate_backward(const CoreInputs<T>& inputs, const CoreGradients<T>& gradients, Index row,
-                     Index head, bool first_token, Index at, const Scratch<T>& scratch) const {
-    const T* y = gradients.d_o.at(row, head);
-    const T* o = gradients.o.at(row, head);
-    const T* v = inputs.v.at(row, head);
-    const T* dr = scratch.residual_gradient + at;
-    const T* r = scratch.update + at;
-    const T* g = scratch.gate + at;
-    T* daux = gradients.daux.at(row, head);
-    for (Index i = 0; i < d_; ++i) {
-      const T h = scratch.h[i] + y[i] * o[i];
-      // The first gate multiplies S_0 = 0: its gradient is 0, not the rounding left in h.
-      daux[i] = first_token ? T(0) : (1 - g[i]) * (h - r[i] * dr[i]);
-      scratch.h[i] = h - dr[i] * v[i];
-    }
   }
 
   /// S in time: dq' = S_t^T y and the part -S_{t-1}^T dr of dk', then step 1. Overwrites dq, dk

@@ -80,18 +80,41 @@ void write_scan(const WriteScan<T>& args, const Prepare& prepare) {
 }
 
 /// For t = 1, 2, ..., `count`: M <- gate_{t-1} M - x_{t-1} y_{t-1}^T + p_t s_t^T; out_t = c_t^T M.
-/// Row 0 belongs to the token visited before this tile (zeros for the first).
+/// Row 0 belongs to the token visited before this tile (zeros for the first). With Gate::columns
+/// also dgate_t, the sums over rows of M times the state before token t, elementwise.
 template <class T>
 struct AdjointScan {
   Index d, stride, count;
-  T* m;           // (d, stride)
-  const T* gate;  // (count + 1, stride), unused for Gate::none
-  const T* x;     // (count + 1, stride), coefficients of rows
-  const T* y;     // (count + 1, stride)
-  const T* p;     // (count + 1, stride), coefficients of rows
-  const T* s;     // (count + 1, stride)
-  const T* c;     // (count + 1, stride), coefficients of rows
+  T* m;                        // (d, stride)
+  const T* gate;               // (count + 1, stride), unused for Gate::none
+  const T* x;                  // (count + 1, stride), coefficients of rows
+  const T* y;                  // (count + 1, stride)
+  const T* p;                  // (count + 1, stride), coefficients of rows
+  const T* s;                  // (count + 1, stride)
+  const T* c;                  // (count + 1, stride), coefficients of rows
+  const T* history = nullptr;  // (count, d, stride), in the order of time; Gate::columns alone
+  T* dgate = nullptr;          // (count + 1, stride); Gate::columns alone
 };
+
+/// The states of a tile in the order of time: H_0 is given, H_{t+1} = gate_t H_t + x_t y_t^T with
+/// the gate along columns. Rows are those of an AdjointScan: token t of `count` is row count - t.
+template <class T>
+void recompute_history(const AdjointScan<T>& scan, const T* updates, T* history) {
+  constexpr Index W = kVectorLength<T>;
+  const Index size = scan.d * scan.stride;
+  for (Index t = 0; t + 1 < scan.count; ++t) {
+    const Index at = (scan.count - t) * scan.stride;
+    const T* before = history + t * size;
+    for (Index j = 0; j < scan.d; ++j) {
+      const Vector<T> xj = broadcast(scan.x[at + j]);
+      for (Index i = 0; i < scan.stride; i += W) {
+        const Index element = j * scan.stride + i;
+        store(history + (t + 1) * size + element,
+              load(before + element) * load(scan.gate + at + i) + xj * load(updates + at + i));
+      }
+    }
+  }
+}
 
 /// `finish(t, column, out)` receives N vectors of out_t and may write row t of y from them.
 template <Gate kGate, class T, class Finish>
@@ -105,9 +128,15 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
       Vector<T> y[N];
       Vector<T> s[N];
       Vector<T> out[N];
+      Vector<T> dgate[N];
+      const T* state = nullptr;
+      if constexpr (kGate == Gate::columns) {
+        state = args.history + (args.count - t) * d * stride + column;
+      }
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
         const Index at = t * stride + column + n * W;
+        dgate[n] = Vector<T>{};
         if constexpr (kGate == Gate::columns) gate[n] = load(args.gate + at - stride);
         y[n] = -load(args.y + at - stride);
         s[n] = load(args.s + at);
@@ -132,7 +161,14 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
           fresh += pj * s[n];
           store(row + n * W, fresh);
           out[n] += cj * fresh;
+          if constexpr (kGate == Gate::columns) {
+            dgate[n] += fresh * load(state + j * stride + n * W);
+          }
         }
+      }
+      if constexpr (kGate == Gate::columns) {
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) store(args.dgate + t * stride + column + n * W, dgate[n]);
       }
       finish(t, column, out);
     }

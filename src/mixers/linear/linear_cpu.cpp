@@ -113,11 +113,11 @@ class LinearCore final : public MixerCore<T> {
     }
   }
 
-  /// Runs the scan over a tile. Only a lane's last tile is not a multiple of kUnroll: the rows it
-  /// is rounded up to change a state that nobody reads any more.
-  void run_scan(const T* key, const T* value, const T* query, const Scratch& scratch,
-                Index count) const {
+  /// Runs the scan over a tile. A lane's last tile is rounded up to a multiple of kUnroll by rows
+  /// whose zero keys leave the state alone.
+  void run_scan(T* key, const T* value, const T* query, const Scratch& scratch, Index count) const {
     const Index rounded = (count + kUnroll - 1) / kUnroll * kUnroll;
+    std::fill_n(key + count * stride_, (rounded - count) * stride_, T(0));
     scan<T>(
         {.key = key, .value = value, .query = query, .out = scratch.out, .state = scratch.state},
         d_, stride_, rounded);
