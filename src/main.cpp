@@ -5,6 +5,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/wait_policy.h"
 #include "core/error.h"
 
 namespace {
@@ -32,6 +33,7 @@ int dispatch(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  cli::wait_passively(argv);
   try {
     return dispatch(argc, argv);
   } catch (const BadInput& error) {
