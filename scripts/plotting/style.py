@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from plotting.tables import Report
 
-# Okabe and Ito's palette, told apart by all common kinds of colour vision; grey instead of its
-# yellow, which is too pale for a line on white.
+# Okabe and Ito's palette, told apart by all common kinds of colour vision, without its yellow, which
+# is too pale for a line on white; grey, and two dark tones of Tol's muted palette, in its place.
 MIXER_COLOURS = {
     "softmax": "#000000",
     "linear": "#E69F00",
@@ -21,7 +21,7 @@ MIXER_COLOURS = {
 }
 MIXER_MARKERS = {"softmax": "o", "linear": "s", "deltanet": "^", "vla": "D"}
 DISPLAY_NAMES = {"deltanet": "DeltaNet", "vla": "VLA"}
-VARIANT_COLOURS = ["#D55E00", "#56B4E9", "#CC79A7", "#888888"]
+VARIANT_COLOURS = ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
 VARIANT_MARKERS = ["v", "P", "X", "<", ">", "*", "h"]
 VARIANT_LINES = ["--", "-.", ":"]
 
