@@ -3,8 +3,8 @@
 //   mixer  x, dy, parameters -> y, dx, grad.<parameter>, S_norm and A_norm over t
 //   model  tokens x, targets y, parameters -> logits, loss, grad.<parameter>
 //   train  start parameters, one batch a step -> loss, grad_norm, lr, final.<parameter>
-// Everything runs through the program's own production path (MixerLayer, TinyLm, optimiser_step),
-// or through the same path with the double reference cores.
+// Everything runs through the program's own production path (MixerLayer, TinyLm,
+// request_optimiser_step), or through the same path with the double reference cores.
 #pragma once
 
 #include <string>

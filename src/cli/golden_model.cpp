@@ -58,6 +58,7 @@ Batch read_batch(const GoldenFile& golden, const ModelConfig& model, const std::
   };
   read(inputs, false, batch.inputs);
   read(targets, true, batch.targets);
+  batch.index_targets();
   return batch;
 }
 
@@ -109,14 +110,16 @@ std::vector<TensorError> verify_training(const GoldenFile& golden, const Context
   TinyLm<T> model(config, golden.mixer, context, implementation);
   copy_to_device(read_parameters<T>(golden, model.parameters()), model.values());
 
-  OptimiserState<T> optimiser;
+  OptimiserState<T> optimiser(context, model.values().size());
   std::vector<double> loss, gradient_norm, rate;  // (steps)
   for (Index step = 0; step < train.steps; ++step) {
     const Batch batch =
         read_batch(golden, config, fmt::format("x.{}", step), fmt::format("y.{}", step));
     loss.push_back(model.forward_backward(batch).loss);
-    rate.push_back(learning_rate(train, step));
-    gradient_norm.push_back(optimiser_step(context, train, model, optimiser));
+    request_optimiser_step(context, train, model, optimiser);
+    const ops::TrainingState state = optimiser.read();
+    rate.push_back(state.learning_rate);
+    gradient_norm.push_back(state.gradient_norm);
   }
 
   Comparison comparison(golden);

@@ -13,5 +13,9 @@ void* allocate(std::size_t bytes);
 void release(void* pointer) noexcept;
 /// At least one side is Device::cuda.
 void copy(Device to_device, void* to, Device from_device, const void* from, std::size_t bytes);
+int device_count();
+void select_device(int index);
+void wait();
+std::unique_ptr<Replay::Recording> record(const std::function<void()>& work);
 
 }  // namespace vla_bench::cuda

@@ -36,6 +36,10 @@ std::string_view device_name(Device device) { return device == Device::cuda ? "c
 
 CudaStatus cuda_status() { return cuda::status(); }
 
+int cuda_device_count() { return cuda::device_count(); }
+
+void cuda_select_device(int index) { cuda::select_device(index); }
+
 Device resolve_device(DeviceRequest request) {
   if (request == DeviceRequest::cpu) return Device::cpu;
   const CudaStatus status = cuda_status();
@@ -65,6 +69,30 @@ void device_copy(Device to_device, void* to, Device from_device, const void* fro
     std::memcpy(to, from, bytes);
   } else {
     cuda::copy(to_device, to, from_device, from, bytes);
+  }
+}
+
+void device_wait(Device device) {
+  if (device == Device::cuda) cuda::wait();
+}
+
+Replay::Replay(Device device, std::function<void()> work) {
+  if (device == Device::cuda) {
+    recording_ = cuda::record(work);
+  } else {
+    work_ = std::move(work);
+  }
+}
+
+Replay::~Replay() = default;
+Replay::Replay(Replay&&) noexcept = default;
+Replay& Replay::operator=(Replay&&) noexcept = default;
+
+void Replay::run() {
+  if (recording_ != nullptr) {
+    recording_->launch();
+  } else {
+    work_();
   }
 }
 

@@ -8,30 +8,25 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define VLA_HOST_DEVICE __host__ __device__
-#else
-#define VLA_HOST_DEVICE
-#endif
+#include "core/host_device.h"
 
 namespace vla_bench {
 
 /// One independent sequence per purpose. Values are part of the results' identity: never renumber.
 enum class RngStream : std::uint32_t {
-  parameters = 1,   // index: parameter's position in the table, lane: 0
-  train_batch = 2,  // index: step, lane: row of the batch
-  eval_batch = 3,   // index: batch, lane: row
-  probe_tokens = 4, // index: 0, lane: row
-  recall = 5,       // index: trial, lane: 0 keys, 1 codebook, 2 value ids
-  gaussian = 6,     // index: token, lane: head
-  benchmark = 7,    // inputs of timings and tests
+  parameters = 1,    // index: parameter's position in the table, lane: 0
+  train_batch = 2,   // index: step, lane: row of the batch
+  eval_batch = 3,    // index: batch, lane: row
+  probe_tokens = 4,  // index: 0, lane: row
+  recall = 5,        // index: trial, lane: 0 keys, 1 codebook, 2 value ids
+  gaussian = 6,      // index: token, lane: head
+  benchmark = 7,     // inputs of timings and tests
 };
 
 /// A sequence of draws. 2^32 lanes and indices, 2^34 positions each.
 class Rng {
  public:
-  VLA_HOST_DEVICE Rng(std::uint64_t seed, RngStream stream, std::uint32_t index,
-                      std::uint32_t lane)
+  VLA_HOST_DEVICE Rng(std::uint64_t seed, RngStream stream, std::uint32_t index, std::uint32_t lane)
       : key_{{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}},
         counter_{{0, lane, index, static_cast<std::uint32_t>(stream)}} {}
 

@@ -49,7 +49,7 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
     result.status = CellStatus::diverged;
     result.reason = outcome.reason;
   } else {
-    const LossResult evaluation = evaluate<float>(config, model);
+    const LossResult evaluation = evaluate<float>(context, config, model);
     if (std::isfinite(evaluation.loss)) {
       record.set("accuracy", evaluation.accuracy).set("loss", evaluation.loss);
     } else {

@@ -69,7 +69,8 @@ CoreInputs<T> MixerLayer<T>::core_inputs() const {
 
 template <class T>
 void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
-                            const T* parameters, Matrix<T> y, bool training) {
+                            const T* parameters, Matrix<const T> residual, Matrix<T> y,
+                            bool training) {
   dims_ = {.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims_.rows();
   const Index D = n_heads_ * d_h_;
@@ -110,6 +111,7 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
   ops::linear_forward<T>(context, {.x = read,
                                    .weight = {parameters + offsets_.out_weight, D, D},
                                    .bias = parameters + offsets_.out_bias,
+                                   .residual = residual,
                                    .y = y});
 }
 
@@ -138,7 +140,8 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .dy = dy,
                                     .dx = d_read,
                                     .dweight = {gradients + offsets_.out_weight, D, D},
-                                    .dbias = gradients + offsets_.out_bias});
+                                    .dbias = gradients + offsets_.out_bias,
+                                    .aside = true});
   if (traits_.output_norm) {
     ops::layer_norm_backward<T>(context, {.x = o,
                                           .weight = parameters + offsets_.norm_weight,
@@ -147,7 +150,8 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                           .dy = d_read,
                                           .dx = d_o,
                                           .dweight = gradients + offsets_.norm_weight,
-                                          .dbias = gradients + offsets_.norm_bias});
+                                          .dbias = gradients + offsets_.norm_bias,
+                                          .aside = true});
   }
 
   const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
@@ -172,7 +176,8 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                              .dx = d_source,
                              .accumulate_dx = true,
                              .dweight = {gradients + offsets_.aux_weight, aux_channels, D},
-                             .dbias = traits_.aux_bias ? gradients + offsets_.aux_bias : nullptr});
+                             .dbias = traits_.aux_bias ? gradients + offsets_.aux_bias : nullptr,
+                             .aside = true});
   };
   if (traits_.aux_source == AuxSource::key) {
     const Matrix<const T> projections(projections_.data(), M, 3 * D);
@@ -183,7 +188,8 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .dy = d_projections,
                                     .dx = dx,
                                     .dweight = {gradients + offsets_.qkv_weight, 3 * D, D},
-                                    .dbias = gradients + offsets_.qkv_bias});
+                                    .dbias = gradients + offsets_.qkv_bias,
+                                    .aside = true});
   if (traits_.aux_source == AuxSource::token) aux_backward(x, dx);
 }
 

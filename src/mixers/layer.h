@@ -21,11 +21,17 @@ class MixerLayer {
   /// x, y: (B * T, D). `parameters` is the flat buffer of the table. With `training`, keeps what
   /// backward needs.
   void forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
-               const T* parameters, Matrix<T> y, bool training);
+               const T* parameters, Matrix<T> y, bool training) {
+    forward(context, batch, tokens, x, parameters, {}, y, training);
+  }
+  /// The same, plus `residual` (B * T, D).
+  void forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
+               const T* parameters, Matrix<const T> residual, Matrix<T> y, bool training);
 
-  /// After forward(training). dx (B * T, D) is overwritten; parameter gradients accumulate.
-  void backward(const Context& context, Matrix<const T> x, const T* parameters,
-                Matrix<const T> dy, Matrix<T> dx, T* gradients);
+  /// After forward(training). dx (B * T, D) is overwritten; parameter gradients accumulate, put
+  /// aside: x and dy must stay until ops::wait_aside.
+  void backward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<const T> dy,
+                Matrix<T> dx, T* gradients);
 
   /// The core's inputs of the last forward, for probes.
   CoreInputs<T> core_inputs() const;
@@ -46,16 +52,16 @@ class MixerLayer {
   Offsets offsets_;
   HeadDims dims_;
   // Activations of the last forward and scratch of the backward.
-  Array<T> projections_;   // (M, 3 D): q, k, v
-  Array<T> aux_;           // (M, D) or (M, H)
-  Array<T> o_;             // (M, D)
-  Array<T> normed_;        // (M, D)
+  Array<T> projections_;         // (M, 3 D): q, k, v
+  Array<T> aux_;                 // (M, D) or (M, H)
+  Array<T> o_;                   // (M, D)
+  Array<T> normed_;              // (M, D)
   Array<T> mean_, inverse_std_;  // (M)
-  Array<T> saved_;         // the core's
-  Array<T> d_projections_; // (M, 3 D)
-  Array<T> d_aux_;         // as aux_
-  Array<T> d_o_;           // (M, D)
-  Array<T> d_normed_;      // (M, D)
+  Array<T> saved_;               // the core's
+  Array<T> d_projections_;       // (M, 3 D)
+  Array<T> d_aux_;               // as aux_
+  Array<T> d_o_;                 // (M, D)
+  Array<T> d_normed_;            // (M, D)
 };
 
 }  // namespace vla_bench

@@ -22,16 +22,18 @@ void LayerNorm<T>::forward(const Context& context, Matrix<const T> x, const T* p
 
 template <class T>
 void LayerNorm<T>::backward(const Context& context, Matrix<const T> x, const T* parameters,
-                            Matrix<const T> dy, Matrix<T> dx, bool accumulate_dx, T* gradients) {
+                            Matrix<const T> dy, Matrix<const T> residual, Matrix<T> dx,
+                            T* gradients) {
   ops::layer_norm_backward<T>(context, {.x = x,
                                         .weight = parameters + weight,
                                         .mean = mean.data(),
                                         .inverse_std = inverse_std.data(),
                                         .dy = dy,
+                                        .residual = residual,
                                         .dx = dx,
-                                        .accumulate_dx = accumulate_dx,
                                         .dweight = gradients + weight,
-                                        .dbias = gradients + bias});
+                                        .dbias = gradients + bias,
+                                        .aside = true});
 }
 
 namespace {
@@ -74,86 +76,92 @@ ops::ShortConv<T> Block<T>::short_conv(const T* parameters) const {
 }
 
 template <class T>
+Matrix<T> Block<T>::matrix(const Context& context, Array<T>& array, Index width) {
+  const Index M = batch_ * tokens_;
+  array.resize(context.device, M * width);
+  return {array.data(), M, width};
+}
+
+template <class T>
 Matrix<const T> Block<T>::forward(const Context& context, Index batch, Index tokens,
                                   Matrix<const T> h, const T* parameters, bool training) {
   batch_ = batch;
   tokens_ = tokens;
   const Index M = batch * tokens;
   const Index D = d_model_;
-  const auto matrix = [&](Array<T>& array, Index width) {
-    array.resize(context.device, M * width);
-    return Matrix<T>(array.data(), M, width);
-  };
-
-  const Matrix<T> normed1 = matrix(normed1_, D);
+  const Matrix<T> normed1 = matrix(context, normed1_, D);
   ln1_.forward(context, h, parameters, normed1);
   Matrix<T> mixer_input = normed1;
   if (taps_ > 0) {
-    mixer_input = matrix(convolved_, D);
+    mixer_input = matrix(context, convolved_, D);
     ops::short_conv_forward<T>(context, short_conv(parameters), mixer_input);
   }
-  const Matrix<T> middle = matrix(middle_, D);
-  mixer_.forward(context, batch, tokens, mixer_input, parameters, middle, training);
-  ops::add<T>(context, h.data, middle.data, middle.data, M * D);
+  const Matrix<T> middle = matrix(context, middle_, D);
+  mixer_.forward(context, batch, tokens, mixer_input, parameters, h, middle, training);
 
-  const Matrix<T> normed2 = matrix(normed2_, D);
+  const Matrix<T> normed2 = matrix(context, normed2_, D);
   ln2_.forward(context, middle, parameters, normed2);
-  const Matrix<T> hidden = matrix(hidden_, d_ff_);
+  const Matrix<T> hidden = matrix(context, hidden_, d_ff_);
   ops::linear_forward<T>(context, {.x = normed2,
                                    .weight = {parameters + mlp_.up_weight, d_ff_, D},
                                    .bias = parameters + mlp_.up_bias,
                                    .y = hidden});
-  const Matrix<T> activated = matrix(activated_, d_ff_);
+  const Matrix<T> activated = matrix(context, activated_, d_ff_);
   ops::gelu_forward<T>(context, hidden.data, activated.data, M * d_ff_);
-  const Matrix<T> output = matrix(output_, D);
+  const Matrix<T> output = matrix(context, output_, D);
   ops::linear_forward<T>(context, {.x = activated,
                                    .weight = {parameters + mlp_.down_weight, D, d_ff_},
                                    .bias = parameters + mlp_.down_bias,
+                                   .residual = middle,
                                    .y = output});
-  ops::add<T>(context, middle.data, output.data, output.data, M * D);
   return output;
 }
 
-// The residual stream's gradient passes through both branches unchanged, so each branch adds its
-// own to dh.
+// The residual stream's gradient passes through both branches unchanged, and each branch's own is
+// added to it.
 template <class T>
-void Block<T>::backward(const Context& context, Matrix<const T> h, const T* parameters,
-                        BlockScratch<T>& scratch, Matrix<T> dh, T* gradients) {
+Matrix<const T> Block<T>::backward(const Context& context, Matrix<const T> h, const T* parameters,
+                                   Matrix<const T> d_output, T* gradients) {
   const Index M = batch_ * tokens_;
   const Index D = d_model_;
-  scratch.d_hidden.resize(context.device, M * d_ff_);
-  scratch.d_normed.resize(context.device, M * D);
-  const Matrix<T> d_hidden(scratch.d_hidden.data(), M, d_ff_);
-  const Matrix<T> d_normed(scratch.d_normed.data(), M, D);
+  const Matrix<T> d_hidden = matrix(context, d_hidden_, d_ff_);
+  const Matrix<T> d_normed2 = matrix(context, d_normed2_, D);
+  const Matrix<T> d_middle = matrix(context, d_middle_, D);
 
   ops::linear_backward<T>(context, {.x = {activated_.data(), M, d_ff_},
                                     .weight = {parameters + mlp_.down_weight, D, d_ff_},
-                                    .dy = dh,
+                                    .dy = d_output,
                                     .dx = d_hidden,
                                     .dweight = {gradients + mlp_.down_weight, D, d_ff_},
-                                    .dbias = gradients + mlp_.down_bias});
+                                    .dbias = gradients + mlp_.down_bias,
+                                    .aside = true});
   ops::gelu_backward<T>(context, hidden_.data(), d_hidden.data, d_hidden.data, M * d_ff_);
   ops::linear_backward<T>(context, {.x = {normed2_.data(), M, D},
                                     .weight = {parameters + mlp_.up_weight, d_ff_, D},
                                     .dy = d_hidden,
-                                    .dx = d_normed,
+                                    .dx = d_normed2,
                                     .dweight = {gradients + mlp_.up_weight, d_ff_, D},
-                                    .dbias = gradients + mlp_.up_bias});
-  ln2_.backward(context, {middle_.data(), M, D}, parameters, d_normed, dh, true, gradients);
+                                    .dbias = gradients + mlp_.up_bias,
+                                    .aside = true});
+  ln2_.backward(context, {middle_.data(), M, D}, parameters, d_normed2, d_output, d_middle,
+                gradients);
 
+  const Matrix<T> d_normed1 = matrix(context, d_normed1_, D);
   if (taps_ == 0) {
-    mixer_.backward(context, {normed1_.data(), M, D}, parameters, dh, d_normed, gradients);
+    mixer_.backward(context, {normed1_.data(), M, D}, parameters, d_middle, d_normed1, gradients);
   } else {
-    scratch.d_mixer_input.resize(context.device, M * D);
-    const Matrix<T> d_mixer_input(scratch.d_mixer_input.data(), M, D);
-    mixer_.backward(context, {convolved_.data(), M, D}, parameters, dh, d_mixer_input, gradients);
+    const Matrix<T> d_mixer_input = matrix(context, d_mixer_input_, D);
+    mixer_.backward(context, {convolved_.data(), M, D}, parameters, d_middle, d_mixer_input,
+                    gradients);
     ops::short_conv_backward<T>(context, short_conv(parameters),
                                 {.dy = d_mixer_input,
-                                 .dx = d_normed,
+                                 .dx = d_normed1,
                                  .dweight = {gradients + conv_.weight, D, taps_},
                                  .dbias = gradients + conv_.bias});
   }
-  ln1_.backward(context, h, parameters, d_normed, dh, true, gradients);
+  const Matrix<T> d_input = matrix(context, d_input_, D);
+  ln1_.backward(context, h, parameters, d_normed1, d_middle, d_input, gradients);
+  return d_input;
 }
 
 template <class T>

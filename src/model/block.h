@@ -1,7 +1,8 @@
 // One pre-norm block of TinyLM:
 //   1. h += mixer([short convolution](LN1 h))
 //   2. h += W2 gelu(W1 LN2 h + b1) + b2
-// Activations live in the block and are reused while (B, T) stays the same.
+// Activations and their gradients live in the block and are reused while (B, T) stays the same. No
+// gradient is overwritten within a step: work that was put aside may still read it.
 #pragma once
 
 #include <string>
@@ -22,16 +23,9 @@ struct LayerNorm {
 
   LayerNorm(const std::string& name, Index channels, ParameterTable& table);
   void forward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<T> y);
+  /// dx = residual + the gradient of x; dy stays until ops::wait_aside.
   void backward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<const T> dy,
-                Matrix<T> dx, bool accumulate_dx, T* gradients);
-};
-
-/// Memory of the backward pass that the blocks of a model share.
-template <class T>
-struct BlockScratch {
-  Array<T> d_hidden;       // (M, F)
-  Array<T> d_normed;       // (M, D)
-  Array<T> d_mixer_input;  // (M, D), with a short convolution alone
+                Matrix<const T> residual, Matrix<T> dx, T* gradients);
 };
 
 template <class T>
@@ -45,10 +39,11 @@ class Block {
   Matrix<const T> forward(const Context& context, Index batch, Index tokens, Matrix<const T> h,
                           const T* parameters, bool training);
 
-  /// After forward(training) on the same h. dh holds the gradient of the output and receives that
-  /// of h; parameter gradients accumulate.
-  void backward(const Context& context, Matrix<const T> h, const T* parameters,
-                BlockScratch<T>& scratch, Matrix<T> dh, T* gradients);
+  /// After forward(training) on the same h. From the gradient of the output (B * T, D), which must
+  /// stay until ops::wait_aside, to that of h, valid until the next call; parameter gradients
+  /// accumulate.
+  Matrix<const T> backward(const Context& context, Matrix<const T> h, const T* parameters,
+                           Matrix<const T> d_output, T* gradients);
 
   const MixerLayer<T>& mixer() const { return mixer_; }
   /// Bytes kept between forward and backward.
@@ -63,6 +58,8 @@ class Block {
   };
 
   ops::ShortConv<T> short_conv(const T* parameters) const;
+  /// `array` as (B * T, width), resized.
+  Matrix<T> matrix(const Context& context, Array<T>& array, Index width);
 
   Index d_model_;
   Index d_ff_;
@@ -82,6 +79,13 @@ class Block {
   Array<T> hidden_;               // (M, F) before GELU
   Array<T> activated_;            // (M, F)
   Array<T> output_;               // (M, D)
+  // Gradients.
+  Array<T> d_hidden_;       // (M, F), of activated, then of hidden
+  Array<T> d_normed2_;      // (M, D)
+  Array<T> d_middle_;       // (M, D)
+  Array<T> d_mixer_input_;  // (M, D), with a short convolution alone
+  Array<T> d_normed1_;      // (M, D)
+  Array<T> d_input_;        // (M, D)
 };
 
 }  // namespace vla_bench

@@ -11,7 +11,7 @@
 namespace vla_bench {
 namespace {
 
-/// Tokens index tables: one out of range would read past them.
+/// Tokens and rows index tables: one out of range would read past them.
 void check_batch(const Batch& batch, const ModelConfig& model) {
   if (batch.tokens > model.max_seq_len) {
     throw BadInput(fmt::format("[model] batch: expected at most {} tokens a row, got {}",
@@ -24,14 +24,20 @@ void check_batch(const Batch& batch, const ModelConfig& model) {
     }
   };
   for (std::int32_t token : batch.inputs) check("inputs", token);
-  for (std::int32_t token : batch.targets) {
-    if (token != kIgnoreTarget) check("targets", token);
+  for (std::int32_t token : batch.target_tokens) check("targets", token);
+  for (std::int32_t row : batch.target_rows) {
+    if (row < 0 || row >= batch.inputs.size()) {
+      throw BadInput(fmt::format("[model] target_rows: expected positions of 0 .. {}, got {}",
+                                 batch.inputs.size() - 1, row));
+    }
   }
 }
 
-void copy_to(Device device, Array<std::int32_t>& to, const std::vector<std::int32_t>& from) {
-  to.resize(device, static_cast<Index>(from.size()));
-  device_copy(device, to.data(), Device::cpu, from.data(), from.size() * sizeof(std::int32_t));
+LossResult means(const ops::LossSums& sums) {
+  const auto count = static_cast<double>(sums.count);
+  return {.loss = sums.loss / count,
+          .accuracy = static_cast<double>(sums.correct) / count,
+          .count = sums.count};
 }
 
 }  // namespace
@@ -63,14 +69,27 @@ struct TinyLm<T>::State {
     return {array.data(), rows, cols};
   }
 
+  /// The batch on the model's device.
+  const Batch& on_device(const Batch& batch) {
+    if (batch.inputs.device() == Device::cpu) check_batch(batch, model);
+    if (batch.inputs.device() == context.device) return batch;
+    uploaded.batch = batch.batch;
+    uploaded.tokens = batch.tokens;
+    const auto upload = [&](const Array<std::int32_t>& from, Array<std::int32_t>& to) {
+      to.resize(context.device, from.size());
+      device_copy(to.device(), to.data(), from.device(), from.data(),
+                  static_cast<std::size_t>(from.bytes()));
+    };
+    upload(batch.inputs, uploaded.inputs);
+    upload(batch.target_rows, uploaded.target_rows);
+    upload(batch.target_tokens, uploaded.target_tokens);
+    return uploaded;
+  }
+
   /// Embeds the batch and runs the blocks; returns the residual stream (B * T, D).
   Matrix<const T> run_blocks(const Batch& batch, bool training) {
-    check_batch(batch, model);
-    tokens.resize(context.device, batch.inputs.size());
-    device_copy(context.device, tokens.data(), Device::cpu, batch.inputs.data(),
-                static_cast<std::size_t>(batch.inputs.bytes()));
     const Matrix<T> h = resized(embedded, batch.batch * batch.tokens, model.d_model());
-    ops::embedding_forward<T>(context, {.tokens = tokens.data(),
+    ops::embedding_forward<T>(context, {.tokens = batch.inputs.data(),
                                         .batch = batch.batch,
                                         .tokens_per_row = batch.tokens,
                                         .token_table = token_matrix(values.data()),
@@ -85,54 +104,51 @@ struct TinyLm<T>::State {
   }
 
   /// Logits and loss over the rows that carry a target; with `training`, dlogits in their place.
-  LossResult head(const Batch& batch, Matrix<const T> h, bool training) {
-    std::vector<std::int32_t> rows;
-    std::vector<std::int32_t> targets;
-    for (Index i = 0; i < batch.targets.size(); ++i) {
-      if (batch.targets[i] == kIgnoreTarget) continue;
-      rows.push_back(static_cast<std::int32_t>(i));
-      targets.push_back(batch.targets[i]);
-    }
-    if (rows.empty()) throw RunError("[model] loss: the batch has no targets");
-    copy_to(context.device, target_rows, rows);
-    copy_to(context.device, target_tokens, targets);
-
-    const Index count = target_rows.size();
+  void head(const Batch& batch, Matrix<const T> h, bool training, ops::LossSums* sums) {
+    const Index count = batch.target_rows.size();
+    if (count == 0) throw RunError("[model] loss: the batch has no targets");
     const Index D = model.d_model();
     const Matrix<T> gathered = resized(selected, count, D);
     const Matrix<T> normed = resized(selected_normed, count, D);
     const Matrix<T> logits = resized(selected_logits, count, model.vocab_size);
-    ops::gather_rows<T>(context, h, target_rows.data(), gathered);
+    ops::gather_rows<T>(context, h, batch.target_rows.data(), gathered);
     final_norm->forward(context, gathered, values.data(), normed);
     ops::linear_forward<T>(context,
                            {.x = normed, .weight = token_matrix(values.data()), .y = logits});
-    const ops::LossSums sums =
-        ops::cross_entropy<T>(context, {.logits = logits,
-                                        .targets = target_tokens.data(),
-                                        .dlogits = training ? logits : Matrix<T>()});
-    const auto counted = static_cast<double>(sums.count);
-    return {.loss = sums.loss / counted,
-            .accuracy = static_cast<double>(sums.correct) / counted,
-            .count = sums.count};
+    ops::cross_entropy<T>(context, {.logits = logits,
+                                    .targets = batch.target_tokens.data(),
+                                    .dlogits = training ? logits : Matrix<T>(),
+                                    .sums = sums});
   }
 
   /// After head(training): the gradient of the residual stream, zero in rows without a target.
-  Matrix<T> head_backward(Index rows) {
-    const Index count = target_rows.size();
+  Matrix<T> head_backward(const Batch& batch, Index rows) {
+    const Index count = batch.target_rows.size();
     const Index D = model.d_model();
     const Matrix<T> normed(selected_normed.data(), count, D);
-    const Matrix<T> d_normed = resized(d_selected, count, D);
+    const Matrix<T> d_normed = resized(d_selected_normed, count, D);
     ops::linear_backward<T>(context, {.x = normed,
                                       .weight = token_matrix(values.data()),
                                       .dy = {selected_logits.data(), count, model.vocab_size},
                                       .dx = d_normed,
-                                      .dweight = token_matrix(gradients.data())});
-    // Row by row, dx may take the place of dy.
-    final_norm->backward(context, {selected.data(), count, D}, values.data(), d_normed, d_normed,
-                         false, gradients.data());
+                                      .dweight = token_matrix(gradients.data()),
+                                      .aside = true});
+    const Matrix<T> d_gathered = resized(d_selected, count, D);
+    final_norm->backward(context, {selected.data(), count, D}, values.data(), d_normed, {},
+                         d_gathered, gradients.data());
     const Matrix<T> dh = resized(d_stream, rows, D);
-    ops::scatter_rows<T>(context, d_normed, target_rows.data(), dh);
+    ops::scatter_rows<T>(context, d_gathered, batch.target_rows.data(), dh);
     return dh;
+  }
+
+  /// Runs `request` with a place for the loss and waits for what it leaves there.
+  template <class Request>
+  LossResult answer(const Request& request) {
+    loss.resize(context.device, 1);
+    request(loss.data());
+    ops::LossSums sums;
+    device_copy(Device::cpu, &sums, context.device, loss.data(), sizeof(sums));
+    return means(sums);
   }
 
   ModelConfig model;
@@ -143,16 +159,15 @@ struct TinyLm<T>::State {
   std::unique_ptr<LayerNorm<T>> final_norm;
   Array<T> values, gradients;
 
-  Array<std::int32_t> tokens;           // (B, T)
+  Batch uploaded;                       // of a batch that lies elsewhere
   Array<T> embedded;                    // (B * T, D)
   std::vector<Matrix<const T>> stream;  // residual stream before each block and at the end
-  Array<std::int32_t> target_rows;      // (count): rows that carry a target
-  Array<std::int32_t> target_tokens;    // (count)
-  Array<T> selected, selected_normed;   // (count, D)
-  Array<T> selected_logits;             // (count, V)
-  Array<T> d_selected;                  // (count, D)
-  Array<T> d_stream;                    // (B * T, D)
-  BlockScratch<T> scratch;
+  // Of the rows that carry a target.
+  Array<T> selected, selected_normed;      // (count, D)
+  Array<T> selected_logits;                // (count, V)
+  Array<T> d_selected_normed, d_selected;  // (count, D)
+  Array<T> d_stream;                       // (B * T, D)
+  Array<ops::LossSums> loss;               // (1)
 };
 
 template <class T>
@@ -207,36 +222,47 @@ void TinyLm<T>::initialise(std::uint64_t seed) {
 
 template <class T>
 LossResult TinyLm<T>::evaluate(const Batch& batch) {
-  return state_->head(batch, state_->run_blocks(batch, false), false);
+  State& state = *state_;
+  return state.answer([&](ops::LossSums* sums) {
+    const Batch& placed = state.on_device(batch);
+    state.head(placed, state.run_blocks(placed, false), false, sums);
+  });
 }
 
 template <class T>
 LossResult TinyLm<T>::forward_backward(const Batch& batch) {
+  return state_->answer([&](ops::LossSums* sums) { request_gradients(batch, sums); });
+}
+
+template <class T>
+void TinyLm<T>::request_gradients(const Batch& any, ops::LossSums* sums) {
   State& state = *state_;
   const Context& context = state.context;
+  const Batch& batch = state.on_device(any);
   ops::fill_zero<T>(context, state.gradients.data(), state.gradients.size());
   const Matrix<const T> h = state.run_blocks(batch, true);
-  const LossResult result = state.head(batch, h, true);
-  const Matrix<T> dh = state.head_backward(h.rows);
+  state.head(batch, h, true, sums);
+  Matrix<const T> dh = state.head_backward(batch, h.rows);
   for (Index i = state.model.n_layers - 1; i >= 0; --i) {
-    state.blocks[i].backward(context, state.stream[i], state.values.data(), state.scratch, dh,
-                             state.gradients.data());
+    dh = state.blocks[i].backward(context, state.stream[i], state.values.data(), dh,
+                                  state.gradients.data());
   }
+  // The head's gradient of the tied table may still be on its way.
+  ops::wait_aside(context);
   ops::embedding_backward<T>(context,
-                             {.tokens = state.tokens.data(),
+                             {.tokens = batch.inputs.data(),
                               .batch = batch.batch,
                               .tokens_per_row = batch.tokens,
                               .dh = dh,
                               .dtoken_table = state.token_matrix(state.gradients.data()),
                               .dposition_table = state.position_matrix(state.gradients.data())});
-  return result;
 }
 
 template <class T>
 void TinyLm<T>::logits(const Batch& batch, Matrix<T> out) {
   State& state = *state_;
   const Index V = state.model.vocab_size;
-  const Matrix<const T> h = state.run_blocks(batch, false);
+  const Matrix<const T> h = state.run_blocks(state.on_device(batch), false);
   if (out.rows != h.rows || out.cols != V) {
     throw RunError(fmt::format("[model] logits: expected ({}, {}), got ({}, {})", h.rows, V,
                                out.rows, out.cols));
@@ -255,7 +281,7 @@ void TinyLm<T>::logits(const Batch& batch, Matrix<T> out) {
 
 template <class T>
 CoreInputs<T> TinyLm<T>::core_inputs(const Batch& batch, Index layer) {
-  state_->run_blocks(batch, false);
+  state_->run_blocks(state_->on_device(batch), false);
   return state_->blocks.at(static_cast<std::size_t>(layer)).mixer().core_inputs();
 }
 

@@ -36,10 +36,16 @@ class TinyLm {
   /// The protocol's start, drawn in double from RngStream::parameters and rounded to T.
   void initialise(std::uint64_t seed);
 
-  /// Loss without gradients; only positions with a target pass the head.
+  // Batches may lie on the CPU or on the model's device. Only positions with a target pass the
+  // head.
+
+  /// Loss without gradients.
   LossResult evaluate(const Batch& batch);
   /// Loss and gradients() of the mean loss, overwritten.
   LossResult forward_backward(const Batch& batch);
+  /// forward_backward that asks the device and does not wait; the loss goes to *sums, which lies in
+  /// the device's memory.
+  void request_gradients(const Batch& batch, ops::LossSums* sums);
   /// All logits (B * T, V) of a batch (host memory).
   void logits(const Batch& batch, Matrix<T> out);
   /// Runs the blocks and returns the raw projections that the core of `layer` read

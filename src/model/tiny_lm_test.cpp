@@ -41,6 +41,7 @@ Batch random_batch(const ModelConfig& model, Index rows, Index tokens, std::uint
     const auto target = static_cast<std::int32_t>(rng.below(vocabulary));
     batch.targets[i] = i % 3 == 0 ? target : kIgnoreTarget;
   }
+  batch.index_targets();
   return batch;
 }
 
@@ -218,6 +219,7 @@ TEST(TinyLm, AccuracyCountsExactMatches) {
         static_cast<std::int32_t>(std::max_element(row, row + config.vocab_size) - row);
     batch.targets[i] = count++ == 0 ? (answer + 1) % 11 : answer;
   }
+  batch.index_targets();
   const LossResult result = model.evaluate(batch);
   EXPECT_EQ(result.count, count);
   EXPECT_DOUBLE_EQ(result.accuracy, static_cast<double>(count - 1) / static_cast<double>(count));
@@ -233,8 +235,14 @@ TEST(TinyLm, RefusesBatchesItCannotRead) {
   EXPECT_THROW(model.evaluate(batch), BadInput);
   batch.inputs[3] = 0;
   batch.targets[3] = 11;
+  batch.index_targets();
+  EXPECT_THROW(model.forward_backward(batch), BadInput);
+  batch.targets[3] = 0;
+  batch.index_targets();
+  batch.target_rows[0] = 12;
   EXPECT_THROW(model.forward_backward(batch), BadInput);
   for (std::int32_t& target : batch.targets) target = kIgnoreTarget;
+  batch.index_targets();
   EXPECT_THROW(model.evaluate(batch), RunError);
   const Batch too_long = random_batch(config, 1, 17, 1);
   EXPECT_THROW(model.evaluate(too_long), BadInput);

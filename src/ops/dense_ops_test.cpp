@@ -66,26 +66,43 @@ PlainGradients plain_backward(Size s, const std::vector<double>& x, const std::v
   return start;
 }
 
+enum class ResidualAt { none, elsewhere, y };
+
 template <class T>
-void check_linear_forward(Size s) {
+void check_linear_forward(Size s, ResidualAt residual_at) {
   SCOPED_TRACE(::testing::Message() << "M " << s.M << " N " << s.N << " K " << s.K);
   const auto x = random_values<T>(s.M * s.K, 1);
   const auto w = random_values<T>(s.N * s.K, 2);
   const auto bias = random_values<T>(s.N, 3);
   Strided<T> x_view(s.M, s.K, 3, x);
   Strided<T> w_view(s.N, s.K, 1, w);
+  const auto residual = random_values<T>(s.M * s.N, 4);
+  Strided<T> residual_view(s.M, s.N, 1, residual);
   const auto run = [&](const Context& context) {
-    Strided<T> y(s.M, s.N, 2);
-    linear_forward<T>(
-        context, {.x = x_view.view(), .weight = w_view.view(), .bias = bias.data(), .y = y.view()});
+    const bool in_y = residual_at == ResidualAt::y;
+    Strided<T> y(s.M, s.N, 2, in_y ? residual : std::vector<T>(residual.size(), T(7)));
+    Matrix<const T> added;
+    if (in_y) added = y.view();
+    if (residual_at == ResidualAt::elsewhere) added = residual_view.view();
+    linear_forward<T>(context, {.x = x_view.view(),
+                                .weight = w_view.view(),
+                                .bias = bias.data(),
+                                .residual = added,
+                                .y = y.view()});
     EXPECT_TRUE(y.gaps_untouched());
     return y.values();
   };
-  const auto expected = plain_forward(s, to_double(x), to_double(w), to_double(bias));
-  const auto sums = plain_forward(s, magnitudes(to_double(x)), magnitudes(to_double(w)),
-                                  magnitudes(to_double(bias)));
+  auto expected = plain_forward(s, to_double(x), to_double(w), to_double(bias));
+  auto sums = plain_forward(s, magnitudes(to_double(x)), magnitudes(to_double(w)),
+                            magnitudes(to_double(bias)));
+  if (residual_at != ResidualAt::none) {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      expected[i] += static_cast<double>(residual[i]);
+      sums[i] += std::abs(static_cast<double>(residual[i]));
+    }
+  }
   const double tolerance =
-      static_cast<double>(s.K + 1) * kEpsilon<T> * largest(sums) / largest(expected);
+      static_cast<double>(s.K + 2) * kEpsilon<T> * largest(sums) / largest(expected);
   EXPECT_TRUE(near("y", run({}), expected, tolerance));
   expect_same_on_any_threads(run);
 }
@@ -142,8 +159,10 @@ void check_linear_backward(Size s, bool accumulate_dx) {
 
 TEST(Linear, ForwardEqualsPlainLoops) {
   for (const Size& size : kSizes) {
-    check_linear_forward<float>(size);
-    check_linear_forward<double>(size);
+    for (ResidualAt at : {ResidualAt::none, ResidualAt::elsewhere, ResidualAt::y}) {
+      check_linear_forward<float>(size, at);
+      check_linear_forward<double>(size, at);
+    }
   }
 }
 
@@ -222,8 +241,7 @@ struct LayerNormResult {
 };
 
 template <class T>
-LayerNormResult<T> run_layer_norm(const LayerNormCase& c, const Context& context,
-                                  bool accumulate_dx) {
+LayerNormResult<T> run_layer_norm(const LayerNormCase& c, const Context& context, bool residual) {
   const auto round = [](const std::vector<double>& v) {
     return std::vector<T>(v.begin(), v.end());
   };
@@ -245,8 +263,8 @@ LayerNormResult<T> run_layer_norm(const LayerNormCase& c, const Context& context
                                    .mean = mean.data(),
                                    .inverse_std = inverse_std.data(),
                                    .dy = dy.view(),
+                                   .residual = residual ? dx.view() : Matrix<const T>(),
                                    .dx = dx.view(),
-                                   .accumulate_dx = accumulate_dx,
                                    .dweight = dweight.data(),
                                    .dbias = dbias.data()});
   EXPECT_TRUE(y.gaps_untouched() && dx.gaps_untouched());

@@ -1,113 +1,127 @@
 // The one place where an operation turns into a device's code.
 #include "ops/ops.h"
 
+#include <fmt/format.h>
+
+#include <type_traits>
+
+#include "core/error.h"
 #include "ops/backends.h"
 
 namespace vla_bench::ops {
+namespace {
+
+template <class T>
+inline constexpr bool kOnGpu = std::is_same_v<T, float>;
+
+/// Throws for the types that have no GPU code.
+template <class T>
+bool on_gpu(const Context& context, const char* operation) {
+  if (context.device == Device::cpu) return false;
+  if (!kOnGpu<T>) {
+    throw RunError(fmt::format("cuda: {} runs in float32 alone", operation));
+  }
+  return true;
+}
+
+}  // namespace
 
 template <class T>
 void linear_forward(const Context& context, const LinearForward<T>& args) {
-  return context.device == Device::cuda ? cuda::linear_forward(context, args)
-                                        : cpu::linear_forward(context, args);
+  if (!on_gpu<T>(context, "linear_forward")) return cpu::linear_forward(context, args);
+  if constexpr (kOnGpu<T>) cuda::linear_forward(context, args);
 }
 
 template <class T>
 void linear_backward(const Context& context, const LinearBackward<T>& args) {
-  return context.device == Device::cuda ? cuda::linear_backward(context, args)
-                                        : cpu::linear_backward(context, args);
+  if (!on_gpu<T>(context, "linear_backward")) return cpu::linear_backward(context, args);
+  if constexpr (kOnGpu<T>) cuda::linear_backward(context, args);
+}
+
+void wait_aside(const Context& context) {
+  if (context.device == Device::cuda) cuda::wait_aside();
 }
 
 template <class T>
 void layer_norm_forward(const Context& context, const LayerNormForward<T>& args) {
-  return context.device == Device::cuda ? cuda::layer_norm_forward(context, args)
-                                        : cpu::layer_norm_forward(context, args);
+  if (!on_gpu<T>(context, "layer_norm_forward")) return cpu::layer_norm_forward(context, args);
+  if constexpr (kOnGpu<T>) cuda::layer_norm_forward(context, args);
 }
 
 template <class T>
 void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args) {
-  return context.device == Device::cuda ? cuda::layer_norm_backward(context, args)
-                                        : cpu::layer_norm_backward(context, args);
+  if (!on_gpu<T>(context, "layer_norm_backward")) return cpu::layer_norm_backward(context, args);
+  if constexpr (kOnGpu<T>) cuda::layer_norm_backward(context, args);
 }
 
 template <class T>
 void gelu_forward(const Context& context, const T* x, T* y, Index count) {
-  return context.device == Device::cuda ? cuda::gelu_forward(context, x, y, count)
-                                        : cpu::gelu_forward(context, x, y, count);
+  if (!on_gpu<T>(context, "gelu_forward")) return cpu::gelu_forward(context, x, y, count);
+  if constexpr (kOnGpu<T>) cuda::gelu_forward(context, x, y, count);
 }
 
 template <class T>
 void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count) {
-  return context.device == Device::cuda ? cuda::gelu_backward(context, x, dy, dx, count)
-                                        : cpu::gelu_backward(context, x, dy, dx, count);
-}
-
-template <class T>
-void add(const Context& context, const T* a, const T* b, T* out, Index count) {
-  return context.device == Device::cuda ? cuda::add(context, a, b, out, count)
-                                        : cpu::add(context, a, b, out, count);
+  if (!on_gpu<T>(context, "gelu_backward")) return cpu::gelu_backward(context, x, dy, dx, count);
+  if constexpr (kOnGpu<T>) cuda::gelu_backward(context, x, dy, dx, count);
 }
 
 template <class T>
 void fill_zero(const Context& context, T* data, Index count) {
-  return context.device == Device::cuda ? cuda::fill_zero(context, data, count)
-                                        : cpu::fill_zero(context, data, count);
+  if (!on_gpu<T>(context, "fill_zero")) return cpu::fill_zero(context, data, count);
+  if constexpr (kOnGpu<T>) cuda::fill_zero(context, data, count);
 }
 
 template <class T>
 void embedding_forward(const Context& context, const EmbeddingForward<T>& args) {
-  return context.device == Device::cuda ? cuda::embedding_forward(context, args)
-                                        : cpu::embedding_forward(context, args);
+  if (!on_gpu<T>(context, "embedding_forward")) return cpu::embedding_forward(context, args);
+  if constexpr (kOnGpu<T>) cuda::embedding_forward(context, args);
 }
 
 template <class T>
 void embedding_backward(const Context& context, const EmbeddingBackward<T>& args) {
-  return context.device == Device::cuda ? cuda::embedding_backward(context, args)
-                                        : cpu::embedding_backward(context, args);
+  if (!on_gpu<T>(context, "embedding_backward")) return cpu::embedding_backward(context, args);
+  if constexpr (kOnGpu<T>) cuda::embedding_backward(context, args);
 }
 
 template <class T>
 void gather_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
                  Matrix<T> out) {
-  return context.device == Device::cuda ? cuda::gather_rows(context, in, rows, out)
-                                        : cpu::gather_rows(context, in, rows, out);
+  if (!on_gpu<T>(context, "gather_rows")) return cpu::gather_rows(context, in, rows, out);
+  if constexpr (kOnGpu<T>) cuda::gather_rows(context, in, rows, out);
 }
 
 template <class T>
 void scatter_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
                   Matrix<T> out) {
-  return context.device == Device::cuda ? cuda::scatter_rows(context, in, rows, out)
-                                        : cpu::scatter_rows(context, in, rows, out);
+  if (!on_gpu<T>(context, "scatter_rows")) return cpu::scatter_rows(context, in, rows, out);
+  if constexpr (kOnGpu<T>) cuda::scatter_rows(context, in, rows, out);
 }
 
 template <class T>
-LossSums cross_entropy(const Context& context, const CrossEntropy<T>& args) {
-  return context.device == Device::cuda ? cuda::cross_entropy(context, args)
-                                        : cpu::cross_entropy(context, args);
+void cross_entropy(const Context& context, const CrossEntropy<T>& args) {
+  if (!on_gpu<T>(context, "cross_entropy")) return cpu::cross_entropy(context, args);
+  if constexpr (kOnGpu<T>) cuda::cross_entropy(context, args);
 }
 
 template <class T>
 void short_conv_forward(const Context& context, const ShortConv<T>& args, Matrix<T> y) {
-  return context.device == Device::cuda ? cuda::short_conv_forward(context, args, y)
-                                        : cpu::short_conv_forward(context, args, y);
+  if (!on_gpu<T>(context, "short_conv_forward")) return cpu::short_conv_forward(context, args, y);
+  if constexpr (kOnGpu<T>) cuda::short_conv_forward(context, args, y);
 }
 
 template <class T>
 void short_conv_backward(const Context& context, const ShortConv<T>& args,
                          const ShortConvGradients<T>& gradients) {
-  return context.device == Device::cuda ? cuda::short_conv_backward(context, args, gradients)
-                                        : cpu::short_conv_backward(context, args, gradients);
+  if (!on_gpu<T>(context, "short_conv_backward"))
+    return cpu::short_conv_backward(context, args, gradients);
+  if constexpr (kOnGpu<T>) cuda::short_conv_backward(context, args, gradients);
 }
 
 template <class T>
-double norm(const Context& context, const T* values, Index count) {
-  return context.device == Device::cuda ? cuda::norm(context, values, count)
-                                        : cpu::norm(context, values, count);
-}
-
-template <class T>
-void adamw_step(const Context& context, const AdamW<T>& args) {
-  return context.device == Device::cuda ? cuda::adamw_step(context, args)
-                                        : cpu::adamw_step(context, args);
+void optimiser_step(const Context& context, const OptimiserStep<T>& args) {
+  if (!on_gpu<T>(context, "optimiser_step")) return cpu::optimiser_step(context, args);
+  if constexpr (kOnGpu<T>) cuda::optimiser_step(context, args);
 }
 
 template void linear_forward(const Context&, const LinearForward<float>&);
@@ -122,8 +136,6 @@ template void gelu_forward(const Context&, const float*, float*, Index);
 template void gelu_forward(const Context&, const double*, double*, Index);
 template void gelu_backward(const Context&, const float*, const float*, float*, Index);
 template void gelu_backward(const Context&, const double*, const double*, double*, Index);
-template void add(const Context&, const float*, const float*, float*, Index);
-template void add(const Context&, const double*, const double*, double*, Index);
 template void fill_zero(const Context&, float*, Index);
 template void fill_zero(const Context&, double*, Index);
 template void embedding_forward(const Context&, const EmbeddingForward<float>&);
@@ -136,17 +148,15 @@ template void gather_rows(const Context&, Matrix<const double>, const std::int32
 template void scatter_rows(const Context&, Matrix<const float>, const std::int32_t*, Matrix<float>);
 template void scatter_rows(const Context&, Matrix<const double>, const std::int32_t*,
                            Matrix<double>);
-template LossSums cross_entropy(const Context&, const CrossEntropy<float>&);
-template LossSums cross_entropy(const Context&, const CrossEntropy<double>&);
+template void cross_entropy(const Context&, const CrossEntropy<float>&);
+template void cross_entropy(const Context&, const CrossEntropy<double>&);
 template void short_conv_forward(const Context&, const ShortConv<float>&, Matrix<float>);
 template void short_conv_forward(const Context&, const ShortConv<double>&, Matrix<double>);
 template void short_conv_backward(const Context&, const ShortConv<float>&,
                                   const ShortConvGradients<float>&);
 template void short_conv_backward(const Context&, const ShortConv<double>&,
                                   const ShortConvGradients<double>&);
-template double norm(const Context&, const float*, Index);
-template double norm(const Context&, const double*, Index);
-template void adamw_step(const Context&, const AdamW<float>&);
-template void adamw_step(const Context&, const AdamW<double>&);
+template void optimiser_step(const Context&, const OptimiserStep<float>&);
+template void optimiser_step(const Context&, const OptimiserStep<double>&);
 
 }  // namespace vla_bench::ops

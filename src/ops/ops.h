@@ -10,13 +10,15 @@
 
 #include "core/array.h"
 #include "core/device.h"
+#include "ops/training_state.h"
 
 namespace vla_bench {
 
 /// Where and how wide to run.
 struct Context {
   Device device = Device::cpu;
-  int threads = 1;
+  int threads = 1;                           // CPU
+  Precision precision = Precision::float32;  // GPU
 };
 
 /// Target value at positions that the loss ignores (the convention of torch's cross_entropy).
@@ -24,13 +26,14 @@ inline constexpr std::int32_t kIgnoreTarget = -100;
 
 namespace ops {
 
-/// y = x W^T + bias.
+/// y = x W^T + bias + residual.
 template <class T>
 struct LinearForward {
-  Matrix<const T> x;       // (M, K)
-  Matrix<const T> weight;  // (N, K)
-  const T* bias = nullptr; // (N) or null
-  Matrix<T> y;             // (M, N), overwritten
+  Matrix<const T> x;           // (M, K)
+  Matrix<const T> weight;      // (N, K)
+  const T* bias = nullptr;     // (N) or null
+  Matrix<const T> residual{};  // (M, N), or empty; may be y
+  Matrix<T> y;                 // (M, N), overwritten
 };
 template <class T>
 void linear_forward(const Context& context, const LinearForward<T>& args);
@@ -43,11 +46,16 @@ struct LinearBackward {
   Matrix<const T> dy;      // (M, N)
   Matrix<T> dx;            // (M, K), may be empty
   bool accumulate_dx = false;
-  Matrix<T> dweight;       // (N, K), accumulates; may be empty
-  T* dbias = nullptr;      // (N), accumulates; may be null
+  Matrix<T> dweight;   // (N, K), accumulates; may be empty
+  T* dbias = nullptr;  // (N), accumulates; may be null
+  /// dW and db may be worked on beside what is asked for next; until wait_aside, x and dy must stay
+  /// as they are and dW and db are undefined. The CPU does all work at once.
+  bool aside = false;
 };
 template <class T>
 void linear_backward(const Context& context, const LinearBackward<T>& args);
+/// What is asked for next comes after all work that was put aside.
+void wait_aside(const Context& context);
 
 /// y = (x - mean) / sqrt(var + 1e-5) * weight + bias over the columns of each row; biased variance.
 inline constexpr double kLayerNormEpsilon = 1e-5;
@@ -65,15 +73,16 @@ void layer_norm_forward(const Context& context, const LayerNormForward<T>& args)
 
 template <class T>
 struct LayerNormBackward {
-  Matrix<const T> x;      // (M, D)
-  const T* weight;        // (D)
-  const T* mean;          // (M)
-  const T* inverse_std;   // (M)
-  Matrix<const T> dy;     // (M, D)
-  Matrix<T> dx;           // (M, D), may be dy
-  bool accumulate_dx = false;  // dx += instead of dx = (residual branches)
-  T* dweight;             // (D), accumulates
-  T* dbias;               // (D), accumulates
+  Matrix<const T> x;           // (M, D)
+  const T* weight;             // (D)
+  const T* mean;               // (M)
+  const T* inverse_std;        // (M)
+  Matrix<const T> dy;          // (M, D)
+  Matrix<const T> residual{};  // (M, D), or empty: added to dx; may be dx
+  Matrix<T> dx;                // (M, D); may be dy unless aside
+  T* dweight;                  // (D), accumulates
+  T* dbias;                    // (D), accumulates
+  bool aside = false;          // dweight and dbias, as in LinearBackward: x and dy stay
 };
 template <class T>
 void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args);
@@ -85,17 +94,14 @@ void gelu_forward(const Context& context, const T* x, T* y, Index count);
 template <class T>
 void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count);
 
-/// out = a + b, elementwise; out may be a.
-template <class T>
-void add(const Context& context, const T* a, const T* b, T* out, Index count);
 template <class T>
 void fill_zero(const Context& context, T* data, Index count);
 
 /// h[b, t] = token_table[tokens[b, t]] + position_table[t].
 template <class T>
 struct EmbeddingForward {
-  const std::int32_t* tokens;  // (B, T)
-  Index batch, tokens_per_row; // B, T
+  const std::int32_t* tokens;      // (B, T)
+  Index batch, tokens_per_row;     // B, T
   Matrix<const T> token_table;     // (V, D)
   Matrix<const T> position_table;  // (>= T, D)
   Matrix<T> h;                     // (B * T, D)
@@ -123,20 +129,16 @@ template <class T>
 void scatter_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
                   Matrix<T> out);
 
-/// Softmax cross entropy of each row against its target, ignoring rows of kIgnoreTarget.
+/// Softmax cross entropy of each row against its target.
 template <class T>
 struct CrossEntropy {
-  Matrix<const T> logits;       // (M, V)
-  const std::int32_t* targets;  // (M)
+  Matrix<const T> logits;       // (M, V), M >= 1
+  const std::int32_t* targets;  // (M), of 0 .. V-1
   Matrix<T> dlogits;            // (M, V): gradient of the mean loss; may be empty, may be logits
-};
-struct LossSums {
-  double loss = 0.0;   // sum over counted rows
-  Index correct = 0;   // rows whose largest logit is the target (first of equals wins)
-  Index count = 0;     // rows that carry a target
+  LossSums* sums;               // (1), in the memory of the device, overwritten
 };
 template <class T>
-LossSums cross_entropy(const Context& context, const CrossEntropy<T>& args);
+void cross_entropy(const Context& context, const CrossEntropy<T>& args);
 
 /// Causal depthwise convolution along T: y[b,t,c] = bias[c] + sum_j weight[c, j] x[b, t-K+1+j, c]
 /// with zeros before the first token (torch Conv1d, groups = D, left padding K-1).
@@ -160,25 +162,25 @@ template <class T>
 void short_conv_backward(const Context& context, const ShortConv<T>& args,
                          const ShortConvGradients<T>& gradients);
 
-/// Euclidean norm over `count` values, accumulated in double over fixed blocks.
+/// One step of the optimiser on a flat buffer: the gradients' Euclidean norm, accumulated in double
+/// over fixed blocks; their scale min(1, clip_norm / (norm + 1e-6)) (torch's clip_grad_norm_); then
+/// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in the order of torch: p *= 1 - lr wd; m, v
+/// updated; p -= lr m_hat / (sqrt(v_hat) + eps), at the schedule's rate for state->step.
+/// Norm and rate are left in *state and its step grows by one. A loss in *state or a norm that is
+/// not finite sets state->diverged; from then on nothing moves.
 template <class T>
-double norm(const Context& context, const T* values, Index count);
-
-/// One AdamW step (Loshchilov and Hutter 2019, arXiv:1711.05101) on a flat buffer, in the order of
-/// torch: g *= gradient_scale; p *= 1 - lr wd; m, v updated; p -= lr m_hat / (sqrt(v_hat) + eps).
-template <class T>
-struct AdamW {
+struct OptimiserStep {
   T* parameters;       // (count)
   const T* gradients;  // (count)
   T* first_moment;     // (count)
   T* second_moment;    // (count)
   Index count;
-  double lr, beta1, beta2, epsilon, weight_decay;
-  double gradient_scale;  // from clipping
-  Index step;             // from 1
+  Schedule schedule;
+  double beta1, beta2, epsilon, weight_decay, clip_norm;
+  TrainingState* state;  // (1), in the memory of the device
 };
 template <class T>
-void adamw_step(const Context& context, const AdamW<T>& args);
+void optimiser_step(const Context& context, const OptimiserStep<T>& args);
 
 }  // namespace ops
 }  // namespace vla_bench

@@ -111,42 +111,12 @@ TEST(Gelu, BackwardIsTheDerivative) {
   EXPECT_TRUE(near("dx", dx, expected, kDifferenceTolerance));
 }
 
-template <class T>
-void check_flat_operations(Index count) {
-  const auto a = random_values<T>(count, 1);
-  const auto b = random_values<T>(count, 2);
-  const auto sum = [&](const Context& context) {
-    std::vector<T> out = a;
-    add<T>(context, out.data(), b.data(), out.data(), count);
-    return out;
-  };
-  std::vector<T> expected;
-  for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(a[i] + b[i]);
-  EXPECT_EQ(sum({}), expected);
-  expect_same_on_any_threads(sum);
-
-  std::vector<T> zeroed = a;
-  fill_zero<T>({.threads = 2}, zeroed.data(), count);
-  EXPECT_EQ(zeroed, std::vector<T>(a.size(), T(0)));
-
-  double squares = 0.0;
-  for (T value : a) squares += static_cast<double>(value) * static_cast<double>(value);
-  // Sums of positive terms in double whatever T is.
-  EXPECT_NEAR(norm<T>({}, a.data(), count), std::sqrt(squares), 1e-13 * std::sqrt(squares));
-  EXPECT_EQ(norm<T>({.threads = 1}, a.data(), count), norm<T>({.threads = 3}, a.data(), count));
-}
-
-TEST(Flat, AddZeroAndNorm) {
+TEST(Flat, FillZero) {
   for (Index count : kCounts) {
-    check_flat_operations<float>(count);
-    check_flat_operations<double>(count);
+    auto values = random_values<float>(count, 1);
+    fill_zero<float>({.threads = 2}, values.data(), count);
+    EXPECT_EQ(values, std::vector<float>(static_cast<std::size_t>(count), 0.0f));
   }
-}
-
-TEST(Flat, NormOfNanAndNothing) {
-  const float values[] = {1.0f, std::numeric_limits<float>::quiet_NaN()};
-  EXPECT_TRUE(std::isnan(norm<float>({}, values, 2)));
-  EXPECT_EQ(norm<float>({}, values, 0), 0.0);
 }
 
 template <class T>
@@ -225,44 +195,38 @@ TEST(Rows, GatherAndScatter) {
 double plain_mean_loss(const std::vector<double>& logits, Index V,
                        const std::vector<std::int32_t>& targets) {
   double sum = 0.0;
-  Index count = 0;
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (targets[i] == kIgnoreTarget) continue;
     const double* row = logits.data() + static_cast<Index>(i) * V;
     const double maximum = *std::max_element(row, row + V);
     double exponentials = 0.0;
     for (Index j = 0; j < V; ++j) exponentials += std::exp(row[j] - maximum);
     sum += std::log(exponentials) + maximum - row[targets[i]];
-    ++count;
   }
-  return sum / static_cast<double>(count);
+  return sum / static_cast<double>(targets.size());
 }
 
 template <class T>
 void check_cross_entropy(Index M, Index V) {
   const auto logits = random_values<T>(M * V, 1, 3.0);
   std::vector<std::int32_t> targets;
-  for (Index i = 0; i < M; ++i) {
-    targets.push_back(i % 3 == 2 ? kIgnoreTarget : static_cast<std::int32_t>((i * 5) % V));
-  }
+  for (Index i = 0; i < M; ++i) targets.push_back(static_cast<std::int32_t>((i * 5) % V));
   std::vector<double> exact = to_double(logits);
   const double expected = plain_mean_loss(exact, V, targets);
   Index correct = 0;
-  Index counted = 0;
   for (Index i = 0; i < M; ++i) {
-    if (targets[i] == kIgnoreTarget) continue;
-    ++counted;
     const T* row = logits.data() + i * V;
     correct += std::max_element(row, row + V) - row == targets[i];
   }
   const auto run = [&](const Context& context) {
     Strided<T> in_place(M, V, 3, logits);
-    const LossSums sums = cross_entropy<T>(
-        context,
-        {.logits = in_place.view(), .targets = targets.data(), .dlogits = in_place.view()});
-    EXPECT_EQ(sums.count, counted);
+    LossSums sums{.loss = -1.0, .correct = -1, .count = -1};
+    cross_entropy<T>(context, {.logits = in_place.view(),
+                               .targets = targets.data(),
+                               .dlogits = in_place.view(),
+                               .sums = &sums});
+    EXPECT_EQ(sums.count, M);
     EXPECT_EQ(sums.correct, correct);
-    EXPECT_NEAR(sums.loss / static_cast<double>(counted), expected,
+    EXPECT_NEAR(sums.loss / static_cast<double>(M), expected,
                 static_cast<double>(V) * kEpsilon<T> * expected);
     EXPECT_TRUE(in_place.gaps_untouched());
     auto values = in_place.values();
@@ -280,9 +244,12 @@ void check_cross_entropy(Index M, Index V) {
     const double tolerance = kDifferenceTolerance + static_cast<double>(V) * kEpsilon<T>;
     EXPECT_TRUE(near("dlogits", gradient, differences, tolerance));
   }
-  const LossSums without = cross_entropy<T>(
-      {}, {.logits = {logits.data(), M, V}, .targets = targets.data(), .dlogits = {}});
-  EXPECT_NEAR(without.loss / static_cast<double>(counted), expected,
+  LossSums without;
+  cross_entropy<T>({}, {.logits = {logits.data(), M, V},
+                        .targets = targets.data(),
+                        .dlogits = {},
+                        .sums = &without});
+  EXPECT_NEAR(without.loss / static_cast<double>(M), expected,
               static_cast<double>(V) * kEpsilon<T> * expected);
 }
 
@@ -293,12 +260,19 @@ TEST(CrossEntropy, EqualsPlainLoopsAndDifferences) {
   }
 }
 
+LossSums sums_of(const std::vector<float>& logits, const std::vector<std::int32_t>& targets) {
+  const auto rows = static_cast<Index>(targets.size());
+  LossSums sums;
+  cross_entropy<float>({},
+                       {.logits = {logits.data(), rows, static_cast<Index>(logits.size()) / rows},
+                        .targets = targets.data(),
+                        .dlogits = {},
+                        .sums = &sums});
+  return sums;
+}
+
 TEST(CrossEntropy, FirstOfEqualLogitsWins) {
-  const std::vector<float> logits = {0, 5, 5, 1, 0, 5, 5, 1};
-  const std::int32_t targets[] = {1, 2};
-  const LossSums sums = cross_entropy<float>(
-      {}, {.logits = {logits.data(), 2, 4}, .targets = targets, .dlogits = {}});
-  EXPECT_EQ(sums.correct, 1);
+  EXPECT_EQ(sums_of({0, 5, 5, 1, 0, 5, 5, 1}, {1, 2}).correct, 1);
 }
 
 TEST(CrossEntropy, NanAndInfiniteLogitsGiveNanLoss) {
@@ -307,72 +281,104 @@ TEST(CrossEntropy, NanAndInfiniteLogitsGiveNanLoss) {
     for (Index place : {0, 2}) {
       std::vector<float> logits = {1, 2, 3};
       logits[place] = bad;
-      const std::int32_t target = 1;
-      const LossSums sums = cross_entropy<float>(
-          {}, {.logits = {logits.data(), 1, 3}, .targets = &target, .dlogits = {}});
-      EXPECT_TRUE(std::isnan(sums.loss)) << bad << " at " << place;
+      EXPECT_TRUE(std::isnan(sums_of(logits, {1}).loss)) << bad << " at " << place;
     }
   }
 }
 
-TEST(CrossEntropy, NothingToCount) {
-  std::vector<float> logits = {1, 2, 3};
-  const std::int32_t target = kIgnoreTarget;
-  const LossSums sums = cross_entropy<float>(
-      {}, {.logits = {logits.data(), 1, 3}, .targets = &target, .dlogits = {logits.data(), 1, 3}});
-  EXPECT_EQ(sums.count, 0);
-  EXPECT_EQ(sums.loss, 0.0);
-  EXPECT_EQ(logits, std::vector<float>(3, 0.0f));
+constexpr Schedule kSchedule{.peak = 0.02, .warmup = 2, .steps = 6};
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8, kDecay = 0.1;
+
+template <class T>
+OptimiserStep<T> optimiser_arguments(std::vector<T>& p, const std::vector<T>& g, std::vector<T>& m,
+                                     std::vector<T>& v, double clip_norm, TrainingState& state) {
+  return {.parameters = p.data(),
+          .gradients = g.data(),
+          .first_moment = m.data(),
+          .second_moment = v.data(),
+          .count = static_cast<Index>(p.size()),
+          .schedule = kSchedule,
+          .beta1 = kBeta1,
+          .beta2 = kBeta2,
+          .epsilon = kEps,
+          .weight_decay = kDecay,
+          .clip_norm = clip_norm,
+          .state = &state};
 }
 
 template <class T>
-void check_adamw(Index count) {
+void check_optimiser(Index count) {
   const auto gradients = random_values<T>(count, 1);
   const auto start = random_values<T>(count, 2);
-  constexpr double kLr = 0.01, kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8, kDecay = 0.1;
-  constexpr double kScale = 0.5;
+  double squares = 0.0;
+  for (double value : to_double(gradients)) squares += value * value;
+  const double norm = std::sqrt(squares);
+  const double clip_norm = 0.5 * norm;  // so that gradients are halved, but for torch's 1e-6
   const auto run = [&](const Context& context) {
     std::vector<T> p = start, m(start.size()), v(start.size());
-    for (Index step : {1, 2, 3}) {
-      adamw_step<T>(context, {.parameters = p.data(),
-                              .gradients = gradients.data(),
-                              .first_moment = m.data(),
-                              .second_moment = v.data(),
-                              .count = count,
-                              .lr = kLr,
-                              .beta1 = kBeta1,
-                              .beta2 = kBeta2,
-                              .epsilon = kEps,
-                              .weight_decay = kDecay,
-                              .gradient_scale = kScale,
-                              .step = step});
+    TrainingState state;
+    for (Index step : {0, 1, 2}) {
+      EXPECT_EQ(state.step, step);
+      optimiser_step<T>(context, optimiser_arguments(p, gradients, m, v, clip_norm, state));
+      EXPECT_EQ(state.learning_rate, learning_rate(kSchedule, step));
+      EXPECT_NEAR(state.gradient_norm, norm, 1e-13 * norm);
     }
+    EXPECT_EQ(state.diverged, 0);
     p.insert(p.end(), m.begin(), m.end());
+    p.push_back(static_cast<T>(state.gradient_norm));
     return p;
   };
   std::vector<double> p = to_double(start), m(start.size()), v(start.size());
   for (int step : {1, 2, 3}) {
+    const double lr = learning_rate(kSchedule, step - 1);
     for (std::size_t i = 0; i < p.size(); ++i) {
-      const double g = kScale * static_cast<double>(gradients[i]);
-      p[i] *= 1 - kLr * kDecay;
+      const double g = clip_norm / (norm + 1e-6) * static_cast<double>(gradients[i]);
+      p[i] *= 1 - lr * kDecay;
       m[i] = kBeta1 * m[i] + (1 - kBeta1) * g;
       v[i] = kBeta2 * v[i] + (1 - kBeta2) * g * g;
       const double m_hat = m[i] / (1 - std::pow(kBeta1, step));
       const double v_hat = v[i] / (1 - std::pow(kBeta2, step));
-      p[i] -= kLr * m_hat / (std::sqrt(v_hat) + kEps);
+      p[i] -= lr * m_hat / (std::sqrt(v_hat) + kEps);
     }
   }
   p.insert(p.end(), m.begin(), m.end());
-  // Three updates of about ten roundings each, all relative to values of order one.
+  p.push_back(norm);
+  // Three updates of about ten roundings each, all relative to values of order one (the norm, which
+  // is exact to a rounding, may be larger).
   EXPECT_TRUE(near("parameters", run({}), p, 30 * kEpsilon<T>));
   expect_same_on_any_threads(run);
 }
 
-TEST(AdamW, EqualsPlainLoops) {
+TEST(Optimiser, EqualsPlainLoops) {
   for (Index count : kCounts) {
-    check_adamw<float>(count);
-    check_adamw<double>(count);
+    check_optimiser<float>(count);
+    check_optimiser<double>(count);
   }
+}
+
+TEST(Optimiser, StopsForGoodAtALossOrNormThatIsNotFinite) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> p = {1, 2}, m(2), v(2);
+  TrainingState state;
+  const auto step = [&](const std::vector<float>& gradients, double loss) {
+    state.loss.loss = loss;
+    optimiser_step<float>({}, optimiser_arguments(p, gradients, m, v, 1.0, state));
+  };
+  step({1, 1}, 0.5);
+  step({1, 1}, 0.5);
+  const std::vector<float> before = p;
+  EXPECT_EQ(state.step, 2);
+  TrainingState good = state;
+  step({1, 1}, HUGE_VAL);
+  EXPECT_EQ(state.diverged, 1);
+  step({1, 1}, 0.5);
+  EXPECT_EQ(state.step, 2);
+  state = good;
+  step({1, nan}, 0.5);
+  EXPECT_EQ(state.diverged, 1);
+  EXPECT_TRUE(std::isnan(state.gradient_norm));
+  EXPECT_EQ(state.step, 2);
+  EXPECT_EQ(p, before);
 }
 
 TEST(Dispatch, MissingDeviceOperationIsNamed) {

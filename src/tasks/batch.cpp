@@ -1,7 +1,9 @@
 #include "tasks/batch.h"
 
+#include <algorithm>
+
 #include "config/read.h"
-#include "ops/ops.h"
+#include "tasks/cuda_batches.h"
 #include "tasks/make_rows.h"
 #include "tasks/rows.h"
 
@@ -17,6 +19,56 @@ void make_random_rows(const RunConfig& config, const RowDraws& draws, Batch& bat
 }
 
 }  // namespace
+
+void Batch::index_targets() {
+  const auto carries = [](std::int32_t target) { return target != kIgnoreTarget; };
+  const auto count = static_cast<Index>(std::count_if(targets.begin(), targets.end(), carries));
+  target_rows.resize(Device::cpu, count);
+  target_tokens.resize(Device::cpu, count);
+  Index next = 0;
+  for (Index i = 0; i < targets.size(); ++i) {
+    if (!carries(targets[i])) continue;
+    target_rows[next] = static_cast<std::int32_t>(i);
+    target_tokens[next++] = targets[i];
+  }
+}
+
+BatchMaker::BatchMaker(const Context& context, const RunConfig& config)
+    : context_(context), config_(config) {
+  if (context.device == Device::cuda) on_gpu_ = tasks::make_cuda_batch_maker(config);
+}
+
+BatchMaker::~BatchMaker() = default;
+
+void BatchMaker::make(RngStream stream, const Index* index, Index batch_size, Batch& batch) {
+  if (on_gpu_ == nullptr) return make_batch(config_, stream, *index, batch_size, batch);
+  batch.batch = batch_size;
+  batch.tokens = sequence_length(config_);
+  for (Array<std::int32_t>* positions : {&batch.inputs, &batch.targets}) {
+    positions->resize(context_.device, batch.batch * batch.tokens);
+  }
+  for (Array<std::int32_t>* targets : {&batch.target_rows, &batch.target_tokens}) {
+    targets->resize(context_.device, batch.batch * targets_per_row(config_));
+  }
+  on_gpu_->make(stream, index, batch);
+}
+
+Index targets_per_row(const RunConfig& config) {
+  const Index tokens = sequence_length(config);
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      return config.task.layout == TaskLayout::paper ? tokens - 2 * config.task.n_pairs - 1
+                                                     : config.task.n_pairs;
+    case ExperimentKind::copy:
+      return tokens / 2;
+    case ExperimentKind::recall:
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+    case ExperimentKind::latency:
+      break;
+  }
+  return 0;
+}
 
 void make_batch(const RunConfig& config, RngStream stream, Index index, Index batch_size,
                 Batch& batch) {
@@ -41,6 +93,7 @@ void make_batch(const RunConfig& config, RngStream stream, Index index, Index ba
       make_random_rows(config, draws, batch);
       break;
   }
+  batch.index_targets();
 }
 
 }  // namespace vla_bench

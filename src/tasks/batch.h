@@ -1,11 +1,13 @@
 // Synthetic sequences, made from (seed, stream, index, row) alone.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "config/config.h"
 #include "core/array.h"
 #include "core/rng.h"
+#include "ops/ops.h"
 
 namespace vla_bench {
 
@@ -14,13 +16,44 @@ struct Batch {
   Index tokens = 0;             // T
   Array<std::int32_t> inputs;   // (B, T)
   Array<std::int32_t> targets;  // (B, T), kIgnoreTarget where the loss does not look
+  // The positions b * T + t that carry a target, ascending, and their targets: what the head reads.
+  Array<std::int32_t> target_rows;    // (count)
+  Array<std::int32_t> target_tokens;  // (count)
+
+  /// Fills the last two from `targets`; batches on the CPU alone.
+  void index_targets();
 };
 
-/// mqar (paper or zoology layout) and copy, by config.experiment; for state_norm and jacobian
-/// uniformly random tokens without targets. `stream` and `index` name the batch (training step or
-/// evaluation batch). The batch is on the CPU.
+/// Makes batches of a config's task on one device: mqar (paper or zoology layout) and copy, by
+/// config.experiment; for state_norm and jacobian uniformly random tokens without targets. The same
+/// bits on every device.
+class BatchMaker {
+ public:
+  BatchMaker(const Context& context, const RunConfig& config);
+  ~BatchMaker();
+
+  /// `stream` and *index name the batch (training step or evaluation batch). `index` stands in the
+  /// memory of the device and is read when the work runs.
+  void make(RngStream stream, const Index* index, Index batch_size, Batch& batch);
+
+  class Implementation {  // of a GPU
+   public:
+    virtual ~Implementation() = default;
+    virtual void make(RngStream stream, const Index* index, Batch& batch) = 0;
+  };
+
+ private:
+  Context context_;
+  const RunConfig config_;
+  std::unique_ptr<Implementation> on_gpu_;
+};
+
+/// One batch on the CPU.
 void make_batch(const RunConfig& config, RngStream stream, Index index, Index batch_size,
                 Batch& batch);
+
+/// Positions of a row that carry a target.
+Index targets_per_row(const RunConfig& config);
 
 /// One row as a person reads it: tokens with their roles and the targets beneath.
 std::string describe_row(const RunConfig& config, const Batch& batch, Index row);

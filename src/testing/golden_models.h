@@ -34,6 +34,7 @@ inline Batch golden_batch(const TensorFile& file, const std::string& inputs,
   };
   read(inputs, batch.inputs);
   read(targets, batch.targets);
+  batch.index_targets();
   return batch;
 }
 

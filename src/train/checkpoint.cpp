@@ -71,7 +71,8 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
                      OptimiserState<T>& optimiser, const std::vector<HistoryRow>& history,
                      double train_seconds) {
   const ParameterTable& table = model.parameters();
-  const std::string step = std::to_string(optimiser.step);
+  const Index steps_done = optimiser.read().step;
+  const std::string step = std::to_string(steps_done);
 
   TensorFile moments;
   moments.metadata()["step"] = step;
@@ -84,7 +85,7 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   }
   moments.add("history", {static_cast<Index>(history.size()), kHistoryColumns}, rows.data());
   moments.add("train_seconds", {1}, &train_seconds);
-  const fs::path moments_path = optimiser_path(path, optimiser.step);
+  const fs::path moments_path = optimiser_path(path, steps_done);
   moments.write(moments_path);
 
   TensorFile parameters;
@@ -106,11 +107,10 @@ void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   }
   const ParameterTable& table = model.parameters();
   read_slices(parameters, table, "", model.values());
-  optimiser.step = parameters.integer("step");
+  const Index steps_done = parameters.integer("step");
+  optimiser.write({.step = steps_done});
 
-  const TensorFile moments = TensorFile::read(optimiser_path(path, optimiser.step));
-  optimiser.first_moment.resize(model.values().device(), table.size());
-  optimiser.second_moment.resize(model.values().device(), table.size());
+  const TensorFile moments = TensorFile::read(optimiser_path(path, steps_done));
   read_slices(moments, table, "exp_avg.", optimiser.first_moment);
   read_slices(moments, table, "exp_avg_sq.", optimiser.second_moment);
   const std::vector<double> rows = moments.values<double>("history");

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "ops/ops.h"
 #include "train/checkpoint.h"
@@ -37,31 +39,102 @@ class ProgressReporter {
   Clock::time_point last_ = Clock::now();
 };
 
+/// One step of training on a fresh batch, asked of the device again and again.
+template <class T>
+class TrainingStep {
+ public:
+  TrainingStep(const Context& context, const RunConfig& config, TinyLm<T>& model,
+               OptimiserState<T>& optimiser)
+      : context_(context),
+        config_(config),
+        model_(model),
+        optimiser_(optimiser),
+        batches_(context, config) {
+    // Everything but the update, once: memory is taken and libraries warm up before the clock runs.
+    request_gradients();
+    device_wait(context.device);
+    replay_.emplace(context.device, [this] {
+      request_gradients();
+      request_optimiser_step(context_, config_.train, model_, optimiser_);
+    });
+  }
+
+  void request() { replay_->run(); }
+
+ private:
+  void request_gradients() {
+    ops::TrainingState* training = optimiser_.training.data();
+    batches_.make(RngStream::train_batch, &training->step, config_.train.batch, batch_);
+    model_.request_gradients(batch_, &training->loss);
+  }
+
+  Context context_;
+  const RunConfig& config_;
+  TinyLm<T>& model_;
+  OptimiserState<T>& optimiser_;
+  BatchMaker batches_;
+  Batch batch_;
+  std::optional<Replay> replay_;
+};
+
+/// Steps to ask for before the host looks again: up to the next row of the history, checkpoint or
+/// end. A CPU is looked at after every step, a GPU often enough to stop within a second.
+Index steps_ahead(const Context& context, const TrainConfig& settings, Index step) {
+  if (context.device == Device::cpu) return 1;
+  constexpr Index kMost = 256;
+  const auto until_multiple = [step](Index of) { return of - step % of; };
+  Index ahead = std::min({kMost, settings.steps - step, until_multiple(settings.log_every)});
+  if (settings.checkpoint_every > 0) {
+    ahead = std::min(ahead, until_multiple(settings.checkpoint_every));
+  }
+  return ahead;
+}
+
+std::string divergence(const ops::TrainingState& state) {
+  const bool loss = !std::isfinite(state.loss.loss);
+  return fmt::format("{} is {} at step {}", loss ? "loss" : "gradient norm",
+                     loss ? state.loss.loss : state.gradient_norm, state.step + 1);
+}
+
 }  // namespace
 
+Schedule schedule_of(const TrainConfig& config) {
+  return {.peak = config.lr, .warmup = config.warmup, .steps = config.steps};
+}
+
 template <class T>
-double optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
-                      OptimiserState<T>& optimiser) {
-  const Index count = model.values().size();
-  optimiser.first_moment.resize(context.device, count);
-  optimiser.second_moment.resize(context.device, count);
-  const double norm = ops::norm<T>(context, model.gradients().data(), count);
-  if (!std::isfinite(norm)) return norm;
-  const double lr = learning_rate(config, optimiser.step);
-  ++optimiser.step;
-  ops::adamw_step<T>(context, {.parameters = model.values().data(),
-                               .gradients = model.gradients().data(),
-                               .first_moment = optimiser.first_moment.data(),
-                               .second_moment = optimiser.second_moment.data(),
-                               .count = count,
-                               .lr = lr,
-                               .beta1 = config.beta1,
-                               .beta2 = config.beta2,
-                               .epsilon = config.adam_eps,
-                               .weight_decay = config.weight_decay,
-                               .gradient_scale = clip_factor(norm, config.clip_norm),
-                               .step = optimiser.step});
-  return norm;
+OptimiserState<T>::OptimiserState(const Context& context, Index parameters)
+    : first_moment(context.device, parameters),
+      second_moment(context.device, parameters),
+      training(context.device, 1) {}
+
+template <class T>
+ops::TrainingState OptimiserState<T>::read() const {
+  ops::TrainingState state;
+  device_copy(Device::cpu, &state, training.device(), training.data(), sizeof(state));
+  return state;
+}
+
+template <class T>
+void OptimiserState<T>::write(const ops::TrainingState& state) {
+  device_copy(training.device(), training.data(), Device::cpu, &state, sizeof(state));
+}
+
+template <class T>
+void request_optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
+                            OptimiserState<T>& optimiser) {
+  ops::optimiser_step<T>(context, {.parameters = model.values().data(),
+                                   .gradients = model.gradients().data(),
+                                   .first_moment = optimiser.first_moment.data(),
+                                   .second_moment = optimiser.second_moment.data(),
+                                   .count = model.values().size(),
+                                   .schedule = schedule_of(config),
+                                   .beta1 = config.beta1,
+                                   .beta2 = config.beta2,
+                                   .epsilon = config.adam_eps,
+                                   .weight_decay = config.weight_decay,
+                                   .clip_norm = config.clip_norm,
+                                   .state = optimiser.training.data()});
 }
 
 template <class T>
@@ -71,7 +144,7 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
                    const std::atomic<bool>* stop) {
   const TrainConfig& settings = config.train;
   TrainOutcome outcome;
-  OptimiserState<T> optimiser;
+  OptimiserState<T> optimiser(context, model.values().size());
   const bool keeps = !checkpoint.empty();
   if (keeps && std::filesystem::exists(checkpoint)) {
     load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
@@ -80,60 +153,61 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
     save_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
   };
 
-  ProgressReporter reporter(progress, optimiser.step);
-  const double seconds_before = outcome.train_seconds;
-  Index saved_step = optimiser.step;
-  Batch batch;
-  while (optimiser.step < settings.steps) {
-    const Clock::time_point start = Clock::now();
-    const double lr = learning_rate(settings, optimiser.step);
-    make_batch(config, RngStream::train_batch, optimiser.step, settings.batch, batch);
-    const LossResult result = model.forward_backward(batch);
-    const double norm = std::isfinite(result.loss)
-                            ? optimiser_step(context, settings, model, optimiser)
-                            : result.loss;
-    outcome.train_seconds += seconds_since(start);
-    if (!std::isfinite(norm)) {
-      outcome.diverged = true;
-      outcome.reason =
-          fmt::format("{} is {} at step {}", std::isfinite(result.loss) ? "gradient norm" : "loss",
-                      norm, optimiser.step + 1);
-      break;
-    }
-    const Index step = optimiser.step;
-    const bool last = step == settings.steps;
-    if (step % settings.log_every == 0 || last) {
-      outcome.history.push_back({.step = step,
-                                 .loss = result.loss,
-                                 .accuracy = result.accuracy,
-                                 .lr = lr,
-                                 .gradient_norm = norm});
-    }
-    reporter.report(
-        {.step = step, .steps = settings.steps, .loss = result.loss, .accuracy = result.accuracy},
-        outcome.train_seconds - seconds_before, last);
-    if (stop != nullptr && stop->load()) {
-      outcome.interrupted = !last;
-      break;
-    }
-    if (keeps && settings.checkpoint_every > 0 && step % settings.checkpoint_every == 0) {
-      save();
-      saved_step = step;
+  outcome.steps_done = optimiser.read().step;
+  Index saved_step = outcome.steps_done;
+  if (outcome.steps_done < settings.steps) {
+    TrainingStep<T> training_step(context, config, model, optimiser);
+    ProgressReporter reporter(progress, outcome.steps_done);
+    const double seconds_before = outcome.train_seconds;
+    while (outcome.steps_done < settings.steps) {
+      const Clock::time_point start = Clock::now();
+      const Index ahead = steps_ahead(context, settings, outcome.steps_done);
+      for (Index i = 0; i < ahead; ++i) training_step.request();
+      const ops::TrainingState state = optimiser.read();
+      outcome.train_seconds += seconds_since(start);
+      outcome.steps_done = state.step;
+      if (state.diverged) {
+        outcome.diverged = true;
+        outcome.reason = divergence(state);
+        break;
+      }
+      const Index step = state.step;
+      const bool last = step == settings.steps;
+      const auto count = static_cast<double>(state.loss.count);
+      const HistoryRow row{.step = step,
+                           .loss = state.loss.loss / count,
+                           .accuracy = static_cast<double>(state.loss.correct) / count,
+                           .lr = state.learning_rate,
+                           .gradient_norm = state.gradient_norm};
+      if (step % settings.log_every == 0 || last) outcome.history.push_back(row);
+      reporter.report(
+          {.step = step, .steps = settings.steps, .loss = row.loss, .accuracy = row.accuracy},
+          outcome.train_seconds - seconds_before, last);
+      if (stop != nullptr && stop->load()) {
+        outcome.interrupted = !last;
+        break;
+      }
+      if (keeps && settings.checkpoint_every > 0 && step % settings.checkpoint_every == 0) {
+        save();
+        saved_step = step;
+      }
     }
   }
-  outcome.steps_done = optimiser.step;
-  if (keeps && !outcome.diverged && saved_step != optimiser.step) save();
+  if (keeps && !outcome.diverged && saved_step != outcome.steps_done) save();
   return outcome;
 }
 
 template <class T>
-LossResult evaluate(const RunConfig& config, TinyLm<T>& model) {
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model) {
   double loss = 0.0;
   double correct = 0.0;
   Index count = 0;
+  BatchMaker batches(context, config);
   Batch batch;
+  Array<Index> position(context.device, 1);
   for (Index index = 0; index < config.eval.batches; ++index) {
-    make_batch(config, RngStream::eval_batch, index, config.eval.batch, batch);
+    device_copy(context.device, position.data(), Device::cpu, &index, sizeof(index));
+    batches.make(RngStream::eval_batch, position.data(), config.eval.batch, batch);
     const LossResult result = model.evaluate(batch);
     loss += result.loss * static_cast<double>(result.count);
     correct += result.accuracy * static_cast<double>(result.count);
@@ -143,13 +217,14 @@ LossResult evaluate(const RunConfig& config, TinyLm<T>& model) {
   return {.loss = loss / total, .accuracy = correct / total, .count = count};
 }
 
-#define VLA_INSTANTIATE(T)                                                         \
-  template double optimiser_step(const Context&, const TrainConfig&, TinyLm<T>&,   \
-                                 OptimiserState<T>&);                              \
-  template TrainOutcome train(                                                     \
-      const Context&, const RunConfig&, TinyLm<T>&, const std::filesystem::path&,  \
-      const std::function<void(const TrainProgress&)>&, const std::atomic<bool>*); \
-  template LossResult evaluate(const RunConfig&, TinyLm<T>&);
+#define VLA_INSTANTIATE(T)                                                             \
+  template struct OptimiserState<T>;                                                   \
+  template void request_optimiser_step(const Context&, const TrainConfig&, TinyLm<T>&, \
+                                       OptimiserState<T>&);                            \
+  template TrainOutcome train(                                                         \
+      const Context&, const RunConfig&, TinyLm<T>&, const std::filesystem::path&,      \
+      const std::function<void(const TrainProgress&)>&, const std::atomic<bool>*);     \
+  template LossResult evaluate(const Context&, const RunConfig&, TinyLm<T>&);
 VLA_INSTANTIATE(float)
 VLA_INSTANTIATE(double)
 #undef VLA_INSTANTIATE

@@ -12,12 +12,7 @@
 
 namespace vla_bench {
 
-/// Learning rate of step s counted from 0: linear from 0 over `warmup` steps, then
-/// peak (1 + cos(pi (s - warmup) / (steps - warmup))) / 2.
-double learning_rate(const TrainConfig& config, Index step);
-
-/// Factor min(1, clip / (norm + 1e-6)) that clips a global gradient norm (torch's clip_grad_norm_).
-double clip_factor(double gradient_norm, double clip_norm);
+Schedule schedule_of(const TrainConfig& config);
 
 struct HistoryRow {
   Index step = 0;                                                    // from 1: steps done
@@ -30,18 +25,22 @@ struct TrainProgress {
   double steps_per_second = 0.0;
 };
 
-/// The optimiser's state beside the parameters.
+/// The optimiser's state beside the parameters, on the model's device.
 template <class T>
 struct OptimiserState {
   Array<T> first_moment, second_moment;  // flat, table order
-  Index step = 0;                        // steps done
+  Array<ops::TrainingState> training;    // (1)
+
+  OptimiserState(const Context& context, Index parameters);
+  /// Waits for the device.
+  ops::TrainingState read() const;
+  void write(const ops::TrainingState& state);
 };
 
-/// One optimiser step on gradients() of the model; returns the norm before clipping. A norm that is
-/// not finite leaves parameters and optimiser as they are.
+/// Asks the device for one optimiser step on gradients() of the model; see ops::optimiser_step.
 template <class T>
-double optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
-                      OptimiserState<T>& optimiser);
+void request_optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
+                            OptimiserState<T>& optimiser);
 
 struct TrainOutcome {
   bool diverged = false;     // a loss or gradient norm was not finite
@@ -64,6 +63,6 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
 
 /// Mean loss and accuracy over config.eval's fresh batches.
 template <class T>
-LossResult evaluate(const RunConfig& config, TinyLm<T>& model);
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model);
 
 }  // namespace vla_bench

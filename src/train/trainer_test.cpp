@@ -35,14 +35,16 @@ void check_golden_trace(const std::string& name, Implementation implementation, 
                   implementation);
   testing::load_golden_parameters(file, model);
 
-  OptimiserState<T> optimiser;
+  OptimiserState<T> optimiser(context, model.values().size());
   std::vector<double> loss, norm, lr;
   for (Index step = 0; step < config.steps; ++step) {
     const std::string suffix = "." + std::to_string(step);
-    lr.push_back(learning_rate(config, step));
     loss.push_back(
         model.forward_backward(testing::golden_batch(file, "x" + suffix, "y" + suffix)).loss);
-    norm.push_back(optimiser_step(context, config, model, optimiser));
+    request_optimiser_step(context, config, model, optimiser);
+    const ops::TrainingState state = optimiser.read();
+    lr.push_back(state.learning_rate);
+    norm.push_back(state.gradient_norm);
   }
   const auto check = [&](const char* what, const std::vector<double>& actual) {
     const std::vector<double> expected = file.values<double>(what);
@@ -150,7 +152,7 @@ TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
   EXPECT_EQ(outcome.history[0].step, 3);
   EXPECT_EQ(outcome.history[1].step, 6);
   EXPECT_EQ(outcome.history[2].step, 7);
-  EXPECT_EQ(outcome.history[0].lr, learning_rate(run.config.train, 2));
+  EXPECT_EQ(outcome.history[0].lr, learning_rate(schedule_of(run.config.train), 2));
   EXPECT_FALSE(outcome.diverged);
   EXPECT_EQ(outcome.steps_done, 7);
 }
@@ -161,9 +163,9 @@ TEST(Trainer, LearnsToCopy) {
   config.task.seq_len = 15;
   config.train.steps = 60;
   SmallRun<float> run(config);
-  const LossResult before = evaluate<float>(config, run.model);
+  const LossResult before = evaluate<float>(run.context, config, run.model);
   run.train();
-  const LossResult after = evaluate<float>(config, run.model);
+  const LossResult after = evaluate<float>(run.context, config, run.model);
   EXPECT_EQ(before.count, 2 * 3 * 7);  // batches, rows, copied tokens
   EXPECT_EQ(after.count, before.count);
   EXPECT_GT(before.loss, 2.0);  // guessing among 16 tokens costs log 16 = 2.77
@@ -185,13 +187,19 @@ TEST(Trainer, DivergenceEndsTheRunAndNamesTheStep) {
 
 TEST(Trainer, GradientThatIsNotFiniteMovesNothing) {
   SmallRun<float> run;
-  OptimiserState<float> optimiser;
-  optimiser_step(run.context, run.config.train, run.model, optimiser);
+  OptimiserState<float> optimiser(run.context, run.model.values().size());
+  const auto step = [&] {
+    request_optimiser_step(run.context, run.config.train, run.model, optimiser);
+    return optimiser.read();
+  };
+  EXPECT_EQ(step().step, 1);
   const auto before = run.values();
   run.model.gradients()[3] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(optimiser_step(run.context, run.config.train, run.model, optimiser)));
+  const ops::TrainingState state = step();
+  EXPECT_TRUE(std::isnan(state.gradient_norm));
+  EXPECT_EQ(state.diverged, 1);
+  EXPECT_EQ(state.step, 1);
   EXPECT_EQ(before, run.values());
-  EXPECT_EQ(optimiser.step, 1);
   for (float moment : optimiser.first_moment) EXPECT_FALSE(std::isnan(moment));
 }
 
@@ -206,10 +214,7 @@ TEST(Trainer, ProgressReachesTheLastStep) {
 }
 
 TEST(Schedule, WarmsUpFromZeroAndDecaysToZero) {
-  TrainConfig config;
-  config.steps = 3000;
-  config.warmup = 300;
-  config.lr = 3e-4;
+  const Schedule config{.peak = 3e-4, .warmup = 300, .steps = 3000};
   EXPECT_EQ(learning_rate(config, 0), 0.0);
   EXPECT_DOUBLE_EQ(learning_rate(config, 150), 1.5e-4);
   EXPECT_DOUBLE_EQ(learning_rate(config, 300), 3e-4);
@@ -219,10 +224,7 @@ TEST(Schedule, WarmsUpFromZeroAndDecaysToZero) {
 }
 
 TEST(Schedule, DegenerateWarmups) {
-  TrainConfig config;
-  config.steps = 10;
-  config.lr = 1.0;
-  config.warmup = 0;
+  Schedule config{.peak = 1.0, .warmup = 0, .steps = 10};
   EXPECT_EQ(learning_rate(config, 0), 1.0);
   config.warmup = 10;
   EXPECT_DOUBLE_EQ(learning_rate(config, 9), 0.9);

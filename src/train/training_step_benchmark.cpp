@@ -44,12 +44,14 @@ void training_step(benchmark::State& state) {
   const MixerConfig mixer{.mixer = static_cast<MixerKind>(state.range(0))};
   TinyLm<float> model(config.model, mixer, context);
   model.initialise(42);
-  OptimiserState<float> optimiser;
+  OptimiserState<float> optimiser(context, model.values().size());
+  ops::TrainingState* training = optimiser.training.data();
+  BatchMaker batches(context, config);
   Batch batch;
   for (auto _ : state) {
-    make_batch(config, RngStream::train_batch, optimiser.step, config.train.batch, batch);
-    model.forward_backward(batch);
-    optimiser_step(context, config.train, model, optimiser);
+    batches.make(RngStream::train_batch, &training->step, config.train.batch, batch);
+    model.request_gradients(batch, &training->loss);
+    request_optimiser_step(context, config.train, model, optimiser);
   }
   const double rate = sgemm_rate(context);
   state.SetLabel(std::string(enum_name(mixer.mixer)));

@@ -23,4 +23,12 @@ void release(void*) noexcept {}
 
 void copy(Device, void*, Device, const void*, std::size_t) { refuse("device_copy"); }
 
+int device_count() { return 0; }
+
+void select_device(int) { refuse("cuda_select_device"); }
+
+void wait() { refuse("device_wait"); }
+
+std::unique_ptr<Replay::Recording> record(const std::function<void()>&) { refuse("Replay"); }
+
 }  // namespace vla_bench::cuda

@@ -50,33 +50,25 @@ RowLoss row_loss(const T* logits, Index V, Index target, T* dlogits, T scale) {
 }  // namespace
 
 template <class T>
-LossSums cross_entropy(const Context& context, const CrossEntropy<T>& args) {
+void cross_entropy(const Context& context, const CrossEntropy<T>& args) {
   const Index M = args.logits.rows;
   const Index V = args.logits.cols;
-  LossSums sums;
-  for (Index i = 0; i < M; ++i) sums.count += args.targets[i] != kIgnoreTarget;
-  const T scale = sums.count > 0 ? static_cast<T>(1.0 / static_cast<double>(sums.count)) : T(0);
-
+  const T scale = static_cast<T>(1.0 / static_cast<double>(M));
   RowLoss* rows = scratch<RowLoss>(M);
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index i = 0; i < M; ++i) {
-    const Index target = args.targets[i];
     T* dlogits = args.dlogits.empty() ? nullptr : args.dlogits.row(i);
-    rows[i] = {};
-    if (target != kIgnoreTarget) {
-      rows[i] = row_loss(args.logits.row(i), V, target, dlogits, scale);
-    } else if (dlogits != nullptr) {
-      std::fill_n(dlogits, V, T(0));
-    }
+    rows[i] = row_loss(args.logits.row(i), V, Index{args.targets[i]}, dlogits, scale);
   }
+  LossSums sums{.count = M};
   for (Index i = 0; i < M; ++i) {
     sums.loss += rows[i].loss;
     sums.correct += rows[i].correct;
   }
-  return sums;
+  *args.sums = sums;
 }
 
-template LossSums cross_entropy(const Context&, const CrossEntropy<float>&);
-template LossSums cross_entropy(const Context&, const CrossEntropy<double>&);
+template void cross_entropy(const Context&, const CrossEntropy<float>&);
+template void cross_entropy(const Context&, const CrossEntropy<double>&);
 
 }  // namespace vla_bench::ops::cpu

@@ -1,4 +1,4 @@
-// GELU, addition, zeroing and the Euclidean norm over flat buffers.
+// GELU and zeroing over flat buffers.
 #include <cmath>
 #include <numbers>
 
@@ -48,47 +48,16 @@ void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index
 }
 
 template <class T>
-void add(const Context& context, const T* a, const T* b, T* out, Index count) {
-  for_each_block(context, count, [=](Index first, Index last) {
-#pragma omp simd
-    for (Index i = first; i < last; ++i) out[i] = a[i] + b[i];
-  });
-}
-
-template <class T>
 void fill_zero(const Context& context, T* data, Index count) {
   for_each_block(context, count,
                  [=](Index first, Index last) { std::fill(data + first, data + last, T(0)); });
-}
-
-template <class T>
-double norm(const Context& context, const T* values, Index count) {
-  const Blocks blocks{count, kElementBlock};
-  double* partials = scratch<double>(blocks.count());
-#pragma omp parallel for num_threads(context.threads) schedule(static)
-  for (Index block = 0; block < blocks.count(); ++block) {
-    const T* data = values + blocks.first(block);
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (Index i = 0; i < blocks.length(block); ++i) {
-      sum += static_cast<double>(data[i]) * static_cast<double>(data[i]);
-    }
-    partials[block] = sum;
-  }
-  double total = 0.0;
-  for (Index block = 0; block < blocks.count(); ++block) total += partials[block];
-  return std::sqrt(total);
 }
 
 template void gelu_forward(const Context&, const float*, float*, Index);
 template void gelu_forward(const Context&, const double*, double*, Index);
 template void gelu_backward(const Context&, const float*, const float*, float*, Index);
 template void gelu_backward(const Context&, const double*, const double*, double*, Index);
-template void add(const Context&, const float*, const float*, float*, Index);
-template void add(const Context&, const double*, const double*, double*, Index);
 template void fill_zero(const Context&, float*, Index);
 template void fill_zero(const Context&, double*, Index);
-template double norm(const Context&, const float*, Index);
-template double norm(const Context&, const double*, Index);
 
 }  // namespace vla_bench::ops::cpu

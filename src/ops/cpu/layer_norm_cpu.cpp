@@ -69,12 +69,12 @@ void layer_norm_backward(const Context& context, const LayerNormBackward<T>& arg
       }
       const T mean_g = sum_g / static_cast<T>(D);
       const T mean_gn = sum_gn / static_cast<T>(D);
-      const T keep = args.accumulate_dx ? T(1) : T(0);
+      const T* residual = args.residual.empty() ? nullptr : args.residual.row(i);
 #pragma omp simd
       for (Index j = 0; j < D; ++j) {
         const T n = (x[j] - mean) * inverse_std;
         const T value = inverse_std * (dy[j] * args.weight[j] - mean_g - n * mean_gn);
-        dx[j] = keep != 0 ? dx[j] + value : value;
+        dx[j] = residual != nullptr ? residual[j] + value : value;
       }
     }
   }

@@ -1,7 +1,6 @@
 // Matrix products of the affine maps, by Eigen on blocks of rows.
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
-
 #include <limits>
 
 #include "ops/backends.h"
@@ -34,12 +33,9 @@ Blocks row_blocks(Index rows, Index limit = std::numeric_limits<Index>::max()) {
 }
 
 template <class T>
-void add_bias(Matrix<T> y, Index first, Index count, const T* bias) {
-  for (Index i = first; i < first + count; ++i) {
-    T* row = y.row(i);
+void add_row(const T* addend, T* row, Index count) {
 #pragma omp simd
-    for (Index j = 0; j < y.cols; ++j) row[j] += bias[j];
-  }
+  for (Index j = 0; j < count; ++j) row[j] += addend[j];
 }
 
 /// In double: some biases have gradients that vanish identically (the key bias of softmax
@@ -109,12 +105,24 @@ template <class T>
 void linear_forward(const Context& context, const LinearForward<T>& args) {
   const Blocks blocks = row_blocks(args.y.rows);
   const auto weight = rows_of(args.weight, 0, args.weight.rows);
+  const bool in_place = args.residual.data == args.y.data;
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index block = 0; block < blocks.count(); ++block) {
     const Index first = blocks.first(block);
     const Index length = blocks.length(block);
-    rows_of(args.y, first, length).noalias() = rows_of(args.x, first, length) * weight.transpose();
-    if (args.bias != nullptr) add_bias(args.y, first, length, args.bias);
+    const auto product = rows_of(args.x, first, length) * weight.transpose();
+    auto y = rows_of(args.y, first, length);
+    if (in_place) {
+      y.noalias() += product;
+    } else {
+      y.noalias() = product;
+    }
+    for (Index i = first; i < first + length; ++i) {
+      if (args.bias != nullptr) add_row(args.bias, args.y.row(i), args.y.cols);
+      if (!args.residual.empty() && !in_place) {
+        add_row(args.residual.row(i), args.y.row(i), args.y.cols);
+      }
+    }
   }
 }
 
