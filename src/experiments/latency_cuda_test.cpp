@@ -66,7 +66,9 @@ TEST(LatencyOnGpu, TimesOtherSoftmaxesOrSaysWhyNot) {
       mixer_support({.mixer = MixerKind::softmax}, 64, Device::cuda, Implementation::cudnn);
   for (std::size_t row : {2U, 3U}) {
     EXPECT_EQ(text(result.table, row, "status"), cudnn.ok ? "ok" : "skipped") << result.reason;
-    if (!cudnn.ok) EXPECT_EQ(text(result.table, row, "reason"), cudnn.reason);
+    if (!cudnn.ok) {
+      EXPECT_EQ(text(result.table, row, "reason"), cudnn.reason);
+    }
   }
 }
 

@@ -135,12 +135,12 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   if (with_backward) core.backward(context, inputs, gradients, saved);
   core.deliver(context, inputs, output, wanted);
   CoreRun run;
-  const std::vector<T> host_o = to_host(o);
+  const std::vector<T> host_o = testing::to_host(o);
   run.o.assign(host_o.begin(), host_o.end());
   if (!with_backward) return run;
 
   EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
-  const std::vector<T> host_dqkv = to_host(dqkv);
+  const std::vector<T> host_dqkv = testing::to_host(dqkv);
   for (Index row = 0; row < rows; ++row) {
     const T* from = host_dqkv.data() + row * stride;
     run.dq.insert(run.dq.end(), from, from + D);
@@ -148,7 +148,7 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
     run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
     EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
   }
-  const std::vector<T> host_daux = to_host(daux);
+  const std::vector<T> host_daux = testing::to_host(daux);
   run.daux.assign(host_daux.begin(), host_daux.end());
   return run;
 }
