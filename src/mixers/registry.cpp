@@ -77,8 +77,7 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
-  const bool follows = device == Device::cuda && config.mixer == MixerKind::softmax &&
-                       implementation == Implementation::production;
+  const bool follows = device == Device::cuda && config.mixer == MixerKind::softmax;
   return follows ? asked : Precision::float32;
 }
 

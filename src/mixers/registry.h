@@ -20,8 +20,8 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
 Support pass_support(Implementation implementation, LatencyPass pass);
 
 /// What a core computes its products in where the context asks for `asked`: softmax alone follows
-/// the context, and cuDNN's attention exists for 16-bit tensors alone. Not for the reference, which
-/// computes in float64.
+/// the context, on a GPU, and cuDNN's attention exists for 16-bit tensors alone. Not for the
+/// reference, which computes in float64.
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked);
 
