@@ -6,7 +6,8 @@
 //        can hold them.
 //   GPU  by events, the host left out (bench/device_timer.h), going round sets of buffers that
 //        together are larger than twice the L2 cache: inputs come from memory, as they do in a
-//        model whose other layers ran in between.
+//        model whose other layers ran in between. (512 sets at most: of 64 tokens in bfloat16, as
+//        cuDNN reads them, that many just exceed the cache once.)
 //
 // precision: what the core computes its products in: the config's for softmax on a GPU, bf16 for
 // cuDNN, float64 for the reference, else float32.
