@@ -222,7 +222,8 @@ struct LatencyConfig {
     v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
     v.field("passes", passes, {.help = "forward, and backward alone"});
     v.field("implementations", implementations,
-            {.help = "production kernels, the double reference (reference)"});
+            {.help = "production kernels; softmax on a GPU by the book (unfused) or by cuDNN "
+                     "(cudnn); the double reference (reference)"});
     v.field("warmup", warmup, {.help = "untimed calls", .min = 0});
     v.field("min_repeats", min_repeats, {.help = "timed calls at least", .min = 1});
     v.field("max_repeats", max_repeats, {.help = "timed calls at most", .min = 1});

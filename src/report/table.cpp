@@ -38,9 +38,30 @@ const Schema& jacobian_schema() {
 
 const Schema& latency_schema() {
   static const Schema schema{"latency",
-                             {"label", "mixer", "implementation", "device", "batch", "n_heads",
-                              "d_h", "seq_len", "pass", "median_s", "p10_s", "p90_s", "repeats",
-                              "state_bytes", "activation_bytes", "status", "reason"}};
+                             {"label",
+                              "mixer",
+                              "implementation",
+                              "device",
+                              "batch",
+                              "n_heads",
+                              "d_h",
+                              "seq_len",
+                              "pass",
+                              "median_s",
+                              "p10_s",
+                              "p90_s",
+                              "repeats",
+                              "state_bytes",
+                              "activation_bytes",
+                              "precision",
+                              "flop",
+                              "flop_per_s",
+                              "bytes",
+                              "bytes_per_s",
+                              "sgemm_flop_per_s",
+                              "copy_bytes_per_s",
+                              "status",
+                              "reason"}};
   return schema;
 }
 

@@ -119,14 +119,6 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
   if (!aux.empty()) inputs.aux = {aux.data(), aux_stride, tensors.aux_width};
 
-  Array<T> saved;
-  core.forward(context, inputs, {o.data(), D, dims.d_h}, with_backward ? &saved : nullptr);
-  CoreRun run;
-  const std::vector<T> host_o = to_host(o);
-  run.o.assign(host_o.begin(), host_o.end());
-  if (!with_backward) return run;
-
-  EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
   CoreGradients<T> gradients;
   gradients.o = {o.data(), D, dims.d_h};
   gradients.d_o = {d_o.data(), D, dims.d_h};
@@ -134,8 +126,21 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   gradients.dk = {dqkv.data() + D, stride, dims.d_h};
   gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
   if (!daux.empty()) gradients.daux = {daux.data(), aux_stride, tensors.aux_width};
-  core.backward(context, inputs, gradients, saved);
-  const std::vector<T> host_dqkv = to_host(dqkv);
+
+  Array<T> saved;
+  const HeadView<T> output(o.data(), D, dims.d_h);
+  const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
+  core.prepare(context, inputs, wanted);
+  core.forward(context, inputs, output, with_backward ? &saved : nullptr);
+  if (with_backward) core.backward(context, inputs, gradients, saved);
+  core.deliver(context, inputs, output, wanted);
+  CoreRun run;
+  const std::vector<T> host_o = testing::to_host(o);
+  run.o.assign(host_o.begin(), host_o.end());
+  if (!with_backward) return run;
+
+  EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
+  const std::vector<T> host_dqkv = testing::to_host(dqkv);
   for (Index row = 0; row < rows; ++row) {
     const T* from = host_dqkv.data() + row * stride;
     run.dq.insert(run.dq.end(), from, from + D);
@@ -143,7 +148,7 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
     run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
     EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
   }
-  const std::vector<T> host_daux = to_host(daux);
+  const std::vector<T> host_daux = testing::to_host(daux);
   run.daux.assign(host_daux.begin(), host_daux.end());
   return run;
 }
