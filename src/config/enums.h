@@ -93,6 +93,11 @@ inline constexpr std::array enum_names<DeviceRequest> = {
     std::pair{DeviceRequest::automatic, std::string_view("auto")},
     std::pair{DeviceRequest::cpu, std::string_view("cpu")},
     std::pair{DeviceRequest::cuda, std::string_view("cuda")}};
+template <>
+inline constexpr std::array enum_names<Precision> = {
+    std::pair{Precision::float32, std::string_view("float32")},
+    std::pair{Precision::tf32, std::string_view("tf32")},
+    std::pair{Precision::bf16, std::string_view("bf16")}};
 
 template <class E>
 constexpr std::string_view enum_name(E value) {
