@@ -35,10 +35,17 @@ SETTING_NAMES = {
     "experiment": "{}",
     "kernels": "{}",
     "device": "{}",
+    "precision": "{}",
     "pass": "{}",
 }
 # Left unsaid in titles: the published protocol has them so.
-USUAL = {"layout": "paper", "short_conv": "0", "experiment": "mqar", "kernels": "production"}
+USUAL = {
+    "layout": "paper",
+    "short_conv": "0",
+    "experiment": "mqar",
+    "kernels": "production",
+    "precision": "float32",
+}
 
 
 def setting_text(setting: dict[str, str]) -> str:
@@ -147,7 +154,7 @@ def draw_accuracy(axes: Axes, styles: Styles, rows: list[Row], x: str) -> None:
     accuracy_axis(axes)
 
 
-CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps"]
+CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps", "precision"]
 
 
 def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
@@ -188,20 +195,23 @@ def recall(axes: Axes, styles: Styles, rows: list[Row], d_h: str) -> None:
 
 # State norm and Jacobian.
 
+PROBE_SETTING = ["precision"]
+
 
 def state_norm(axes: Axes, report: Report, styles: Styles) -> Notes:
     axes.set_title("State norm")
-    lines = series_by_label(report.rows("state_norm"), "t", "s_norm")
-    if not lines:
+    _, rows, others = commonest(report.rows("state_norm"), PROBE_SETTING)
+    if not rows:
         no_data(axes, "state_norm")
         return []
+    lines = series_by_label(rows, "t", "s_norm")
     for label, series in lines.items():
         draw_curve(axes, styles, label, series)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("position t (tokens)")
     axes.set_ylabel("Frobenius norm of $S_t$")
-    return []
+    return [f"State norm: {others} rows of other settings are not shown."] if others else []
 
 
 JACOBIAN_QUANTITIES = {
@@ -212,7 +222,8 @@ JACOBIAN_QUANTITIES = {
 
 
 def jacobian(axes: Axes, report: Report, styles: Styles, quantity: str) -> None:
-    for label, series in series_by_label(report.rows("jacobian"), "t", quantity).items():
+    _, rows, _ = commonest(report.rows("jacobian"), PROBE_SETTING)
+    for label, series in series_by_label(rows, "t", quantity).items():
         draw_curve(axes, styles, label, series)
     axes.set_xscale("log")
     axes.set_xlabel("position t (tokens)")

@@ -36,7 +36,8 @@ std::vector<FinishedCell> collect_cells(const std::vector<std::string>& folders)
 Table gather_history(const std::vector<FinishedCell>& cells) {
   Table gathered;
   gathered.name = "history";
-  gathered.columns = {"experiment", "label", "mixer", "n_pairs", "d_h", "seq_len", "seed"};
+  gathered.columns = {"experiment", "label",   "mixer",     "n_pairs",
+                      "d_h",        "seq_len", "precision", "seed"};
   const Schema& schema = history_schema();
   gathered.columns.insert(gathered.columns.end(), schema.columns.begin(), schema.columns.end());
   for (const FinishedCell& cell : cells) {
@@ -52,6 +53,7 @@ Table gather_history(const std::vector<FinishedCell>& cells) {
                                        has_pairs ? Value(config.task.n_pairs) : Value(),
                                        config.model.d_h,
                                        sequence_length(config),
+                                       std::string(computed_in(config)),
                                        config.seeds.front()};
     for (const std::vector<Value>& row : read_csv(path, schema).rows) {
       std::vector<Value> extended = prefix;

@@ -257,6 +257,7 @@ struct RunConfig {
   std::vector<Index> seeds = {42};
   std::vector<SweepAxis> sweep;  // first key varies slowest
   DeviceRequest device = DeviceRequest::automatic;
+  Precision precision = Precision::float32;
   Index threads = 0;
 
   template <class V>
@@ -276,6 +277,9 @@ struct RunConfig {
             {.help = "dotted key to a list of values; cartesian product, first key slowest, then "
                      "mixers, then seeds fastest"});
     v.field("device", device, {.help = "auto takes a GPU when there is one"});
+    v.field("precision", precision,
+            {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has float32 "
+                     "alone"});
     v.field("threads", threads, {.help = "CPU threads; 0: all cores", .min = 0, .max = 4096});
   }
 };

@@ -49,7 +49,7 @@ double checked_spectral_norm(const StepJacobian& step, Index head, Index t) {
 
 CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
-  const Support support = probe_support(config);
+  const Support support = probe_support(config, environment.context.device);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);

@@ -116,12 +116,13 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
 Table summarise_accuracy(const Gathered& gathered) {
   return summarise_outcomes(gathered,
                             {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len",
-                             "layout", "short_conv", "device"},
+                             "layout", "short_conv", "device", "precision"},
                             {"accuracy", "loss", "train_seconds"}, /*with_steps=*/true);
 }
 
 Table summarise_recall(const Gathered& gathered) {
-  return summarise_outcomes(gathered, {"label", "mixer", "d_h", "n_pairs", "trials"}, {"accuracy"},
+  return summarise_outcomes(gathered, {"label", "mixer", "d_h", "n_pairs", "trials", "precision"},
+                            {"accuracy"},
                             /*with_steps=*/false);
 }
 
@@ -147,22 +148,23 @@ Table summarise_state_norm(const Gathered& gathered) {
   const std::size_t s_norm = source.column("s_norm");
   const std::size_t a_norm = source.column("a_norm");
   const RowGroups groups =
-      group_rows(source, gathered.rows, {"label", "mixer"},
+      group_rows(source, gathered.rows, {"label", "mixer", "precision"},
                  {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true);
 
-  // Linear attention's mean by (settings, last t). Of several linear runs the first label counts.
+  // Linear attention's mean by (settings, precision, last t). Of several linear runs the first
+  // label counts.
   std::map<std::vector<Value>, double, RowLess> linear_means;
   for (const auto& [key, rows] : groups) {
     if (compare(key[1], std::string("linear")) != 0) continue;
     const std::vector<SourcedRow> last = last_rows(rows, t);
     const Statistics norms = statistics(numbers(last, s_norm));
     if (norms.count == 0) continue;
-    linear_means.try_emplace({last[0].cell->settings, last[0].values[t]}, norms.mean);
+    linear_means.try_emplace({last[0].cell->settings, key[2], last[0].values[t]}, norms.mean);
   }
 
   Table summary;
   summary.name = "state_norm_summary";
-  summary.columns = {"label", "mixer", "source", "n_heads", "d_h", "t", "count"};
+  summary.columns = {"label", "mixer", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"s_norm", "a_norm"});
   summary.columns.insert(summary.columns.end(), {"linear_over_label", "config"});
   for (const auto& [key, rows] : groups) {
@@ -173,7 +175,7 @@ Table summarise_state_norm(const Gathered& gathered) {
     line.emplace_back(norms.count);
     append_statistics(line, norms);
     append_statistics(line, statistics(numbers(last, a_norm)));
-    const auto linear = linear_means.find({last[0].cell->settings, last[0].values[t]});
+    const auto linear = linear_means.find({last[0].cell->settings, key[2], last[0].values[t]});
     std::optional<double> ratio;
     if (linear != linear_means.end() && norms.count > 0 && norms.mean > 0.0) {
       ratio = linear->second / norms.mean;
@@ -214,13 +216,13 @@ Table summarise_jacobian(const Gathered& gathered) {
 
   Table summary;
   summary.name = "jacobian_summary";
-  summary.columns = {"label", "source", "n_heads", "d_h", "t", "count"};
+  summary.columns = {"label", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"sigma_max"});
   summary.columns.emplace_back("sigma_max_max");
   append_columns(summary, {"cosine", "product_norm"});
   summary.columns.emplace_back("config");
   for (const auto& [key, rows] :
-       group_rows(source, gathered.rows, {"label"},
+       group_rows(source, gathered.rows, {"label", "precision"},
                   {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true)) {
     std::vector<double> sigma_means;
     std::vector<double> cosine_means;

@@ -14,25 +14,26 @@ const Schema& accuracy_schema() {
   static const Schema schema{"accuracy",
                              {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads",
                               "seq_len", "layout", "short_conv", "seed", "steps", "accuracy",
-                              "loss", "train_seconds", "device", "status", "reason"}};
+                              "loss", "train_seconds", "device", "precision", "status", "reason"}};
   return schema;
 }
 
 const Schema& recall_schema() {
-  static const Schema schema{
-      "recall",
-      {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95", "status", "reason"}};
+  static const Schema schema{"recall",
+                             {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95",
+                              "precision", "status", "reason"}};
   return schema;
 }
 
 const Schema& state_norm_schema() {
-  static const Schema schema{"state_norm", {"label", "mixer", "seed", "t", "s_norm", "a_norm"}};
+  static const Schema schema{"state_norm",
+                             {"label", "mixer", "seed", "t", "s_norm", "a_norm", "precision"}};
   return schema;
 }
 
 const Schema& jacobian_schema() {
-  static const Schema schema{"jacobian",
-                             {"label", "seed", "t", "sigma_max", "cosine", "product_norm"}};
+  static const Schema schema{
+      "jacobian", {"label", "seed", "t", "sigma_max", "cosine", "product_norm", "precision"}};
   return schema;
 }
 

@@ -31,16 +31,40 @@ std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
-std::string describe(int device, int count) {
-  cudaDeviceProp properties;
-  VLA_CUDA(cudaGetDeviceProperties(&properties, device));
-  int driver = 0, runtime = 0;
-  VLA_CUDA(cudaDriverGetVersion(&driver));
-  VLA_CUDA(cudaRuntimeGetVersion(&runtime));
-  return fmt::format("{}{}, {:.1f} GiB, compute capability {}.{}, CUDA driver {}, runtime {}",
-                     count > 1 ? fmt::format("{} x ", count) : "", properties.name,
-                     static_cast<double>(properties.totalGlobalMem) * 0x1p-30, properties.major,
-                     properties.minor, version_text(driver), version_text(runtime));
+/// The CUDA version that the driver supports; 0 where there is no driver.
+int driver_version() {
+  int version = 0;
+  VLA_CUDA(cudaDriverGetVersion(&version));
+  return version;
+}
+
+int runtime_version() {
+  int version = 0;
+  VLA_CUDA(cudaRuntimeGetVersion(&version));
+  return version;
+}
+
+/// Of the first GPU, and how many there are.
+std::string describe_all(int count) {
+  return fmt::format("{}{}, CUDA driver {}, runtime {}",
+                     count > 1 ? fmt::format("{} x ", count) : "", describe_device(0),
+                     version_text(driver_version()), version_text(runtime_version()));
+}
+
+/// Why the runtime counted no GPU.
+std::string why_none(cudaError_t error) {
+  if (error == cudaSuccess) return "no GPU";
+  if (error == cudaErrorInsufficientDriver) {
+    const std::string needed = version_text(runtime_version());
+    const int driver = driver_version();
+    if (driver == 0) {
+      return fmt::format("no CUDA driver on this machine (this binary needs one for CUDA {})",
+                         needed);
+    }
+    return fmt::format("the CUDA driver is for CUDA {}, this binary needs {}", version_text(driver),
+                       needed);
+  }
+  return cudaGetErrorString(error);
 }
 
 class GraphRecording final : public Replay::Recording {
@@ -86,6 +110,14 @@ void fail(cudaError_t error, const char* call) {
   }
   throw RunError(
       fmt::format("cuda: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+std::string describe_device(int index) {
+  cudaDeviceProp properties;
+  VLA_CUDA(cudaGetDeviceProperties(&properties, index));
+  return fmt::format("{}, {:.1f} GiB, compute capability {}.{}", properties.name,
+                     static_cast<double>(properties.totalGlobalMem) * 0x1p-30, properties.major,
+                     properties.minor);
 }
 
 Place::Place(int device) : device_(device) {
@@ -154,13 +186,13 @@ CudaStatus status() {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess || count == 0) {
-      status.detail = error != cudaSuccess ? cudaGetErrorString(error) : "no GPU";
+      status.detail = why_none(error);
     } else if (const cudaError_t loaded = find_code(); loaded != cudaSuccess) {
-      status.detail = fmt::format("{}: no kernels for it in this binary ({})", describe(0, count),
+      status.detail = fmt::format("{}: no kernels for it in this binary ({})", describe_all(count),
                                   cudaGetErrorString(loaded));
     } else {
       status.available = true;
-      status.detail = describe(0, count);
+      status.detail = describe_all(count);
     }
     cudaGetLastError();
     return status;
