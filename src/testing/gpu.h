@@ -49,13 +49,13 @@ inline void expect_gpu_repeats(const MixerConfig& mixer, const CoreTensors& tens
 inline std::vector<HeadDims> gpu_shapes() {
   std::vector<HeadDims> shapes;
   if (small_tests()) {
-    for (Index d : {16, 32, 64, 128}) {
+    for (Index d : {8, 16, 32, 64, 128}) {
       shapes.push_back({1, 1, 1, d});
       shapes.push_back({2, 33, 1, d});
     }
     return shapes;
   }
-  for (Index d : {16, 32, 64, 128}) {
+  for (Index d : {8, 16, 32, 64, 128}) {
     for (Index tokens : {1, 2, 7, 16, 17, 33, 64, 73, 130}) shapes.push_back({2, tokens, 3, d});
     shapes.push_back({1, 300, 1, d});
   }

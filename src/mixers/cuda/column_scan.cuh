@@ -27,7 +27,7 @@ struct PenaltyState {
 };
 
 struct ColumnForward {
-  int tokens, heads;
+  int tokens, heads, width;
   TokenSource x, y, b, c, gate;
   const float* scale;  // (B, T, H), multiplies `after`; or null
   TokenView<float> before, after;
@@ -117,7 +117,7 @@ __device__ inline void column_forward(const ColumnForward& args,
     __syncthreads();
 #pragma unroll 2
     for (int t = 0; t < C; ++t) {
-      const bool writes = g == 0 && first + t < tokens;
+      const bool writes = g == 0 && first + t < tokens && column < args.width;
       float vector[E];
       if constexpr (kBefore) {
         load_spread<D, G>(tiles.b[buffer] + t * D, g, vector);

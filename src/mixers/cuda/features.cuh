@@ -43,24 +43,25 @@ __device__ inline float feature_map_backward(FeatureMap map, float x, float dy) 
   return dy;
 }
 
-/// A warp's share of a vector of D channels: channel i of lane l is l + 32 i, 0 beyond D.
+/// A warp's share of a vector of D channels: channel i of lane l is l + 32 i. Of `width` channels
+/// that exist; the others are read as 0 and not written.
 template <int D>
 inline constexpr int kShare = (D + kLanesOfWarp - 1) / kLanesOfWarp;
 
 template <int D>
-__device__ inline void load_share(const float* from, float (&to)[kShare<D>]) {
+__device__ inline void load_share(const float* from, int width, float (&to)[kShare<D>]) {
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) {
     const int channel = threadIdx.x % kLanesOfWarp + kLanesOfWarp * i;
-    to[i] = channel < D ? from[channel] : 0.0F;
+    to[i] = channel < width ? from[channel] : 0.0F;
   }
 }
 template <int D>
-__device__ inline void store_share(float* to, const float (&from)[kShare<D>]) {
+__device__ inline void store_share(float* to, int width, const float (&from)[kShare<D>]) {
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) {
     const int channel = threadIdx.x % kLanesOfWarp + kLanesOfWarp * i;
-    if (channel < D) to[channel] = from[i];
+    if (channel < width) to[channel] = from[i];
   }
 }
 
@@ -89,6 +90,7 @@ __device__ inline void unit_backward(const float (&y)[N], float norm, float (&dy
 /// Which token and head the calling warp works on; `valid` is false beyond the last.
 struct WarpToken {
   bool valid;
+  int width;  // channels of a head
   int batch, head;
   Index token;   // within its sequence
   Index scalar;  // of a (B, T, H) array
@@ -97,8 +99,12 @@ struct WarpToken {
   __device__ static WarpToken here(const HeadDims& dims) {
     const Index warp = (static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x) / kLanesOfWarp;
     const Index row = warp / dims.heads;
-    return {row < dims.batch * dims.tokens, static_cast<int>(row / dims.tokens),
-            static_cast<int>(warp % dims.heads), row % dims.tokens, warp};
+    return {row < dims.batch * dims.tokens,
+            static_cast<int>(dims.d_h),
+            static_cast<int>(row / dims.tokens),
+            static_cast<int>(warp % dims.heads),
+            row % dims.tokens,
+            warp};
   }
 
   template <class T>
@@ -113,7 +119,7 @@ __device__ inline void add_share(const WarpToken& at, const TokenView<const floa
                                  float (&sum)[kShare<D>]) {
   if (view.data == nullptr) return;
   float addend[kShare<D>];
-  load_share<D>(at.of(view), addend);
+  load_share<D>(at.of(view), at.width, addend);
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) sum[i] += addend[i];
 }

@@ -26,13 +26,14 @@ __global__ void __launch_bounds__(D < kWarp ? kWarp : D)
   const int batch = blockIdx.x / heads;
   const int head = blockIdx.x % heads;
   const int channel = threadIdx.x;
+  const auto width = static_cast<int>(args.dims.d_h);
   const float* f = args.f.data + batch * args.f.batch + head * args.f.head;
   const float* q = args.q.data + batch * args.q.batch + head * args.q.head;
   const Index first_scalar = static_cast<Index>(batch) * tokens * heads + head;
   float z = 0.0F;
   for (int first = 0; first < tokens; first += kTokens) {
     const int count = min(kTokens, tokens - first);
-    if (channel < D) {
+    if (channel < width) {
       for (int batch_first = 0; batch_first < count; batch_first += kAtOnce) {
         float f_ahead[kAtOnce], q_ahead[kAtOnce];
 #pragma unroll
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(D < kWarp ? kWarp : D)
     __syncthreads();
     for (int t = threadIdx.x / kWarp; t < count; t += kThreads / kWarp) {
       float sum = 0.0F;
-      for (int i = threadIdx.x % kWarp; i < D; i += kWarp) sum += products[t][i];
+      for (int i = threadIdx.x % kWarp; i < width; i += kWarp) sum += products[t][i];
       sum = group_sum<kWarp>(sum);
       if (threadIdx.x % kWarp == 0) {
         const Index at = first_scalar + static_cast<Index>(first + t) * heads;
@@ -76,12 +77,13 @@ __global__ void __launch_bounds__(2 * (D < kWarp ? kWarp : D))
   const int head = blockIdx.x % heads;
   const Index first_scalar = static_cast<Index>(batch) * tokens * heads + head;
   float* dc = args.d_denominator + first_scalar;
+  const auto width = static_cast<int>(args.dims.d_h);
 
   const float* o = args.o.data + batch * args.o.batch + head * args.o.head;
   const float* d_o = args.d_o.data + batch * args.d_o.batch + head * args.d_o.head;
   for (int t = threadIdx.x / kWarp; t < tokens; t += 2 * kHalf / kWarp) {
     float along = 0.0F;
-    for (int i = threadIdx.x % kWarp; i < D; i += kWarp) {
+    for (int i = threadIdx.x % kWarp; i < width; i += kWarp) {
       along = fmaf(o[t * args.o.token + i], d_o[t * args.d_o.token + i], along);
     }
     along = group_sum<kWarp>(along);
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(2 * (D < kWarp ? kWarp : D))
   __syncthreads();  // orders global memory within the block too
 
   const int channel = threadIdx.x % kHalf;
-  if (channel >= D) return;
+  if (channel >= width) return;
   const float* q = args.q.data + batch * args.q.batch + head * args.q.head + channel;
   if (threadIdx.x < kHalf) {
     const float* f = args.f.data + batch * args.f.batch + head * args.f.head + channel;

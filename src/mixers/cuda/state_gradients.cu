@@ -10,7 +10,7 @@ namespace {
 
 /// dS_t = diag(g_{t+1}) dS_{t+1} - de_{t+1} r_{t+1}^T + dn_t q_t^T;  da_t = dS_t^T e_t.
 struct ColumnBackward {
-  int tokens, heads;
+  int tokens, heads, width;
   TokenSource d_o, e, de, gate;  // along columns
   TokenSource q, r;              // across columns
   const float* scale;            // (B, T, H) or null
@@ -96,7 +96,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
       for (int e = 0; e < E; ++e) ds[e] = fmaf(vector[e], q, ds[e]);
       load_spread<D, G>(tiles.e[buffer] + t * D, g, vector);
       const float da = group_sum<G>(partial_dot<E>(ds, vector));
-      if (g == 0 && first + t < tokens) {
+      if (g == 0 && first + t < tokens && first_column + local < args.width) {
         const Index at = static_cast<Index>(first + t);
         args.da.data[batch * args.da.batch + at * args.da.token + head * args.da.head +
                      first_column + local] = da;
@@ -136,25 +136,28 @@ __global__ void __launch_bounds__(ColumnShape<D>::kThreads)
 void state_gradients(cudaStream_t stream, const StateScan& scan, const StateGradients& args) {
   const auto tokens = static_cast<int>(scan.dims.tokens);
   const auto heads = static_cast<int>(scan.dims.heads);
+  const auto width = static_cast<int>(scan.dims.d_h);
   const ColumnForward forward{.tokens = tokens,
                               .heads = heads,
-                              .x = args.e,
-                              .y = scan.a,
-                              .b = args.de,
-                              .c = args.d_o,
-                              .gate = scan.gate,
+                              .width = width,
+                              .x = {scan.dims, args.e},
+                              .y = {scan.dims, scan.a},
+                              .b = {scan.dims, args.de},
+                              .c = {scan.dims, args.d_o},
+                              .gate = {scan.dims, scan.gate},
                               .scale = scan.scale,
                               .before = args.dr,
                               .after = args.dq,
                               .penalty = {}};
   const ColumnBackward backward{.tokens = tokens,
                                 .heads = heads,
-                                .d_o = args.d_o,
-                                .e = args.e,
-                                .de = args.de,
-                                .gate = scan.gate,
-                                .q = scan.q,
-                                .r = scan.r,
+                                .width = width,
+                                .d_o = {scan.dims, args.d_o},
+                                .e = {scan.dims, args.e},
+                                .de = {scan.dims, args.de},
+                                .gate = {scan.dims, scan.gate},
+                                .q = {scan.dims, scan.q},
+                                .r = {scan.dims, scan.r},
                                 .scale = scan.scale,
                                 .da = args.da};
   with_head_size(scan.dims.d_h, [&](auto d) {

@@ -1,6 +1,5 @@
 // The row passes of state_scan.h: the forward, and the chain of de. Numbers are its steps.
 #include "core/cuda/check.h"
-#include "mixers/cuda/head_size.h"
 #include "mixers/cuda/state_scan.h"
 #include "mixers/cuda/token_tiles.cuh"
 
@@ -33,7 +32,7 @@ struct GatedRowShape {
 };
 
 struct ForwardArgs {
-  int tokens, heads;
+  int tokens, heads, width;
   TokenSource r, a, q, gate, v;
   const float* scale;
   TokenView<float> o, e;
@@ -133,8 +132,8 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const float n = group_sum<G>(partial_dot<E>(s[r], x));
-        if (g == r && valid) {
-          const int row = first_row + group + Shape::kGroups * r;
+        const int row = first_row + group + Shape::kGroups * r;
+        if (g == r && valid && row < args.width) {
           const Index at = static_cast<Index>(first + t);
           args.o.data[batch * args.o.batch + at * args.o.token + head * args.o.head + row] = n * c;
           if (args.e.data != nullptr) {
@@ -149,7 +148,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
 }
 
 struct ResidualArgs {
-  int tokens, heads;
+  int tokens, heads, width;
   TokenSource r, a, q, gate, d_o, e;
   const float* scale;
   const float* checkpoints;
@@ -225,10 +224,11 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         de[r] = group_sum<G>(partial_dot<E>(ds[r], x));
-        if (g == r && first + t < tokens) {
+        const int row = first_row + group + Shape::kGroups * r;
+        if (g == r && first + t < tokens && row < args.width) {
           const Index at = static_cast<Index>(first + t);
-          args.de.data[batch * args.de.batch + at * args.de.token + head * args.de.head +
-                       first_row + group + Shape::kGroups * r] = de[r];
+          args.de.data[batch * args.de.batch + at * args.de.token + head * args.de.head + row] =
+              de[r];
         }
       }
       if constexpr (kResidual) {  // 1
@@ -334,9 +334,9 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
       load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
       const float de = group_sum<G>(partial_dot<E>(ds, x));
       const float dgate = group_sum<G>(partial_dot<E>(ds, history[t]));
-      if (g == 0 && first + t < tokens) {
+      const int row = first_row + group;
+      if (g == 0 && first + t < tokens && row < args.width) {
         const Index at = static_cast<Index>(first + t);
-        const int row = first_row + group;
         args.de.data[batch * args.de.batch + at * args.de.token + head * args.de.head + row] = de;
         args.dgate
             .data[batch * args.dgate.batch + at * args.dgate.token + head * args.dgate.head + row] =
@@ -356,11 +356,12 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
 void state_forward(cudaStream_t stream, const StateScan& scan, const StateForward& args) {
   const ForwardArgs kernel_args{.tokens = static_cast<int>(scan.dims.tokens),
                                 .heads = static_cast<int>(scan.dims.heads),
-                                .r = scan.r,
-                                .a = scan.a,
-                                .q = scan.q,
-                                .gate = scan.gate,
-                                .v = args.v,
+                                .width = static_cast<int>(scan.dims.d_h),
+                                .r = {scan.dims, scan.r},
+                                .a = {scan.dims, scan.a},
+                                .q = {scan.dims, scan.q},
+                                .gate = {scan.dims, scan.gate},
+                                .v = {scan.dims, args.v},
                                 .scale = scan.scale,
                                 .o = args.o,
                                 .e = args.e,
@@ -383,12 +384,13 @@ void state_forward(cudaStream_t stream, const StateScan& scan, const StateForwar
 void state_residuals(cudaStream_t stream, const StateScan& scan, const StateResiduals& args) {
   const ResidualArgs kernel_args{.tokens = static_cast<int>(scan.dims.tokens),
                                  .heads = static_cast<int>(scan.dims.heads),
-                                 .r = scan.r,
-                                 .a = scan.a,
-                                 .q = scan.q,
-                                 .gate = scan.gate,
-                                 .d_o = args.d_o,
-                                 .e = args.e,
+                                 .width = static_cast<int>(scan.dims.d_h),
+                                 .r = {scan.dims, scan.r},
+                                 .a = {scan.dims, scan.a},
+                                 .q = {scan.dims, scan.q},
+                                 .gate = {scan.dims, scan.gate},
+                                 .d_o = {scan.dims, args.d_o},
+                                 .e = {scan.dims, args.e},
                                  .scale = scan.scale,
                                  .checkpoints = args.checkpoints,
                                  .de = args.de,

@@ -27,6 +27,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "mixers/cuda/head_size.h"
 #include "mixers/cuda/token_view.h"
 
 namespace vla_bench::mixers::cuda {
@@ -36,10 +37,11 @@ inline constexpr Index kGateSegment = 8;
 
 /// Elements of the checkpoints of all lanes.
 inline Index checkpoint_size(const HeadDims& dims) {
-  return dims.lanes() * ((dims.tokens + kGateSegment - 1) / kGateSegment) * dims.d_h * dims.d_h;
+  const Index d = kernel_head_size(dims.d_h);
+  return dims.lanes() * ((dims.tokens + kGateSegment - 1) / kGateSegment) * d * d;
 }
 
-/// What recurs. Every view (B, T, H, d); d is 16, 32, 64 or 128.
+/// What recurs. Every view (B, T, H, d); d is one of kHeadSizes.
 struct StateScan {
   HeadDims dims;
   TokenView<const float> r;  // empty: no residual

@@ -7,23 +7,29 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// One lane's tokens: channels of token t at data + t * stride. `wide`: four channels at once.
+/// One lane's tokens: `width` channels of token t at data + t * stride. `wide`: four channels at
+/// once.
 struct TokenRows {
   const float* data = nullptr;
   Index stride = 0;
+  int width = 0;
   bool wide = false;
 };
 
 /// A view on its way into a kernel.
 struct TokenSource {
   TokenView<const float> view;
+  int width = 0;
   bool wide = false;
 
   TokenSource() = default;
-  TokenSource(const TokenView<const float>& view_) : view(view_), wide(is_aligned(view_)) {}
+  TokenSource(const HeadDims& dims, const TokenView<const float>& view_)
+      : view(view_), width(static_cast<int>(dims.d_h)), wide(is_aligned(view_)) {}
 
-  __device__ TokenRows lane(int batch, int head, Index first_channel = 0) const {
-    return {view.data + batch * view.batch + head * view.head + first_channel, view.token, wide};
+  /// Channels from first_channel on.
+  __device__ TokenRows lane(int batch, int head, int first_channel = 0) const {
+    return {view.data + batch * view.batch + head * view.head + first_channel, view.token,
+            width - first_channel, wide};
   }
 };
 
@@ -48,8 +54,8 @@ __device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
 }
 
-/// Asks for kWidth channels of tokens first .. first + kTokens - 1 in `tile` (kTokens, kWidth);
-/// tokens from `tokens` on become zeros, which every scan passes over without effect.
+/// Asks for kWidth channels of tokens first .. first + kTokens - 1 in `tile` (kTokens, kWidth).
+/// Channels and tokens that do not exist become zeros, which every scan passes over without effect.
 template <int kWidth, int kTokens, int kThreads>
 __device__ inline void copy_tile(float* tile, const TokenRows& rows, int first, int tokens) {
   static_assert(kWidth % 4 == 0);
@@ -58,7 +64,7 @@ __device__ inline void copy_tile(float* tile, const TokenRows& rows, int first, 
     for (int i = threadIdx.x; i < kTokens * kQuads; i += kThreads) {
       const int t = i / kQuads;
       const int channel = 4 * (i % kQuads);
-      const bool valid = first + t < tokens;
+      const bool valid = first + t < tokens && channel < rows.width;
       // A copy of nothing still names an address: one that exists.
       const float* from = rows.data + (valid ? (first + t) * rows.stride + channel : 0);
       copy_ahead_16(tile + t * kWidth + channel, from, valid);
@@ -67,7 +73,7 @@ __device__ inline void copy_tile(float* tile, const TokenRows& rows, int first, 
     for (int i = threadIdx.x; i < kTokens * kWidth; i += kThreads) {
       const int t = i / kWidth;
       const int channel = i % kWidth;
-      const bool valid = first + t < tokens;
+      const bool valid = first + t < tokens && channel < rows.width;
       const float* from = rows.data + (valid ? (first + t) * rows.stride + channel : 0);
       copy_ahead_4(tile + i, from, valid);
     }

@@ -36,15 +36,15 @@ __global__ void __launch_bounds__(kFeatureThreads)
   const WarpToken at = WarpToken::here(args.dims);
   if (!at.valid) return;
   float query[kShare<D>], key[kShare<D>];
-  load_share<D>(at.of(args.q), query);
-  load_share<D>(at.of(args.k), key);
+  load_share<D>(at.of(args.q), at.width, query);
+  load_share<D>(at.of(args.k), at.width, key);
   if (args.variant == DeltaNetVariant::paper) {
     map_share(FeatureMap::elu1, query);
     float gate[kShare<D>];
-    load_share<D>(at.of(args.aux), gate);
+    load_share<D>(at.of(args.aux), at.width, gate);
 #pragma unroll
     for (int i = 0; i < kShare<D>; ++i) gate[i] = sigmoid(gate[i]);
-    store_share<D>(at.of(args.gate), gate);
+    store_share<D>(at.of(args.gate), at.width, gate);
     make_unit(key);
   } else {
     map_share(FeatureMap::silu, query);
@@ -55,10 +55,10 @@ __global__ void __launch_bounds__(kFeatureThreads)
     float write[kShare<D>];
 #pragma unroll
     for (int i = 0; i < kShare<D>; ++i) write[i] = strength * key[i];
-    store_share<D>(at.of(args.write), write);
+    store_share<D>(at.of(args.write), at.width, write);
   }
-  store_share<D>(at.of(args.query), query);
-  store_share<D>(at.of(args.key), key);
+  store_share<D>(at.of(args.query), at.width, query);
+  store_share<D>(at.of(args.key), at.width, key);
 }
 
 template <int D>
@@ -68,11 +68,11 @@ __global__ void __launch_bounds__(kFeatureThreads)
   const WarpToken at = WarpToken::here(args.dims);
   if (!at.valid) return;
   float q[N], k[N], dquery[N], dkey[N], dwrite[N];
-  load_share<D>(at.of(args.q), q);
-  load_share<D>(at.of(args.k), k);
-  load_share<D>(at.of(args.dquery), dquery);
-  load_share<D>(at.of(args.dread), dkey);
-  load_share<D>(at.of(args.dwrite), dwrite);
+  load_share<D>(at.of(args.q), at.width, q);
+  load_share<D>(at.of(args.k), at.width, k);
+  load_share<D>(at.of(args.dquery), at.width, dquery);
+  load_share<D>(at.of(args.dread), at.width, dkey);
+  load_share<D>(at.of(args.dwrite), at.width, dwrite);
   if (args.variant == DeltaNetVariant::paper) {
     map_share_backward(FeatureMap::elu1, q, dquery);
 #pragma unroll
@@ -80,14 +80,14 @@ __global__ void __launch_bounds__(kFeatureThreads)
     const float norm = make_unit(k);
     unit_backward(k, norm, dkey);
     float gate[N], dgate[N];
-    load_share<D>(at.of(args.aux), gate);
-    load_share<D>(at.of(args.dgate), dgate);
+    load_share<D>(at.of(args.aux), at.width, gate);
+    load_share<D>(at.of(args.dgate), at.width, dgate);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float g = sigmoid(gate[i]);
       dgate[i] *= g * (1.0F - g);
     }
-    store_share<D>(at.of(args.daux), dgate);
+    store_share<D>(at.of(args.daux), at.width, dgate);
   } else {
     float unit[N];
 #pragma unroll
@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(kFeatureThreads)
     unit_backward(unit, k_norm, dkey);
     map_share_backward(FeatureMap::silu, k, dkey);
   }
-  store_share<D>(at.of(args.dq), dquery);
-  store_share<D>(at.of(args.dk), dkey);
+  store_share<D>(at.of(args.dq), at.width, dquery);
+  store_share<D>(at.of(args.dk), at.width, dkey);
 }
 
 }  // namespace

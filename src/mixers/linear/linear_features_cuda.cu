@@ -10,10 +10,10 @@ template <int D>
 __device__ void map_token(const WarpToken& at, const TokenView<const float>& from,
                           const TokenView<float>& to) {
   float x[kShare<D>];
-  load_share<D>(at.of(from), x);
+  load_share<D>(at.of(from), at.width, x);
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) x[i] = apply_feature_map(FeatureMap::elu1, x[i]);
-  store_share<D>(at.of(to), x);
+  store_share<D>(at.of(to), at.width, x);
 }
 
 template <int D>
@@ -29,12 +29,12 @@ template <int D>
 __device__ void map_backward(const WarpToken& at, const TokenView<const float>& raw,
                              const TokenView<const float> (&parts)[2], const TokenView<float>& to) {
   float x[kShare<D>], dy[kShare<D>] = {};
-  load_share<D>(at.of(raw), x);
+  load_share<D>(at.of(raw), at.width, x);
   add_share<D>(at, parts[0], dy);
   add_share<D>(at, parts[1], dy);
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) dy[i] = feature_map_backward(FeatureMap::elu1, x[i], dy[i]);
-  store_share<D>(at.of(to), dy);
+  store_share<D>(at.of(to), at.width, dy);
 }
 
 template <int D>

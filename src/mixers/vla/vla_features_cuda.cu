@@ -29,27 +29,27 @@ __global__ void __launch_bounds__(kFeatureThreads) vla_features_kernel(const Vla
   if (!at.valid) return;
   const VlaFeatureSettings& settings = args.settings;
   float raw[kShare<D>], f[kShare<D>], k[kShare<D>];
-  load_share<D>(at.of(args.q), raw);
+  load_share<D>(at.of(args.q), at.width, raw);
 #pragma unroll
   for (int i = 0; i < kShare<D>; ++i) raw[i] = apply_feature_map(settings.feature_map, raw[i]);
-  store_share<D>(at.of(args.query), raw);
-  load_share<D>(at.of(args.kappa), raw);
-  key_features(settings.feature_map, raw, D, f, k);
-  store_share<D>(at.of(args.f), f);
-  store_share<D>(at.of(args.k), k);
+  store_share<D>(at.of(args.query), at.width, raw);
+  load_share<D>(at.of(args.kappa), at.width, raw);
+  key_features(settings.feature_map, raw, at.width, f, k);
+  store_share<D>(at.of(args.f), at.width, f);
+  store_share<D>(at.of(args.k), at.width, k);
   switch (settings.penalty) {
     case Penalty::learned: {
-      load_share<D>(at.of(args.aux), raw);
+      load_share<D>(at.of(args.aux), at.width, raw);
       const float scale = settings.u_scale / at_least(share_norm(raw), kSmallestNorm);
 #pragma unroll
       for (int i = 0; i < kShare<D>; ++i) raw[i] *= scale;
-      store_share<D>(at.of(args.u), raw);
+      store_share<D>(at.of(args.u), at.width, raw);
       break;
     }
     case Penalty::key:
 #pragma unroll
       for (int i = 0; i < kShare<D>; ++i) raw[i] = settings.u_scale * k[i];
-      store_share<D>(at.of(args.u), raw);
+      store_share<D>(at.of(args.u), at.width, raw);
       break;
     case Penalty::frozen: {
 #pragma unroll
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kFeatureThreads) vla_features_kernel(const Vla
 #pragma unroll
         for (int i = 0; i < kShare<D>; ++i) raw[i] *= scale;
       }
-      store_share<D>(at.of(args.a), raw);
+      store_share<D>(at.of(args.a), at.width, raw);
       break;
     }
   }
@@ -74,18 +74,18 @@ __global__ void __launch_bounds__(kFeatureThreads)
   const VlaFeatureSettings& settings = args.settings;
 
   float raw[N], gradient[N] = {};
-  load_share<D>(at.of(args.q), raw);
+  load_share<D>(at.of(args.q), at.width, raw);
   add_share<D>(at, args.dquery[0], gradient);
   add_share<D>(at, args.dquery[1], gradient);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     gradient[i] = feature_map_backward(settings.feature_map, raw[i], gradient[i]);
   }
-  store_share<D>(at.of(args.dq), gradient);
+  store_share<D>(at.of(args.dq), at.width, gradient);
 
   float f[N], k[N], dk[N] = {};
-  load_share<D>(at.of(args.kappa), raw);
-  const float f_norm = key_features(settings.feature_map, raw, D, f, k);
+  load_share<D>(at.of(args.kappa), at.width, raw);
+  const float f_norm = key_features(settings.feature_map, raw, at.width, f, k);
   add_share<D>(at, args.dk[0], dk);
   add_share<D>(at, args.dk[1], dk);
 
@@ -108,8 +108,8 @@ __global__ void __launch_bounds__(kFeatureThreads)
     for (int i = 0; i < N; ++i) dk[i] = fmaf(settings.inverse_lambda, da[i], dk[i]);
   } else {
     float du[N], w[N];
-    load_share<D>(at.of(args.du), du);
-    load_share<D>(at.of(args.w), w);
+    load_share<D>(at.of(args.du), at.width, du);
+    load_share<D>(at.of(args.w), at.width, w);
     const float d_delta =
         args.d_delta[at.scalar] * sqrtf(at_least(args.delta[at.scalar], settings.stab_eps));
 #pragma unroll
@@ -119,13 +119,13 @@ __global__ void __launch_bounds__(kFeatureThreads)
       for (int i = 0; i < N; ++i) dk[i] += du[i];
     } else {
       float aux[N];
-      load_share<D>(at.of(args.aux), aux);
+      load_share<D>(at.of(args.aux), at.width, aux);
       const float norm = share_norm(aux);
       const float scale = 1.0F / at_least(norm, kSmallestNorm);
 #pragma unroll
       for (int i = 0; i < N; ++i) aux[i] *= scale;
       unit_backward(aux, norm, du);
-      store_share<D>(at.of(args.daux), du);
+      store_share<D>(at.of(args.daux), at.width, du);
     }
   }
 
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kFeatureThreads)
   add_share<D>(at, args.df, dk);
 #pragma unroll
   for (int i = 0; i < N; ++i) dk[i] = feature_map_backward(settings.feature_map, raw[i], dk[i]);
-  store_share<D>(at.of(args.dkappa), dk);
+  store_share<D>(at.of(args.dkappa), at.width, dk);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct PenaltyShape {
 };
 
 struct ForwardArgs {
-  int tokens, heads;
+  int tokens, heads, width;
   PenaltySettings settings;
   TokenSource u, k;
   TokenView<float> a, w;
@@ -120,10 +120,10 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
       const float norm = sqrtf(group_sum<kWarp>(squares));
       const float scale = settings.unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
       float* a = args.a.data + batch * args.a.batch + at * args.a.token + head * args.a.head;
-      for (int i = threadIdx.x % kWarp; i < D; i += kWarp) a[i] = b_tile[t][i] * scale;
+      for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) a[i] = b_tile[t][i] * scale;
       if (args.w.data != nullptr) {
         float* w = args.w.data + batch * args.w.batch + at * args.w.token + head * args.w.head;
-        for (int i = threadIdx.x % kWarp; i < D; i += kWarp) w[i] = w_tile[t][i];
+        for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) w[i] = w_tile[t][i];
         if (threadIdx.x % kWarp == 0) {
           const Index scalar = (static_cast<Index>(batch) * tokens + at) * args.heads + head;
           args.b_norm[scalar] = norm;
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
 }
 
 struct BackwardArgs {
-  int tokens, heads;
+  int tokens, heads, width;
   PenaltySettings settings;
   TokenSource u, k, a, w, da, da_more;
   const float* b_norm;
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
       for (int i = threadIdx.x % kWarp; i < D; i += kWarp) {
         const float value = fmaf(-a[i], along, db[i]) * scale;
         db[i] = value;
-        if (first + t < tokens) out[i] = value;
+        if (first + t < tokens && i < args.width) out[i] = value;
       }
     }
     __syncthreads();
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
     for (int t = threadIdx.x / kWarp; t < min(C, tokens - first); t += kThreads / kWarp) {
       const Index at = static_cast<Index>(first + t);
       float* dw = args.dw.data + batch * args.dw.batch + at * args.dw.token + head * args.dw.head;
-      for (int i = threadIdx.x % kWarp; i < D; i += kWarp) dw[i] = dw_tile[t][i];
+      for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) dw[i] = dw_tile[t][i];
       if (threadIdx.x % kWarp == 0) {
         args.d_delta[first_scalar + at * args.heads] = d_delta_tile[t];
       }
@@ -285,9 +285,10 @@ __global__ void __launch_bounds__(ColumnShape<D>::kThreads)
 void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {
   const ForwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
                                 .heads = static_cast<int>(args.dims.heads),
+                                .width = static_cast<int>(args.dims.d_h),
                                 .settings = args.settings,
-                                .u = args.u,
-                                .k = args.k,
+                                .u = {args.dims, args.u},
+                                .k = {args.dims, args.k},
                                 .a = args.a,
                                 .w = args.w,
                                 .b_norm = args.b_norm,
@@ -304,13 +305,14 @@ void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {
 void penalty_backward(cudaStream_t stream, const PenaltyBackward& args) {
   const BackwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
                                  .heads = static_cast<int>(args.dims.heads),
+                                 .width = static_cast<int>(args.dims.d_h),
                                  .settings = args.settings,
-                                 .u = args.u,
-                                 .k = args.k,
-                                 .a = args.a,
-                                 .w = args.w,
-                                 .da = args.da,
-                                 .da_more = args.da_more,
+                                 .u = {args.dims, args.u},
+                                 .k = {args.dims, args.k},
+                                 .a = {args.dims, args.a},
+                                 .w = {args.dims, args.w},
+                                 .da = {args.dims, args.da},
+                                 .da_more = {args.dims, args.da_more},
                                  .b_norm = args.b_norm,
                                  .delta = args.delta,
                                  .db = args.db,
@@ -328,10 +330,11 @@ void penalty_backward(cudaStream_t stream, const PenaltyBackward& args) {
 void penalty_reads(cudaStream_t stream, const PenaltyReads& args) {
   const ColumnForward kernel_args{.tokens = static_cast<int>(args.dims.tokens),
                                   .heads = static_cast<int>(args.dims.heads),
-                                  .x = args.w,
-                                  .y = args.w,
-                                  .b = args.dw,
-                                  .c = args.db,
+                                  .width = static_cast<int>(args.dims.d_h),
+                                  .x = {args.dims, args.w},
+                                  .y = {args.dims, args.w},
+                                  .b = {args.dims, args.dw},
+                                  .c = {args.dims, args.db},
                                   .gate = {},
                                   .scale = nullptr,
                                   .before = args.du,
