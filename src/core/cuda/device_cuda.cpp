@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -133,8 +134,9 @@ Place::Place(int device) : device_(device) {
 // At the end of a thread or the program: the driver may be gone already, nobody hears an error.
 Place::~Place() {
   for (const Scratch& scratch : {scratch_, aside_scratch_}) {
-    if (scratch.data != nullptr) cudaFreeAsync(scratch.data, stream_);
+    if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
   }
+  for (void* memory : outgrown_) cudaFreeAsync(memory, stream_);
   cudaEventDestroy(forked_);
   cudaEventDestroy(joined_);
   cudaStreamDestroy(aside_);
@@ -164,9 +166,12 @@ void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
       throw RunError(
           "cuda: scratch memory grew while work was recorded; it has to run once before");
     }
-    // Half as much again: sizes creep up as a model's layers are visited.
-    const std::size_t grown = bytes + bytes / 2 + kCounterBytes;
-    if (scratch.data != nullptr) VLA_CUDA(cudaFreeAsync(scratch.data, stream));
+    // Half as much again: sizes creep up as a model's layers are visited. And never little: an
+    // operation that is first met while work is recorded (the optimiser's, 12 KiB) finds its room.
+    constexpr std::size_t kLeastBytes = std::size_t{1} << 20;
+    const std::size_t grown = std::max(bytes + bytes / 2 + kCounterBytes, kLeastBytes);
+    // At half as much again a time, all that is outgrown is twice what is used at most.
+    if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
     scratch = {};
     VLA_CUDA(cudaMallocAsync(&scratch.data, grown, stream));
     scratch.bytes = grown;

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <vector>
 
 namespace vla_bench::cuda {
 
@@ -29,7 +30,7 @@ class Place {
   /// Memory for partial results of one operation, at least `bytes`, contents unspecified but for
   /// their start: the first kCounterBytes are zero, and whoever changes them sets them back (the
   /// blocks of a kernel count themselves there). One for each stream: operations on a stream follow
-  /// each other. Grows while nothing is recorded.
+  /// each other. Grows while nothing is recorded; what a recording holds stays valid.
   void* scratch(cudaStream_t stream, std::size_t bytes);
   static constexpr std::size_t kCounterBytes = 4096;
 
@@ -45,6 +46,7 @@ class Place {
   cudaEvent_t forked_ = nullptr, joined_ = nullptr;
   bool has_aside_ = false;
   Scratch scratch_, aside_scratch_;
+  std::vector<void*> outgrown_;  // scratch that recordings may still hold
 };
 
 /// The calling thread's place, made on first use on the GPU that cuda_select_device named.

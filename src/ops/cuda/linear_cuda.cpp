@@ -27,7 +27,7 @@ using vla_bench::cuda::place;
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw RunError(fmt::format("cuda: {}: {}", call, cublasGetStatusString(status)));
+  throw RunError(fmt::format("cuda: {}: {}", call, cublasLtGetStatusString(status)));
 }
 #define VLA_CUBLAS(call) check((call), #call)
 
@@ -145,7 +145,7 @@ class Plan {
     cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       throw RunError(fmt::format("cuda: no matrix product of {} x {} x {}: {}", p.m, p.n, p.k,
-                                 cublasGetStatusString(status)));
+                                 cublasLtGetStatusString(status)));
     }
     algorithm_ = result.algo;
   }

@@ -25,6 +25,32 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
+/// The sum over a block of kWarps warps in one dimension, in every thread. All threads must take
+/// part; `shared` may be used again at once.
+template <int kWarps, class T>
+__device__ inline T block_sum(T value, T (&shared)[kWarps]) {
+  value = warp_sum(value);
+  __syncthreads();  // whoever still reads an earlier sum
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T sum = shared[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) sum += shared[i];
+  return sum;
+}
+
+template <int kWarps>
+__device__ inline float block_max(float value, float (&shared)[kWarps]) {
+  value = warp_max(value);
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  float maximum = shared[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) maximum = fmaxf(maximum, shared[i]);
+  return maximum;
+}
+
 /// True in exactly one block of those that count on `counter`: the one that arrives last, which
 /// then sees what all `blocks` of them wrote to global memory before. The counter starts at 0 and
 /// is left at 0. To be called by all threads of the block.
