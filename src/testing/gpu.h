@@ -32,8 +32,8 @@ inline void expect_gpu_matches_reference(MixerCore<float>& core, const MixerConf
 inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
                                          double tolerance = 0.0,
                                          Precision precision = Precision::float32) {
-  const auto core = make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda,
-                                           Implementation::production);
+  const auto core =
+      make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda, Implementation::production);
   expect_gpu_matches_reference(*core, mixer, tensors, tolerance, precision);
 }
 

@@ -20,8 +20,9 @@ __device__ inline float* shared_memory() {
   return reinterpret_cast<float*>(softmax_shared_memory);
 }
 
-/// Copies kFloats floats (1 or 4, aligned to their size) to shared memory, or zeroes them there; done
-/// after copies_arrived. A source is never read where `inside` is false, but has to be an address.
+/// Copies kFloats floats (1 or 4, aligned to their size) to shared memory, or zeroes them there;
+/// done after copies_arrived. A source is never read where `inside` is false, but has to be an
+/// address.
 template <int kFloats>
 __device__ inline void copy_async(float* to, const float* from, bool inside) {
   static_assert(kFloats == 1 || kFloats == 4);
@@ -40,8 +41,8 @@ __device__ inline void copy_async(float* to, const float* from, bool inside) {
 }
 /// Ends a group of this thread's copies.
 __device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits for all of this thread's groups but the last kPending; a barrier has to follow before other
-/// threads read.
+/// Waits for all of this thread's groups but the last kPending; a barrier has to follow before
+/// other threads read.
 template <int kPending>
 __device__ inline void copies_arrived() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");

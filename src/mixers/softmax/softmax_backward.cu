@@ -1,9 +1,9 @@
 // Softmax attention backward in plain float32; the numbers are the steps of softmax.h.
 //
 // One kernel, two roles. With own rows = queries a block streams the keys up to its last query and
-// writes dq; with own rows = keys it streams the queries from its first key on and writes dk and dv.
-// Each computes scores and dp anew: seven products of tiles where one pass would need five, but no
-// gradient has two writers, so there are no atomics and the order of every sum is fixed.
+// writes dq; with own rows = keys it streams the queries from its first key on and writes dk and
+// dv. Each computes scores and dp anew: seven products of tiles where one pass would need five, but
+// no gradient has two writers, so there are no atomics and the order of every sum is fixed.
 #include "core/cuda/check.h"
 #include "mixers/softmax/softmax_cuda_launch.h"
 #include "mixers/softmax/softmax_fma.cuh"
@@ -36,8 +36,8 @@ struct QueryTerms {
   float along;         // D
 };
 
-/// Step 2 of one pair: `product` = q . k becomes the weight, `dp` the gradient of the score. Rounded
-/// in the same way in both roles, which is why no product here may be fused with a sum.
+/// Step 2 of one pair: `product` = q . k becomes the weight, `dp` the gradient of the score.
+/// Rounded in the same way in both roles, which is why no product here may be fused with a sum.
 __device__ inline void differentiate(bool visible, const QueryTerms& query, float exponent_scale,
                                      float& product, float& dp) {
   const float exponential = exp2_approximate(fmaf(product, exponent_scale, -query.shift));
@@ -45,7 +45,8 @@ __device__ inline void differentiate(bool visible, const QueryTerms& query, floa
   dp = __fmul_rn(product, __fsub_rn(dp, query.along));
 }
 
-/// The part of x . y that a thread of the row holds: own row `row` of a tile with the row of a token.
+/// The part of x . y that a thread of the row holds: own row `row` of a tile with the row of a
+/// token.
 template <class Tiles>
 __device__ inline float partial_dot(const float* tile, int row, const LaneRows<const float>& other,
                                     int token, bool inside, int tx) {
@@ -80,8 +81,8 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     backward_float32_kernel(const Arguments args) {
   constexpr bool kOwnQueries = kOwn == Own::queries;
   constexpr int kRows = Tiles::kRows, kCols = Tiles::kCols, kQuads = Tiles::kQuads;
-  float* own = shared_memory();                            // q or k
-  float* own_other = own + Tiles::kOwn * Tiles::kStride;   // d_o or v
+  float* own = shared_memory();                                    // q or k
+  float* own_other = own + Tiles::kOwn * Tiles::kStride;           // d_o or v
   float* stream = own_other + Tiles::kOwn * Tiles::kStride;        // k or q
   float* stream_other = stream + Tiles::kStream * Tiles::kStride;  // v or d_o
   float* weights = stream_other + Tiles::kStream * Tiles::kStride;
@@ -105,8 +106,8 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   copy_rows<Tiles, Tiles::kOwn>(own_other, kOwnQueries ? d_o : v, first, tokens);
   end_copies();
 
-  QueryTerms terms[kRows];  // of own queries
-  float rest[kRows];        // of own queries: sum of the thread's dx
+  QueryTerms terms[kRows];                                // of own queries
+  float rest[kRows];                                      // of own queries: sum of the thread's dx
   float4 sums[kRows][kQuads], value_sums[kRows][kQuads];  // dq or dk; dv
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -142,8 +143,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       for (int i = threadIdx.x; i < Tiles::kStream; i += Tiles::kThreads) {
         const bool inside = base + i < tokens;  // a query beyond the end has weight 0
         const Index term = lane.term(base + i);
-        const float2 normalisation =
-            inside ? args.normalisation[term] : make_float2(0.0F, 0.0F);
+        const float2 normalisation = inside ? args.normalisation[term] : make_float2(0.0F, 0.0F);
         shifts[i] = normalisation.x;
         scales[i] = normalisation.y;
         alongs[i] = inside ? args.row_terms[term].x : 0.0F;
@@ -243,6 +243,8 @@ void choose(cudaStream_t stream, const Backward& args) {
 
 void backward_float32(cudaStream_t stream, const Backward& args) {
   switch (args.dims.d_h) {
+    case 8:
+      return choose<FmaTiles<8, 2, 16, 4, 16>, FmaTiles<8, 2, 16, 1, 16>>(stream, args);
     case 16:
       return choose<FmaTiles<16, 4, 16, 4, 8>, FmaTiles<16, 4, 8, 2, 8>>(stream, args);
     case 32:

@@ -37,10 +37,10 @@ struct BackwardTiles {
   /// Whether a thread keeps its own rows in registers; more than 64 words a row overflow them.
   static constexpr bool kHold = kD / Words::kPack <= 64;
 
-  /// The streamed k or q is wanted in both layouts, the streamed v as channel words, the streamed d_o
-  /// in both.
-  static constexpr int kStreamWords = 2 * Tile::channel_words(kStream) +
-                                      (kOwnQueries ? 1 : 2) * Tile::token_words(kStream);
+  /// The streamed k or q is wanted in both layouts, the streamed v as channel words, the streamed
+  /// d_o in both.
+  static constexpr int kStreamWords =
+      2 * Tile::channel_words(kStream) + (kOwnQueries ? 1 : 2) * Tile::token_words(kStream);
   static constexpr int kOwnWords = 2 * Tile::channel_words(kOwn);
   /// Held rows pass through the memory of the streamed ones.
   static constexpr int kTileWords =
@@ -147,10 +147,10 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   auto* shifts = reinterpret_cast<float*>(memory);  // of streamed queries
   float* scales = shifts + kStream;
   float* alongs = scales + kStream;
-  std::uint32_t* own = memory + 3 * kStream;                            // q or k
-  std::uint32_t* own_other = own + Tile::channel_words(Tiles::kOwn);    // d_o or v
-  std::uint32_t* stream = own + (Tiles::kHold ? 0 : Tiles::kOwnWords);  // k or q
-  std::uint32_t* stream_other = stream + Tile::channel_words(kStream);  // v or d_o
+  std::uint32_t* own = memory + 3 * kStream;                                   // q or k
+  std::uint32_t* own_other = own + Tile::channel_words(Tiles::kOwn);           // d_o or v
+  std::uint32_t* stream = own + (Tiles::kHold ? 0 : Tiles::kOwnWords);         // k or q
+  std::uint32_t* stream_other = stream + Tile::channel_words(kStream);         // v or d_o
   std::uint32_t* stream_tokens = stream_other + Tile::channel_words(kStream);  // k or q
   std::uint32_t* other_tokens = stream_tokens + Tile::token_words(kStream);    // d_o; own keys only
 
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     }
   }
 
-  float sums[kChannelTiles][4];                            // dq or dk
+  float sums[kChannelTiles][4];                          // dq or dk
   float value_sums[kOwnQueries ? 1 : kChannelTiles][4];  // dv
 #pragma unroll
   for (int n = 0; n < kChannelTiles; ++n) {
@@ -213,9 +213,9 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
                                            Both{.channels = stream, .tokens = stream_tokens},
                                            Channels{.channels = stream_other});
     } else {
-      load_words<kStream, Tiles::kThreads>(
-          base, tokens, {q, d_o}, Both{.channels = stream, .tokens = stream_tokens},
-          Both{.channels = stream_other, .tokens = other_tokens});
+      load_words<kStream, Tiles::kThreads>(base, tokens, {q, d_o},
+                                           Both{.channels = stream, .tokens = stream_tokens},
+                                           Both{.channels = stream_other, .tokens = other_tokens});
       for (int i = threadIdx.x; i < kStream; i += Tiles::kThreads) {
         const bool inside = base + i < tokens;  // a query beyond the end has weight 0
         const Index term = lane.term(base + i);

@@ -21,7 +21,10 @@ namespace {
 constexpr Index kMostBatch = 65535;
 constexpr Index kMostTokens = (Index{1} << 20) - 16;
 
-void require_sizes(const HeadDims& dims) {
+void require_sizes(const HeadDims& dims, Precision precision) {
+  if (precision != Precision::float32 && dims.d_h < kLeastOnTensorCores) {
+    throw RunError(fmt::format("[softmax] cuda: d_h {} is computed in float32 alone", dims.d_h));
+  }
   if (dims.batch <= kMostBatch && dims.tokens <= kMostTokens) return;
   throw RunError(fmt::format("[softmax] cuda: at most {} sequences of {} tokens, got {} of {}",
                              kMostBatch, kMostTokens, dims.batch, dims.tokens));
@@ -34,18 +37,17 @@ class SoftmaxCudaCore final : public MixerCore<float> {
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {
     const HeadDims& dims = inputs.dims;
-    require_sizes(dims);
+    require_sizes(dims, context.precision);
     if (saved != nullptr) saved->resize(context.device, kRowScalars * dims.rows() * dims.heads);
     if (dims.rows() == 0) return;
-    const Forward args{.dims = dims,
-                       .tiling = tiling_,
-                       .q = inputs.q,
-                       .k = inputs.k,
-                       .v = inputs.v,
-                       .o = o,
-                       .normalisation = saved == nullptr
-                                            ? nullptr
-                                            : reinterpret_cast<float2*>(saved->data())};
+    const Forward args{
+        .dims = dims,
+        .tiling = tiling_,
+        .q = inputs.q,
+        .k = inputs.k,
+        .v = inputs.v,
+        .o = o,
+        .normalisation = saved == nullptr ? nullptr : reinterpret_cast<float2*>(saved->data())};
     const cudaStream_t stream = vla_bench::cuda::place().stream();
     if (context.precision == Precision::float32) {
       forward_float32(stream, args);
@@ -104,7 +106,8 @@ Support softmax_cuda_support(Index d_h) {
   const auto& sizes = softmax::cuda::kHeadSizes;
   if (std::find(std::begin(sizes), std::end(sizes), d_h) != std::end(sizes)) return {};
   return {.ok = false,
-          .reason = fmt::format("[softmax] cuda: d_h {} has no kernel; 16, 32, 64 and 128 have", d_h)};
+          .reason = fmt::format(
+              "[softmax] cuda: kernels exist for d_h of 8, 16, 32, 64 or 128, not {}", d_h)};
 }
 
 std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(const MixerConfig& /*config*/, Index d_h,

@@ -35,17 +35,17 @@ struct FmaTiles {
   /// quad of each of eight rows is one conflict-free access.
   static constexpr int kStride = kD + 4;
   /// Floats between rows of weights: the 32 / kTx rows that a warp touches at once start kTx banks
-  /// apart.
-  static constexpr int kWeightStride = kStream + kTx;
+  /// apart (four at least, for they are read four at a time).
+  static constexpr int kWeightStride = kStream + (kTx < 4 ? 4 : kTx);
   static constexpr int kWeights = kOwn * kWeightStride;
 
   static_assert(kD % (4 * kTx) == 0 && kWarpThreads % kTx == 0 &&
                 kGroupThreads % kWarpThreads == 0);
-  static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0, "weights are read four at a time");
+  static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0);
 };
 
-/// Starts copying rows first .. first + kTokens - 1 of a lane to shared memory; zeros beyond the last
-/// token.
+/// Starts copying rows first .. first + kTokens - 1 of a lane to shared memory; zeros beyond the
+/// last token.
 template <class Tiles, int kTokens>
 __device__ inline void copy_rows(float* tile, const LaneRows<const float>& rows, int first,
                                  int tokens) {
@@ -70,8 +70,8 @@ __device__ inline void copy_rows(float* tile, const LaneRows<const float>& rows,
 
 __device__ inline float4 quad(const float* at) { return *reinterpret_cast<const float4*>(at); }
 
-/// products[r][c] = own row . streamed row. One multiply-add a channel, in the order of the channels:
-/// the same two rows give the same bits in every tile shape and in either role.
+/// products[r][c] = own row . streamed row. One multiply-add a channel, in the order of the
+/// channels: the same two rows give the same bits in every tile shape and in either role.
 template <class Tiles>
 __device__ inline void multiply_rows(const float* own, const float* stream, int tx, int ty,
                                      float (&products)[Tiles::kRows][Tiles::kCols]) {
@@ -81,11 +81,12 @@ __device__ inline void multiply_rows(const float* own, const float* stream, int 
 #pragma unroll
     for (int c = 0; c < kCols; ++c) products[r][c] = 0.0F;
   }
-#pragma unroll (Tiles::kUnroll)
+#pragma unroll(Tiles::kUnroll)
   for (int channel = 0; channel < Tiles::kChannels; channel += 4) {
     float4 a[kRows], b[kCols];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) a[r] = quad(own + (ty + Tiles::kTy * r) * Tiles::kStride + channel);
+    for (int r = 0; r < kRows; ++r)
+      a[r] = quad(own + (ty + Tiles::kTy * r) * Tiles::kStride + channel);
 #pragma unroll
     for (int c = 0; c < kCols; ++c) {
       b[c] = quad(stream + (tx + Tiles::kTx * c) * Tiles::kStride + channel);
@@ -129,7 +130,7 @@ template <class Tiles>
 __device__ inline void add_weighted_rows(const float* weights, const float* stream, int tx, int ty,
                                          float4 (&sums)[Tiles::kRows][Tiles::kQuads]) {
   constexpr int kRows = Tiles::kRows, kQuads = Tiles::kQuads;
-#pragma unroll (Tiles::kUnroll)
+#pragma unroll(Tiles::kUnroll)
   for (int j = 0; j < Tiles::kStream; j += 4) {
     float4 weight[kRows];
 #pragma unroll

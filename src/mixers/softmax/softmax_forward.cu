@@ -27,8 +27,8 @@ constexpr int shared_floats() {
 /// What a thread knows of its own rows.
 template <class Tiles>
 struct Running {
-  float shift[Tiles::kRows];  // of the exponent: the largest so far
-  float total[Tiles::kRows];  // sum of the thread's own weights on that scale
+  float shift[Tiles::kRows];                 // of the exponent: the largest so far
+  float total[Tiles::kRows];                 // sum of the thread's own weights on that scale
   float4 sums[Tiles::kRows][Tiles::kQuads];  // unnormalised outputs on that scale
 
   __device__ Running() {
@@ -113,9 +113,9 @@ __device__ void merge_groups(Running<Tiles>& running, float* memory, int group, 
   }
 }
 
-/// Block (head, batch element, tile): kOwn queries against the keys up to the last of them, kGroups tiles of keys at
-/// a time. The copies of the next keys run beside steps 2 and 3, those of the next values beside
-/// step 1.
+/// Block (head, batch element, tile): kOwn queries against the keys up to the last of them, kGroups
+/// tiles of keys at a time. The copies of the next keys run beside steps 2 and 3, those of the next
+/// values beside step 1.
 template <class Tiles>
 __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     forward_float32_kernel(const Arguments args) {
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     float products[Tiles::kRows][Tiles::kCols];
 
     copies_arrived<1>();
-    __syncthreads();  // keys are there
+    __syncthreads();                                                          // keys are there
     if (has_keys) multiply_rows<Tiles>(queries, own_keys, tx, ty, products);  // 1
     __syncthreads();  // and no longer needed
     if (next < end) copy_rows<Tiles, kStep>(keys, k, next, tokens);
@@ -235,6 +235,8 @@ void choose(cudaStream_t stream, const Forward& args) {
 
 void forward_float32(cudaStream_t stream, const Forward& args) {
   switch (args.dims.d_h) {
+    case 8:
+      return choose<8, 2, FmaTiles<8, 2, 16, 4, 16>, FmaTiles<8, 2, 16, 2, 16, 2>>(stream, args);
     case 16:
       return choose<16, 4, FmaTiles<16, 4, 16, 8, 8>, FmaTiles<16, 4, 8, 4, 8, 2>>(stream, args);
     case 32:

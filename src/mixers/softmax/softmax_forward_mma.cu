@@ -18,8 +18,8 @@ struct Arguments {
   float exponent_scale;  // log2(e) / sqrt(d): from q . k to the exponent of 2
 };
 
-/// A warp owns kRowTiles tiles of 16 queries: every word of the keys and values that it reads serves
-/// all of them.
+/// A warp owns kRowTiles tiles of 16 queries: every word of the keys and values that it reads
+/// serves all of them.
 template <class Words_, int kD_, int kWarps, int kRowTiles_, int kStream_>
 struct ForwardTiles {
   using Words = Words_;
@@ -30,9 +30,83 @@ struct ForwardTiles {
   static constexpr int kWarpRows = kProductRows * kRowTiles;
   static constexpr int kOwn = kWarps * kWarpRows;
   /// Keys and values; the queries stand there before they are.
-  static constexpr int kSharedWords =
-      std::max(Tile::channel_words(kOwn),
-               Tile::channel_words(kStream) + Tile::token_words(kStream));
+  static constexpr int kSharedWords = std::max(
+      Tile::channel_words(kOwn), Tile::channel_words(kStream) + Tile::token_words(kStream));
+};
+
+/// What a thread knows of rows g and g + 8 of each row tile.
+template <class Tiles>
+struct Running {
+  static constexpr int kKeyTiles = Tiles::kStream / kProductCols;
+  static constexpr int kChannelTiles = Tiles::kD / kProductCols;
+
+  float shift[Tiles::kRowTiles][2];                // of the exponent: the largest so far
+  float total[Tiles::kRowTiles][2];                // sum of the thread's own weights on that scale
+  float sums[Tiles::kRowTiles][kChannelTiles][4];  // unnormalised outputs on that scale
+
+  __device__ Running() {
+#pragma unroll
+    for (int m = 0; m < Tiles::kRowTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        shift[m][half] = -FLT_MAX;  // finite: a difference of two is a number
+        total[m][half] = 0.0F;
+      }
+#pragma unroll
+      for (int n = 0; n < kChannelTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0F;
+      }
+    }
+  }
+
+  /// Step 2 up to the normalisation: `products` become weights on the scale of the new shift.
+  /// `diagonal` is the first query less the first key; without kMasked every key is visible.
+  template <bool kMasked>
+  __device__ void take_in(float (&products)[Tiles::kRowTiles][kKeyTiles][4], int diagonal,
+                          const FragmentLane& lane, float exponent_scale) {
+#pragma unroll
+    for (int m = 0; m < Tiles::kRowTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        // Of the keys 8 n + i of this thread.
+        const int visible = diagonal + kProductRows * m + 8 * half + lane.g - 2 * lane.t;
+        float largest = -FLT_MAX;
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            if (!kMasked || kProductCols * n + i <= visible) {
+              largest = fmaxf(largest, products[m][n][2 * half + i]);
+            }
+          }
+        }
+        // The four threads of a row.
+        largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
+        const float now = fmaxf(shift[m][half], largest * exponent_scale);
+        const float rescale = exp2_approximate(shift[m][half] - now);
+        shift[m][half] = now;
+        float sum = 0.0F;
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            float& product = products[m][n][2 * half + i];
+            const float weight = exp2_approximate(fmaf(product, exponent_scale, -now));
+            product = !kMasked || kProductCols * n + i <= visible ? weight : 0.0F;
+            sum += product;
+          }
+        }
+        total[m][half] = fmaf(total[m][half], rescale, sum);
+#pragma unroll
+        for (int n = 0; n < kChannelTiles; ++n) {
+          sums[m][n][2 * half] *= rescale;
+          sums[m][n][2 * half + 1] *= rescale;
+        }
+      }
+    }
+  }
 };
 
 /// Block (head, batch element, tile): kOwn queries against the keys up to the last of them.
@@ -73,24 +147,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     }
   }
 
-  // Of rows g and g + 8 of each tile: shift of the exponent, the thread's part of the sum of weights,
-  // and the unnormalised outputs.
-  float shift[kRowTiles][2], total[kRowTiles][2];
-  float sums[kRowTiles][kChannelTiles][4];
-#pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      shift[m][half] = -FLT_MAX;  // finite: a difference of two is a number
-      total[m][half] = 0.0F;
-    }
-#pragma unroll
-    for (int n = 0; n < kChannelTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0F;
-    }
-  }
-
+  Running<Tiles> running;
   for (int base = 0; base < end; base += Tiles::kStream) {
     __syncthreads();  // queries, or the last keys and values, are no longer needed
     load_words<Tiles::kStream, Tiles::kThreads>(
@@ -118,47 +175,11 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       }
     }
 
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        // Of the keys 8 n + i of this thread.
-        const int visible =
-            warp_first + kProductRows * m + 8 * half + fragment.g - base - 2 * fragment.t;
-        float largest = -FLT_MAX;
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            if (kProductCols * n + i <= visible) {
-              largest = fmaxf(largest, products[m][n][2 * half + i]);
-            }
-          }
-        }
-        // The four threads of a row.
-        largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
-        largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
-        const float now = fmaxf(shift[m][half], largest * args.exponent_scale);
-        const float rescale = exp2_approximate(shift[m][half] - now);
-        shift[m][half] = now;
-        float sum = 0.0F;
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& product = products[m][n][2 * half + i];
-            const float weight = exp2_approximate(fmaf(product, args.exponent_scale, -now));
-            product = kProductCols * n + i <= visible ? weight : 0.0F;  // 2, up to the sum
-            sum += product;
-          }
-        }
-        total[m][half] = fmaf(total[m][half], rescale, sum);
-#pragma unroll
-        for (int n = 0; n < kChannelTiles; ++n) {
-          sums[m][n][2 * half] *= rescale;
-          sums[m][n][2 * half + 1] *= rescale;
-        }
-      }
+    // 2. Only tiles on the diagonal hide keys.
+    if (base + Tiles::kStream <= warp_first + 1) {
+      running.template take_in<false>(products, warp_first - base, fragment, args.exponent_scale);
+    } else {
+      running.template take_in<true>(products, warp_first - base, fragment, args.exponent_scale);
     }
 
     // 3; as add_weighted_words, a word read once for all row tiles.
@@ -175,7 +196,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
         const std::uint32_t b1 = right[4 * Tile::kTokenStride + kProductCols * n];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
-          Words::multiply_add(sums[m][n], weights[m], b0, b1);
+          Words::multiply_add(running.sums[m][n], weights[m], b0, b1);
         }
       }
     }
@@ -186,7 +207,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float sum = total[m][half];
+      float sum = running.total[m][half];
       sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
       sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
       const int token = warp_first + kProductRows * m + 8 * half + fragment.g;
@@ -194,11 +215,12 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       const float scale = 1.0F / sum;
 #pragma unroll
       for (int n = 0; n < kChannelTiles; ++n) {
-        store_pair(o, token, kProductCols * n + 2 * fragment.t, scale * sums[m][n][2 * half],
-                   scale * sums[m][n][2 * half + 1]);
+        const float(&sums)[4] = running.sums[m][n];
+        store_pair(o, token, kProductCols * n + 2 * fragment.t, scale * sums[2 * half],
+                   scale * sums[2 * half + 1]);
       }
       if (args.normalisation != nullptr && fragment.t == 0) {
-        args.normalisation[lane.term(token)] = make_float2(shift[m][half], scale);
+        args.normalisation[lane.term(token)] = make_float2(running.shift[m][half], scale);
       }
     }
   }
@@ -226,7 +248,7 @@ void launch(cudaStream_t stream, const Forward& args) {
 template <class Words, int kD>
 void choose(cudaStream_t stream, const Forward& args) {
   // Two row tiles a warp, unless their queries and outputs would overflow the registers.
-  using Wide = ForwardTiles<Words, kD, 4, kD / Words::kPack < 64 ? 2 : 1, 64>;
+  using Wide = ForwardTiles < Words, kD, 4, kD / Words::kPack<64 ? 2 : 1, 64>;
   using Narrow = ForwardTiles<Words, kD, 2, 1, 32>;
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
     launch<Wide>(stream, args);

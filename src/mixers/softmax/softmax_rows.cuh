@@ -32,9 +32,9 @@ struct Rows {
                 view_.row_stride % 4 == 0 && view_.head_stride % 4 == 0) {}
 
   __device__ LaneRows<T> lane(int batch, int tokens, int head) const {
-    return {view.data + static_cast<Index>(batch) * tokens * view.row_stride +
-                head * view.head_stride,
-            view.row_stride, vectors};
+    return {
+        view.data + static_cast<Index>(batch) * tokens * view.row_stride + head * view.head_stride,
+        view.row_stride, vectors};
   }
 };
 

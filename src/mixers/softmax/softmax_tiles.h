@@ -16,8 +16,8 @@ inline constexpr int kSharedBytes = 227 * 1024;
 
 /// Multiprocessors of the H100 and H200.
 inline constexpr Index kMultiprocessors = 132;
-/// Blocks of several warps: three a multiprocessor, so that the short rows of a causal lane fill the
-/// gaps that the long ones leave.
+/// Blocks of several warps: three a multiprocessor, so that the short rows of a causal lane fill
+/// the gaps that the long ones leave.
 inline constexpr Index kWideBlocks = 3 * kMultiprocessors;
 /// Blocks of one warp: one for each of a multiprocessor's four schedulers.
 inline constexpr Index kWarpBlocks = 4 * kMultiprocessors;

@@ -4,8 +4,8 @@
 //
 // Two layouts of a tile of rows (tokens, channels):
 //   channel words, to contract over channels (scores, dp): row by row; bfloat16 pairs neighbouring
-//     channels. (tokens, d / kPack), rows d / kPack + 4 words apart: the eight rows that a warp reads
-//     four words of lie in different banks.
+//     channels. (tokens, d / kPack), rows d / kPack + 4 words apart: the eight rows that a warp
+//     reads four words of lie in different banks.
 //   token words, to contract over tokens (weights times rows): word by word of tokens; bfloat16
 //     pairs neighbouring tokens. (tokens / kPack, d), words d + 8 apart, for the same reason.
 //     What a thread holds of a tile of products is columns 2t and 2t + 1, what it needs as the left
@@ -162,8 +162,8 @@ __device__ inline void load_words_as(int first, int end,
       const int token = first + 2 * (thread_pair + (round + j) * kPairsAtOnce);
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
-        even[j][i] = load_quad_or_zeros<kVectors>(rows[i].at(min(token, end - 1)) + channel,
-                                                  token < end);
+        even[j][i] =
+            load_quad_or_zeros<kVectors>(rows[i].at(min(token, end - 1)) + channel, token < end);
         odd[j][i] = load_quad_or_zeros<kVectors>(rows[i].at(min(token + 1, end - 1)) + channel,
                                                  token + 1 < end);
       }
@@ -178,8 +178,8 @@ __device__ inline void load_words_as(int first, int end,
   }
 }
 
-/// Reads rows first .. first + kTokens - 1 of one lane or two (zeros from token `end` on) and stores
-/// them as words.
+/// Reads rows first .. first + kTokens - 1 of one lane or two (zeros from token `end` on) and
+/// stores them as words.
 template <int kTokens, int kThreads, class Words, int kD, Layouts... kLayouts>
 __device__ inline void load_words(int first, int end,
                                   const LaneRows<const float> (&rows)[sizeof...(kLayouts)],
@@ -205,8 +205,8 @@ struct FragmentLane {
 template <class Tile>
 __device__ inline void load_left(const std::uint32_t* channel_tile, int first_row, int step,
                                  const FragmentLane& lane, std::uint32_t (&a)[4]) {
-  const std::uint32_t* at = channel_tile + (first_row + lane.g) * Tile::kChannelStride +
-                            kStepWords * step + lane.t;
+  const std::uint32_t* at =
+      channel_tile + (first_row + lane.g) * Tile::kChannelStride + kStepWords * step + lane.t;
   a[0] = at[0];
   a[1] = at[8 * Tile::kChannelStride];
   a[2] = at[4];
