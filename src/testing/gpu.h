@@ -21,27 +21,36 @@ inline Context gpu_context(Precision precision = Precision::float32) {
 
 /// CUDA in float against the double reference on the CPU: output and every gradient. A `tolerance`
 /// of 0 takes rounding_tolerance<float>.
-inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
-                                         double tolerance = 0.0,
+inline void expect_gpu_matches_reference(MixerCore<float>& core, const MixerConfig& mixer,
+                                         const CoreTensors& tensors, double tolerance = 0.0,
                                          Precision precision = Precision::float32) {
-  const Index d_h = tensors.dims.d_h;
-  const CoreRun expected = run_core<double>(*reference_core(mixer, d_h), tensors);
-  const auto core = make_mixer_core<float>(mixer, d_h, Device::cuda, Implementation::production);
-  const CoreRun actual = run_core<float>(*core, tensors, gpu_context(precision));
+  const CoreRun expected = run_core<double>(*reference_core(mixer, tensors.dims.d_h), tensors);
+  const CoreRun actual = run_core<float>(core, tensors, gpu_context(precision));
   expect_same_run(actual, expected,
                   tolerance > 0.0 ? tolerance : rounding_tolerance<float>(tensors.dims),
                   describe(tensors.dims) + " cuda");
 }
-
-/// The same bits in two runs.
-inline void expect_gpu_repeats(const MixerConfig& mixer, const CoreTensors& tensors) {
+inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
+                                         double tolerance = 0.0,
+                                         Precision precision = Precision::float32) {
   const auto core =
       make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda, Implementation::production);
-  const CoreRun first = run_core<float>(*core, tensors, gpu_context());
-  const CoreRun second = run_core<float>(*core, tensors, gpu_context());
+  expect_gpu_matches_reference(*core, mixer, tensors, tolerance, precision);
+}
+
+/// The same bits in two runs.
+inline void expect_gpu_repeats(MixerCore<float>& core, const CoreTensors& tensors,
+                               Precision precision = Precision::float32) {
+  const CoreRun first = run_core<float>(core, tensors, gpu_context(precision));
+  const CoreRun second = run_core<float>(core, tensors, gpu_context(precision));
   for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
     EXPECT_EQ(*first.all()[i], *second.all()[i]) << CoreRun::kNames[i] << " differs between runs";
   }
+}
+inline void expect_gpu_repeats(const MixerConfig& mixer, const CoreTensors& tensors) {
+  const auto core =
+      make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda, Implementation::production);
+  expect_gpu_repeats(*core, tensors);
 }
 
 /// The sizes every CUDA core must pass: every head size it has; one token; tokens on and off every
