@@ -82,6 +82,7 @@ struct Output {
   std::string name;
   std::vector<double> values;
   double tolerance = 0.0;
+  double floor = 1e-300;  // of what errors are measured against
 };
 using Outputs = std::vector<Output>;
 
@@ -94,7 +95,7 @@ void expect_gpu_matches_cpu(const Run& run, Precision precision = Precision::flo
   const Outputs again = run.template operator()<float>(gpu_context(precision));
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const Output& output = expected[i];
-    EXPECT_TRUE(near(output.name, actual[i].values, output.values, output.tolerance));
+    EXPECT_TRUE(near(output.name, actual[i].values, output.values, output.tolerance, output.floor));
     EXPECT_EQ(actual[i].values, again[i].values) << output.name << " differs between runs";
   }
 }

@@ -68,6 +68,7 @@ TEST(SoftmaxCuda, MatchesReferenceAtTheEdgesOfTiles) {
 TEST(SoftmaxCuda, TensorCoresMatchReference) {
   VLA_NEEDS_GPU();
   for (const HeadDims& dims : gpu_shapes()) {
+    if (dims.d_h == 8) continue;  // float32 alone
     const CoreTensors tensors = random_tensors(kSoftmax, dims, 43);
     const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
