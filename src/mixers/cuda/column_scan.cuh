@@ -54,6 +54,9 @@ struct ColumnForwardTiles {
   alignas(16) float gate[2][kGated ? kTokens * D : 4];
   alignas(16) float y[2][kTokens * kColumns];
   float scale[2][kTokens];
+  // Results of a tile, written out together: no store stands between tokens.
+  float before[kBefore ? kTokens * kColumns : 1];
+  float after[kTokens * kColumns];
 };
 
 template <int D, ColumnKind kKind>
@@ -68,37 +71,33 @@ __device__ inline void column_forward(const ColumnForward& args,
   constexpr bool kGated = kKind == ColumnKind::gated;
   constexpr bool kPenalty = kKind == ColumnKind::penalty;
 
-  const int lane = blockIdx.x;
+  constexpr int kThreads = Shape::kThreads;
+  const int lane = static_cast<int>(blockIdx.x);
   const int batch = lane / args.heads;
   const int head = lane % args.heads;
-  const int first_column = blockIdx.y * kColumns;
+  const int first_column = static_cast<int>(blockIdx.y) * kColumns;
   const int g = threadIdx.x % G;
   const int local = threadIdx.x / G;
   const int column = first_column + local;
   const int tokens = args.tokens;
-
-  const TokenRows x_rows = args.x.lane(batch, head);
-  const TokenRows y_rows = args.y.lane(batch, head, first_column);
-  const TokenRows c_rows = args.c.lane(batch, head);
-  const TokenRows b_rows = kBefore ? args.b.lane(batch, head) : TokenRows{};
-  const TokenRows gate_rows = kGated ? args.gate.lane(batch, head) : TokenRows{};
   const float* scale = nullptr;
   if (args.scale != nullptr) {
     scale = args.scale + static_cast<Index>(batch) * tokens * args.heads + head;
   }
 
+  const TileCopier<D, C, kThreads> x_rows(args.x.lane(batch, head), tokens);
+  const TileCopier<kColumns, C, kThreads> y_rows(args.y.lane(batch, head, first_column), tokens);
+  const TileCopier<D, C, kThreads> c_rows(args.c.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> b_rows(kBefore ? args.b.lane(batch, head) : TokenRows{}, tokens);
+  const TileCopier<D, C, kThreads> gate_rows(kGated ? args.gate.lane(batch, head) : TokenRows{},
+                                             tokens);
   const auto copy = [&](int buffer, int first) {
-    copy_tile<D, C, Shape::kThreads>(tiles.x[buffer], x_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(tiles.c[buffer], c_rows, first, tokens);
-    if constexpr (kBefore) copy_tile<D, C, Shape::kThreads>(tiles.b[buffer], b_rows, first, tokens);
-    if constexpr (kGated) {
-      copy_tile<D, C, Shape::kThreads>(tiles.gate[buffer], gate_rows, first, tokens);
-    }
-    copy_tile<kColumns, C, Shape::kThreads>(tiles.y[buffer], y_rows, first, tokens);
+    x_rows.copy(tiles.x[buffer], first);
+    c_rows.copy(tiles.c[buffer], first);
+    if constexpr (kBefore) b_rows.copy(tiles.b[buffer], first);
+    if constexpr (kGated) gate_rows.copy(tiles.gate[buffer], first);
+    y_rows.copy(tiles.y[buffer], first);
     if (scale != nullptr) copy_scalars<C>(tiles.scale[buffer], scale, args.heads, first, tokens);
-  };
-  const auto write = [&](const TokenView<float>& to, int t, float value) {
-    to.data[batch * to.batch + static_cast<Index>(t) * to.token + head * to.head + column] = value;
   };
 
   float m[E] = {};
@@ -108,21 +107,21 @@ __device__ inline void column_forward(const ColumnForward& args,
       if (channel_of<G>(g, e) == column) m[e] = args.penalty.initial;
     }
   }
+  NudgeCounter nudges(args.penalty.period);
   copy(0, 0);
   close_group();
   for (int first = 0, buffer = 0; first < tokens; first += C, buffer ^= 1) {
     if (first + C < tokens) copy(buffer ^ 1, first + C);
     close_group();
     wait_for_groups<1>();
-    __syncthreads();
-#pragma unroll 2
+    __syncthreads();  // also: the tile before this one is written out
+#pragma unroll 4
     for (int t = 0; t < C; ++t) {
-      const bool writes = g == 0 && first + t < tokens && column < args.width;
       float vector[E];
       if constexpr (kBefore) {
         load_spread<D, G>(tiles.b[buffer] + t * D, g, vector);
         const float before = group_sum<G>(partial_dot<E>(m, vector));
-        if (writes) write(args.before, first + t, kPenalty ? before : -before);
+        if (g == 0) tiles.before[t * kColumns + local] = kPenalty ? before : -before;
       }
       if constexpr (kGated) {
         load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
@@ -135,7 +134,7 @@ __device__ inline void column_forward(const ColumnForward& args,
 #pragma unroll
       for (int e = 0; e < E; ++e) m[e] = fmaf(vector[e], y, m[e]);
       if constexpr (kPenalty) {
-        if (args.penalty.period > 0 && (first + t + 1) % args.penalty.period == 0) {
+        if (nudges.next()) {
 #pragma unroll
           for (int e = 0; e < E; ++e) {
             if (channel_of<G>(g, e) == column) m[e] += args.penalty.nudge;
@@ -144,11 +143,16 @@ __device__ inline void column_forward(const ColumnForward& args,
       }
       load_spread<D, G>(tiles.c[buffer] + t * D, g, vector);
       const float after = group_sum<G>(partial_dot<E>(m, vector));
-      if (writes) {
-        write(args.after, first + t, scale != nullptr ? after * tiles.scale[buffer][t] : after);
-      }
+      const float factor = scale != nullptr ? tiles.scale[buffer][t] : 1.0F;
+      if (g == 0) tiles.after[t * kColumns + local] = after * factor;
     }
     __syncthreads();
+    if constexpr (kBefore) {
+      write_tile<kColumns, C, kThreads>(tiles.before, args.before, batch, head, first_column,
+                                        args.width, first, tokens);
+    }
+    write_tile<kColumns, C, kThreads>(tiles.after, args.after, batch, head, first_column,
+                                      args.width, first, tokens);
   }
 }
 

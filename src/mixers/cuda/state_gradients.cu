@@ -3,6 +3,7 @@
 #include "core/cuda/check.h"
 #include "mixers/cuda/column_scan.cuh"
 #include "mixers/cuda/head_size.h"
+#include "mixers/cuda/normaliser.cuh"
 #include "mixers/cuda/state_scan.h"
 
 namespace vla_bench::mixers::cuda {
@@ -30,6 +31,7 @@ struct ColumnBackwardTiles {
   alignas(16) float q[2][kTokens * kColumns];
   alignas(16) float r[2][kResidual ? kTokens * kColumns : 4];
   float scale[2][kTokens];
+  float da[kTokens * kColumns];  // of a tile, written out together
 };
 
 template <int D, ColumnKind kKind>
@@ -43,36 +45,37 @@ __device__ inline void column_backward(const ColumnBackward& args,
   constexpr bool kResidual = kKind != ColumnKind::plain;
   constexpr bool kGated = kKind == ColumnKind::gated;
 
-  const int lane = blockIdx.x;
+  constexpr int kThreads = Shape::kThreads;
+  const int lane = static_cast<int>(blockIdx.x);
   const int batch = lane / args.heads;
   const int head = lane % args.heads;
-  const int first_column = blockIdx.y * kColumns;
+  const int first_column = static_cast<int>(blockIdx.y) * kColumns;
   const int g = threadIdx.x % G;
   const int local = threadIdx.x / G;
   const int tokens = args.tokens;
-
-  const TokenRows y_rows = args.d_o.lane(batch, head);
-  const TokenRows e_rows = args.e.lane(batch, head);
-  const TokenRows de_rows = kResidual ? args.de.lane(batch, head) : TokenRows{};
-  const TokenRows gate_rows = kGated ? args.gate.lane(batch, head) : TokenRows{};
-  const TokenRows q_rows = args.q.lane(batch, head, first_column);
-  const TokenRows r_rows = kResidual ? args.r.lane(batch, head, first_column) : TokenRows{};
   const float* scale = nullptr;
   if (args.scale != nullptr) {
     scale = args.scale + static_cast<Index>(batch) * tokens * args.heads + head;
   }
 
+  const TileCopier<D, C, kThreads> y_rows(args.d_o.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> e_rows(args.e.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> de_rows(kResidual ? args.de.lane(batch, head) : TokenRows{},
+                                           tokens);
+  const TileCopier<D, C, kThreads> gate_rows(kGated ? args.gate.lane(batch, head) : TokenRows{},
+                                             tokens);
+  const TileCopier<kColumns, C, kThreads> q_rows(args.q.lane(batch, head, first_column), tokens);
+  const TileCopier<kColumns, C, kThreads> r_rows(
+      kResidual ? args.r.lane(batch, head, first_column) : TokenRows{}, tokens);
   const auto copy = [&](int buffer, int first) {
-    copy_tile<D, C, Shape::kThreads>(tiles.y[buffer], y_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(tiles.e[buffer], e_rows, first, tokens);
-    copy_tile<kColumns, C, Shape::kThreads>(tiles.q[buffer], q_rows, first, tokens);
+    y_rows.copy(tiles.y[buffer], first);
+    e_rows.copy(tiles.e[buffer], first);
+    q_rows.copy(tiles.q[buffer], first);
     if constexpr (kResidual) {
-      copy_tile<D, C, Shape::kThreads>(tiles.de[buffer], de_rows, first, tokens);
-      copy_tile<kColumns, C, Shape::kThreads>(tiles.r[buffer], r_rows, first, tokens);
+      de_rows.copy(tiles.de[buffer], first);
+      r_rows.copy(tiles.r[buffer], first);
     }
-    if constexpr (kGated) {
-      copy_tile<D, C, Shape::kThreads>(tiles.gate[buffer], gate_rows, first, tokens);
-    }
+    if constexpr (kGated) gate_rows.copy(tiles.gate[buffer], first);
     if (scale != nullptr) copy_scalars<C>(tiles.scale[buffer], scale, args.heads, first, tokens);
   };
 
@@ -84,8 +87,8 @@ __device__ inline void column_backward(const ColumnBackward& args,
     if (first > 0) copy(buffer ^ 1, first - C);
     close_group();
     wait_for_groups<1>();
-    __syncthreads();
-#pragma unroll 2
+    __syncthreads();  // also: the tile before this one is written out
+#pragma unroll 4
     for (int back = 0; back < C; ++back) {
       const int t = C - 1 - back;
       float vector[E];
@@ -96,11 +99,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
       for (int e = 0; e < E; ++e) ds[e] = fmaf(vector[e], q, ds[e]);
       load_spread<D, G>(tiles.e[buffer] + t * D, g, vector);
       const float da = group_sum<G>(partial_dot<E>(ds, vector));
-      if (g == 0 && first + t < tokens && first_column + local < args.width) {
-        const Index at = static_cast<Index>(first + t);
-        args.da.data[batch * args.da.batch + at * args.da.token + head * args.da.head +
-                     first_column + local] = da;
-      }
+      if (g == 0) tiles.da[t * kColumns + local] = da;
       if constexpr (kGated) {
         load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
 #pragma unroll
@@ -114,20 +113,33 @@ __device__ inline void column_backward(const ColumnBackward& args,
       }
     }
     __syncthreads();
+    write_tile<kColumns, C, kThreads>(tiles.da, args.da, batch, head, first_column, args.width,
+                                      first, tokens);
   }
 }
 
+/// Blocks (lane, columns, pass).
+enum Pass : unsigned { kStateInTime, kStateAgainstTime, kNormaliserInTime, kNormaliserAgainstTime };
+
 template <int D, ColumnKind kKind>
-__global__ void __launch_bounds__(ColumnShape<D>::kThreads)
-    state_gradients_kernel(const ColumnForward forward, const ColumnBackward backward) {
+__global__ void __launch_bounds__(ColumnShape<D>::kThreads, 1)
+    state_gradients_kernel(const ColumnForward forward, const ColumnBackward backward,
+                           const NormaliserWalks normaliser) {
   __shared__ union {
     ColumnForwardTiles<D, kKind> forward;
     ColumnBackwardTiles<D, kKind> backward;
   } tiles;
-  if (blockIdx.z == 0) {
-    column_forward<D, kKind>(forward, tiles.forward);
-  } else {
-    column_backward<D, kKind>(backward, tiles.backward);
+  switch (blockIdx.z) {
+    case kStateInTime:
+      return column_forward<D, kKind>(forward, tiles.forward);
+    case kStateAgainstTime:
+      return column_backward<D, kKind>(backward, tiles.backward);
+    default: {
+      constexpr int kColumns = ColumnShape<D>::kColumns;
+      walk_gradients(normaliser, forward.tokens, forward.heads, forward.width,
+                     static_cast<int>(blockIdx.y) * kColumns, kColumns,
+                     blockIdx.z == kNormaliserInTime);
+    }
   }
 }
 
@@ -163,16 +175,17 @@ void state_gradients(cudaStream_t stream, const StateScan& scan, const StateGrad
   with_head_size(scan.dims.d_h, [&](auto d) {
     constexpr int D = d;
     using Shape = ColumnShape<D>;
-    const dim3 grid(static_cast<unsigned>(scan.dims.lanes()), D / Shape::kColumns, 2);
+    const unsigned passes = args.normaliser.d_denominator != nullptr ? 4 : 2;
+    const dim3 grid(static_cast<unsigned>(scan.dims.lanes()), D / Shape::kColumns, passes);
     if (scan.gate.data != nullptr) {
       state_gradients_kernel<D, ColumnKind::gated>
-          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward);
+          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward, args.normaliser);
     } else if (scan.r.data != nullptr) {
       state_gradients_kernel<D, ColumnKind::residual>
-          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward);
+          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward, args.normaliser);
     } else {
       state_gradients_kernel<D, ColumnKind::plain>
-          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward);
+          <<<grid, Shape::kThreads, 0, stream>>>(forward, backward, args.normaliser);
     }
   });
   VLA_CUDA_LAUNCHED("state_gradients_kernel");

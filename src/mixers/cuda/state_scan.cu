@@ -39,8 +39,23 @@ struct ForwardArgs {
   float* checkpoints;
 };
 
+/// What all blocks of a row pass know about their lane.
+struct RowBlock {
+  int lane, batch, head, first_row;
+  const float* scale;  // of the lane's first token, or null
+
+  __device__ RowBlock(int heads, int tokens, int rows, const float* all_scales)
+      : lane(static_cast<int>(blockIdx.x)),
+        batch(lane / heads),
+        head(lane % heads),
+        first_row(static_cast<int>(blockIdx.y) * rows),
+        scale(all_scales == nullptr
+                  ? nullptr
+                  : all_scales + static_cast<Index>(batch) * tokens * heads + head) {}
+};
+
 template <int D, bool kResidual, bool kGated>
-__global__ void __launch_bounds__(RowShape<D>::kThreads)
+__global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
     state_forward_kernel(const ForwardArgs args) {
   using Shape = RowShape<D>;
   constexpr int C = Shape::kTokens;
@@ -48,42 +63,38 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
   constexpr int R = Shape::kRows;
   constexpr int E = Shape::kChannels;
   constexpr int kRows = Shape::kBlockRows;
+  constexpr int kThreads = Shape::kThreads;
   __shared__ alignas(16) float r_tile[2][kResidual ? C * D : 4];
   __shared__ alignas(16) float a_tile[2][C * D];
   __shared__ alignas(16) float q_tile[2][C * D];
   __shared__ alignas(16) float v_tile[2][C * kRows];
   __shared__ alignas(16) float gate_tile[2][kGated ? C * kRows : 4];
   __shared__ float scale_tile[2][C];
+  // Results of a tile, written out together: no store interrupts the chain of tokens.
+  __shared__ float o_tile[C * kRows];
+  __shared__ float e_tile[C * kRows];
 
-  const int lane = blockIdx.x;
-  const int batch = lane / args.heads;
-  const int head = lane % args.heads;
-  const int first_row = blockIdx.y * kRows;
+  const int tokens = args.tokens;
+  const RowBlock block(args.heads, tokens, kRows, args.scale);
   const int g = threadIdx.x % G;
   const int group = threadIdx.x / G;
-  const int tokens = args.tokens;
-
-  const TokenRows r_rows = kResidual ? args.r.lane(batch, head) : TokenRows{};
-  const TokenRows a_rows = args.a.lane(batch, head);
-  const TokenRows q_rows = args.q.lane(batch, head);
-  const TokenRows v_rows = args.v.lane(batch, head, first_row);
-  const TokenRows gate_rows = kGated ? args.gate.lane(batch, head, first_row) : TokenRows{};
-  const float* scale = nullptr;
-  if (args.scale != nullptr) {
-    scale = args.scale + static_cast<Index>(batch) * tokens * args.heads + head;
-  }
-
+  const TileCopier<D, C, kThreads> r_rows(
+      kResidual ? args.r.lane(block.batch, block.head) : TokenRows{}, tokens);
+  const TileCopier<D, C, kThreads> a_rows(args.a.lane(block.batch, block.head), tokens);
+  const TileCopier<D, C, kThreads> q_rows(args.q.lane(block.batch, block.head), tokens);
+  const TileCopier<kRows, C, kThreads> v_rows(args.v.lane(block.batch, block.head, block.first_row),
+                                              tokens);
+  const TileCopier<kRows, C, kThreads> gate_rows(
+      kGated ? args.gate.lane(block.batch, block.head, block.first_row) : TokenRows{}, tokens);
   const auto copy = [&](int buffer, int first) {
-    if constexpr (kResidual) {
-      copy_tile<D, C, Shape::kThreads>(r_tile[buffer], r_rows, first, tokens);
+    if constexpr (kResidual) r_rows.copy(r_tile[buffer], first);
+    a_rows.copy(a_tile[buffer], first);
+    q_rows.copy(q_tile[buffer], first);
+    v_rows.copy(v_tile[buffer], first);
+    if constexpr (kGated) gate_rows.copy(gate_tile[buffer], first);
+    if (block.scale != nullptr) {
+      copy_scalars<C>(scale_tile[buffer], block.scale, args.heads, first, tokens);
     }
-    copy_tile<D, C, Shape::kThreads>(a_tile[buffer], a_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(q_tile[buffer], q_rows, first, tokens);
-    copy_tile<kRows, C, Shape::kThreads>(v_tile[buffer], v_rows, first, tokens);
-    if constexpr (kGated) {
-      copy_tile<kRows, C, Shape::kThreads>(gate_tile[buffer], gate_rows, first, tokens);
-    }
-    if (scale != nullptr) copy_scalars<C>(scale_tile[buffer], scale, args.heads, first, tokens);
   };
 
   float s[R][E] = {};  // row group + kGroups r, channels channel_of(g, .)
@@ -93,17 +104,19 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
     if (first + C < tokens) copy(buffer ^ 1, first + C);
     close_group();
     wait_for_groups<1>();
-    __syncthreads();
-#pragma unroll 4
-    for (int t = 0; t < C; ++t) {
-      const bool valid = first + t < tokens;
-      if (kGated && args.checkpoints != nullptr && (first + t) % kGateSegment == 0 && valid) {
-        const Index segments = (tokens + kGateSegment - 1) / kGateSegment;
-        float* checkpoint =
-            args.checkpoints + (lane * segments + (first + t) / kGateSegment) * D * D;
+    __syncthreads();  // also: the tile before this one is written out
+    const bool scaled = block.scale != nullptr;
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
-          store_spread<D, G>(checkpoint + (first_row + group + Shape::kGroups * r) * D, g, s[r]);
+    for (int t = 0; t < C; ++t) {
+      if constexpr (kGated) {
+        if (t % kGateSegment == 0 && args.checkpoints != nullptr && first + t < tokens) {
+          const Index segments = (tokens + kGateSegment - 1) / kGateSegment;
+          const Index segment = block.lane * segments + (first + t) / kGateSegment;
+#pragma unroll
+          for (int r = 0; r < R; ++r) {
+            const int row = block.first_row + group + Shape::kGroups * r;
+            store_spread<D, G>(args.checkpoints + (segment * D + row) * D, g, s[r]);
+          }
         }
       }
       float x[E];
@@ -128,22 +141,22 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
         }
       }
       load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
-      const float c = scale != nullptr ? scale_tile[buffer][t] : 1.0F;
+      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const float n = group_sum<G>(partial_dot<E>(s[r], x));
-        const int row = first_row + group + Shape::kGroups * r;
-        if (g == r && valid && row < args.width) {
-          const Index at = static_cast<Index>(first + t);
-          args.o.data[batch * args.o.batch + at * args.o.token + head * args.o.head + row] = n * c;
-          if (args.e.data != nullptr) {
-            args.e.data[batch * args.e.batch + at * args.e.token + head * args.e.head + row] =
-                residual[r];
-          }
-        }
+        const int at = t * kRows + group + Shape::kGroups * r;
+        if (g == r) o_tile[at] = n * c;
+        if (g == r) e_tile[at] = residual[r];
       }
     }
-    __syncthreads();  // the tile is read: the copies after the next may overwrite it
+    __syncthreads();
+    write_tile<kRows, C, kThreads>(o_tile, args.o, block.batch, block.head, block.first_row,
+                                   args.width, first, tokens);
+    if (args.e.data != nullptr) {
+      write_tile<kRows, C, kThreads>(e_tile, args.e, block.batch, block.head, block.first_row,
+                                     args.width, first, tokens);
+    }
   }
 }
 
@@ -157,7 +170,7 @@ struct ResidualArgs {
 
 /// No gate: dS alone.
 template <int D, bool kResidual>
-__global__ void __launch_bounds__(RowShape<D>::kThreads)
+__global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
     state_residuals_kernel(const ResidualArgs args) {
   using Shape = RowShape<D>;
   constexpr int C = Shape::kTokens;
@@ -165,37 +178,32 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
   constexpr int R = Shape::kRows;
   constexpr int E = Shape::kChannels;
   constexpr int kRows = Shape::kBlockRows;
+  constexpr int kThreads = Shape::kThreads;
   __shared__ alignas(16) float r_tile[2][kResidual ? C * D : 4];
   __shared__ alignas(16) float a_tile[2][C * D];
   __shared__ alignas(16) float q_tile[2][C * D];
   __shared__ alignas(16) float y_tile[2][C * kRows];
   __shared__ float scale_tile[2][C];
+  __shared__ float de_tile[C * kRows];
 
-  const int lane = blockIdx.x;
-  const int batch = lane / args.heads;
-  const int head = lane % args.heads;
-  const int first_row = blockIdx.y * kRows;
+  const int tokens = args.tokens;
+  const RowBlock block(args.heads, tokens, kRows, args.scale);
   const int g = threadIdx.x % G;
   const int group = threadIdx.x / G;
-  const int tokens = args.tokens;
-
-  const TokenRows r_rows = kResidual ? args.r.lane(batch, head) : TokenRows{};
-  const TokenRows a_rows = args.a.lane(batch, head);
-  const TokenRows q_rows = args.q.lane(batch, head);
-  const TokenRows y_rows = args.d_o.lane(batch, head, first_row);
-  const float* scale = nullptr;
-  if (args.scale != nullptr) {
-    scale = args.scale + static_cast<Index>(batch) * tokens * args.heads + head;
-  }
-
+  const TileCopier<D, C, kThreads> r_rows(
+      kResidual ? args.r.lane(block.batch, block.head) : TokenRows{}, tokens);
+  const TileCopier<D, C, kThreads> a_rows(args.a.lane(block.batch, block.head), tokens);
+  const TileCopier<D, C, kThreads> q_rows(args.q.lane(block.batch, block.head), tokens);
+  const TileCopier<kRows, C, kThreads> y_rows(
+      args.d_o.lane(block.batch, block.head, block.first_row), tokens);
   const auto copy = [&](int buffer, int first) {
-    if constexpr (kResidual) {
-      copy_tile<D, C, Shape::kThreads>(r_tile[buffer], r_rows, first, tokens);
+    if constexpr (kResidual) r_rows.copy(r_tile[buffer], first);
+    a_rows.copy(a_tile[buffer], first);
+    q_rows.copy(q_tile[buffer], first);
+    y_rows.copy(y_tile[buffer], first);
+    if (block.scale != nullptr) {
+      copy_scalars<C>(scale_tile[buffer], block.scale, args.heads, first, tokens);
     }
-    copy_tile<D, C, Shape::kThreads>(a_tile[buffer], a_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(q_tile[buffer], q_rows, first, tokens);
-    copy_tile<kRows, C, Shape::kThreads>(y_tile[buffer], y_rows, first, tokens);
-    if (scale != nullptr) copy_scalars<C>(scale_tile[buffer], scale, args.heads, first, tokens);
   };
 
   float ds[R][E] = {};
@@ -206,11 +214,12 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
     if (first > 0) copy(buffer ^ 1, first - C);
     close_group();
     wait_for_groups<1>();
-    __syncthreads();
-#pragma unroll 4
+    __syncthreads();  // also: the tile before this one is written out
+    const bool scaled = block.scale != nullptr;
+#pragma unroll
     for (int back = 0; back < C; ++back) {
       const int t = C - 1 - back;
-      const float c = scale != nullptr ? scale_tile[buffer][t] : 1.0F;
+      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
       float x[E];
       load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
 #pragma unroll
@@ -224,12 +233,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         de[r] = group_sum<G>(partial_dot<E>(ds[r], x));
-        const int row = first_row + group + Shape::kGroups * r;
-        if (g == r && first + t < tokens && row < args.width) {
-          const Index at = static_cast<Index>(first + t);
-          args.de.data[batch * args.de.batch + at * args.de.token + head * args.de.head + row] =
-              de[r];
-        }
+        if (g == r) de_tile[t * kRows + group + Shape::kGroups * r] = de[r];
       }
       if constexpr (kResidual) {  // 1
         load_spread<D, G>(r_tile[buffer] + t * D, g, x);
@@ -241,18 +245,21 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads)
       }
     }
     __syncthreads();
+    write_tile<kRows, C, kThreads>(de_tile, args.de, block.batch, block.head, block.first_row,
+                                   args.width, first, tokens);
   }
 }
 
 /// With a gate: a tile is a segment, whose states are run through again from its checkpoint.
 template <int D>
-__global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
+__global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
     gated_residuals_kernel(const ResidualArgs args) {
   using Shape = GatedRowShape<D>;
   constexpr int C = Shape::kTokens;
   constexpr int G = Shape::kGroup;
   constexpr int E = Shape::kChannels;
   constexpr int kRows = Shape::kBlockRows;
+  constexpr int kThreads = Shape::kThreads;
   __shared__ alignas(16) float r_tile[2][C * D];
   __shared__ alignas(16) float a_tile[2][C * D];
   __shared__ alignas(16) float q_tile[2][C * D];
@@ -260,40 +267,37 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
   __shared__ alignas(16) float e_tile[2][C * kRows];
   __shared__ alignas(16) float gate_tile[2][C * kRows];
   __shared__ float scale_tile[2][C];
+  __shared__ float de_tile[C * kRows];
+  __shared__ float dgate_tile[C * kRows];
 
-  const int lane = blockIdx.x;
-  const int batch = lane / args.heads;
-  const int head = lane % args.heads;
-  const int first_row = blockIdx.y * kRows;
+  const int tokens = args.tokens;
+  const RowBlock block(args.heads, tokens, kRows, args.scale);
   const int g = threadIdx.x % G;
   const int group = threadIdx.x / G;
-  const int tokens = args.tokens;
-  const Index segments = (tokens + C - 1) / C;
-
-  const TokenRows r_rows = args.r.lane(batch, head);
-  const TokenRows a_rows = args.a.lane(batch, head);
-  const TokenRows q_rows = args.q.lane(batch, head);
-  const TokenRows y_rows = args.d_o.lane(batch, head, first_row);
-  const TokenRows e_rows = args.e.lane(batch, head, first_row);
-  const TokenRows gate_rows = args.gate.lane(batch, head, first_row);
-  const float* scale = nullptr;
-  if (args.scale != nullptr) {
-    scale = args.scale + static_cast<Index>(batch) * tokens * args.heads + head;
-  }
-
+  const int batch = block.batch;
+  const int head = block.head;
+  const int first_row = block.first_row;
+  const TileCopier<D, C, kThreads> r_rows(args.r.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> a_rows(args.a.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> q_rows(args.q.lane(batch, head), tokens);
+  const TileCopier<kRows, C, kThreads> y_rows(args.d_o.lane(batch, head, first_row), tokens);
+  const TileCopier<kRows, C, kThreads> e_rows(args.e.lane(batch, head, first_row), tokens);
+  const TileCopier<kRows, C, kThreads> gate_rows(args.gate.lane(batch, head, first_row), tokens);
   const auto copy = [&](int buffer, int first) {
-    copy_tile<D, C, Shape::kThreads>(r_tile[buffer], r_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(a_tile[buffer], a_rows, first, tokens);
-    copy_tile<D, C, Shape::kThreads>(q_tile[buffer], q_rows, first, tokens);
-    copy_tile<kRows, C, Shape::kThreads>(y_tile[buffer], y_rows, first, tokens);
-    copy_tile<kRows, C, Shape::kThreads>(e_tile[buffer], e_rows, first, tokens);
-    copy_tile<kRows, C, Shape::kThreads>(gate_tile[buffer], gate_rows, first, tokens);
-    if (scale != nullptr) copy_scalars<C>(scale_tile[buffer], scale, args.heads, first, tokens);
+    r_rows.copy(r_tile[buffer], first);
+    a_rows.copy(a_tile[buffer], first);
+    q_rows.copy(q_tile[buffer], first);
+    y_rows.copy(y_tile[buffer], first);
+    e_rows.copy(e_tile[buffer], first);
+    gate_rows.copy(gate_tile[buffer], first);
+    if (block.scale != nullptr) {
+      copy_scalars<C>(scale_tile[buffer], block.scale, args.heads, first, tokens);
+    }
   };
+  const Index segments = (tokens + C - 1) / C;
   const auto load_checkpoint = [&](int first, float(&state)[E]) {
-    load_spread<D, G>(
-        args.checkpoints + (lane * segments + first / C) * D * D + (first_row + group) * D, g,
-        state);
+    const Index segment = block.lane * segments + first / C;
+    load_spread<D, G>(args.checkpoints + (segment * D + first_row + group) * D, g, state);
   };
 
   float ds[E] = {};
@@ -312,7 +316,8 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
     }
     close_group();
     wait_for_groups<1>();
-    __syncthreads();
+    __syncthreads();  // also: the tile before this one is written out
+    const bool scaled = block.scale != nullptr;
 #pragma unroll
     for (int t = 0; t + 1 < C; ++t) {
       float x[E];
@@ -325,7 +330,7 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
 #pragma unroll
     for (int back = 0; back < C; ++back) {
       const int t = C - 1 - back;
-      const float c = scale != nullptr ? scale_tile[buffer][t] : 1.0F;
+      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
       const float dn = c * y_tile[buffer][t * kRows + group];
       float x[E];
       load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
@@ -334,20 +339,18 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads)
       load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
       const float de = group_sum<G>(partial_dot<E>(ds, x));
       const float dgate = group_sum<G>(partial_dot<E>(ds, history[t]));
-      const int row = first_row + group;
-      if (g == 0 && first + t < tokens && row < args.width) {
-        const Index at = static_cast<Index>(first + t);
-        args.de.data[batch * args.de.batch + at * args.de.token + head * args.de.head + row] = de;
-        args.dgate
-            .data[batch * args.dgate.batch + at * args.dgate.token + head * args.dgate.head + row] =
-            dgate;
-      }
+      if (g == 0) de_tile[t * kRows + group] = de;
+      if (g == 0) dgate_tile[t * kRows + group] = dgate;
       load_spread<D, G>(r_tile[buffer] + t * D, g, x);  // 1
       const float gate = gate_tile[buffer][t * kRows + group];
 #pragma unroll
       for (int e = 0; e < E; ++e) ds[e] = fmaf(-de, x[e], gate * ds[e]);
     }
     __syncthreads();
+    write_tile<kRows, C, kThreads>(de_tile, args.de, batch, head, first_row, args.width, first,
+                                   tokens);
+    write_tile<kRows, C, kThreads>(dgate_tile, args.dgate, batch, head, first_row, args.width,
+                                   first, tokens);
   }
 }
 

@@ -28,6 +28,7 @@
 #include <cuda_runtime_api.h>
 
 #include "mixers/cuda/head_size.h"
+#include "mixers/cuda/normaliser.h"
 #include "mixers/cuda/token_view.h"
 
 namespace vla_bench::mixers::cuda {
@@ -74,7 +75,8 @@ void state_residuals(cudaStream_t stream, const StateScan& scan, const StateResi
 struct StateGradients {
   TokenView<const float> e, de, d_o;
   TokenView<float> dq, da;
-  TokenView<float> dr;  // empty iff r is
+  TokenView<float> dr;           // empty iff r is
+  NormaliserWalks normaliser{};  // left out when its d_denominator is null
 };
 void state_gradients(cudaStream_t stream, const StateScan& scan, const StateGradients& args);
 

@@ -54,31 +54,77 @@ __device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
 }
 
-/// Asks for kWidth channels of tokens first .. first + kTokens - 1 in `tile` (kTokens, kWidth).
+/// Copies kWidth channels of kTokens consecutive tokens at a time into tiles (kTokens, kWidth).
 /// Channels and tokens that do not exist become zeros, which every scan passes over without effect.
+/// A thread copies the same channels of every tile, so that an address costs one addition.
 template <int kWidth, int kTokens, int kThreads>
-__device__ inline void copy_tile(float* tile, const TokenRows& rows, int first, int tokens) {
-  static_assert(kWidth % 4 == 0);
-  if (rows.wide) {
-    constexpr int kQuads = kWidth / 4;
-    for (int i = threadIdx.x; i < kTokens * kQuads; i += kThreads) {
-      const int t = i / kQuads;
-      const int channel = 4 * (i % kQuads);
-      const bool valid = first + t < tokens && channel < rows.width;
-      // A copy of nothing still names an address: one that exists.
-      const float* from = rows.data + (valid ? (first + t) * rows.stride + channel : 0);
-      copy_ahead_16(tile + t * kWidth + channel, from, valid);
-    }
-  } else {
-    for (int i = threadIdx.x; i < kTokens * kWidth; i += kThreads) {
-      const int t = i / kWidth;
-      const int channel = i % kWidth;
-      const bool valid = first + t < tokens && channel < rows.width;
-      const float* from = rows.data + (valid ? (first + t) * rows.stride + channel : 0);
-      copy_ahead_4(tile + i, from, valid);
+class TileCopier {
+ public:
+  __device__ TileCopier(const TokenRows& rows, int tokens)
+      : data_(rows.data),
+        stride_(rows.stride),
+        tokens_(tokens),
+        width_(rows.width),
+        wide_(rows.wide),
+        token_(static_cast<int>(threadIdx.x) / (kWidth / 4)),
+        channel_(static_cast<int>(threadIdx.x) % (kWidth / 4) * 4),
+        exists_(channel_ < rows.width) {}
+
+  /// Asks for tokens from `first` on.
+  __device__ void copy(float* tile, int first) const {
+    if (wide_) {
+      copy_quads(tile, first);
+    } else {
+      copy_singles(tile, first);
     }
   }
-}
+
+ private:
+  static_assert(kWidth % 4 == 0);
+
+  __device__ void copy_quads(float* tile, int first) const {
+    constexpr int kAcross = kWidth / 4;
+    constexpr int kAtOnce = kThreads / kAcross;  // tokens that the block copies at once
+    static_assert(kThreads % kAcross == 0);
+    const float* from = data_ + (first + token_) * stride_ + channel_;
+    float* to = tile + token_ * kWidth + channel_;
+#pragma unroll
+    for (int step = 0; step < (kTokens + kAtOnce - 1) / kAtOnce; ++step) {
+      const int token = token_ + step * kAtOnce;
+      const bool valid = exists_ && first + token < tokens_;
+      // A copy of nothing still names an address: one that exists.
+      if (kTokens % kAtOnce == 0 || token < kTokens) {
+        copy_ahead_16(to + step * kAtOnce * kWidth, valid ? from : data_, valid);
+      }
+      from += kAtOnce * stride_;
+    }
+  }
+
+  __device__ void copy_singles(float* tile, int first) const {
+    // Where a block has fewer threads than a token channels, a thread copies several of them.
+    constexpr int kAcross = kWidth < kThreads ? kWidth : kThreads;
+    constexpr int kAtOnce = kThreads / kAcross;
+    const int token0 = static_cast<int>(threadIdx.x) / kAcross;
+    const int channel0 = static_cast<int>(threadIdx.x) % kAcross;
+#pragma unroll 1
+    for (int token = token0; token < kTokens; token += kAtOnce) {
+#pragma unroll 1
+      for (int channel = channel0; channel < kWidth; channel += kAcross) {
+        const bool valid = channel < width_ && first + token < tokens_;
+        const float* from = valid ? data_ + (first + token) * stride_ + channel : data_;
+        copy_ahead_4(tile + token * kWidth + channel, from, valid);
+      }
+    }
+  }
+
+  const float* data_;
+  Index stride_;
+  int tokens_;
+  int width_;
+  bool wide_;
+  int token_, channel_;  // of this thread's first quad
+  bool exists_;
+};
 
 /// The same for one number a token, at data + t * stride.
 template <int kTokens>
@@ -142,6 +188,45 @@ __device__ inline float group_sum(float value) {
     value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
   }
   return value;
+}
+
+/// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.
+__device__ inline float inverse_root(float x) {
+  const float y = rsqrtf(x);
+  const float half = 0.5F * x * y;
+  return fmaf(fmaf(-half, y, 0.5F), y, y);
+}
+
+/// Counts tokens; true at every period-th (never for a period of 0), without a division a token.
+class NudgeCounter {
+ public:
+  __device__ explicit NudgeCounter(int period) : period_(period), left_(period) {}
+  __device__ bool next() {
+    if (--left_ != 0) return false;
+    left_ = period_;
+    return true;
+  }
+
+ private:
+  int period_, left_;
+};
+
+/// Copies a tile (kTokens, kWidth) of shared memory to tokens first .. of `to`, channels from
+/// first_channel on; the threads of the block together.
+template <int kWidth, int kTokens, int kThreads>
+__device__ inline void write_tile(const float* tile, const TokenView<float>& to, int batch,
+                                  int head, int first_channel, int width, int first, int tokens) {
+  constexpr int kAcross = kWidth < kThreads ? kWidth : kThreads;
+  const int token0 = static_cast<int>(threadIdx.x) / kAcross;
+  const int channel0 = static_cast<int>(threadIdx.x) % kAcross;
+  const int count = min(kTokens, tokens - first);
+  float* out = to.data + batch * to.batch + head * to.head + first_channel + first * to.token;
+  for (int token = token0; token < count; token += kThreads / kAcross) {
+    for (int channel = channel0; channel < kWidth; channel += kAcross) {
+      if (first_channel + channel < width)
+        out[token * to.token + channel] = tile[token * kWidth + channel];
+    }
+  }
 }
 
 /// max(x, least), but NaN stays NaN.

@@ -19,14 +19,25 @@ class DeltaNetCore final : public MixerCore<float> {
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {
     const HeadDims& dims = inputs.dims;
-    compute_features(context, inputs);  // 1
-    StateForward args{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    Array<float>& kept = saved != nullptr ? *saved : unsaved_;
+    kept.resize(context.device, saved_size(dims));
+    const Trace<float> trace = this->trace(dims, kept.data());
+    DeltaNetFeatures features{.dims = dims, .variant = variant_};
+    features.q = token_view(dims, inputs.q);
+    features.k = token_view(dims, inputs.k);
+    features.aux = token_view(dims, inputs.aux);
+    features.query = trace.query;
+    features.key = trace.key;
+    (gated() ? features.gate : features.write) = trace.third;
+    deltanet_features(stream, features);  // 1
+    StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
     if (saved != nullptr) {
-      saved->resize(context.device, saved_size(dims));
-      args.e = token_view(dims, saved->data(), dims.d_h);
-      if (gated()) args.checkpoints = saved->data() + channels(dims);
+      state.e = trace.e;
+      state.checkpoints = trace.checkpoints;
     }
-    state_forward(vla_bench::cuda::place().stream(), scan(dims), args);  // 2, 3, 4
+    state_forward(stream, scan(dims, this->trace<const float>(dims, kept.data())),
+                  state);  // 2, 3, 4
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
@@ -37,23 +48,23 @@ class DeltaNetCore final : public MixerCore<float> {
       array->resize(context.device, channels(dims));
     }
     if (gated()) dgate_.resize(context.device, channels(dims));
-    compute_features(context, inputs);
+    const Trace<const float> trace = this->trace(dims, saved.data());
+    const StateScan scan = this->scan(dims, trace);
 
-    const TokenView<const float> e(token_view(dims, saved.data(), dims.d_h));
     const TokenView<const float> d_o = token_view(dims, gradients.d_o);
     const TokenView<float> de = token_view(dims, gradients.dv);  // 2: dv = dr
     StateResiduals residuals{.d_o = d_o, .de = de};
     if (gated()) {
-      residuals.e = e;
-      residuals.checkpoints = saved.data() + channels(dims);
+      residuals.e = trace.e;
+      residuals.checkpoints = trace.checkpoints;
       residuals.dgate = dense(dims, dgate_);
     }
-    state_residuals(stream, scan(dims), residuals);
-    StateGradients state{.e = e, .de = de, .d_o = d_o};
+    state_residuals(stream, scan, residuals);
+    StateGradients state{.e = trace.e, .de = de, .d_o = d_o};
     state.dq = dense(dims, dquery_);
     state.dr = dense(dims, dread_);
     state.da = dense(dims, dwrite_);
-    state_gradients(stream, scan(dims), state);
+    state_gradients(stream, scan, state);
 
     DeltaNetFeatureGradients features{.dims = dims, .variant = variant_};
     features.q = token_view(dims, inputs.q);
@@ -78,42 +89,41 @@ class DeltaNetCore final : public MixerCore<float> {
  private:
   bool gated() const { return variant_ == DeltaNetVariant::paper; }
 
+  /// What the forward leaves for the backward, in one array.
+  template <class T>
+  struct Trace {
+    TokenView<T> query, key, e;  // (B, T, H, d)
+    TokenView<T> third;          // (B, T, H, d): the gate (paper), or b k' (standard)
+    T* checkpoints;              // paper; else null
+  };
+
   static Index channels(const HeadDims& dims) { return dims.rows() * dims.heads * dims.d_h; }
   Index saved_size(const HeadDims& dims) const {
-    return channels(dims) + (gated() ? checkpoint_size(dims) : 0);
+    return 4 * channels(dims) + (gated() ? checkpoint_size(dims) : 0);
+  }
+  template <class T>
+  Trace<T> trace(const HeadDims& dims, T* data) const {
+    const auto view = [&](Index which) {
+      return token_view(dims, data + which * channels(dims), dims.d_h);
+    };
+    return {view(0), view(1), view(2), view(3), gated() ? data + 4 * channels(dims) : nullptr};
   }
   static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
     return token_view(dims, array.data(), dims.d_h);
   }
 
-  void compute_features(const Context& context, const CoreInputs<float>& inputs) {
-    const HeadDims& dims = inputs.dims;
-    Array<float>& third = gated() ? gate_ : write_;
-    for (Array<float>* array : {&query_, &key_, &third}) {
-      array->resize(context.device, channels(dims));
-    }
-    DeltaNetFeatures args{.dims = dims, .variant = variant_};
-    args.q = token_view(dims, inputs.q);
-    args.k = token_view(dims, inputs.k);
-    args.aux = token_view(dims, inputs.aux);
-    args.query = dense(dims, query_);
-    args.key = dense(dims, key_);
-    (gated() ? args.gate : args.write) = dense(dims, third);
-    deltanet_features(vla_bench::cuda::place().stream(), args);
-  }
-
-  StateScan scan(const HeadDims& dims) {
+  StateScan scan(const HeadDims& dims, const Trace<const float>& trace) const {
     StateScan scan{.dims = dims};
-    scan.r = dense(dims, key_);
-    scan.a = gated() ? scan.r : dense(dims, write_);
-    scan.q = dense(dims, query_);
-    if (gated()) scan.gate = dense(dims, gate_);
+    scan.r = trace.key;
+    scan.a = gated() ? trace.key : trace.third;
+    scan.q = trace.query;
+    if (gated()) scan.gate = trace.third;
     return scan;
   }
 
   DeltaNetVariant variant_;
   std::unique_ptr<MixerCore<float>> cpu_;
-  Array<float> query_, key_, gate_, write_;       // (B, T, H, d)
+  Array<float> unsaved_;                          // a trace that no backward wants
   Array<float> dquery_, dread_, dwrite_, dgate_;  // (B, T, H, d)
 };
 

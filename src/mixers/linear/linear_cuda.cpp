@@ -1,4 +1,4 @@
-// Linear attention on a GPU; numbers are the steps of linear.h. Saved: c alone.
+// Linear attention on a GPU; numbers are the steps of linear.h. Saved: p, f and c.
 #include "mixers/linear/linear_cuda.h"
 
 #include "core/cuda/place.h"
@@ -18,18 +18,23 @@ class LinearCore final : public MixerCore<float> {
                Array<float>* saved) override {
     const HeadDims& dims = inputs.dims;
     const cudaStream_t stream = vla_bench::cuda::place().stream();
-    Array<float>& denominator = saved != nullptr ? *saved : unsaved_;
-    denominator.resize(context.device, dims.rows() * dims.heads);
+    Array<float>& kept = saved != nullptr ? *saved : unsaved_;
+    kept.resize(context.device, saved_size(dims));
     scale_.resize(context.device, dims.rows() * dims.heads);
-    compute_features(context, inputs);
+    const Trace<float> trace = this->trace(dims, kept.data());
+    linear_features(stream, {.dims = dims,
+                             .q = token_view(dims, inputs.q),
+                             .k = token_view(dims, inputs.k),
+                             .p = trace.p,
+                             .f = trace.f});  // 1
     normaliser_forward(stream, {.dims = dims,
-                                .f = dense(dims, f_),
-                                .q = dense(dims, p_),
+                                .f = trace.f,
+                                .q = trace.p,
                                 .floor = kFloor,
-                                .denominator = denominator.data(),
+                                .denominator = trace.denominator,
                                 .scale = scale_.data()});  // 3, 5
-    StateForward args{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
-    state_forward(stream, scan(dims), args);  // 2, 4
+    StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+    state_forward(stream, scan(dims, trace.f, trace.p), state);  // 2, 4
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
@@ -41,36 +46,37 @@ class LinearCore final : public MixerCore<float> {
     for (Array<float>* array : {&dp_, &df_, &dp_z_, &df_z_}) {
       array->resize(context.device, scalars * dims.d_h);
     }
-    compute_features(context, inputs);
-    denominator_scale(stream, saved.data(), kFloor, scale_.data(), scalars);
-
+    const Trace<const float> trace = this->trace(dims, saved.data());
     const TokenView<const float> d_o = token_view(dims, gradients.d_o);
+    NormaliserTerms terms{.dims = dims};
+    terms.o = token_view(dims, gradients.o);
+    terms.d_o = d_o;
+    terms.denominator = trace.denominator;
+    terms.floor = kFloor;
+    terms.scale = scale_.data();
+    terms.d_denominator = d_denominator_.data();
+    normaliser_terms(stream, terms);  // 5
+
+    const StateScan scan = this->scan(dims, trace.f, trace.p);
     StateResiduals residuals{.d_o = d_o, .de = token_view(dims, gradients.dv)};
-    state_residuals(stream, scan(dims), residuals);  // 2: dv
+    state_residuals(stream, scan, residuals);  // 2: dv
     StateGradients state{.e = token_view(dims, inputs.v), .d_o = d_o};
     state.dq = dense(dims, dp_);
     state.da = dense(dims, df_);
-    state_gradients(stream, scan(dims), state);  // 4, 2
-
-    NormaliserBackward normaliser{.dims = dims};
-    normaliser.f = dense(dims, f_);
-    normaliser.q = dense(dims, p_);
-    normaliser.o = token_view(dims, gradients.o);
-    normaliser.d_o = d_o;
-    normaliser.denominator = saved.data();
-    normaliser.floor = kFloor;
-    normaliser.d_denominator = d_denominator_.data();
-    normaliser.df = dense(dims, df_z_);
-    normaliser.dq = dense(dims, dp_z_);
-    normaliser_backward(stream, normaliser);  // 5, 3
+    state.normaliser = {.f = trace.f,
+                        .q = trace.p,
+                        .d_denominator = d_denominator_.data(),
+                        .df = dense(dims, df_z_),
+                        .dq = dense(dims, dp_z_)};
+    state_gradients(stream, scan, state);  // 4, 2; 5, 3
 
     LinearFeatureGradients features{.dims = dims};
     features.q = token_view(dims, inputs.q);
     features.k = token_view(dims, inputs.k);
     features.dp[0] = state.dq;
-    features.dp[1] = normaliser.dq;
+    features.dp[1] = state.normaliser.dq;
     features.df[0] = state.da;
-    features.df[1] = normaliser.df;
+    features.df[1] = state.normaliser.df;
     features.dq = token_view(dims, gradients.dq);
     features.dk = token_view(dims, gradients.dk);
     linear_feature_gradients(stream, features);  // 1
@@ -79,40 +85,44 @@ class LinearCore final : public MixerCore<float> {
   std::unique_ptr<HeadMemory<float>> memory() const override { return cpu_->memory(); }
   Index state_bytes(const HeadDims& dims) const override { return cpu_->state_bytes(dims); }
   Index saved_bytes(const HeadDims& dims) const override {
-    return dims.rows() * dims.heads * static_cast<Index>(sizeof(float));
+    return saved_size(dims) * static_cast<Index>(sizeof(float));
   }
 
  private:
   static constexpr float kFloor = static_cast<float>(kLinearEpsilon);
 
+  /// What the forward leaves for the backward, in one array.
+  template <class T>
+  struct Trace {
+    TokenView<T> p, f;  // (B, T, H, d)
+    T* denominator;     // (B, T, H)
+  };
+  static Index saved_size(const HeadDims& dims) {
+    return dims.rows() * dims.heads * (2 * dims.d_h + 1);
+  }
+  template <class T>
+  static Trace<T> trace(const HeadDims& dims, T* data) {
+    const Index channels = dims.rows() * dims.heads * dims.d_h;
+    return {token_view(dims, data, dims.d_h), token_view(dims, data + channels, dims.d_h),
+            data + 2 * channels};
+  }
+
   static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
     return token_view(dims, array.data(), dims.d_h);
   }
 
-  void compute_features(const Context& context, const CoreInputs<float>& inputs) {
-    const HeadDims& dims = inputs.dims;
-    for (Array<float>* array : {&p_, &f_}) {
-      array->resize(context.device, dims.rows() * dims.heads * dims.d_h);
-    }
-    linear_features(vla_bench::cuda::place().stream(), {.dims = dims,
-                                                        .q = token_view(dims, inputs.q),
-                                                        .k = token_view(dims, inputs.k),
-                                                        .p = dense(dims, p_),
-                                                        .f = dense(dims, f_)});
-  }
-
-  StateScan scan(const HeadDims& dims) {
+  StateScan scan(const HeadDims& dims, TokenView<const float> f, TokenView<const float> p) const {
     StateScan scan{.dims = dims};
-    scan.a = dense(dims, f_);
-    scan.q = dense(dims, p_);
+    scan.a = f;
+    scan.q = p;
     scan.scale = scale_.data();
     return scan;
   }
 
   std::unique_ptr<MixerCore<float>> cpu_;
-  Array<float> unsaved_, scale_, d_denominator_;  // (B, T, H)
-  Array<float> p_, f_;                            // (B, T, H, d)
-  Array<float> dp_, df_, dp_z_, df_z_;            // (B, T, H, d); _z: through the normaliser
+  Array<float> unsaved_;                // a trace that no backward wants
+  Array<float> scale_, d_denominator_;  // (B, T, H)
+  Array<float> dp_, df_, dp_z_, df_z_;  // (B, T, H, d); _z: through the normaliser
 };
 
 }  // namespace cuda

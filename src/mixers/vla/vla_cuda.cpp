@@ -17,8 +17,7 @@ namespace cuda {
 class VlaCore final : public MixerCore<float> {
  public:
   VlaCore(const MixerConfig& config, Index d_h)
-      : config_(config),
-        features_{.feature_map = config.feature_map,
+      : features_{.feature_map = config.feature_map,
                   .penalty = config.penalty,
                   .u_scale = static_cast<float>(vla_u_scale(config, d_h)),
                   .unit_write = config.write == WriteDirection::unit,
@@ -47,16 +46,17 @@ class VlaCore final : public MixerCore<float> {
   }
 
  private:
-  /// What the forward leaves for the backward, in one array or in a workspace.
+  /// What the forward leaves for the backward, in one array.
   template <class T>
   struct Trace {
-    TokenView<T> e, a, w;             // (B, T, H, d); w without a penalty: empty
+    TokenView<T> query, f, k, e, a;   // (B, T, H, d)
+    TokenView<T> u, w;                // (B, T, H, d); without a penalty: empty
     T *b_norm, *delta, *denominator;  // (B, T, H); the first two without a penalty: null
   };
 
   Index saved_size(const HeadDims& dims) const {
     const Index scalars = dims.rows() * dims.heads;
-    return scalars * (has_penalty_ ? 3 * dims.d_h + 3 : 2 * dims.d_h + 1);
+    return scalars * (has_penalty_ ? 7 * dims.d_h + 3 : 5 * dims.d_h + 1);
   }
   template <class T>
   Trace<T> trace(const HeadDims& dims, T* data) const {
@@ -68,9 +68,11 @@ class VlaCore final : public MixerCore<float> {
     };
     const auto take_view = [&] { return token_view(dims, take(scalars * dims.d_h), dims.d_h); };
     Trace<T> trace{};
-    trace.e = take_view();
-    trace.a = take_view();
+    for (TokenView<T>* view : {&trace.query, &trace.f, &trace.k, &trace.e, &trace.a}) {
+      *view = take_view();
+    }
     if (has_penalty_) {
+      trace.u = take_view();
       trace.w = take_view();
       trace.b_norm = take(scalars);
       trace.delta = take(scalars);
@@ -89,20 +91,15 @@ class VlaCore final : public MixerCore<float> {
     return array.data();
   }
 
-  /// (1), into the workspace; without a penalty also a.
-  void compute_features(const Context& context, const CoreInputs<float>& inputs,
-                        TokenView<float> a);
-  /// The memory path's recurrence, once features, a and the scale are there.
-  StateScan scan(const HeadDims& dims, TokenView<const float> a) const;
+  /// The memory path's recurrence; scale_ holds 1 / c.
+  StateScan scan(const HeadDims& dims, const Trace<const float>& trace) const;
 
-  MixerConfig config_;
   VlaFeatureSettings features_;
   PenaltySettings penalty_;
   bool has_penalty_, tied_, normalises_;
   std::unique_ptr<MixerCore<float>> cpu_;
 
   Array<float> unsaved_;                  // a trace that no backward wants
-  Array<float> query_, f_, k_, u_;        // (B, T, H, d)
   Array<float> scale_;                    // (B, T, H): 1 / c
   Array<float> de_, dquery_, dr_, da_;    // (B, T, H, d)
   Array<float> db_, dw_, du_, dk_;        // (B, T, H, d)
@@ -110,29 +107,11 @@ class VlaCore final : public MixerCore<float> {
   Array<float> d_delta_, d_denominator_;  // (B, T, H)
 };
 
-void VlaCore::compute_features(const Context& context, const CoreInputs<float>& inputs,
-                               TokenView<float> a) {
-  const HeadDims& dims = inputs.dims;
-  VlaFeatures args{.dims = dims, .settings = features_};
-  args.q = token_view(dims, inputs.q);
-  args.kappa = token_view(dims, inputs.k);
-  if (!inputs.aux.empty()) args.aux = token_view(dims, inputs.aux);
-  args.query = own(context, dims, query_);
-  args.f = own(context, dims, f_);
-  args.k = own(context, dims, k_);
-  if (has_penalty_) {
-    args.u = own(context, dims, u_);
-  } else {
-    args.a = a;
-  }
-  vla_features(vla_bench::cuda::place().stream(), args);
-}
-
-StateScan VlaCore::scan(const HeadDims& dims, TokenView<const float> a) const {
+StateScan VlaCore::scan(const HeadDims& dims, const Trace<const float>& trace) const {
   StateScan scan{.dims = dims};
-  scan.r = tied_ ? a : token_view(dims, k_.data(), dims.d_h);
-  scan.a = a;
-  scan.q = token_view(dims, query_.data(), dims.d_h);
+  scan.r = tied_ ? trace.a : trace.k;
+  scan.a = trace.a;
+  scan.q = trace.query;
   if (normalises_) scan.scale = scale_.data();
   return scan;
 }
@@ -145,30 +124,45 @@ void VlaCore::forward(const Context& context, const CoreInputs<float>& inputs, H
   kept.resize(context.device, saved_size(dims));
   const Trace<float> trace = this->trace(dims, kept.data());
 
-  compute_features(context, inputs, trace.a);
-  if (has_penalty_) {
-    PenaltyForward args{.dims = dims, .settings = penalty_};
-    args.u = token_view(dims, u_.data(), dims.d_h);
-    args.k = token_view(dims, k_.data(), dims.d_h);
-    args.a = trace.a;
-    if (saved != nullptr) {
-      args.w = trace.w;
-      args.b_norm = trace.b_norm;
-      args.delta = trace.delta;
-    }
-    penalty_forward(stream, args);
-  }
+  VlaFeatures features{.dims = dims, .settings = features_};  // (1)
+  features.q = token_view(dims, inputs.q);
+  features.kappa = token_view(dims, inputs.k);
+  if (!inputs.aux.empty()) features.aux = token_view(dims, inputs.aux);
+  features.query = trace.query;
+  features.f = trace.f;
+  features.k = trace.k;
+  features.u = trace.u;
+  if (!has_penalty_) features.a = trace.a;
+  vla_features(stream, features);
+
+  NormaliserForward normaliser;
   if (normalises_) {
-    normaliser_forward(stream, {.dims = dims,
-                                .f = token_view(dims, f_.data(), dims.d_h),
-                                .q = token_view(dims, query_.data(), dims.d_h),
-                                .floor = features_.stab_eps,
-                                .denominator = trace.denominator,
-                                .scale = own_scalars(context, dims, scale_)});
+    normaliser = {.dims = dims,
+                  .f = trace.f,
+                  .q = trace.query,
+                  .floor = features_.stab_eps,
+                  .denominator = trace.denominator,
+                  .scale = own_scalars(context, dims, scale_)};
   }
-  StateForward args{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
-  if (saved != nullptr) args.e = trace.e;
-  state_forward(stream, scan(dims, trace.a), args);
+  if (has_penalty_) {
+    PenaltyForward penalty{.dims = dims, .settings = penalty_};  // (2) to (4), (7)
+    penalty.u = trace.u;
+    penalty.k = trace.k;
+    penalty.a = trace.a;
+    if (saved != nullptr) {
+      penalty.w = trace.w;
+      penalty.b_norm = trace.b_norm;
+      penalty.delta = trace.delta;
+    }
+    penalty.normaliser = normaliser;
+    penalty_forward(stream, penalty);
+  } else if (normalises_) {
+    normaliser_forward(stream, normaliser);  // (7)
+  }
+
+  StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+  if (saved != nullptr) state.e = trace.e;
+  state_forward(stream, scan(dims, this->trace<const float>(dims, kept.data())), state);
 }
 
 void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
@@ -178,15 +172,25 @@ void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
   const Trace<const float> trace = this->trace(dims, saved.data());
   const TokenView<const float> d_o = token_view(dims, gradients.d_o);
 
-  // Without a penalty the features write a once more, to where nobody reads it.
-  compute_features(context, inputs, own(context, dims, db_));
+  NormaliserWalks walks;
   if (normalises_) {
-    denominator_scale(stream, trace.denominator, features_.stab_eps,
-                      own_scalars(context, dims, scale_), dims.rows() * dims.heads);
+    NormaliserTerms terms{.dims = dims};
+    terms.o = token_view(dims, gradients.o);
+    terms.d_o = d_o;
+    terms.denominator = trace.denominator;
+    terms.floor = features_.stab_eps;
+    terms.scale = own_scalars(context, dims, scale_);
+    terms.d_denominator = own_scalars(context, dims, d_denominator_);
+    normaliser_terms(stream, terms);  // (7)
+    walks.f = trace.f;
+    walks.q = trace.query;
+    walks.d_denominator = terms.d_denominator;
+    walks.df = own(context, dims, df_);
+    walks.dq = own(context, dims, dquery_z_);
   }
-  const StateScan scan = this->scan(dims, trace.a);
+  const StateScan scan = this->scan(dims, trace);
 
-  // (8), (6), (5). dv is de.
+  // (8), (6), (5), (7). dv is de.
   const TokenView<float> de = token_view(dims, gradients.dv);
   StateResiduals residuals{.d_o = d_o, .de = de};
   state_residuals(stream, scan, residuals);
@@ -194,19 +198,22 @@ void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
   state.dq = own(context, dims, dquery_);
   state.da = own(context, dims, da_);
   state.dr = own(context, dims, dr_);
+  state.normaliser = walks;
   state_gradients(stream, scan, state);
 
   VlaFeatureGradients features{.dims = dims, .settings = features_};
   features.q = token_view(dims, inputs.q);
   features.kappa = token_view(dims, inputs.k);
   features.dquery[0] = state.dq;
+  features.dquery[1] = walks.dq;
+  features.df = walks.df;
   if (!tied_) features.dk[0] = state.dr;
 
   // (4), (2)
   if (has_penalty_) {
     PenaltyBackward penalty{.dims = dims, .settings = penalty_};
-    penalty.u = token_view(dims, u_.data(), dims.d_h);
-    penalty.k = token_view(dims, k_.data(), dims.d_h);
+    penalty.u = trace.u;
+    penalty.k = trace.k;
     penalty.a = trace.a;
     penalty.w = trace.w;
     penalty.b_norm = trace.b_norm;
@@ -234,23 +241,6 @@ void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
   } else {
     features.da[0] = state.da;
     if (tied_) features.da[1] = state.dr;
-  }
-
-  // (7)
-  if (normalises_) {
-    NormaliserBackward normaliser{.dims = dims};
-    normaliser.f = token_view(dims, f_.data(), dims.d_h);
-    normaliser.q = token_view(dims, query_.data(), dims.d_h);
-    normaliser.o = token_view(dims, gradients.o);
-    normaliser.d_o = d_o;
-    normaliser.denominator = trace.denominator;
-    normaliser.floor = features_.stab_eps;
-    normaliser.d_denominator = own_scalars(context, dims, d_denominator_);
-    normaliser.df = own(context, dims, df_);
-    normaliser.dq = own(context, dims, dquery_z_);
-    normaliser_backward(stream, normaliser);
-    features.df = normaliser.df;
-    features.dquery[1] = normaliser.dq;
   }
 
   // (1)

@@ -1,6 +1,7 @@
 #include "core/cuda/check.h"
 #include "mixers/cuda/column_scan.cuh"
 #include "mixers/cuda/head_size.h"
+#include "mixers/cuda/normaliser.cuh"
 #include "mixers/cuda/token_tiles.cuh"
 #include "mixers/feature_floor.h"
 #include "mixers/vla/vla_penalty_cuda.h"
@@ -11,13 +12,16 @@ namespace {
 constexpr int kWarp = 32;
 constexpr float kFloor = static_cast<float>(kUnitFloor);
 
-/// A lane's matrix lies on one block, a row on kGroup threads.
+/// A lane's matrix lies on one block, a row on kGroup threads: with two, a vector of d channels is
+/// summed up in one shuffle; from d = 64 on four, since the work of a thread would then outlast it.
 template <int D>
 struct PenaltyShape {
-  static constexpr int kGroup = D == 16 ? 2 : 4;
+  static constexpr int kGroup = D <= 32 ? 2 : 4;
   static constexpr int kThreads = D * kGroup;
   static constexpr int kChannels = D / kGroup;
-  static constexpr int kTokens = 8;  // of a tile: the backward holds five of them twice
+  // Tokens of a tile, as shared memory allows; even, for the exchange goes back and forth.
+  static constexpr int kForwardTokens = D == 128 ? 8 : 16;
+  static constexpr int kBackwardTokens = D == 128 ? 4 : 8;
 };
 
 struct ForwardArgs {
@@ -27,41 +31,43 @@ struct ForwardArgs {
   TokenView<float> a, w;
   float* b_norm;
   float* delta;
+  NormaliserForward normaliser;
 };
 
-/// What is added to A and b after token t (from 0).
-__device__ inline bool is_nudged(const PenaltySettings& settings, int t) {
-  return settings.period > 0 && (t + 1) % settings.period == 0;
-}
+template <int D>
+struct ForwardTiles {
+  static constexpr int kTokens = PenaltyShape<D>::kForwardTokens;
+  alignas(16) float u[2][kTokens * D];
+  alignas(16) float k[2][kTokens * D];
+  // w of the token at hand and of the one before: who is slow may still read the one before.
+  alignas(16) float exchange[2][D];
+  // Of a tile, written out together.
+  float b[kTokens][D];
+  float w[kTokens][D];
+  float delta[kTokens];
+};
 
 template <int D>
-__global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
-    penalty_forward_kernel(const ForwardArgs args) {
+__device__ inline void penalty_forward(const ForwardArgs& args, ForwardTiles<D>& tiles) {
   using Shape = PenaltyShape<D>;
-  constexpr int C = Shape::kTokens;
+  constexpr int C = Shape::kForwardTokens;
   constexpr int G = Shape::kGroup;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
-  __shared__ alignas(16) float u_tile[2][C * D];
-  __shared__ alignas(16) float k_tile[2][C * D];
-  // Of the token at hand and the one before: who is slow may still read the one before.
-  __shared__ alignas(16) float w_exchange[2][D];
-  // Of a tile, written out together.
-  __shared__ float b_tile[C][D];
-  __shared__ float w_tile[C][D];
-  __shared__ float delta_tile[C];
-
-  const int batch = blockIdx.x / args.heads;
-  const int head = blockIdx.x % args.heads;
+  // u and k of the next token are asked for before the barrier they would wait at; at d = 128 no
+  // registers are left for that.
+  constexpr bool kAhead = D <= 64;
+  const int batch = static_cast<int>(blockIdx.x) / args.heads;
+  const int head = static_cast<int>(blockIdx.x) % args.heads;
   const int g = threadIdx.x % G;
   const int row = threadIdx.x / G;
   const int tokens = args.tokens;
   const PenaltySettings& settings = args.settings;
-  const TokenRows u_rows = args.u.lane(batch, head);
-  const TokenRows k_rows = args.k.lane(batch, head);
+  const TileCopier<D, C, kThreads> u_rows(args.u.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> k_rows(args.k.lane(batch, head), tokens);
   const auto copy = [&](int buffer, int first) {
-    copy_tile<D, C, kThreads>(u_tile[buffer], u_rows, first, tokens);
-    copy_tile<D, C, kThreads>(k_tile[buffer], k_rows, first, tokens);
+    u_rows.copy(tiles.u[buffer], first);
+    k_rows.copy(tiles.k[buffer], first);
   };
 
   float matrix[E];  // A, row `row`, channels channel_of(g, .)
@@ -69,6 +75,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
   for (int e = 0; e < E; ++e) {
     matrix[e] = channel_of<G>(g, e) == row ? settings.inverse_lambda : 0.0F;
   }
+  NudgeCounter nudges(settings.period);
   copy(0, 0);
   close_group();
   for (int first = 0, buffer = 0; first < tokens; first += C, buffer ^= 1) {
@@ -76,61 +83,95 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
+    float u[E], k[E];
+    if constexpr (kAhead) {
+      load_spread<D, G>(tiles.u[buffer], g, u);
+      load_spread<D, G>(tiles.k[buffer], g, k);
+    }
 #pragma unroll 2
     for (int t = 0; t < C; ++t) {
-      float u[E], k[E];
-      load_spread<D, G>(u_tile[buffer] + t * D, g, u);
-      load_spread<D, G>(k_tile[buffer] + t * D, g, k);
+      if constexpr (!kAhead) {
+        load_spread<D, G>(tiles.u[buffer] + t * D, g, u);
+        load_spread<D, G>(tiles.k[buffer] + t * D, g, k);
+      }
       const float own_w = group_sum<G>(partial_dot<E>(matrix, u));
       const float own_y = group_sum<G>(partial_dot<E>(matrix, k));
-      float* exchange = w_exchange[t % 2];
+      float* exchange = tiles.exchange[t % 2];
       if (g == 0) exchange[row] = own_w;
+      float next_u[E], next_k[E];
+      if constexpr (kAhead) {
+        const int next = t + 1 < C ? t + 1 : t;
+        load_spread<D, G>(tiles.u[buffer] + next * D, g, next_u);
+        load_spread<D, G>(tiles.k[buffer] + next * D, g, next_k);
+      }
       __syncthreads();
+      if constexpr (!kAhead) {
+        load_spread<D, G>(tiles.u[buffer] + t * D, g, u);
+        load_spread<D, G>(tiles.k[buffer] + t * D, g, k);
+      }
       float w[E];
       load_spread<D, G>(exchange, g, w);
       const float delta = 1.0F + group_sum<G>(partial_dot<E>(u, w));
       const float along_k = group_sum<G>(partial_dot<E>(k, w));
-      const float inverse_root = __frsqrt_rn(at_least(delta, settings.stab_eps));
-      const float scaled_w = own_w * inverse_root;
+      const float scale = inverse_root(at_least(delta, settings.stab_eps));
+      const float scaled_w = own_w * scale;
 #pragma unroll
-      for (int e = 0; e < E; ++e) {
-        matrix[e] = fmaf(-scaled_w, w[e] * inverse_root, matrix[e]);
-      }
-      float b = fmaf(-scaled_w, along_k * inverse_root, own_y);
-      if (is_nudged(settings, first + t)) {
+      for (int e = 0; e < E; ++e) matrix[e] = fmaf(-scaled_w, w[e] * scale, matrix[e]);
+      float b = fmaf(-scaled_w, along_k * scale, own_y);
+      if (nudges.next()) {
 #pragma unroll
         for (int e = 0; e < E; ++e) {
           if (channel_of<G>(g, e) == row) matrix[e] += settings.per_eps;
         }
-        b = fmaf(settings.per_eps, k_tile[buffer][t * D + row], b);
+        b = fmaf(settings.per_eps, tiles.k[buffer][t * D + row], b);
       }
-      if (g == 0) {
-        b_tile[t][row] = b;
-        w_tile[t][row] = scaled_w;
+      if (g == 0) tiles.b[t][row] = b;
+      if (g == 0) tiles.w[t][row] = scaled_w;
+      if (threadIdx.x == 0) tiles.delta[t] = delta;
+      if constexpr (kAhead) {
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          u[e] = next_u[e];
+          k[e] = next_k[e];
+        }
       }
-      if (threadIdx.x == 0) delta_tile[t] = delta;
     }
     __syncthreads();
     for (int t = threadIdx.x / kWarp; t < min(C, tokens - first); t += kThreads / kWarp) {
       const Index at = static_cast<Index>(first + t);
       float squares = 0.0F;
       for (int i = threadIdx.x % kWarp; i < D; i += kWarp) {
-        squares = fmaf(b_tile[t][i], b_tile[t][i], squares);
+        squares = fmaf(tiles.b[t][i], tiles.b[t][i], squares);
       }
       const float norm = sqrtf(group_sum<kWarp>(squares));
       const float scale = settings.unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
       float* a = args.a.data + batch * args.a.batch + at * args.a.token + head * args.a.head;
-      for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) a[i] = b_tile[t][i] * scale;
+      for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) a[i] = tiles.b[t][i] * scale;
       if (args.w.data != nullptr) {
         float* w = args.w.data + batch * args.w.batch + at * args.w.token + head * args.w.head;
-        for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) w[i] = w_tile[t][i];
+        for (int i = threadIdx.x % kWarp; i < args.width; i += kWarp) w[i] = tiles.w[t][i];
         if (threadIdx.x % kWarp == 0) {
           const Index scalar = (static_cast<Index>(batch) * tokens + at) * args.heads + head;
           args.b_norm[scalar] = norm;
-          args.delta[scalar] = delta_tile[t];
+          args.delta[scalar] = tiles.delta[t];
         }
       }
     }
+  }
+}
+
+/// Blocks (lane, path): the penalty, and beside it the normaliser.
+template <int D>
+__global__ void __launch_bounds__(PenaltyShape<D>::kThreads, 1)
+    penalty_forward_kernel(const ForwardArgs args) {
+  __shared__ union {
+    ForwardTiles<D> penalty;
+    DenominatorProducts<D> normaliser;
+  } tiles;
+  if (blockIdx.y == 0) {
+    penalty_forward<D>(args, tiles.penalty);
+  } else {
+    walk_denominators<D>(args.normaliser, static_cast<int>(blockIdx.x), tiles.normaliser);
   }
 }
 
@@ -145,11 +186,10 @@ struct BackwardArgs {
 };
 
 template <int D>
-__global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
+__global__ void __launch_bounds__(PenaltyShape<D>::kThreads, 1)
     penalty_backward_kernel(const BackwardArgs args) {
   using Shape = PenaltyShape<D>;
-  // Half a tile of the forward at d = 128: six tiles are held twice.
-  constexpr int C = D == 128 ? 4 : Shape::kTokens;
+  constexpr int C = Shape::kBackwardTokens;
   constexpr int G = Shape::kGroup;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
@@ -161,31 +201,36 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
   __shared__ alignas(16) float more_tile[2][C * D];
   __shared__ float norm_tile[2][C];
   __shared__ float delta_tile[2][C];
-  __shared__ alignas(16) float exchange[2][D];  // G w^, as w_exchange of the forward
+  // Per token of the tile, found before the chain begins: -2 / sqrt(delta), and 1 / delta or, where
+  // delta is at its floor, 0.
+  __shared__ float factor_tile[C];
+  __shared__ float inverse_tile[C];
+  __shared__ alignas(16) float exchange[2][D];  // G w^, as the forward's
   __shared__ float dw_tile[C][D];
   __shared__ float d_delta_tile[C];
 
-  const int batch = blockIdx.x / args.heads;
-  const int head = blockIdx.x % args.heads;
+  const int batch = static_cast<int>(blockIdx.x) / args.heads;
+  const int head = static_cast<int>(blockIdx.x) % args.heads;
   const int g = threadIdx.x % G;
   const int row = threadIdx.x / G;
   const int tokens = args.tokens;
   const PenaltySettings& settings = args.settings;
   const bool has_more = args.da_more.view.data != nullptr;
-  const TokenRows u_rows = args.u.lane(batch, head);
-  const TokenRows k_rows = args.k.lane(batch, head);
-  const TokenRows a_rows = args.a.lane(batch, head);
-  const TokenRows w_rows = args.w.lane(batch, head);
-  const TokenRows da_rows = args.da.lane(batch, head);
-  const TokenRows more_rows = has_more ? args.da_more.lane(batch, head) : TokenRows{};
+  const TileCopier<D, C, kThreads> u_rows(args.u.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> k_rows(args.k.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> a_rows(args.a.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> w_rows(args.w.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> da_rows(args.da.lane(batch, head), tokens);
+  const TileCopier<D, C, kThreads> more_rows(
+      has_more ? args.da_more.lane(batch, head) : TokenRows{}, tokens);
   const Index first_scalar = static_cast<Index>(batch) * tokens * args.heads + head;
   const auto copy = [&](int buffer, int first) {
-    copy_tile<D, C, kThreads>(u_tile[buffer], u_rows, first, tokens);
-    copy_tile<D, C, kThreads>(k_tile[buffer], k_rows, first, tokens);
-    copy_tile<D, C, kThreads>(a_tile[buffer], a_rows, first, tokens);
-    copy_tile<D, C, kThreads>(w_tile[buffer], w_rows, first, tokens);
-    copy_tile<D, C, kThreads>(db_tile[buffer], da_rows, first, tokens);
-    if (has_more) copy_tile<D, C, kThreads>(more_tile[buffer], more_rows, first, tokens);
+    u_rows.copy(u_tile[buffer], first);
+    k_rows.copy(k_tile[buffer], first);
+    a_rows.copy(a_tile[buffer], first);
+    w_rows.copy(w_tile[buffer], first);
+    da_rows.copy(db_tile[buffer], first);
+    if (has_more) more_rows.copy(more_tile[buffer], first);
     copy_scalars<C>(norm_tile[buffer], args.b_norm + first_scalar, args.heads, first, tokens);
     copy_scalars<C>(delta_tile[buffer], args.delta + first_scalar, args.heads, first, tokens);
   };
@@ -199,7 +244,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-    // (4) db of the tile. Beyond the last token everything is 0 but the floor, which keeps it so.
+    // (4) db of the tile. Beyond the last token everything is 0 but the floors, which keep it so.
     for (int t = threadIdx.x / kWarp; t < C; t += kThreads / kWarp) {
       float* db = db_tile[buffer] + t * D;
       const float* a = a_tile[buffer] + t * D;
@@ -220,43 +265,47 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
         db[i] = value;
         if (first + t < tokens && i < args.width) out[i] = value;
       }
+      if (threadIdx.x % kWarp == 0) {
+        const float raw = delta_tile[buffer][t];
+        const float delta = at_least(raw, settings.stab_eps);
+        factor_tile[t] = -2.0F * inverse_root(delta);
+        inverse_tile[t] = raw < settings.stab_eps ? 0.0F : 1.0F / delta;
+      }
     }
     __syncthreads();
 #pragma unroll 2
     for (int back = 0; back < C; ++back) {
       const int t = C - 1 - back;
       const float* db_row = db_tile[buffer] + t * D;
-      float x[E], y[E];
-      load_spread<D, G>(db_row, g, x);
-      load_spread<D, G>(k_tile[buffer] + t * D, g, y);
+      float db[E], k[E], u[E], w[E];
+      load_spread<D, G>(db_row, g, db);
+      load_spread<D, G>(k_tile[buffer] + t * D, g, k);
+      load_spread<D, G>(w_tile[buffer] + t * D, g, w);
       const float half_db = 0.5F * db_row[row];
       const float half_k = 0.5F * k_tile[buffer][t * D + row];
 #pragma unroll
       for (int e = 0; e < E; ++e) {  // G += sym(db k^T)
-        gradient[e] = fmaf(half_db, y[e], fmaf(half_k, x[e], gradient[e]));
+        gradient[e] = fmaf(half_db, k[e], fmaf(half_k, db[e], gradient[e]));
       }
-      float w[E];
-      load_spread<D, G>(w_tile[buffer] + t * D, g, w);
       const float own = group_sum<G>(partial_dot<E>(gradient, w));
       float* shared = exchange[back % 2];
       if (g == 0) shared[row] = own;
+      // Asked for before the barrier that they would wait at.
+      load_spread<D, G>(u_tile[buffer] + t * D, g, u);
+      const float own_u = u_tile[buffer][t * D + row];
+      const float factor = factor_tile[t];
+      const float inverse = inverse_tile[t];
       __syncthreads();
-      load_spread<D, G>(shared, g, x);  // G w^
-      load_spread<D, G>(u_tile[buffer] + t * D, g, y);
-      const float raw_delta = delta_tile[buffer][t];
-      const bool floored = raw_delta < settings.stab_eps;
-      const float delta = floored ? settings.stab_eps : raw_delta;
-      const float along = group_sum<G>(partial_dot<E>(w, x));  // w^T G w / delta
-      const float d_delta = floored ? 0.0F : along / delta;
-      const float factor = -2.0F * __frsqrt_rn(delta);
-      const float u = u_tile[buffer][t * D + row];
-      const float dw = fmaf(factor, own, d_delta * u);
+      float gw[E];  // G w^
+      load_spread<D, G>(shared, g, gw);
+      const float d_delta = inverse * group_sum<G>(partial_dot<E>(w, gw));  // w^T G w / delta^2
+      const float dw = fmaf(factor, own, d_delta * own_u);
       const float half_dw = 0.5F * dw;
-      const float half_u = 0.5F * u;
+      const float half_u = 0.5F * own_u;
 #pragma unroll
       for (int e = 0; e < E; ++e) {  // G += sym(dw u^T)
-        const float other_dw = fmaf(factor, x[e], d_delta * y[e]);
-        gradient[e] = fmaf(half_dw, y[e], fmaf(half_u, other_dw, gradient[e]));
+        const float other_dw = fmaf(factor, gw[e], d_delta * u[e]);
+        gradient[e] = fmaf(half_dw, u[e], fmaf(half_u, other_dw, gradient[e]));
       }
       if (g == 0) dw_tile[t][row] = dw;
       if (threadIdx.x == 0) d_delta_tile[t] = d_delta;
@@ -274,7 +323,7 @@ __global__ void __launch_bounds__(PenaltyShape<D>::kThreads)
 }
 
 template <int D>
-__global__ void __launch_bounds__(ColumnShape<D>::kThreads)
+__global__ void __launch_bounds__(ColumnShape<D>::kThreads, 1)
     penalty_reads_kernel(const ColumnForward args) {
   __shared__ ColumnForwardTiles<D, ColumnKind::penalty> tiles;
   column_forward<D, ColumnKind::penalty>(args, tiles);
@@ -292,12 +341,13 @@ void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {
                                 .a = args.a,
                                 .w = args.w,
                                 .b_norm = args.b_norm,
-                                .delta = args.delta};
+                                .delta = args.delta,
+                                .normaliser = args.normaliser};
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
-    penalty_forward_kernel<D>
-        <<<static_cast<unsigned>(args.dims.lanes()), PenaltyShape<D>::kThreads, 0, stream>>>(
-            kernel_args);
+    const unsigned paths = args.normaliser.denominator != nullptr ? 2 : 1;
+    const dim3 grid(static_cast<unsigned>(args.dims.lanes()), paths);
+    penalty_forward_kernel<D><<<grid, PenaltyShape<D>::kThreads, 0, stream>>>(kernel_args);
   });
   VLA_CUDA_LAUNCHED("penalty_forward_kernel");
 }

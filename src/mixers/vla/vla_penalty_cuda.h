@@ -19,6 +19,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "mixers/cuda/normaliser.h"
 #include "mixers/cuda/token_view.h"
 
 namespace vla_bench::mixers::cuda {
@@ -38,9 +39,10 @@ struct PenaltyForward {
   TokenView<const float> u, k;
   TokenView<float> a;
   // For the backward; w empty and the others null: not wanted.
-  TokenView<float> w;       // w^
-  float* b_norm = nullptr;  // |b|
-  float* delta = nullptr;   // 1 + u . w before its floor
+  TokenView<float> w;              // w^
+  float* b_norm = nullptr;         // |b|
+  float* delta = nullptr;          // 1 + u . w before its floor
+  NormaliserForward normaliser{};  // (7), beside it; left out when its denominator is null
 };
 void penalty_forward(cudaStream_t stream, const PenaltyForward& args);
 
