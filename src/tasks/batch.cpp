@@ -41,8 +41,8 @@ BatchMaker::BatchMaker(const Context& context, const RunConfig& config)
 
 BatchMaker::~BatchMaker() = default;
 
-void BatchMaker::make(RngStream stream, const Index* index, Index batch_size, Batch& batch) {
-  if (on_gpu_ == nullptr) return make_batch(config_, stream, *index, batch_size, batch);
+void BatchMaker::make_next(RngStream stream, Index* index, Index batch_size, Batch& batch) {
+  if (on_gpu_ == nullptr) return make_batch(config_, stream, (*index)++, batch_size, batch);
   batch.batch = batch_size;
   batch.tokens = sequence_length(config_);
   for (Array<std::int32_t>* positions : {&batch.inputs, &batch.targets}) {
@@ -51,7 +51,7 @@ void BatchMaker::make(RngStream stream, const Index* index, Index batch_size, Ba
   for (Array<std::int32_t>* targets : {&batch.target_rows, &batch.target_tokens}) {
     targets->resize(context_.device, batch.batch * targets_per_row(config_));
   }
-  on_gpu_->make(stream, index, batch);
+  on_gpu_->make_next(stream, index, batch);
 }
 
 Index targets_per_row(const RunConfig& config) {

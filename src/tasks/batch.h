@@ -32,14 +32,15 @@ class BatchMaker {
   BatchMaker(const Context& context, const RunConfig& config);
   ~BatchMaker();
 
-  /// `stream` and *index name the batch (training step or evaluation batch). `index` stands in the
-  /// memory of the device and is read when the work runs.
-  void make(RngStream stream, const Index* index, Index batch_size, Batch& batch);
+  /// Makes the batch that `stream` and *index name (training step or evaluation batch) and adds 1
+  /// to *index, which stands in the memory of the device and is read when the work runs. Put aside:
+  /// the batch is there after ops::wait_aside.
+  void make_next(RngStream stream, Index* index, Index batch_size, Batch& batch);
 
   class Implementation {  // of a GPU
    public:
     virtual ~Implementation() = default;
-    virtual void make(RngStream stream, const Index* index, Batch& batch) = 0;
+    virtual void make_next(RngStream stream, Index* index, Batch& batch) = 0;
   };
 
  private:

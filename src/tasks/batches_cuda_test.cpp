@@ -45,7 +45,9 @@ void check(const std::string& task) {
           SCOPED_TRACE(::testing::Message() << json << " rows " << rows << " stream "
                                             << static_cast<unsigned>(stream) << " index " << at);
           set_index(index, at);
-          maker.make(stream, index.data(), rows, actual);
+          maker.make_next(stream, index.data(), rows, actual);
+          ops::wait_aside(gpu_context());
+          EXPECT_EQ(to_host(index)[0], at + 1);
           make_batch(config, stream, at, rows, expected);
           expect_same_batch(actual, expected);
         }
@@ -96,7 +98,10 @@ TEST(BatchesCuda, ReplayReadsTheIndexWhenItRuns) {
   BatchMaker maker(gpu_context(), config);
   Array<Index> index(Device::cuda, 1);
   Batch actual, expected;
-  const auto make = [&] { maker.make(RngStream::train_batch, index.data(), 64, actual); };
+  const auto make = [&] {
+    maker.make_next(RngStream::train_batch, index.data(), 64, actual);
+    ops::wait_aside(gpu_context());
+  };
   make();
   Replay replay(Device::cuda, make);
   for (const Index at : {0, 1, 17}) {

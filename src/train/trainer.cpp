@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <optional>
 
 #include "ops/ops.h"
 #include "train/checkpoint.h"
+#include "train/training_step.h"
 
 namespace vla_bench {
 namespace {
@@ -37,44 +37,6 @@ class ProgressReporter {
   const std::function<void(const TrainProgress&)>& callback_;
   Index first_step_;
   Clock::time_point last_ = Clock::now();
-};
-
-/// One step of training on a fresh batch, asked of the device again and again.
-template <class T>
-class TrainingStep {
- public:
-  TrainingStep(const Context& context, const RunConfig& config, TinyLm<T>& model,
-               OptimiserState<T>& optimiser)
-      : context_(context),
-        config_(config),
-        model_(model),
-        optimiser_(optimiser),
-        batches_(context, config) {
-    // Everything but the update, once: memory is taken and libraries warm up before the clock runs.
-    request_gradients();
-    device_wait(context.device);
-    replay_.emplace(context.device, [this] {
-      request_gradients();
-      request_optimiser_step(context_, config_.train, model_, optimiser_);
-    });
-  }
-
-  void request() { replay_->run(); }
-
- private:
-  void request_gradients() {
-    ops::TrainingState* training = optimiser_.training.data();
-    batches_.make(RngStream::train_batch, &training->step, config_.train.batch, batch_);
-    model_.request_gradients(batch_, &training->loss);
-  }
-
-  Context context_;
-  const RunConfig& config_;
-  TinyLm<T>& model_;
-  OptimiserState<T>& optimiser_;
-  BatchMaker batches_;
-  Batch batch_;
-  std::optional<Replay> replay_;
 };
 
 /// Steps to ask for before the host looks again: up to the next row of the history, checkpoint or
@@ -204,10 +166,10 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   Index count = 0;
   BatchMaker batches(context, config);
   Batch batch;
-  Array<Index> position(context.device, 1);
+  Array<Index> position(context.device, 1);  // starts at 0
   for (Index index = 0; index < config.eval.batches; ++index) {
-    device_copy(context.device, position.data(), Device::cpu, &index, sizeof(index));
-    batches.make(RngStream::eval_batch, position.data(), config.eval.batch, batch);
+    batches.make_next(RngStream::eval_batch, position.data(), config.eval.batch, batch);
+    ops::wait_aside(context);
     const LossResult result = model.evaluate(batch);
     loss += result.loss * static_cast<double>(result.count);
     correct += result.accuracy * static_cast<double>(result.count);

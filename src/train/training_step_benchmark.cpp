@@ -13,7 +13,7 @@
 
 #include "mixers/registry.h"
 #include "ops/ops.h"
-#include "train/trainer.h"
+#include "train/training_step.h"
 
 namespace vla_bench {
 namespace {
@@ -45,14 +45,8 @@ void training_step(benchmark::State& state) {
   TinyLm<float> model(config.model, mixer, context);
   model.initialise(42);
   OptimiserState<float> optimiser(context, model.values().size());
-  ops::TrainingState* training = optimiser.training.data();
-  BatchMaker batches(context, config);
-  Batch batch;
-  for (auto _ : state) {
-    batches.make(RngStream::train_batch, &training->step, config.train.batch, batch);
-    model.request_gradients(batch, &training->loss);
-    request_optimiser_step(context, config.train, model, optimiser);
-  }
+  TrainingStep<float> step(context, config, model, optimiser);
+  for (auto _ : state) step.request();
   const double rate = sgemm_rate(context);
   state.SetLabel(std::string(enum_name(mixer.mixer)));
   state.counters["sgemm_rate"] = rate;

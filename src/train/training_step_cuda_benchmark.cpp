@@ -27,7 +27,7 @@
 #include "core/statistics.h"
 #include "mixers/registry.h"
 #include "ops/ops.h"
-#include "train/trainer.h"
+#include "train/training_step.h"
 
 namespace vla_bench {
 namespace {
@@ -157,26 +157,14 @@ bool time_mixer(const Context& context, MixerKind mixer, const Ceilings& ceiling
   TinyLm<float> model(config.model, config.mixers.front(), context);
   model.initialise(42);
   OptimiserState<float> optimiser(context, model.values().size());
-  BatchMaker batches(context, config);
-  Batch batch;
-  ops::TrainingState* training = optimiser.training.data();
-  const auto gradients = [&] {
-    batches.make(RngStream::train_batch, &training->step, config.train.batch, batch);
-    model.request_gradients(batch, &training->loss);
-  };
-  gradients();
-  device_wait(context.device);
-  Replay step(context.device, [&] {
-    gradients();
-    request_optimiser_step(context, config.train, model, optimiser);
-  });
+  TrainingStep<float> step(context, config, model, optimiser);
 
-  for (int i = 0; i < kWarmUpSteps; ++i) step.run();
+  for (int i = 0; i < kWarmUpSteps; ++i) step.request();
   device_wait(context.device);
   std::vector<double> milliseconds;
   for (int block = 0; block < kBlocks; ++block) {
     const Clock::time_point start = Clock::now();
-    for (int i = 0; i < kStepsPerBlock; ++i) step.run();
+    for (int i = 0; i < kStepsPerBlock; ++i) step.request();
     device_wait(context.device);
     milliseconds.push_back(seconds_since(start) * 1e3 / kStepsPerBlock);
   }

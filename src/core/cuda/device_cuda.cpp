@@ -126,39 +126,52 @@ Place::Place(int device) : device_(device) {
   keep_pool_memory(device);
   VLA_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
   VLA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  VLA_CUDA(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking));
   VLA_CUDA(cudaEventCreateWithFlags(&forked_, cudaEventDisableTiming));
-  VLA_CUDA(cudaEventCreateWithFlags(&joined_, cudaEventDisableTiming));
+  for (AsideStream& aside : asides_) {
+    VLA_CUDA(cudaStreamCreateWithFlags(&aside.stream, cudaStreamNonBlocking));
+    VLA_CUDA(cudaEventCreateWithFlags(&aside.joined, cudaEventDisableTiming));
+  }
 }
 
 // At the end of a thread or the program: the driver may be gone already, nobody hears an error.
 Place::~Place() {
-  for (const Scratch& scratch : {scratch_, aside_scratch_}) {
+  const auto outgrow = [this](const Scratch& scratch) {
     if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
+  };
+  outgrow(scratch_);
+  for (AsideStream& aside : asides_) {
+    outgrow(aside.scratch);
+    cudaEventDestroy(aside.joined);
+    cudaStreamDestroy(aside.stream);
   }
   for (void* memory : outgrown_) cudaFreeAsync(memory, stream_);
   cudaEventDestroy(forked_);
-  cudaEventDestroy(joined_);
-  cudaStreamDestroy(aside_);
   cudaStreamDestroy(stream_);
 }
 
-cudaStream_t Place::fork_aside() {
+cudaStream_t Place::fork_aside(Aside kind) {
+  AsideStream& aside = asides_[static_cast<int>(kind)];
   VLA_CUDA(cudaEventRecord(forked_, stream_));
-  VLA_CUDA(cudaStreamWaitEvent(aside_, forked_, 0));
-  has_aside_ = true;
-  return aside_;
+  VLA_CUDA(cudaStreamWaitEvent(aside.stream, forked_, 0));
+  aside.busy = true;
+  return aside.stream;
 }
 
 void Place::join_aside() {
-  if (!has_aside_) return;
-  VLA_CUDA(cudaEventRecord(joined_, aside_));
-  VLA_CUDA(cudaStreamWaitEvent(stream_, joined_, 0));
-  has_aside_ = false;
+  for (AsideStream& aside : asides_) {
+    if (!aside.busy) continue;
+    VLA_CUDA(cudaEventRecord(aside.joined, aside.stream));
+    VLA_CUDA(cudaStreamWaitEvent(stream_, aside.joined, 0));
+    aside.busy = false;
+  }
 }
 
 void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
-  Scratch& scratch = stream == aside_ ? aside_scratch_ : scratch_;
+  Scratch* found = &scratch_;
+  for (AsideStream& aside : asides_) {
+    if (aside.stream == stream) found = &aside.scratch;
+  }
+  Scratch& scratch = *found;
   if (scratch.bytes < bytes) {
     cudaStreamCaptureStatus status;
     VLA_CUDA(cudaStreamIsCapturing(stream, &status));

@@ -1,4 +1,4 @@
-// Where the calling thread's work goes: a GPU, a stream on it, and a second stream for work put
+// Where the calling thread's work goes: a GPU, a stream on it, and further streams for work put
 // aside. For files that a build without CUDA leaves out.
 #pragma once
 
@@ -8,6 +8,10 @@
 #include <vector>
 
 namespace vla_bench::cuda {
+
+/// What is put aside; each kind has a stream of its own, so that none waits for another.
+enum class Aside { products, sums, batches };
+inline constexpr int kAsides = 3;
 
 class Place {
  public:
@@ -22,8 +26,8 @@ class Place {
   int multiprocessors() const { return multiprocessors_; }
 
   /// The stream for work that may run beside what is asked of stream() next. It starts behind
-  /// everything asked of stream() so far.
-  cudaStream_t fork_aside();
+  /// everything asked of stream() so far, and behind earlier work of its kind.
+  cudaStream_t fork_aside(Aside kind);
   /// What is asked of stream() next waits for all work put aside.
   void join_aside();
 
@@ -42,10 +46,16 @@ class Place {
 
   int device_;
   int multiprocessors_ = 0;
-  cudaStream_t stream_ = nullptr, aside_ = nullptr;
-  cudaEvent_t forked_ = nullptr, joined_ = nullptr;
-  bool has_aside_ = false;
-  Scratch scratch_, aside_scratch_;
+  cudaStream_t stream_ = nullptr;
+  Scratch scratch_;
+  cudaEvent_t forked_ = nullptr;
+  struct AsideStream {
+    cudaStream_t stream = nullptr;
+    cudaEvent_t joined = nullptr;
+    bool busy = false;
+    Scratch scratch;
+  };
+  AsideStream asides_[kAsides];
   std::vector<void*> outgrown_;  // scratch that recordings may still hold
 };
 

@@ -124,7 +124,7 @@ void layer_norm_backward(const Context&, const LayerNormBackward<float>& args) {
   if (args.x.rows == 0) return;
   vla_bench::cuda::Place& here = vla_bench::cuda::place();
   // Asked for before dx: aside it starts beside it; else dx may overwrite dy.
-  sum_columns(args.aside ? here.fork_aside() : here.stream(),
+  sum_columns(args.aside ? here.fork_aside(vla_bench::cuda::Aside::sums) : here.stream(),
               ParameterTerms{.x = args.x.data,
                              .dy = args.dy.data,
                              .x_stride = args.x.stride,

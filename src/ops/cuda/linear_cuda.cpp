@@ -234,9 +234,12 @@ void linear_backward(const Context& context, const LinearBackward<float>& args) 
   if (args.dy.rows == 0) return;
   require_columns("linear_backward", args.dy.cols);
   Place& here = place();
-  const bool has_parameters = !args.dweight.empty() || args.dbias != nullptr;
-  // Forked before dx is asked for: both read dy, neither waits for the other.
-  const cudaStream_t stream = has_parameters && args.aside ? here.fork_aside() : here.stream();
+  // Forked before dx is asked for: all read dy, none waits for another.
+  const auto stream_of = [&](vla_bench::cuda::Aside kind, bool wanted) {
+    return wanted && args.aside ? here.fork_aside(kind) : here.stream();
+  };
+  const cudaStream_t weights = stream_of(vla_bench::cuda::Aside::products, !args.dweight.empty());
+  const cudaStream_t sums = stream_of(vla_bench::cuda::Aside::sums, args.dbias != nullptr);
   if (!args.dx.empty()) {
     run({.a = args.weight.data,
          .b = args.dy.data,
@@ -271,9 +274,9 @@ void linear_backward(const Context& context, const LinearBackward<float>& args) 
          .ldd = args.dweight.stride,
          .beta = 1.0F,
          .precision = context.precision},
-        stream);
+        weights);
   }
-  if (args.dbias != nullptr) add_column_sums(stream, args.dy, args.dbias);
+  if (args.dbias != nullptr) add_column_sums(sums, args.dy, args.dbias);
 }
 
 void wait_aside() { place().join_aside(); }

@@ -39,7 +39,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
     if (rows_.kind == RowKind::zoology) upload_slots(config.task.power_a);
   }
 
-  void make(RngStream stream, const Index* index, Batch& batch) override {
+  void make_next(RngStream stream, Index* index, Batch& batch) override {
     rows_.stream = stream;
     rows_.index = index;
     rows_.batch = batch.batch;
@@ -48,7 +48,9 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
     rows_.target_rows = batch.target_rows.data();
     rows_.target_tokens = batch.target_tokens.data();
     scratch_.resize(Device::cuda, batch.batch * scratch_words(rows_));
-    request_rows(cuda::place().stream(), rows_, scratch_.data());
+    finished_.resize(Device::cuda, 1);
+    rows_.finished = finished_.data();
+    request_rows(cuda::place().fork_aside(cuda::Aside::batches), rows_, scratch_.data());
   }
 
  private:
@@ -67,6 +69,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
   BatchRows rows_;
   Array<std::uint32_t> weights_, tree_;  // (slots.count)
   Array<std::uint32_t> scratch_;         // (B, scratch_words)
+  Array<unsigned> finished_;             // (1)
 };
 
 }  // namespace

@@ -155,6 +155,13 @@ __global__ void __launch_bounds__(kWarp)
     __syncwarp();
   }
   write_row(rows, b, inputs, targets);
+  if (lane == 0) {
+    __threadfence();
+    if (atomicAdd(rows.finished, 1U) == gridDim.x - 1) {
+      *rows.finished = 0;
+      ++*rows.index;
+    }
+  }
 }
 
 bool fits_shared_memory(const RowMemory& memory) { return memory.words <= kMostSharedWords; }

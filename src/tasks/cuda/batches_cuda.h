@@ -21,7 +21,8 @@ struct BatchRows {
   QuerySlots slots{};          // zoology
   std::uint64_t seed = 0;
   RngStream stream = RngStream::train_batch;
-  const Index* index = nullptr;  // (1), read when the work runs
+  Index* index = nullptr;        // (1), read when the work runs, and one more after it
+  unsigned* finished = nullptr;  // (1), rows that have read the index; 0 before and after
   Index batch = 0;               // B
   Index targets_per_row = 0;
   std::int32_t* inputs = nullptr;         // (B, T)
