@@ -7,14 +7,16 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Few threads a column: with one, no sum needs a shuffle, and at d = 32 a warp holds a lane's
-/// matrix. From d = 64 on a column takes four, else it would not fit into registers beside the
-/// vectors.
+/// A column lies on kGroup threads. What limits these passes at small d is the 128 bytes a cycle
+/// that a multiprocessor reads from shared memory, so a thread holds its share of two columns there
+/// and a vector read serves both. From d = 64 on the registers hold one.
 template <int D>
 struct ColumnShape {
-  static constexpr int kGroup = D == 16 ? 2 : D == 32 ? 1 : 4;
+  static constexpr int kGroup = D == 32 ? 2 : 4;
   static constexpr int kThreads = D <= 32 ? 32 : 64;
-  static constexpr int kColumns = kThreads / kGroup;  // of a block
+  static constexpr int kThreadColumns = D <= 32 ? 2 : 1;
+  static constexpr int kGroups = kThreads / kGroup;
+  static constexpr int kColumns = kGroups * kThreadColumns;  // of a block
   static constexpr int kChannels = D / kGroup;
   static constexpr int kTokens = D == 128 ? 8 : 16;
 };
@@ -66,6 +68,8 @@ __device__ inline void column_forward(const ColumnForward& args,
   constexpr int C = Shape::kTokens;
   constexpr int G = Shape::kGroup;
   constexpr int E = Shape::kChannels;
+  constexpr int R = Shape::kThreadColumns;
+  constexpr int kGroups = Shape::kGroups;
   constexpr int kColumns = Shape::kColumns;
   constexpr bool kBefore = kKind != ColumnKind::plain;
   constexpr bool kGated = kKind == ColumnKind::gated;
@@ -77,8 +81,7 @@ __device__ inline void column_forward(const ColumnForward& args,
   const int head = lane % args.heads;
   const int first_column = static_cast<int>(blockIdx.y) * kColumns;
   const int g = threadIdx.x % G;
-  const int local = threadIdx.x / G;
-  const int column = first_column + local;
+  const int group = threadIdx.x / G;  // column r of the thread: group + kGroups r
   const int tokens = args.tokens;
   const float* scale = nullptr;
   if (args.scale != nullptr) {
@@ -100,13 +103,18 @@ __device__ inline void column_forward(const ColumnForward& args,
     if (scale != nullptr) copy_scalars<C>(tiles.scale[buffer], scale, args.heads, first, tokens);
   };
 
-  float m[E] = {};
-  if constexpr (kPenalty) {
+  float m[R][E] = {};
+  const auto add_to_diagonal = [&](float value) {
 #pragma unroll
-    for (int e = 0; e < E; ++e) {
-      if (channel_of<G>(g, e) == column) m[e] = args.penalty.initial;
+    for (int r = 0; r < R; ++r) {
+      const int column = first_column + group + kGroups * r;
+#pragma unroll
+      for (int e = 0; e < E; ++e) {
+        if (channel_of<G>(g, e) == column) m[r][e] += value;
+      }
     }
-  }
+  };
+  if constexpr (kPenalty) add_to_diagonal(args.penalty.initial);
   NudgeCounter nudges(args.penalty.period);
   copy(0, 0);
   close_group();
@@ -120,31 +128,40 @@ __device__ inline void column_forward(const ColumnForward& args,
       float vector[E];
       if constexpr (kBefore) {
         load_spread<D, G>(tiles.b[buffer] + t * D, g, vector);
-        const float before = group_sum<G>(partial_dot<E>(m, vector));
-        if (g == 0) tiles.before[t * kColumns + local] = kPenalty ? before : -before;
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+          const float before = group_sum<G>(partial_dot<E>(m[r], vector));
+          if (g == r) {
+            tiles.before[t * kColumns + group + kGroups * r] = kPenalty ? before : -before;
+          }
+        }
       }
       if constexpr (kGated) {
         load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
 #pragma unroll
-        for (int e = 0; e < E; ++e) m[e] *= vector[e];
-      }
-      load_spread<D, G>(tiles.x[buffer] + t * D, g, vector);
-      const float own = tiles.y[buffer][t * kColumns + local];
-      const float y = kPenalty ? -own : own;
+        for (int r = 0; r < R; ++r) {
 #pragma unroll
-      for (int e = 0; e < E; ++e) m[e] = fmaf(vector[e], y, m[e]);
-      if constexpr (kPenalty) {
-        if (nudges.next()) {
-#pragma unroll
-          for (int e = 0; e < E; ++e) {
-            if (channel_of<G>(g, e) == column) m[e] += args.penalty.nudge;
-          }
+          for (int e = 0; e < E; ++e) m[r][e] *= vector[e];
         }
       }
+      load_spread<D, G>(tiles.x[buffer] + t * D, g, vector);
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float own = tiles.y[buffer][t * kColumns + group + kGroups * r];
+        const float y = kPenalty ? -own : own;
+#pragma unroll
+        for (int e = 0; e < E; ++e) m[r][e] = fmaf(vector[e], y, m[r][e]);
+      }
+      if constexpr (kPenalty) {
+        if (nudges.next()) add_to_diagonal(args.penalty.nudge);
+      }
       load_spread<D, G>(tiles.c[buffer] + t * D, g, vector);
-      const float after = group_sum<G>(partial_dot<E>(m, vector));
       const float factor = scale != nullptr ? tiles.scale[buffer][t] : 1.0F;
-      if (g == 0) tiles.after[t * kColumns + local] = after * factor;
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float after = group_sum<G>(partial_dot<E>(m[r], vector));
+        if (g == r) tiles.after[t * kColumns + group + kGroups * r] = after * factor;
+      }
     }
     __syncthreads();
     if constexpr (kBefore) {

@@ -41,6 +41,8 @@ __device__ inline void column_backward(const ColumnBackward& args,
   constexpr int C = Shape::kTokens;
   constexpr int G = Shape::kGroup;
   constexpr int E = Shape::kChannels;
+  constexpr int R = Shape::kThreadColumns;
+  constexpr int kGroups = Shape::kGroups;
   constexpr int kColumns = Shape::kColumns;
   constexpr bool kResidual = kKind != ColumnKind::plain;
   constexpr bool kGated = kKind == ColumnKind::gated;
@@ -51,7 +53,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
   const int head = lane % args.heads;
   const int first_column = static_cast<int>(blockIdx.y) * kColumns;
   const int g = threadIdx.x % G;
-  const int local = threadIdx.x / G;
+  const int group = threadIdx.x / G;  // column r of the thread: group + kGroups r
   const int tokens = args.tokens;
   const float* scale = nullptr;
   if (args.scale != nullptr) {
@@ -79,7 +81,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
     if (scale != nullptr) copy_scalars<C>(tiles.scale[buffer], scale, args.heads, first, tokens);
   };
 
-  float ds[E] = {};
+  float ds[R][E] = {};
   const int last = (tokens - 1) / C * C;
   copy(0, last);
   close_group();
@@ -94,22 +96,34 @@ __device__ inline void column_backward(const ColumnBackward& args,
       float vector[E];
       load_spread<D, G>(tiles.y[buffer] + t * D, g, vector);
       const float c = scale != nullptr ? tiles.scale[buffer][t] : 1.0F;
-      const float q = c * tiles.q[buffer][t * kColumns + local];
 #pragma unroll
-      for (int e = 0; e < E; ++e) ds[e] = fmaf(vector[e], q, ds[e]);
+      for (int r = 0; r < R; ++r) {
+        const float q = c * tiles.q[buffer][t * kColumns + group + kGroups * r];
+#pragma unroll
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(vector[e], q, ds[r][e]);
+      }
       load_spread<D, G>(tiles.e[buffer] + t * D, g, vector);
-      const float da = group_sum<G>(partial_dot<E>(ds, vector));
-      if (g == 0) tiles.da[t * kColumns + local] = da;
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float da = group_sum<G>(partial_dot<E>(ds[r], vector));
+        if (g == r) tiles.da[t * kColumns + group + kGroups * r] = da;
+      }
       if constexpr (kGated) {
         load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
 #pragma unroll
-        for (int e = 0; e < E; ++e) ds[e] *= vector[e];
+        for (int r = 0; r < R; ++r) {
+#pragma unroll
+          for (int e = 0; e < E; ++e) ds[r][e] *= vector[e];
+        }
       }
       if constexpr (kResidual) {
         load_spread<D, G>(tiles.de[buffer] + t * D, g, vector);
-        const float r = tiles.r[buffer][t * kColumns + local];
 #pragma unroll
-        for (int e = 0; e < E; ++e) ds[e] = fmaf(-vector[e], r, ds[e]);
+        for (int r = 0; r < R; ++r) {
+          const float read = tiles.r[buffer][t * kColumns + group + kGroups * r];
+#pragma unroll
+          for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-vector[e], read, ds[r][e]);
+        }
       }
     }
     __syncthreads();

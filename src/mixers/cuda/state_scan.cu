@@ -20,13 +20,15 @@ struct RowShape {
   static constexpr int kTokens = D == 128 ? 8 : 16;  // of a tile: two of them fit into 48 KiB
 };
 
-/// With the gate's history in registers (kGateSegment states of a thread's share): one row a
-/// thread, at most 16 channels of it.
+/// With the gate's history in registers (kGateSegment states of a thread's share): at most 16
+/// channels of it.
 template <int D>
 struct GatedRowShape {
   static constexpr int kGroup = D == 128 ? 8 : 4;
-  static constexpr int kThreads = D == 16 ? 64 : D == 64 ? 64 : 128;
-  static constexpr int kBlockRows = kThreads / kGroup;
+  static constexpr int kRows = D <= 32 ? 2 : 1;
+  static constexpr int kThreads = D == 16 ? 32 : D == 128 ? 128 : 64;
+  static constexpr int kGroups = kThreads / kGroup;
+  static constexpr int kBlockRows = kGroups * kRows;
   static constexpr int kChannels = D / kGroup;
   static constexpr int kTokens = static_cast<int>(kGateSegment);
 };
@@ -257,6 +259,8 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
   using Shape = GatedRowShape<D>;
   constexpr int C = Shape::kTokens;
   constexpr int G = Shape::kGroup;
+  constexpr int R = Shape::kRows;
+  constexpr int kGroups = Shape::kGroups;
   constexpr int E = Shape::kChannels;
   constexpr int kRows = Shape::kBlockRows;
   constexpr int kThreads = Shape::kThreads;
@@ -295,21 +299,28 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
     }
   };
   const Index segments = (tokens + C - 1) / C;
-  const auto load_checkpoint = [&](int first, float(&state)[E]) {
+  const auto load_checkpoint = [&](int first, float(&state)[R][E]) {
     const Index segment = block.lane * segments + first / C;
-    load_spread<D, G>(args.checkpoints + (segment * D + first_row + group) * D, g, state);
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      const int row = first_row + group + kGroups * r;
+      load_spread<D, G>(args.checkpoints + (segment * D + row) * D, g, state[r]);
+    }
   };
 
-  float ds[E] = {};
-  float ahead[E];  // the checkpoint of the next segment visited, asked for one segment early
+  float ds[R][E] = {};
+  float ahead[R][E];  // the checkpoint of the next segment visited, asked for one segment early
   const int last = (tokens - 1) / C * C;
   copy(0, last);
   close_group();
   load_checkpoint(last, ahead);
   for (int first = last, buffer = 0; first >= 0; first -= C, buffer ^= 1) {
-    float history[C][E];  // S before each token of the segment
+    float history[C][R][E];  // S before each token of the segment
 #pragma unroll
-    for (int e = 0; e < E; ++e) history[0][e] = ahead[e];
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int e = 0; e < E; ++e) history[0][r][e] = ahead[r][e];
+    }
     if (first > 0) {
       copy(buffer ^ 1, first - C);
       load_checkpoint(first - C, ahead);
@@ -322,29 +333,44 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
     for (int t = 0; t + 1 < C; ++t) {
       float x[E];
       load_spread<D, G>(a_tile[buffer] + t * D, g, x);
-      const float residual = e_tile[buffer][t * kRows + group];
-      const float gate = gate_tile[buffer][t * kRows + group];
 #pragma unroll
-      for (int e = 0; e < E; ++e) history[t + 1][e] = fmaf(residual, x[e], gate * history[t][e]);
+      for (int r = 0; r < R; ++r) {
+        const float residual = e_tile[buffer][t * kRows + group + kGroups * r];
+        const float gate = gate_tile[buffer][t * kRows + group + kGroups * r];
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          history[t + 1][r][e] = fmaf(residual, x[e], gate * history[t][r][e]);
+        }
+      }
     }
 #pragma unroll
     for (int back = 0; back < C; ++back) {
       const int t = C - 1 - back;
       const float c = scaled ? scale_tile[buffer][t] : 1.0F;
-      const float dn = c * y_tile[buffer][t * kRows + group];
       float x[E];
       load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
 #pragma unroll
-      for (int e = 0; e < E; ++e) ds[e] = fmaf(dn, x[e], ds[e]);
-      load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
-      const float de = group_sum<G>(partial_dot<E>(ds, x));
-      const float dgate = group_sum<G>(partial_dot<E>(ds, history[t]));
-      if (g == 0) de_tile[t * kRows + group] = de;
-      if (g == 0) dgate_tile[t * kRows + group] = dgate;
-      load_spread<D, G>(r_tile[buffer] + t * D, g, x);  // 1
-      const float gate = gate_tile[buffer][t * kRows + group];
+      for (int r = 0; r < R; ++r) {
+        const float dn = c * y_tile[buffer][t * kRows + group + kGroups * r];
 #pragma unroll
-      for (int e = 0; e < E; ++e) ds[e] = fmaf(-de, x[e], gate * ds[e]);
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(dn, x[e], ds[r][e]);
+      }
+      load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
+      float de[R];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        de[r] = group_sum<G>(partial_dot<E>(ds[r], x));
+        const float dgate = group_sum<G>(partial_dot<E>(ds[r], history[t][r]));
+        if (g == r) de_tile[t * kRows + group + kGroups * r] = de[r];
+        if (g == r) dgate_tile[t * kRows + group + kGroups * r] = dgate;
+      }
+      load_spread<D, G>(r_tile[buffer] + t * D, g, x);  // 1
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float gate = gate_tile[buffer][t * kRows + group + kGroups * r];
+#pragma unroll
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-de[r], x[e], gate * ds[r][e]);
+      }
     }
     __syncthreads();
     write_tile<kRows, C, kThreads>(de_tile, args.de, batch, head, first_row, args.width, first,
