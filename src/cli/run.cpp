@@ -139,6 +139,9 @@ int run(const RunOptions& options) {
     progress.begin_cell(position, planned.cell.title);
     const CellResult result = run_planned(planned, progress);
     progress.end_cell(describe(result));
+    if (!result.warning.empty()) {
+      log_warning(fmt::format("{}: {}", planned.cell.title, result.warning));
+    }
     if (result.status == CellStatus::failed) {
       ++failed;
       log_error(fmt::format("{}: {}", planned.cell.title, result.reason));

@@ -37,6 +37,7 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
       train<float>(context, config, model, checkpoint, environment.progress, environment.stop);
 
   CellResult result;
+  result.warning = outcome.warning;
   result.table = Table(accuracy_schema());
   result.history = history_table(outcome.history);
   Record record(accuracy_schema(), config, context.device);

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <system_error>
 
+#include "core/error.h"
 #include "ops/ops.h"
 #include "train/checkpoint.h"
 
@@ -90,6 +92,27 @@ Index steps_ahead(const Context& context, const TrainConfig& settings, Index ste
   return ahead;
 }
 
+/// Loads the checkpoint if there is one. Returns why it could not be used: that costs the steps
+/// behind it, not the run.
+template <class T>
+std::string resume(const std::filesystem::path& checkpoint, const RunConfig& config,
+                   TinyLm<T>& model, OptimiserState<T>& optimiser, TrainOutcome& outcome) {
+  std::error_code unknown;
+  if (!std::filesystem::exists(checkpoint, unknown) && !unknown) return {};
+  std::string reason;
+  // Twice: another process on this cell may replace both files between the readings of the first
+  // and of the second.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
+      return {};
+    } catch (const BadInput& error) {
+      reason = error.what();
+    }
+  }
+  return reason + "; training starts at step 0";
+}
+
 std::string divergence(const ops::TrainingState& state) {
   const bool loss = !std::isfinite(state.loss.loss);
   return fmt::format("{} is {} at step {}", loss ? "loss" : "gradient norm",
@@ -146,9 +169,7 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
   TrainOutcome outcome;
   OptimiserState<T> optimiser(context, model.values().size());
   const bool keeps = !checkpoint.empty();
-  if (keeps && std::filesystem::exists(checkpoint)) {
-    load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
-  }
+  if (keeps) outcome.warning = resume(checkpoint, config, model, optimiser, outcome);
   const auto save = [&] {
     save_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
   };

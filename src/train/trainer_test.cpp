@@ -5,9 +5,11 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/files.h"
 #include "testing/golden_models.h"
 #include "testing/small_runs.h"
 #include "testing/temporary_folder.h"
+#include "train/checkpoint.h"
 
 namespace vla_bench {
 namespace {
@@ -143,6 +145,52 @@ TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
   EXPECT_EQ(outcome.steps_done, 7);
   EXPECT_EQ(outcome.history.size(), 3u);
   EXPECT_EQ(resumed.values(), undisturbed.values());
+}
+
+// A checkpoint that cannot be used costs the steps behind it, and no bit of the result.
+TEST(Trainer, StartsAnewFromACheckpointOfNoUse) {
+  SmallRun<float> undisturbed;
+  undisturbed.train();
+  const auto expect_new_start = [&](const char* damage, const auto& damaged) {
+    SCOPED_TRACE(damage);
+    const TemporaryFolder folder;
+    const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+    const std::atomic<bool> stop = true;
+    SmallRun<float> first;
+    EXPECT_EQ(first.train(checkpoint, &stop).warning, "");
+    damaged(checkpoint);
+
+    SmallRun<float> again;
+    const TrainOutcome outcome = again.train(checkpoint);
+    EXPECT_NE(outcome.warning.find(".safetensors"), std::string::npos) << outcome.warning;
+    EXPECT_NE(outcome.warning.find("starts at step 0"), std::string::npos) << outcome.warning;
+    EXPECT_EQ(outcome.steps_done, 7);
+    EXPECT_EQ(outcome.history.size(), 3u);
+    EXPECT_EQ(again.values(), undisturbed.values());
+
+    SmallRun<float> finished;
+    EXPECT_EQ(finished.train(checkpoint).warning, "") << "the new checkpoint replaces the old one";
+    EXPECT_EQ(finished.values(), undisturbed.values());
+  };
+  using Path = std::filesystem::path;
+  expect_new_start("cut off", [](const Path& checkpoint) {
+    write_file_atomically(checkpoint, read_file(checkpoint).substr(0, 1000));
+  });
+  expect_new_start("not safetensors",
+                   [](const Path& checkpoint) { write_file_atomically(checkpoint, "weights"); });
+  expect_new_start("optimiser lost to another process", [](const Path& checkpoint) {
+    std::filesystem::remove(optimiser_path(checkpoint, 1));
+  });
+  expect_new_start("optimiser cut off", [](const Path& checkpoint) {
+    write_file_atomically(optimiser_path(checkpoint, 1), "");
+  });
+  expect_new_start("of another config", [](const Path& checkpoint) {
+    RunConfig config = small_run_config();
+    config.train.lr = 0.5;
+    const std::atomic<bool> stop = true;
+    std::filesystem::remove(checkpoint);
+    SmallRun<float>(config).train(checkpoint, &stop);
+  });
 }
 
 TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
