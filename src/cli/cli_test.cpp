@@ -212,8 +212,18 @@ TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
       {run("train.steps=0"), "steps"},
       {run("sweep={\"task.n_pairs\":[16]}"), "n_pairs"},  // 16 keys of the 15 tokens
       {run("seeds=[]"), "seeds"},
-      {{"run", plain, "--threads", "-1"}, "threads"},
+      {{"run", plain, "--threads", "-1"}, "--threads: expected an integer from 0 to 4096"},
+      {{"run", plain, "--threads", "4097"}, "--threads"},
+      {{"run", plain, "--seed", "99999999999999999999"},
+       "--seed: expected an integer from 0 to 9223372036854775807"},
+      {{"run", plain, "--seed", "9223372036854775808"}, "--seed"},
+      {{"run", plain, "--seed", "-9223372036854775809"}, "--seed"},
+      {{"run", plain, "--seed", "1.5"}, "--seed"},
+      {{"run", plain, "--seed", "0x10"}, "--seed"},
+      {{"run", plain, "--seed", ""}, "--seed"},
+      {{"verify", plain, "--threads", "18446744073709551617"}, "--threads"},
       {{"run", plain, "--device", "abacus"}, "abacus"},
+      {{"run", plain, "--quiet", "--verbose"}, "--quiet and --verbose"},
       {{"run", plain, "--shard", "3/3"}, "--shard"},
       {{"run", plain, "--shard", "one"}, "--shard"},
       {{"run", plain, "--out", file}, file},
@@ -224,7 +234,8 @@ TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
       {{"verify", plain}, "train.json"},
       {{"report", folder_.path().string()}, folder_.path().string()},
       {{"report", at("nowhere")}, "nowhere"},
-      {{"sample", plain, "--batch", "0"}, "--batch"},
+      {{"sample", plain, "--batch", "0"}, "--batch: expected an integer from 1 to 1048576"},
+      {{"sample", plain, "--batch", "99999999999999999999"}, "--batch"},
       {{"sample", write("recall.json", R"({"experiment": "recall"})")}, "recall"},
   };
   for (const auto& [arguments, message] : cases) {
@@ -305,6 +316,13 @@ TEST_F(Program, SeedReplacesTheSeeds) {
   const fs::path table = find_files(at("runs"), "accuracy.csv").front();
   const Table rows = read_csv(table, *find_schema("accuracy"));
   EXPECT_EQ(std::get<std::int64_t>(rows.rows[0][rows.column("seed")]), 3);
+}
+
+TEST_F(Program, TheLargestSeedIsItself) {
+  const Outcome plan =
+      run_program({"run", write_training(), "--dry-run", "--seed", "9223372036854775807"});
+  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_NE(plan.out.find("seed=9223372036854775807"), std::string::npos) << plan.out;
 }
 
 TEST_F(Program, DivergedTrainingsAreReportedAndTheSweepGoesOn) {

@@ -114,6 +114,9 @@ void print_tables(const std::vector<PlannedCell>& plan) {
 }
 
 int run(const RunOptions& options) {
+  if (options.quiet && options.verbose) {
+    throw BadInput("--quiet and --verbose exclude each other: give one of them");
+  }
   if (options.quiet || options.verbose) {
     configure_log(options.quiet ? Verbosity::quiet : Verbosity::verbose);
   }
@@ -175,7 +178,8 @@ void add_run(CommandLine& command_line) {
   command.option("--out", options->out, {"DIR", "Root of the results (default results/runs)"});
   command.choice("--device", options->device, {"auto", "cpu", "cuda"},
                  "Where to run (default: the config's)");
-  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"});
+  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"},
+                 {0, kMostThreads});
   command.option("--seed", options->seed, {"N", "Run this seed instead of the config's seeds"});
   command.option(
       "--shard", options->shard,
