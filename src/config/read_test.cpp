@@ -64,7 +64,10 @@ TEST(ParseConfig, UnknownKeysNameTheNearest) {
                  R"({"model": {"n_head": 4}})");
   EXPECT_REFUSED(R"(x.json: /mixers/1/penalti: unknown key, did you mean "penalty"?)",
                  R"({"mixers": ["linear", {"mixer": "vla", "penalti": "key"}]})");
-  EXPECT_REFUSED("x.json: /zzzzzzzzzzzzzzz: unknown key", R"({"zzzzzzzzzzzzzzz": 1})");
+  EXPECT_REFUSED(R"(x.json: /task/lyaout: unknown key, did you mean "layout"?)",
+                 R"({"task": {"lyaout": "paper"}})");
+  EXPECT_REFUSED(R"(x.json: /zzzzzzzzzzzzzzz: unknown key, did you mean ")",
+                 R"({"zzzzzzzzzzzzzzz": 1})");
   EXPECT_REFUSED("/a~1b~0c: unknown key", R"({"a/b~c": 1})");
   EXPECT_REFUSED("/model/$schema: unknown key", R"({"model": {"$schema": "x"}})");
 }
@@ -86,6 +89,7 @@ TEST(ParseConfig, WrongTypesSayWhatWasExpected) {
   EXPECT_REFUSED(
       R"(/mixers/0: expected one of "softmax", "linear", "deltanet", "vla", got "vlaa", did you mean "vla"?)",
       R"({"mixers": ["vlaa"]})");
+  EXPECT_REFUSED(R"(got "mqra", did you mean "mqar"?)", R"({"experiment": "mqra"})");
   EXPECT_REFUSED("/sweep: expected an object", R"({"sweep": []})");
 }
 

@@ -131,10 +131,16 @@ TEST(Files, NearestName) {
   EXPECT_EQ(nearest("n_layer"), "n_layers");
   EXPECT_EQ(nearest("vocabsize"), "vocab_size");
   EXPECT_EQ(nearest("d_h"), "d_h");
-  EXPECT_EQ(nearest("dh"), "d_h");  // distance 1 of 3: exactly a third is near
-  EXPECT_EQ(nearest("xyz"), "");
-  EXPECT_EQ(nearest(""), "");
+  EXPECT_EQ(nearest("dh"), "d_h");
+  EXPECT_EQ(nearest("vocabulary_entries"), "vocab_size") << "however far it is";
+  EXPECT_EQ(nearest(""), "d_h");
   EXPECT_EQ(nearest_name("x", nullptr, 0), "");
+
+  // Exchanged neighbours are one edit, so nearer than one letter less and another one changed.
+  const std::array<std::string_view, 3> tasks = {"aqr", "mqar", "copy"};
+  EXPECT_EQ(nearest_name("mqra", tasks.data(), tasks.size()), "mqar");
+  const std::array<std::string_view, 2> ends = {"ca", "abc"};
+  EXPECT_EQ(nearest_name("ac", ends.data(), ends.size()), "ca");
 }
 
 }  // namespace
