@@ -363,6 +363,33 @@ TEST_F(Program, ReportsParseInEveryFormat) {
   EXPECT_EQ(run_program({"report", at("runs"), "--table", "speed"}).exit_code, 2);
 }
 
+// A report needs little of a cell's config; what other versions wrote there stays readable.
+TEST_F(Program, ReportsReadConfigsOfOtherVersions) {
+  ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
+  for (const fs::path& path : find_files(at("runs"), "config.json")) {
+    Json config = Json::parse(slurp(path));
+    config["mixers"][0]["label"] = std::string(300, 'x');
+    config["mixers"][0]["a_key_of_the_future"] = 1;
+    config["task"].erase("layout");
+    write_file_atomically(path, config.dump());
+  }
+  const Outcome report = run_program({"report", at("runs"), "--out", at("report")});
+  ASSERT_EQ(report.exit_code, 0) << report.err;
+  const std::string history = slurp(at("report") + "/history.csv");
+  EXPECT_NE(history.find("mqar,vla,vla,3,4,10,7,4,"), std::string::npos) << history;
+}
+
+TEST_F(Program, AReportThatFailsLeavesNoFolder) {
+  const std::string out = at("report");
+  EXPECT_EQ(run_program({"report", at("nowhere"), "--out", out}).exit_code, 2);
+  EXPECT_EQ(run_program({"report", folder_.path().string(), "--out", out}).exit_code, 2);
+  ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
+  EXPECT_EQ(run_program({"report", at("runs"), "--out", out, "--table", "speed"}).exit_code, 2);
+  write_file_atomically(find_files(at("runs"), "history.csv").back(), "step\n");
+  EXPECT_EQ(run_program({"report", at("runs"), "--out", out}).exit_code, 2);
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST_F(Program, SchemaAndInfoAreJson) {
   EXPECT_TRUE(Json::parse(run_program({"schema"}).out).contains("properties"));
   const Json info = Json::parse(run_program({"info", "--json"}).out);

@@ -10,8 +10,6 @@
 namespace vla_bench {
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 200;  // file systems stop at 255
-
 template <class... Args>
 void require(bool condition, std::string_view pointer, fmt::format_string<Args...> format,
              Args&&... args) {
