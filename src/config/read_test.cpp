@@ -202,6 +202,19 @@ TEST(Validate, OtherExperiments) {
                  R"({"experiment": "latency", "latency": {"min_repeats": 9, "max_repeats": 3}})");
 }
 
+// A pass timed twice would stand twice in the table and count twice in its fit.
+TEST(Validate, NothingIsTimedTwice) {
+  EXPECT_REFUSED("/latency/passes: forward stands twice",
+                 R"({"experiment": "latency", "latency": {"passes": ["forward", "backward",
+                                                                     "forward"]}})");
+  EXPECT_REFUSED("/latency/implementations: production stands twice",
+                 R"({"experiment": "latency",
+                     "latency": {"implementations": ["production", "production"]}})");
+  EXPECT_EQ(refusal(R"({"experiment": "latency", "latency": {"passes": ["backward", "forward"],
+                        "implementations": ["reference", "production"]}})"),
+            "");
+}
+
 TEST(Validate, EverySweepPointIsChecked) {
   EXPECT_REFUSED("x.json: at n_pairs=200: /task/n_pairs: 200 distinct keys",
                  R"({"sweep": {"task.n_pairs": [4, 200]}})");
