@@ -18,14 +18,15 @@ bool known_well_enough(const std::vector<double>& seconds, double relative_error
 
 Timing measure(const TimingRule& rule, const std::function<void()>& body) {
   using Clock = std::chrono::steady_clock;
-  for (Index i = 0; i < rule.warmup; ++i) body();
+  const auto stopped = [&] { return rule.stop != nullptr && rule.stop->load(); };
+  for (Index i = 0; i < rule.warmup && !stopped(); ++i) body();
 
   const Index min_repeats = std::max<Index>(rule.min_repeats, 1);
   const Index max_repeats = std::max(rule.max_repeats, min_repeats);
   std::vector<double> seconds;
   double total = 0.0;
   Index next_check = min_repeats;
-  for (Index repeats = 1; repeats <= max_repeats; ++repeats) {
+  for (Index repeats = 1; repeats <= max_repeats && !stopped(); ++repeats) {
     const Clock::time_point start = Clock::now();
     body();
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
@@ -37,6 +38,7 @@ Timing measure(const TimingRule& rule, const std::function<void()>& body) {
     // A check sorts all times: rarer as they grow in number.
     next_check = repeats + 1 + repeats / 16;
   }
+  if (seconds.empty()) return {};
   return {.median_s = quantile(seconds, 0.5),
           .p10_s = quantile(seconds, 0.1),
           .p90_s = quantile(seconds, 0.9),

@@ -72,14 +72,16 @@ void wait_for(const Array<T>& result) {
 }
 
 template <class T>
-Timing time_pass(const RunConfig& config, const Context& context, LatencyPass pass,
+Timing time_pass(const RunConfig& config, const CellEnvironment& environment, LatencyPass pass,
                  MixerCore<T>& core, CoreBuffers<T>& buffers) {
+  const Context& context = environment.context;
   const LatencyConfig& latency = config.latency;
   const TimingRule rule{.warmup = latency.warmup,
                         .min_repeats = latency.min_repeats,
                         .max_repeats = latency.max_repeats,
                         .relative_error = latency.relative_error,
-                        .max_seconds = latency.max_seconds};
+                        .max_seconds = latency.max_seconds,
+                        .stop = environment.stop};
   if (pass == LatencyPass::forward) {
     return measure(rule, [&] {
       core.forward(context, buffers.inputs(), buffers.output(), nullptr);
@@ -124,8 +126,8 @@ class ImplementationRows {
     const HeadDims dims = head_dims(config_, sequence_length(config_));
     CoreBuffers<T> buffers(config_.mixers.front(), dims, context, input_seed(config_));
     for (const LatencyPass pass : config_.latency.passes) {
+      const Timing timing = time_pass(config_, environment_, pass, core, buffers);
       if (environment_.stop && environment_.stop->load()) return false;
-      const Timing timing = time_pass(config_, context, pass, core, buffers);
       Record record = row(pass);
       record.set("median_s", timing.median_s)
           .set("p10_s", timing.p10_s)

@@ -50,8 +50,11 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
     result.status = CellStatus::diverged;
     result.reason = outcome.reason;
   } else {
-    const LossResult evaluation = evaluate<float>(context, config, model);
-    if (std::isfinite(evaluation.loss)) {
+    const LossResult evaluation = evaluate<float>(context, config, model, environment.stop);
+    if (environment.stop != nullptr && environment.stop->load()) {
+      result.status = CellStatus::interrupted;
+      result.reason = "stopped in the evaluation";
+    } else if (std::isfinite(evaluation.loss)) {
       record.set("accuracy", evaluation.accuracy).set("loss", evaluation.loss);
     } else {
       // The last update can break parameters whose loss was still finite.

@@ -219,7 +219,8 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
 }
 
 template <class T>
-LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model) {
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
+                    const std::atomic<bool>* stop) {
   double loss = 0.0;
   double correct = 0.0;
   Index count = 0;
@@ -227,6 +228,7 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   Batch batch;
   Array<Index> position(context.device, 1);
   for (Index index = 0; index < config.eval.batches; ++index) {
+    if (stop != nullptr && stop->load()) break;
     device_copy(context.device, position.data(), Device::cpu, &index, sizeof(index));
     batches.make(RngStream::eval_batch, position.data(), config.eval.batch, batch);
     const LossResult result = model.evaluate(batch);
@@ -245,7 +247,8 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   template TrainOutcome train(                                                         \
       const Context&, const RunConfig&, TinyLm<T>&, const std::filesystem::path&,      \
       const std::function<void(const TrainProgress&)>&, const std::atomic<bool>*);     \
-  template LossResult evaluate(const Context&, const RunConfig&, TinyLm<T>&);
+  template LossResult evaluate(const Context&, const RunConfig&, TinyLm<T>&,           \
+                               const std::atomic<bool>*);
 VLA_INSTANTIATE(float)
 VLA_INSTANTIATE(double)
 #undef VLA_INSTANTIATE

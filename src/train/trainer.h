@@ -63,8 +63,10 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
                    const std::function<void(const TrainProgress&)>& progress,
                    const std::atomic<bool>* stop);
 
-/// Mean loss and accuracy over config.eval's fresh batches.
+/// Mean loss and accuracy over config.eval's fresh batches; over those begun before *stop was set
+/// (`stop` may be null).
 template <class T>
-LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model);
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
+                    const std::atomic<bool>* stop = nullptr);
 
 }  // namespace vla_bench
