@@ -1,11 +1,14 @@
 // The program end to end, as a user drives it: every config at tiny size, its tables, its exit
 // codes.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -388,6 +391,69 @@ TEST_F(Program, AReportThatFailsLeavesNoFolder) {
   write_file_atomically(find_files(at("runs"), "history.csv").back(), "step\n");
   EXPECT_EQ(run_program({"report", at("runs"), "--out", out}).exit_code, 2);
   EXPECT_FALSE(fs::exists(out));
+}
+
+// The raw state_norm and jacobian tables have no columns for a reason.
+TEST_F(Program, ReasonsOfProbesReachTheirSummaries) {
+  const struct {
+    std::string experiment, mixer, status, reason;
+  } cases[] = {
+      {"jacobian", R"("softmax")", "skipped", "not of the form"},
+      // Raw writes overshoot at this lambda_0: (1 - 1 / lambda_0)^t leaves the range of double.
+      {"state_norm", R"({"mixer": "vla", "penalty": "frozen", "write": "raw", "lambda_0": 0.01})",
+       "diverged", "state is not finite at t = "},
+      {"jacobian", R"({"mixer": "vla", "penalty": "frozen", "write": "raw", "lambda_0": 0.01})",
+       "diverged", "state is not finite at t = "},
+  };
+  for (const auto& [experiment, mixer, status, reason] : cases) {
+    SCOPED_TRACE(experiment + " " + mixer);
+    const std::string config =
+        write("probe.json", fmt::format(R"({{"experiment": "{}", "mixers": [{}], "seeds": [1, 2],
+                                      "model": {{"n_heads": 1, "d_h": 4}},
+                                      "task": {{"seq_len": 300}},
+                                      "probe": {{"source": "gaussian"}}}})",
+                                        experiment, mixer));
+    const std::string out = at(experiment + status);
+    const Outcome run = run_program({"run", config, "--out", out});
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_NE(run.out.find(reason), std::string::npos) << run.out;
+    for (const fs::path& path : find_files(out, "status.json")) {
+      const Json outcome = Json::parse(slurp(path));
+      EXPECT_EQ(outcome.at("status"), status);
+      EXPECT_NE(outcome.at("reason").get<std::string>().find(reason), std::string::npos);
+    }
+    EXPECT_EQ(find_files(out, "status.json").size(), 2u);
+    const Outcome report = run_program({"report", out, "--format", "json"});
+    ASSERT_EQ(report.exit_code, 0) << report.err;
+    const Json tables = Json::parse(report.out);
+    const Json& summary = tables.at(experiment + "_summary");
+    ASSERT_EQ(summary.size(), 1u) << "one label";
+    EXPECT_EQ(summary[0].at("status"), status);
+    EXPECT_NE(summary[0].at("reason").get<std::string>().find(reason), std::string::npos);
+    EXPECT_EQ(tables.at(experiment).empty(), status == "skipped");
+    for (const Json& row : tables.at(experiment)) {
+      EXPECT_TRUE(row.at("t").is_number_integer());
+      for (const char* column : {"s_norm", "sigma_max", "product_norm"}) {
+        EXPECT_TRUE(!row.contains(column) || row.at(column).is_number()) << row;
+      }
+    }
+  }
+}
+
+TEST_F(Program, SummariesArePrintedHoweverLongTheyAre) {
+  std::vector<int> pairs(90);
+  std::iota(pairs.begin(), pairs.end(), 1);
+  const std::string config =
+      write("recall.json", fmt::format(R"({{"experiment": "recall", "mixers": ["linear"],
+        "model": {{"d_h": 2}}, "recall": {{"trials": 1, "codebook": 2}},
+        "sweep": {{"task.n_pairs": [{}]}}}})",
+                                       fmt::join(pairs, ", ")));
+  const Outcome run = run_program({"run", config, "--out", at("runs")});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out.find("## recall\n"), std::string::npos);
+  EXPECT_NE(run.err.find("recall: 90 rows, not printed"), std::string::npos) << run.err;
+  EXPECT_NE(run.out.find("## recall_summary\n"), std::string::npos);
+  EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 2 + 2 + 90 + 1);
 }
 
 TEST_F(Program, SchemaAndInfoAreJson) {

@@ -24,7 +24,7 @@
 namespace vla_bench::cli {
 namespace {
 
-/// Longer raw tables are left in their files; their summaries are printed.
+/// Longer raw tables are left in their files; what is made of them is always printed.
 constexpr std::size_t kMostRowsPrinted = 80;
 
 struct RunOptions {
@@ -73,10 +73,12 @@ CellResult run_planned(const PlannedCell& planned, Progress& progress) {
                               .stop = &stop_requested()});
   if (result.status == CellStatus::interrupted) return result;
   if (!result.history.rows.empty()) directory.write_history(result.history);
+  const CellOutcome outcome{.status = std::string(status_name(result.status)),
+                            .reason = result.reason};
   if (result.status == CellStatus::failed) {
-    write_failed(directory, result.table);
+    write_failed(directory, result.table, outcome);
   } else {
-    directory.publish(result.table);
+    directory.publish(result.table, outcome);
     clear_failed(directory, result.table.name);
   }
   return result;
@@ -104,7 +106,8 @@ void print_tables(const std::vector<PlannedCell>& plan) {
     }
   }
   for (const Table& table : gather_tables(cells)) {
-    if (table.rows.size() > kMostRowsPrinted) {
+    const bool raw = find_schema(table.name) != nullptr;
+    if (raw && table.rows.size() > kMostRowsPrinted) {
       log_info(fmt::format("{}: {} rows, not printed (vla-bench report prints or writes them)",
                            table.name, table.rows.size()));
       continue;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 
 #include "bench/stopwatch.h"
@@ -64,6 +65,31 @@ void run_both_passes(const Context& context, MixerCore<T>& core, CoreBuffers<T>&
   core.backward(context, buffers.inputs(), buffers.gradients(), buffers.saved);
 }
 
+/// The reference's outputs and gradients over the tokens that are verified.
+CoreBuffers<double> reference_results(const RunConfig& config, const Context& context) {
+  const Context cpu{Device::cpu, context.threads};
+  const HeadDims dims = head_dims(config, std::min(sequence_length(config), kVerifiedTokens));
+  CoreBuffers<double> buffers(config.mixers.front(), dims, cpu, input_seed(config));
+  const auto reference = make_mixer_core<double>(config.mixers.front(), config.model.d_h,
+                                                 Device::cpu, Implementation::reference);
+  run_both_passes(cpu, *reference, buffers);
+  return buffers;
+}
+
+/// What is said of a reference whose results binary32 cannot hold; empty when it can.
+std::string divergence(const CoreBuffers<double>& reference) {
+  const auto holds = [](double value) {
+    return std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
+  };
+  for (const Array<double>* results : {&reference.o, &reference.d_projections, &reference.d_aux}) {
+    if (!std::all_of(results->begin(), results->end(), holds)) {
+      return fmt::format("state leaves the range of float32 within {} tokens",
+                         reference.dims.tokens);
+    }
+  }
+  return {};
+}
+
 /// Waits for the device: copies are synchronous and come after the work before them.
 template <class T>
 void wait_for(const Array<T>& result) {
@@ -95,11 +121,12 @@ Timing time_pass(const RunConfig& config, const CellEnvironment& environment, La
   });
 }
 
-/// A failed row fails the cell; a skipped one does not as long as something was timed.
+/// A failed row fails the cell; others that are not ok decide when nothing was timed.
 void summarise_rows(CellResult& result) {
   const std::size_t status = result.table.column("status");
   const std::size_t reason = result.table.column("reason");
-  for (const CellStatus candidate : {CellStatus::failed, CellStatus::ok, CellStatus::skipped}) {
+  for (const CellStatus candidate :
+       {CellStatus::failed, CellStatus::ok, CellStatus::diverged, CellStatus::skipped}) {
     for (const std::vector<Value>& row : result.table.rows) {
       if (std::get<std::string>(row[status]) != status_name(candidate)) continue;
       result.status = candidate;
@@ -183,12 +210,23 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
                   fmt::format("the reference is timed up to {} tokens", kLongestReference));
       return true;
     }
+    if (const std::string excess = divergence(reference_results(config, context));
+        !excess.empty()) {
+      rows.refuse(CellStatus::diverged, excess);
+      return true;
+    }
     return rows.time(*make_mixer_core<double>(mixer, d_h, context.device, implementation));
   }
   const auto core = make_mixer_core<float>(mixer, d_h, context.device, implementation);
   const std::string difference = verify_against_reference(config, context, *core);
   if (!difference.empty()) {
-    rows.refuse(CellStatus::failed, difference);
+    // Where the mathematics itself leaves the range of numbers, no kernel is to blame.
+    const std::string excess = divergence(reference_results(config, context));
+    if (excess.empty()) {
+      rows.refuse(CellStatus::failed, difference);
+    } else {
+      rows.refuse(CellStatus::diverged, excess);
+    }
     return true;
   }
   return rows.time(*core);
@@ -199,14 +237,10 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
 std::string verify_against_reference(const RunConfig& config, const Context& context,
                                      MixerCore<float>& production) {
   const MixerConfig& mixer = config.mixers.front();
-  const Context cpu{Device::cpu, context.threads};
-  const HeadDims dims = head_dims(config, std::min(sequence_length(config), kVerifiedTokens));
+  const CoreBuffers<double> expected = reference_results(config, context);
+  const HeadDims& dims = expected.dims;
   CoreBuffers<float> actual(mixer, dims, context, input_seed(config));
-  CoreBuffers<double> expected(mixer, dims, cpu, input_seed(config));
   run_both_passes(context, production, actual);
-  const auto reference =
-      make_mixer_core<double>(mixer, config.model.d_h, Device::cpu, Implementation::reference);
-  run_both_passes(cpu, *reference, expected);
 
   const std::vector<double> d_projections = to_host(expected.d_projections);
   const double floor = kGradientFloor * largest(d_projections);

@@ -5,6 +5,8 @@
 // inference (nothing kept for a backward), "backward" the backward alone, after one forward.
 // state_bytes: recurrent state (softmax: K V cache) of the whole batch at the end of the sequence.
 // activation_bytes: what a forward that trains keeps for its backward, in both passes' rows.
+// A core that disagrees with the reference has failed; where the reference itself leaves the range
+// of float32 the row is diverged, and nothing is timed.
 #pragma once
 
 #include <string>
