@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <numeric>
 #include <random>
 #include <span>
@@ -26,6 +27,8 @@ namespace vla_bench {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kTemporaryPrefix = ".tmp-";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -82,7 +85,13 @@ class OpenFile {
 /// several machines may write into one shared folder.
 fs::path temporary_name(const fs::path& folder) {
   std::random_device random;
-  return folder / fmt::format(".tmp-{:08x}{:08x}", random(), random());
+  return folder / fmt::format("{}{:08x}{:08x}", kTemporaryPrefix, random(), random());
+}
+
+bool is_temporary_name(std::string_view name) {
+  if (!name.starts_with(kTemporaryPrefix)) return false;
+  name.remove_prefix(kTemporaryPrefix.size());
+  return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 /// Writes, syncs and closes a new file. Returns 0 or the error number; on failure no file is left.
@@ -178,6 +187,22 @@ void require_writable_folder(const fs::path& folder) {
   const fs::path probe = temporary_name(folder);
   if (const int error = write_new_file(probe, "")) fail(error);
   ::unlink(probe.c_str());
+}
+
+void remove_leftovers(const fs::path& folder) {
+  // Longer than any write takes, and than the clocks of machines that share a folder differ.
+  const auto oldest_kept = fs::file_time_type::clock::now() - std::chrono::hours(1);
+  std::error_code code;
+  fs::directory_iterator entry(folder, code);
+  while (!code && entry != fs::directory_iterator()) {
+    std::error_code vanished;
+    const bool ours = is_temporary_name(entry->path().filename().string()) &&
+                      entry->is_regular_file(vanished) && !entry->is_symlink(vanished);
+    if (ours && entry->last_write_time(vanished) < oldest_kept && !vanished) {
+      fs::remove(entry->path(), vanished);
+    }
+    entry.increment(code);
+  }
 }
 
 std::string hash_hex(std::string_view text) {

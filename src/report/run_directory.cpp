@@ -59,6 +59,7 @@ bool RunDirectory::finished(std::string_view table_name) const {
 }
 
 void RunDirectory::write_config(std::string_view json) const {
+  remove_leftovers(folder);
   write_file_atomically(folder / kConfig, json);
 }
 

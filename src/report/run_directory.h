@@ -24,6 +24,7 @@ struct RunDirectory {
   std::filesystem::path folder;  // <root>/<name>/<hash>
 
   bool finished(std::string_view table_name) const;
+  /// The cell's first file; what killed processes left is cleared away.
   void write_config(std::string_view json) const;
   void write_provenance(std::string_view json) const;
   void write_history(const Table& history) const;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "core/error.h"
 #include "core/files.h"
 #include "testing/temporary_folder.h"
@@ -38,6 +40,15 @@ TEST(RunDirectory, ACellIsFinishedOnceItsTableIsThere) {
   EXPECT_FALSE(directory.finished("accuracy"));
   EXPECT_TRUE(fs::exists(directory.folder / "jacobian.md"));
   EXPECT_EQ(directory.checkpoint().parent_path(), directory.folder);
+}
+
+TEST(RunDirectory, ACellBeginsWithoutTheLeftoversOfAnEarlierOne) {
+  const TemporaryFolder folder;
+  const fs::path leftover = folder.path() / ".tmp-00000000deadbeef";
+  write_file_atomically(leftover, "half a checkpoint");
+  fs::last_write_time(leftover, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  RunDirectory{folder.path()}.write_config("{}");
+  EXPECT_FALSE(fs::exists(leftover));
 }
 
 TEST(RunDirectory, KeepsHowACellEnded) {
