@@ -39,7 +39,8 @@ std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root) {
     cells.push_back({.directory = directory,
                      .config_json = read_file(directory.folder / "config.json"),
                      .table = read_csv(entry.path(), *schema),
-                     .outcome = directory.read_outcome()});
+                     .outcome = directory.read_outcome(),
+                     .provenance_json = directory.read_provenance()});
   }
   std::sort(cells.begin(), cells.end(), [](const FinishedCell& a, const FinishedCell& b) {
     return a.directory.folder < b.directory.folder;

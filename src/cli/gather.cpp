@@ -9,7 +9,6 @@
 
 #include "cli/failed_cells.h"
 #include "core/error.h"
-#include "core/files.h"
 
 namespace vla_bench::cli {
 
@@ -62,8 +61,7 @@ Table gather_history(const std::vector<FinishedCell>& cells) {
 std::string gather_provenance(const std::vector<FinishedCell>& cells) {
   std::set<std::string> distinct;
   for (const FinishedCell& cell : cells) {
-    const std::filesystem::path path = cell.directory.folder / "provenance.json";
-    if (std::filesystem::exists(path)) distinct.insert(read_file(path));
+    if (!cell.provenance_json.empty()) distinct.insert(cell.provenance_json);
   }
   return fmt::format("[\n{}\n]\n", fmt::join(distinct, ",\n"));
 }

@@ -52,6 +52,14 @@ MixerNames mixer_names(const Json& config) {
   return names;
 }
 
+/// What the cell ran on, as its provenance names it.
+Value processor_of(const FinishedCell& cell, const Json& config) {
+  const Json facts = Json::parse(cell.provenance_json, nullptr, /*allow_exceptions=*/false);
+  if (!facts.is_object()) return {};
+  const bool on_gpu = as_value(at(config, "/device")) == Value(std::string("cuda"));
+  return as_value(at(facts, on_gpu ? "/cuda" : "/processor"));
+}
+
 /// Larger is graver; 0 when all went well.
 int gravity(const CellFacts& cell) {
   const std::string& status = cell.outcome.status;
@@ -129,6 +137,7 @@ CellFacts cell_facts(const FinishedCell& cell) {
       .n_heads = as_value(at(config, "/model/n_heads")),
       .d_h = as_value(at(config, "/model/d_h")),
       .threads = as_value(at(config, "/threads")),
+      .processor = processor_of(cell, config),
       .outcome = cell.outcome,
   };
 }

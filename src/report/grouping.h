@@ -34,6 +34,7 @@ struct CellFacts {
                          // alone share them
   Value label, mixer;    // as in the tables
   Value seed, source, n_heads, d_h, threads;
+  Value processor;  // or GPU, of cells that ran on one; empty without provenance
   CellOutcome outcome{};
 };
 /// Throws BadInput naming the cell's folder when its config is not JSON.

@@ -15,8 +15,9 @@ constexpr std::size_t kFitLengths = 3;
 constexpr double kLongestSequence = 1e15;
 
 struct LabelledLine {
-  std::vector<Value> key;      // label, mixer, then the setting
-  std::vector<Value> setting;  // reference or not, device, batch, n_heads, d_h, pass, threads
+  std::vector<Value> key;  // label, mixer, then the setting
+  // Reference or not, device, batch, n_heads, d_h, pass, threads, processor.
+  std::vector<Value> setting;
   LatencyLine line;
 };
 
@@ -37,7 +38,7 @@ std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const So
   for (const auto& [key, members] :
        group_rows(latency, timed,
                   {"label", "mixer", "implementation", "device", "batch", "n_heads", "d_h", "pass"},
-                  {&CellFacts::threads}, false)) {
+                  {&CellFacts::threads, &CellFacts::processor}, false)) {
     std::map<double, std::vector<double>> seconds;
     for (const SourcedRow& row : members) {
       seconds[*number(row.values[seq_len])].push_back(*number(row.values[median]));
@@ -133,8 +134,9 @@ Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax) {
 }
 
 std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows) {
-  const std::vector<std::string> keys = {"label",   "mixer", "implementation", "device", "batch",
-                                         "n_heads", "d_h",   "pass",           "threads"};
+  const std::vector<std::string> keys = {
+      "label",   "mixer", "implementation", "device",  "batch",
+      "n_heads", "d_h",   "pass",           "threads", "processor"};
   const std::vector<LabelledLine> lines = latency_lines(latency, rows);
 
   Table fits;

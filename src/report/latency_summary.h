@@ -36,7 +36,8 @@ struct Crossover {
 };
 Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax);
 
-/// "latency_fit" and "latency_crossover" from the rows of latency.csv with status ok.
+/// "latency_fit" and "latency_crossover" from the rows of latency.csv with status ok. Timings of
+/// different processors, which only the cells' provenance tells apart, make lines of their own.
 std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows);
 
 }  // namespace vla_bench

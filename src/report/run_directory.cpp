@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kConfig = "config.json";
+constexpr const char* kProvenance = "provenance.json";
 constexpr const char* kStatus = "status.json";
 
 const std::vector<const Schema*>& published_schemas() {
@@ -64,7 +65,13 @@ void RunDirectory::write_config(std::string_view json) const {
 }
 
 void RunDirectory::write_provenance(std::string_view json) const {
-  write_file_atomically(folder / "provenance.json", json);
+  write_file_atomically(folder / kProvenance, json);
+}
+
+std::string RunDirectory::read_provenance() const {
+  std::error_code ignored;
+  if (!fs::is_regular_file(folder / kProvenance, ignored)) return {};
+  return read_file(folder / kProvenance);
 }
 
 void RunDirectory::write_history(const Table& history) const {
@@ -108,7 +115,8 @@ std::vector<FinishedCell> find_finished_cells(const fs::path& root) {
       cells.push_back({.directory = directory,
                        .config_json = read_file(folder / kConfig),
                        .table = read_csv(folder / fmt::format("{}.csv", schema->name), *schema),
-                       .outcome = directory.read_outcome()});
+                       .outcome = directory.read_outcome(),
+                       .provenance_json = directory.read_provenance()});
     }
   }
   return cells;

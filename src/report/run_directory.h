@@ -31,6 +31,8 @@ struct RunDirectory {
   void write_outcome(const CellOutcome& outcome) const;
   /// "ok" where there is no readable status.json: folders of earlier versions have none.
   CellOutcome read_outcome() const;
+  /// The text of provenance.json, empty where there is none.
+  std::string read_provenance() const;
   /// Publishes the cell: <table>.md, status.json, then <table>.csv.
   void publish(const Table& table, const CellOutcome& outcome) const;
   std::filesystem::path checkpoint() const { return folder / "checkpoint.safetensors"; }
@@ -42,6 +44,7 @@ struct FinishedCell {
   std::string config_json;
   Table table;
   CellOutcome outcome{};
+  std::string provenance_json{};  // empty where there is none
 };
 std::vector<FinishedCell> find_finished_cells(const std::filesystem::path& root);
 
