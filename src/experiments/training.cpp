@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/text.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "mixers/registry.h"
@@ -59,8 +60,8 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
     } else {
       // The last update can break parameters whose loss was still finite.
       result.status = CellStatus::diverged;
-      result.reason =
-          fmt::format("evaluation loss is {} after step {}", evaluation.loss, outcome.steps_done);
+      result.reason = fmt::format("evaluation loss is {} after step {}",
+                                  without_nan_sign(evaluation.loss), outcome.steps_done);
     }
   }
   result.table.add(record.set_status(result.status, result.reason).values());

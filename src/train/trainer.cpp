@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "ops/ops.h"
 #include "train/checkpoint.h"
 
@@ -116,7 +117,8 @@ std::string resume(const std::filesystem::path& checkpoint, const RunConfig& con
 std::string divergence(const ops::TrainingState& state) {
   const bool loss = !std::isfinite(state.loss.loss);
   return fmt::format("{} is {} at step {}", loss ? "loss" : "gradient norm",
-                     loss ? state.loss.loss : state.gradient_norm, state.step + 1);
+                     without_nan_sign(loss ? state.loss.loss : state.gradient_norm),
+                     state.step + 1);
 }
 
 }  // namespace
