@@ -1,12 +1,10 @@
-// The program end to end, as a user drives it: every config at tiny size, its tables, its exit
-// codes.
+// The program end to end, as a user drives it: its subcommands, flags and exit codes.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
@@ -15,11 +13,14 @@
 
 #include "cli/subprocess.h"
 #include "core/files.h"
+#include "core/safetensors.h"
 #include "report/table.h"
 
 namespace vla_bench {
 namespace {
 
+using testing::find_files;
+using testing::first_line;
 using testing::Outcome;
 using testing::run_program;
 using testing::slurp;
@@ -30,121 +31,14 @@ namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 
 // The columns that the documentation promises, letter by letter.
-const std::map<std::string, std::string> kColumns = {
-    {"accuracy",
-     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,accuracy,"
-     "loss,train_seconds,device,status,reason"},
-    {"recall", "label,mixer,d_h,n_pairs,trials,accuracy,ci95,status,reason"},
-    {"state_norm", "label,mixer,seed,t,s_norm,a_norm"},
-    {"jacobian", "label,seed,t,sigma_max,cosine,product_norm"},
-    {"latency",
-     "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,p90_s,"
-     "repeats,state_bytes,activation_bytes,status,reason"}};
-
-std::string table_of(const std::string& experiment) {
-  return experiment == "mqar" || experiment == "copy" ? "accuracy" : experiment;
-}
-
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+constexpr const char* kAccuracyColumns =
+    "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,accuracy,loss,"
+    "train_seconds,device,status,reason";
 
 Arguments operator+(Arguments left, const Arguments& right) {
   left.insert(left.end(), right.begin(), right.end());
   return left;
 }
-
-Arguments settings(const std::vector<std::string>& values) {
-  Arguments arguments;
-  for (const std::string& value : values) {
-    arguments.push_back("--set");
-    arguments.push_back(value);
-  }
-  return arguments;
-}
-
-/// The config's sweep with two values an axis.
-std::string short_sweep(const Json& config) {
-  Json sweep = config.value("sweep", Json::object());
-  for (auto& axis : sweep) {
-    if (axis.size() > 2) axis.erase(axis.begin() + 2, axis.end());
-  }
-  return sweep.dump();
-}
-
-/// Flags that make any config of the project run within a moment.
-Arguments tiny(const Json& config) {
-  std::vector<std::string> values = {
-      "model.n_heads=2",  "model.n_layers=1",      "model.d_ff=8",          "train.steps=3",
-      "train.warmup=1",   "train.batch=2",         "train.log_every=1",     "eval.batches=1",
-      "eval.batch=2",     "recall.trials=2",       "recall.codebook=8",     "latency.batch=1",
-      "latency.warmup=0", "latency.min_repeats=1", "latency.max_repeats=2", "threads=1"};
-  const std::string experiment = config.value("experiment", "mqar");
-  const Json sweep = config.value("sweep", Json::object());
-  values.push_back("sweep=" + short_sweep(config));
-  if (!sweep.contains("model.d_h")) values.push_back("model.d_h=4");
-  if (!sweep.contains("task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");
-  if (experiment == "state_norm" || experiment == "jacobian") values.push_back("task.seq_len=30");
-  if (config.value("seeds", Json::array()).size() > 2) values.push_back("seeds=[1,2]");
-  return settings(values);
-}
-
-std::vector<fs::path> find_files(const fs::path& root, const std::string& name) {
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    if (entry.path().filename() == name) paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-class EveryConfig : public ::testing::TestWithParam<std::string> {};
-
-std::vector<std::string> config_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(VLA_SOURCE_DIR "/configs")) {
-    const std::string stem = entry.path().stem().string();
-    if (entry.path().extension() == ".json" && stem != "schema") names.push_back(stem);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
-  const TemporaryFolder folder;
-  const std::string out = (folder.path() / "runs").string();
-  const std::string path = std::string(VLA_SOURCE_DIR "/configs/") + GetParam() + ".json";
-  const Json config = Json::parse(slurp(path), nullptr, true, true);
-  const std::string table = table_of(config.value("experiment", "mqar"));
-  const Schema& schema = *find_schema(table);
-
-  const Outcome run = run_program(Arguments{"run", path, "--out", out} + tiny(config));
-  ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_NE(run.out.find("## " + table), std::string::npos) << run.out;
-  const auto tables = find_files(out, table + ".csv");
-  ASSERT_FALSE(tables.empty());
-  for (const fs::path& file : tables) {
-    EXPECT_EQ(first_line(slurp(file)), kColumns.at(table));
-    const Table rows = read_csv(file, schema);
-    EXPECT_FALSE(rows.rows.empty()) << file;
-    EXPECT_TRUE(fs::exists(file.parent_path() / "config.json"));
-    EXPECT_TRUE(fs::exists(file.parent_path() / "provenance.json"));
-    if (table != "accuracy") continue;
-    EXPECT_EQ(first_line(slurp(file.parent_path() / "history.csv")),
-              "step,loss,accuracy,learning_rate,gradient_norm");
-    EXPECT_TRUE(fs::exists(file.parent_path() / "checkpoint.safetensors"));
-    EXPECT_EQ(std::get<std::string>(rows.rows[0][rows.column("status")]), "ok");
-  }
-
-  const std::string gathered = (folder.path() / "report").string();
-  const Outcome report = run_program({"report", out, "--out", gathered});
-  ASSERT_EQ(report.exit_code, 0) << report.err;
-  EXPECT_EQ(first_line(slurp(fs::path(gathered) / (table + ".csv"))), kColumns.at(table));
-  EXPECT_TRUE(fs::exists(fs::path(gathered) / (table + ".md")));
-  EXPECT_EQ(fs::exists(fs::path(gathered) / "history.csv"), table == "accuracy");
-  EXPECT_GE(Json::parse(slurp(fs::path(gathered) / "provenance.json")).size(), 1u);
-}
-
-INSTANTIATE_TEST_SUITE_P(Configs, EveryConfig, ::testing::ValuesIn(config_names()),
-                         [](const auto& name) { return name.param; });
 
 /// A folder with a config file in it.
 class Program : public ::testing::Test {
@@ -286,6 +180,29 @@ TEST_F(Program, FinishedCellsAreSkippedUnlessForced) {
   EXPECT_NE(fs::last_write_time(tables[0]), written);
 }
 
+// --force begins at step 0: were the finished checkpoint kept, nothing would be left to train.
+TEST_F(Program, ForceTrainsAnew) {
+  const Arguments command = {"run",   write_training(), "--out", at("runs"),
+                             "--set", "task.n_pairs=2", "--set", R"(mixers=["linear"])"};
+  ASSERT_EQ(run_program(command).exit_code, 0);
+  const auto results = timeless(at("runs"), "accuracy");
+  const fs::path path = find_files(at("runs"), "checkpoint.safetensors").at(0);
+  const TensorFile trained = TensorFile::read(path);
+  TensorFile other = trained;
+  for (const std::string& name : trained.names()) {
+    std::vector<float> values = trained.values<float>(name);
+    for (float& value : values) value = -3 * value;
+    other.add(name, trained.at(name).shape, values.data());
+  }
+  other.write(path);
+  ASSERT_EQ(run_program(command + Arguments{"--force"}).exit_code, 0);
+  EXPECT_EQ(timeless(at("runs"), "accuracy"), results);
+  const TensorFile again = TensorFile::read(path);
+  for (const std::string& name : trained.names()) {
+    EXPECT_EQ(again.at(name).data, trained.at(name).data) << name;
+  }
+}
+
 TEST_F(Program, ShardsTogetherAreTheWhole) {
   const std::string config = write_training();
   ASSERT_EQ(run_program({"run", config, "--out", at("whole")}).exit_code, 0);
@@ -348,7 +265,7 @@ TEST_F(Program, ReportsParseInEveryFormat) {
   EXPECT_TRUE(tables.contains("accuracy_summary"));
 
   const Outcome csv = run_program({"report", at("runs"), "--format", "csv", "--table", "accuracy"});
-  EXPECT_EQ(first_line(csv.out), kColumns.at("accuracy"));
+  EXPECT_EQ(first_line(csv.out), kAccuracyColumns);
   EXPECT_EQ(read_csv(write("accuracy.csv", csv.out), *find_schema("accuracy")).rows.size(), 6u);
 
   const Outcome markdown = run_program({"report", at("runs")});

@@ -13,7 +13,6 @@ namespace vla_bench::cli {
 namespace {
 
 constexpr double kIgnoredTargetInFile = kIgnoreTarget;
-constexpr double kClipEpsilon = 1e-6;  // clip / (norm + 1e-6)
 
 // Activations take memory by products of sizes, of which the file's tensors bound one factor each:
 // a small file could ask for terabytes. The golden files beside the tests have 2^12.

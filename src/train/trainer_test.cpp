@@ -1,11 +1,14 @@
 #include "train/trainer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <numbers>
 
 #include "core/files.h"
+#include "core/text.h"
 #include "testing/golden_models.h"
 #include "testing/small_runs.h"
 #include "testing/temporary_folder.h"
@@ -205,6 +208,29 @@ TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
   EXPECT_EQ(outcome.steps_done, 7);
 }
 
+// Seconds of training are part of those that go by, in one sitting and over several.
+TEST(Trainer, TrainSecondsAreCountedOnce) {
+  RunConfig config = small_run_config(MixerKind::linear);
+  config.train.steps = 3000;
+  config.train.checkpoint_every = 0;
+  const TemporaryFolder folder;
+  double passed = 0.0;
+  TrainOutcome outcome;
+  for (const bool first : {true, false}) {
+    SmallRun<float> run(config);
+    std::atomic<bool> stop = false;
+    const auto start = std::chrono::steady_clock::now();
+    outcome = run.train(folder.path() / "checkpoint.safetensors", &stop,
+                        [&](const TrainProgress&) { stop = first; });
+    passed += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    EXPECT_LE(outcome.train_seconds, passed);
+    ASSERT_EQ(outcome.interrupted, first);
+  }
+  EXPECT_EQ(outcome.steps_done, 3000);
+  // And they are most of them, so that counting any step twice would show above.
+  EXPECT_GT(outcome.train_seconds, 0.5 * passed);
+}
+
 TEST(Trainer, LearnsToCopy) {
   RunConfig config = small_run_config(MixerKind::linear);
   config.experiment = ExperimentKind::copy;
@@ -231,6 +257,12 @@ TEST(Trainer, DivergenceEndsTheRunAndNamesTheStep) {
   EXPECT_LT(outcome.steps_done, config.train.steps);
   const std::string step = "at step " + std::to_string(outcome.steps_done + 1);
   EXPECT_NE(outcome.reason.find(step), std::string::npos) << outcome.reason;
+}
+
+TEST(Trainer, NansAreNamedWithoutTheirSign) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(fmt::format("{}", without_nan_sign(-nan)), "nan");
+  EXPECT_EQ(fmt::format("{}", without_nan_sign(-1.5)), "-1.5");
 }
 
 TEST(Trainer, GradientThatIsNotFiniteMovesNothing) {
