@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from plotting import panels
 from plotting.panels import Styles
-from plotting.tables import Report, group, number, series_by_label
+from plotting.tables import Report, group, number, recall_rows, series_by_label
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
 
@@ -85,7 +85,7 @@ def four_panels(report: Report, styles: Styles) -> Figure | None:
 
 def recall(report: Report, styles: Styles) -> Figure | None:
     """Training-free recall, one panel a d_h."""
-    rows_drawn = panels.recall_rows(report)
+    rows_drawn = recall_rows(report)
     groups = group(rows_drawn, ["d_h"])
     if not groups:
         return None

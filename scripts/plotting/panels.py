@@ -143,28 +143,6 @@ def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
 # Recall.
 
 
-def recall_rows(report: Report) -> list[Row]:
-    """Accuracy and its interval: over seeds where there are several, else over trials."""
-    identity = ["label", "d_h", "n_pairs", "trials"]
-    trials = report.rows("recall")
-    over_trials = {tuple(row[column] for column in identity): row["ci95"] for row in trials}
-    summary = [row for row in report.rows("recall_summary") if number(row, "count_ok") > 0]
-    if not summary:
-        return trials
-    return [
-        {
-            **row,
-            "accuracy": row["accuracy_mean"],
-            "ci95": (
-                row["accuracy_ci95"]
-                if number(row, "count_ok") > 1
-                else over_trials[tuple(row[column] for column in identity)]
-            ),
-        }
-        for row in summary
-    ]
-
-
 def recall(axes: Axes, styles: Styles, rows: list[Row], d_h: str) -> None:
     axes.set_title(f"$d_h$ = {d_h}")
     errors = {(row["label"], number(row, "n_pairs")): number(row, "ci95") for row in rows}

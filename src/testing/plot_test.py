@@ -105,7 +105,7 @@ class PlotTest(unittest.TestCase):
             "vla,vla,16,8,20,0.1,0.03,ok,\n"
         )
         show = (
-            "from plotting.panels import recall_rows\n"
+            "from plotting.tables import recall_rows\n"
             "print([(row['n_pairs'], row['accuracy'], row['ci95']) for row in recall_rows(report)])"
         )
         # Without a summary: what the trials gave.
@@ -121,6 +121,19 @@ class PlotTest(unittest.TestCase):
             run_python(show, self.folder).strip(), "[('4', '0.4', '2.5'), ('8', '0.1', '0.03')]"
         )
         self.assertIn("recall.png", run_plot(self.folder, self.folder / "figures"))
+
+    def test_the_recall_grid_is_a_table_a_size(self) -> None:
+        output = subprocess.run(
+            [PYTHON, SOURCE / "scripts/recall_grid.py", TABLES],
+            text=True,
+            check=True,
+            capture_output=True,
+        ).stdout
+        sizes = [line for line in output.splitlines() if line.startswith("d_h")]
+        self.assertEqual(sizes, ["d_h = 16", "d_h = 32"])
+        grid = [line for line in output.splitlines() if line.startswith("|")]
+        self.assertEqual(len({line.count("|") for line in grid}), 1, "all rows are of one width")
+        self.assertIn("0.115", next(line for line in grid if line.startswith("| softmax")))
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
         titles = (
