@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <new>
 
 #include "bench/stopwatch.h"
@@ -12,6 +11,7 @@
 #include "experiments/core_buffers.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
+#include "experiments/reference_range.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -63,31 +63,6 @@ template <class T>
 void run_both_passes(const Context& context, MixerCore<T>& core, CoreBuffers<T>& buffers) {
   core.forward(context, buffers.inputs(), buffers.output(), &buffers.saved);
   core.backward(context, buffers.inputs(), buffers.gradients(), buffers.saved);
-}
-
-/// The reference's outputs and gradients over the tokens that are verified.
-CoreBuffers<double> reference_results(const RunConfig& config, const Context& context) {
-  const Context cpu{Device::cpu, context.threads};
-  const HeadDims dims = head_dims(config, std::min(sequence_length(config), kVerifiedTokens));
-  CoreBuffers<double> buffers(config.mixers.front(), dims, cpu, input_seed(config));
-  const auto reference = make_mixer_core<double>(config.mixers.front(), config.model.d_h,
-                                                 Device::cpu, Implementation::reference);
-  run_both_passes(cpu, *reference, buffers);
-  return buffers;
-}
-
-/// What is said of a reference whose results binary32 cannot hold; empty when it can.
-std::string divergence(const CoreBuffers<double>& reference) {
-  const auto holds = [](double value) {
-    return std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
-  };
-  for (const Array<double>* results : {&reference.o, &reference.d_projections, &reference.d_aux}) {
-    if (!std::all_of(results->begin(), results->end(), holds)) {
-      return fmt::format("state leaves the range of float32 within {} tokens",
-                         reference.dims.tokens);
-    }
-  }
-  return {};
 }
 
 /// Waits for the device: copies are synchronous and come after the work before them.
@@ -210,8 +185,7 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
                   fmt::format("the reference is timed up to {} tokens", kLongestReference));
       return true;
     }
-    if (const std::string excess = divergence(reference_results(config, context));
-        !excess.empty()) {
+    if (const std::string excess = beyond_float32(config, context); !excess.empty()) {
       rows.refuse(CellStatus::diverged, excess);
       return true;
     }
@@ -220,12 +194,11 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
   const auto core = make_mixer_core<float>(mixer, d_h, context.device, implementation);
   const std::string difference = verify_against_reference(config, context, *core);
   if (!difference.empty()) {
-    // Where the mathematics itself leaves the range of numbers, no kernel is to blame.
-    const std::string excess = divergence(reference_results(config, context));
-    if (excess.empty()) {
-      rows.refuse(CellStatus::failed, difference);
-    } else {
+    const std::string excess = beyond_float32(config, context);
+    if (!excess.empty()) {
       rows.refuse(CellStatus::diverged, excess);
+    } else {
+      rows.refuse(CellStatus::failed, difference);
     }
     return true;
   }
@@ -237,10 +210,14 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
 std::string verify_against_reference(const RunConfig& config, const Context& context,
                                      MixerCore<float>& production) {
   const MixerConfig& mixer = config.mixers.front();
-  const CoreBuffers<double> expected = reference_results(config, context);
-  const HeadDims& dims = expected.dims;
+  const Context cpu{Device::cpu, context.threads};
+  const HeadDims dims = head_dims(config, std::min(sequence_length(config), kVerifiedTokens));
   CoreBuffers<float> actual(mixer, dims, context, input_seed(config));
+  CoreBuffers<double> expected(mixer, dims, cpu, input_seed(config));
   run_both_passes(context, production, actual);
+  const auto reference =
+      make_mixer_core<double>(mixer, config.model.d_h, Device::cpu, Implementation::reference);
+  run_both_passes(cpu, *reference, expected);
 
   const std::vector<double> d_projections = to_host(expected.d_projections);
   const double floor = kGradientFloor * largest(d_projections);
