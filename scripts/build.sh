@@ -10,6 +10,8 @@ shift
 options=()
 if command -v ccache > /dev/null; then
   options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  # Through the environment: a build without CUDA would complain of an option it does not use.
+  export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
 fi
 cmake --preset "$preset" "${options[@]}"
 cmake --build --preset "$preset" "$@"

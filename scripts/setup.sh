@@ -38,17 +38,27 @@ install_packages() {
   "${as_root[@]}" install -y --no-install-recommends "$@"
 }
 
+# cuDNN's front end is of use to a build with CUDA alone.
+requirements() {
+  cat "$root/scripts/requirements.txt"
+  if command -v nvcc > /dev/null; then
+    cat "$root/scripts/requirements-cuda.txt"
+  fi
+}
+
 # The virtual environment is finished when it holds a copy of the requirements it was made from.
 make_environment() {
-  local venv=$root/.venv requirements=$root/scripts/requirements.txt python=/usr/bin/python3
-  if cmp -s "$requirements" "$venv/requirements.txt" && "$venv/bin/python" -c ''; then
+  local venv=$root/.venv python=/usr/bin/python3 wanted
+  wanted=$(requirements)
+  if [[ -f $venv/requirements.txt && $wanted == "$(< "$venv/requirements.txt")" ]] &&
+    "$venv/bin/python" -c ''; then
     return
   fi
   [[ -x $python ]] || python=python3
   echo "setup: making .venv"
   "$python" -m venv --clear "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
-  cp "$requirements" "$venv/requirements.txt"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r <(echo "$wanted")
+  echo "$wanted" > "$venv/requirements.txt"
 }
 
 if command -v dpkg-query > /dev/null; then

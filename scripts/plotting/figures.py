@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from plotting import panels
 from plotting.panels import Styles
-from plotting.tables import Report, group, number, recall_rows, series_by_label
+from plotting.tables import Report, commonest, group, number, recall_rows, series_by_label
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
 
@@ -109,7 +109,11 @@ def jacobian(report: Report, styles: Styles) -> Figure | None:
     figure, axes = grid(len(panels.JACOBIAN_QUANTITIES), 3)
     for panel, quantity in zip(axes, panels.JACOBIAN_QUANTITIES):
         panels.jacobian(panel, report, styles, quantity)
-    return finish(figure, styles, axes, ["Mean and range over seeds. Dotted: 1, as published."])
+    _, _, others = commonest(report.rows("jacobian"), panels.PROBE_SETTING)
+    notes = ["Mean and range over seeds. Dotted: 1, as published."]
+    if others:
+        notes.append(f"{others} rows of other settings are not shown.")
+    return finish(figure, styles, axes, notes)
 
 
 def latency(report: Report, styles: Styles) -> Figure | None:

@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from plotting.style import LineStyle
-from plotting.tables import Report, Row, Series, commonest, number, series_by_label
+from plotting.tables import (
+    Report,
+    Row,
+    Series,
+    commonest,
+    group,
+    line_name,
+    number,
+    series_by_label,
+)
 
 Styles = dict[str, LineStyle]
 Notes = list[str]
@@ -26,10 +35,17 @@ SETTING_NAMES = {
     "experiment": "{}",
     "kernels": "{}",
     "device": "{}",
+    "precision": "{}",
     "pass": "{}",
 }
 # Left unsaid in titles: the published protocol has them so.
-USUAL = {"layout": "paper", "short_conv": "0", "experiment": "mqar", "kernels": "production"}
+USUAL = {
+    "layout": "paper",
+    "short_conv": "0",
+    "experiment": "mqar",
+    "kernels": "production",
+    "precision": "float32",
+}
 
 
 def setting_text(setting: dict[str, str]) -> str:
@@ -123,7 +139,7 @@ def draw_accuracy(axes: Axes, styles: Styles, rows: list[Row], x: str) -> None:
     accuracy_axis(axes)
 
 
-CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps"]
+CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps", "precision"]
 
 
 def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
@@ -156,17 +172,20 @@ def recall(axes: Axes, styles: Styles, rows: list[Row], d_h: str) -> None:
 
 # State norm and Jacobian.
 
+PROBE_SETTING = ["precision"]
+
 
 def state_norm(axes: Axes, report: Report, styles: Styles) -> Notes:
     axes.set_title("State norm")
-    lines = series_by_label(report.rows("state_norm"), "t", "s_norm")
+    _, rows, others = commonest(report.rows("state_norm"), PROBE_SETTING)
+    lines = series_by_label(rows, "t", "s_norm")
     for label, series in lines.items():
         draw_curve(axes, styles, label, series)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("position t (tokens)")
     axes.set_ylabel("Frobenius norm of $S_t$")
-    return []
+    return [f"State norm: {others} rows of other settings are not shown."] if others else []
 
 
 JACOBIAN_QUANTITIES = {
@@ -177,7 +196,8 @@ JACOBIAN_QUANTITIES = {
 
 
 def jacobian(axes: Axes, report: Report, styles: Styles, quantity: str) -> None:
-    for label, series in series_by_label(report.rows("jacobian"), "t", quantity).items():
+    _, rows, _ = commonest(report.rows("jacobian"), PROBE_SETTING)
+    for label, series in series_by_label(rows, "t", quantity).items():
         draw_curve(axes, styles, label, series)
     axes.set_xscale("log")
     axes.set_xlabel("position t (tokens)")
@@ -194,8 +214,8 @@ MILLISECONDS = 1e3
 
 
 def latency_rows(report: Report, table: str, **wanted: str) -> list[Row]:
-    """Rows with a column `kernels`: the mixers' own kernels differ in name (tiled, recurrent) and
-    are compared with each other, apart from the double references."""
+    """Rows with a column `kernels`: all that a user can choose from (tiled, recurrent, cudnn) is
+    compared with each other, apart from the double references."""
     return [
         {**row, "kernels": "reference" if row["implementation"] == "reference" else "production"}
         for row in report.rows(table)
@@ -204,32 +224,44 @@ def latency_rows(report: Report, table: str, **wanted: str) -> list[Row]:
 
 
 def same_line(rows: list[Row], row: Row, columns: Sequence[str]) -> list[Row]:
-    return [other for other in rows if all(other[column] == row[column] for column in columns)]
+    return [
+        other
+        for other in rows
+        if all(other.get(column) == row.get(column) for column in columns)
+    ]
 
 
 def exponent(report: Report, row: Row) -> float | None:
     """The fitted exponent of the line that `row` belongs to; None when there is no single one."""
-    shared = ["label", "implementation", "pass", *LATENCY_SETTING]
+    shared = ["label", "implementation", "precision", "pass", *LATENCY_SETTING]
     fits = same_line(latency_rows(report, "latency_fit"), row, shared)
     return number(fits[0], "exponent") if len(fits) == 1 and fits[0]["exponent"] else None
 
 
 def crossover_note(report: Report, styles: Styles, row: Row) -> str:
-    """Where mixers become cheaper than softmax, in the setting and pass of `row`."""
+    """Where mixers become cheaper than each softmax, in the setting and pass of `row`."""
     shared = ["pass", *LATENCY_SETTING]
     found = same_line(latency_rows(report, "latency_crossover"), row, shared)
-    texts = [
-        f"{styles[crossover['label']].name} T = {crossover['seq_len']} ({crossover['basis']})"
-        for crossover in found
-        if crossover["seq_len"]
-    ]
-    return f"Cheaper than softmax from, {row['pass']}: {', '.join(texts)}." if texts else ""
+    notes = []
+    for (method, precision), rivals in group(
+        found, ["baseline_implementation", "baseline_precision"]
+    ).items():
+        texts = [
+            f"{styles[crossover['label']].name} T = {crossover['seq_len']} ({crossover['basis']})"
+            for crossover in rivals
+            if crossover["seq_len"]
+        ]
+        if texts:
+            softmax = f"{method} softmax ({precision})" if method else "softmax"
+            notes.append(f"Cheaper than {softmax} from, {row['pass']}: {', '.join(texts)}.")
+    return "\n".join(notes)
 
 
 def draw_latency(axes: Axes, report: Report, styles: Styles, rows: list[Row]) -> None:
     timed = [
         {
             **row,
+            "label": line_name(row),
             **{
                 column: str(number(row, column) * MILLISECONDS)
                 for column in ("median_s", "p10_s", "p90_s")
@@ -242,7 +274,7 @@ def draw_latency(axes: Axes, report: Report, styles: Styles, rows: list[Row]) ->
     high = series_by_label(timed, "seq_len", "p90_s")
     for label in (label for label in styles if label in middle):  # the order of all legends
         series = middle[label]
-        power = exponent(report, next(row for row in rows if row["label"] == label))
+        power = exponent(report, next(row for row in rows if line_name(row) == label))
         name = styles[label].name + ("" if power is None else f", $T^{{{power:.2f}}}$")
         error = [
             [max(m - edge, 0.0) for m, edge in zip(series.mean, low[label].mean)],

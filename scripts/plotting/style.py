@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from plotting.tables import Report
+from plotting.tables import Report, line_name
 
 # Okabe and Ito's palette, told apart by all common kinds of colour vision, without its yellow, which
 # is too pale for a line on white; grey, and two dark tones of Tol's muted palette, in its place.
@@ -64,7 +64,8 @@ def set_up() -> None:
 
 def line_styles(report: Report) -> dict[str, LineStyle]:
     """A style for every label of the report, the same one in all its figures. The four mixers have
-    their own; variants share what is left, in alphabetic order."""
+    their own; variants share what is left, in alphabetic order. Other implementations of a label,
+    which have lines of their own where times are drawn, keep its colour."""
     labels = {row["label"] for table in TABLES for row in report.all_rows(table)}
     styles = {
         mixer: LineStyle(DISPLAY_NAMES.get(mixer, mixer), colour, MIXER_MARKERS[mixer], "-")
@@ -75,6 +76,15 @@ def line_styles(report: Report) -> dict[str, LineStyle]:
         line, colour = looks[index % len(looks)]
         marker = VARIANT_MARKERS[index % len(VARIANT_MARKERS)]
         styles[label] = LineStyle(label, colour, marker, line)
+    beside = {line_name(row): row["label"] for row in report.rows("latency")}
+    for index, line in enumerate(sorted(beside.keys() - styles.keys())):
+        label = styles[beside[line]]
+        styles[line] = LineStyle(
+            label.name + line.removeprefix(beside[line]),
+            label.colour,
+            VARIANT_MARKERS[index % len(VARIANT_MARKERS)],
+            VARIANT_LINES[index % len(VARIANT_LINES)],
+        )
     return styles
 
 

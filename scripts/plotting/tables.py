@@ -108,6 +108,20 @@ def _natural_order(key: Sequence[str]) -> list[tuple[int, float, str]]:
     return order
 
 
+# A mixer's kernels go by these names; the others are implementations beside them.
+OWN_IMPLEMENTATIONS = {"tiled", "recurrent", "reference"}
+
+
+def line_name(row: Row) -> str:
+    """What a line of a latency figure is: the label, and what else tells it from other lines."""
+    parts = []
+    if row["implementation"] not in OWN_IMPLEMENTATIONS:
+        parts.append(row["implementation"])
+    if row.get("precision", "float32") not in {"float32", "float64"}:
+        parts.append(row["precision"])
+    return ", ".join([row["label"], *parts])
+
+
 def commonest(rows: list[Row], columns: Sequence[str]) -> tuple[dict[str, str], list[Row], int]:
     """The setting that most rows share (the last in order among equals), its rows, and how many
     rows have another one."""

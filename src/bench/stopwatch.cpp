@@ -16,20 +16,14 @@ bool known_well_enough(const std::vector<double>& seconds, double relative_error
 
 }  // namespace
 
-Timing measure(const TimingRule& rule, const std::function<void()>& body) {
-  using Clock = std::chrono::steady_clock;
-  const auto stopped = [&] { return rule.stop != nullptr && rule.stop->load(); };
-  for (Index i = 0; i < rule.warmup && !stopped(); ++i) body();
-
+Timing repeat_until_known(const TimingRule& rule, const std::function<double()>& sample) {
   const Index min_repeats = std::max<Index>(rule.min_repeats, 1);
   const Index max_repeats = std::max(rule.max_repeats, min_repeats);
   std::vector<double> seconds;
   double total = 0.0;
   Index next_check = min_repeats;
-  for (Index repeats = 1; repeats <= max_repeats && !stopped(); ++repeats) {
-    const Clock::time_point start = Clock::now();
-    body();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+  for (Index repeats = 1; repeats <= max_repeats && !rule.stopped(); ++repeats) {
+    seconds.push_back(sample());
     total += seconds.back();
     if (repeats < min_repeats) continue;
     if (total >= rule.max_seconds) break;
@@ -43,6 +37,16 @@ Timing measure(const TimingRule& rule, const std::function<void()>& body) {
           .p10_s = quantile(seconds, 0.1),
           .p90_s = quantile(seconds, 0.9),
           .repeats = static_cast<Index>(seconds.size())};
+}
+
+Timing measure(const TimingRule& rule, const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
+  for (Index i = 0; i < rule.warmup && !rule.stopped(); ++i) body();
+  return repeat_until_known(rule, [&] {
+    const Clock::time_point start = Clock::now();
+    body();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  });
 }
 
 }  // namespace vla_bench

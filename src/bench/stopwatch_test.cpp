@@ -60,6 +60,25 @@ TEST(Stopwatch, ReportsSecondsInOrder) {
   EXPECT_LT(timing.median_s, 0.040) << "the median follows the one slow call";
 }
 
+TEST(Stopwatch, TheRuleTakesAnyClock) {
+  // Twenty samples of one second use up the limit; their quantiles are those of the samples.
+  Index samples = 0;
+  const TimingRule rule{
+      .min_repeats = 2, .max_repeats = 1000, .relative_error = -1.0, .max_seconds = 20.0};
+  const Timing timing = repeat_until_known(rule, [&] { return ++samples == 7 ? 1.5 : 1.0; });
+  EXPECT_EQ(samples, 20);
+  EXPECT_EQ(timing.repeats, 20);
+  EXPECT_EQ(timing.median_s, 1.0);
+  EXPECT_EQ(timing.p90_s, 1.0);
+  // The rule does not warm up: every sample counts.
+  samples = 0;
+  repeat_until_known({.warmup = 5, .min_repeats = 3, .max_repeats = 3}, [&] {
+    ++samples;
+    return 1e-9;
+  });
+  EXPECT_EQ(samples, 3);
+}
+
 TEST(Stopwatch, SgemmRateIsPlausible) {
   const double gflops = sgemm_gflops(1);
   EXPECT_GT(gflops, 0.01);

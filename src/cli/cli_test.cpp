@@ -15,12 +15,14 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "report/table.h"
+#include "testing/source_dir.h"
 
 namespace vla_bench {
 namespace {
 
 using testing::find_files;
 using testing::first_line;
+using testing::golden_dir;
 using testing::Outcome;
 using testing::run_program;
 using testing::slurp;
@@ -33,7 +35,7 @@ using Arguments = std::vector<std::string>;
 // The columns that the documentation promises, letter by letter.
 constexpr const char* kAccuracyColumns =
     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,accuracy,loss,"
-    "train_seconds,device,status,reason";
+    "train_seconds,device,precision,status,reason";
 
 Arguments operator+(Arguments left, const Arguments& right) {
   left.insert(left.end(), right.begin(), right.end());
@@ -84,7 +86,7 @@ TEST_F(Program, HelpOfEverySubcommandHasAnExample) {
 
 TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
   const std::string plain = write_training();
-  std::string truncated = slurp(VLA_SOURCE_DIR "/src/testing/golden/mixer_vla_a.safetensors");
+  std::string truncated = slurp(golden_dir() / "mixer_vla_a.safetensors");
   truncated.resize(truncated.size() / 2);
   const std::string half = write("half.safetensors", truncated);
   const std::string file = write("file", "");
@@ -119,6 +121,16 @@ TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
       {{"run", plain, "--seed", "0x10"}, "--seed"},
       {{"run", plain, "--seed", ""}, "--seed"},
       {{"verify", plain, "--threads", "18446744073709551617"}, "--threads"},
+      {{"run", plain, "--jobs", "-1"}, "--jobs"},
+      {{"run", plain, "--jobs", "two"}, "--jobs"},
+      {{"run", write("latency.json", R"({"experiment": "latency"})"), "--device", "cpu", "--jobs",
+        "2", "--out", at("never")},
+       "--jobs: latency is timed by one worker a device: at most 1 here, got 2"},
+      {run("precision=tf32") + Arguments{"--device", "cpu"},
+       "/precision: the cpu computes in float32 alone, got tf32"},
+      {run("precision=float16"), "precision"},
+      {run("sweep.precision=[\"float32\",\"bf16\"]") + Arguments{"--device", "cpu"},
+       "/precision: the cpu computes in float32 alone, got bf16"},
       {{"run", plain, "--device", "abacus"}, "abacus"},
       {{"run", plain, "--quiet", "--verbose"}, "--quiet and --verbose"},
       {{"run", plain, "--shard", "3/3"}, "--shard"},
@@ -147,7 +159,7 @@ TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
 }
 
 TEST_F(Program, VerifyExitsWithOneOverTheTolerance) {
-  const std::string golden = VLA_SOURCE_DIR "/src/testing/golden/mixer_vla_hp.safetensors";
+  const std::string golden = (golden_dir() / "mixer_vla_hp.safetensors").string();
   const Outcome passed = run_program({"verify", golden});
   EXPECT_EQ(passed.exit_code, 0) << passed.err;
   for (const char* kind : {"| y ", "| dx ", "| grad.* ", "| S_norm ", "| A_norm ", "reference"}) {
@@ -230,6 +242,47 @@ TEST_F(Program, ThreadsDoNotChangeAnyResult) {
   EXPECT_EQ(timeless(at("1"), "accuracy"), timeless(at("2"), "accuracy"));
 }
 
+TEST_F(Program, JobsDoNotChangeAnyResult) {
+  const std::string config = write_training();
+  for (const char* jobs : {"1", "2"}) {
+    const Outcome run =
+        run_program({"run", config, "--out", at(jobs), "--jobs", jobs, "--threads", "3"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+  }
+  EXPECT_EQ(timeless(at("1"), "accuracy"), timeless(at("2"), "accuracy"));
+  const auto one = find_files(at("1"), "checkpoint.safetensors");
+  const auto two = find_files(at("2"), "checkpoint.safetensors");
+  ASSERT_EQ(one.size(), 6u);
+  ASSERT_EQ(two.size(), 6u);
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    EXPECT_EQ(one[i].parent_path().filename(), two[i].parent_path().filename());
+    for (const char* file : {"checkpoint.safetensors", "history.csv", "config.json"}) {
+      EXPECT_EQ(slurp(one[i].parent_path() / file), slurp(two[i].parent_path() / file)) << two[i];
+    }
+    const Json provenance = Json::parse(slurp(two[i].parent_path() / "provenance.json"));
+    EXPECT_EQ(provenance.at("jobs"), "2");
+    EXPECT_EQ(provenance.at("threads"), "1") << "three threads for two workers";
+  }
+  const fs::path alone = one.front().parent_path() / "provenance.json";
+  EXPECT_EQ(Json::parse(slurp(alone)).at("jobs"), "1");
+  EXPECT_EQ(Json::parse(slurp(alone)).at("threads"), "3");
+}
+
+TEST_F(Program, WithJobsEveryCellIsReportedAndFailedOnesAreCounted) {
+  const std::string config = write_training();
+  const Arguments command = {"run", config, "--out", at("runs"), "--jobs", "3"};
+  const Outcome run = run_program(command);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  for (int cell = 1; cell <= 6; ++cell) {
+    EXPECT_NE(run.err.find("cell " + std::to_string(cell) + "/6  "), std::string::npos) << run.err;
+  }
+  EXPECT_NE(run_program(command).err.find("6 cells were finished already"), std::string::npos);
+  // Room for config and provenance, not for a checkpoint: every cell fails, none stops the others.
+  const Outcome full = run_program(command + Arguments{"--force"}, {.file_size = 6000});
+  EXPECT_EQ(full.exit_code, 1) << full.err;
+  EXPECT_NE(full.err.find("6 of 6 cells failed"), std::string::npos) << full.err;
+}
+
 TEST_F(Program, SeedReplacesTheSeeds) {
   const std::string config = write_training();
   ASSERT_EQ(run_program({"run", config, "--out", at("runs"), "--seed", "3"}).exit_code, 0);
@@ -296,7 +349,7 @@ TEST_F(Program, ReportsReadConfigsOfOtherVersions) {
   const Outcome report = run_program({"report", at("runs"), "--out", at("report")});
   ASSERT_EQ(report.exit_code, 0) << report.err;
   const std::string history = slurp(at("report") + "/history.csv");
-  EXPECT_NE(history.find("mqar,vla,vla,3,4,10,7,4,"), std::string::npos) << history;
+  EXPECT_NE(history.find("mqar,vla,vla,3,4,10,float32,7,4,"), std::string::npos) << history;
 }
 
 TEST_F(Program, AReportThatFailsLeavesNoFolder) {
@@ -377,7 +430,12 @@ TEST_F(Program, SchemaAndInfoAreJson) {
   EXPECT_TRUE(Json::parse(run_program({"schema"}).out).contains("properties"));
   const Json info = Json::parse(run_program({"info", "--json"}).out);
   EXPECT_EQ(info.at("devices")[0].at("device"), "cpu");
-  EXPECT_NE(run_program({"info"}).out.find("device cuda"), std::string::npos);
+  const bool has_gpu = info.at("devices")[1].at("available");
+  EXPECT_EQ(info.at("gpus").empty(), !has_gpu);
+  const std::string text = run_program({"info"}).out;
+  EXPECT_NE(text.find("device cuda"), std::string::npos);
+  EXPECT_EQ(text.find("gpu 0") != std::string::npos, has_gpu);
+  EXPECT_EQ(text.find("runs go to the cpu") != std::string::npos, !has_gpu) << text;
 }
 
 TEST_F(Program, SamplePrintsSequences) {

@@ -11,6 +11,7 @@
 
 #include "cli/subprocess.h"
 #include "report/table.h"
+#include "testing/source_dir.h"
 
 namespace vla_bench {
 namespace {
@@ -20,6 +21,7 @@ using testing::first_line;
 using testing::Outcome;
 using testing::run_program;
 using testing::slurp;
+using testing::source_dir;
 using testing::TemporaryFolder;
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
@@ -30,39 +32,40 @@ using Arguments = std::vector<std::string>;
 const std::map<std::string, std::string> kColumns = {
     {"accuracy",
      "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,accuracy,"
-     "loss,train_seconds,device,status,reason"},
-    {"recall", "label,mixer,d_h,n_pairs,trials,accuracy,ci95,status,reason"},
-    {"state_norm", "label,mixer,seed,t,s_norm,a_norm"},
-    {"jacobian", "label,seed,t,sigma_max,cosine,product_norm"},
+     "loss,train_seconds,device,precision,status,reason"},
+    {"recall", "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason"},
+    {"state_norm", "label,mixer,seed,t,s_norm,a_norm,precision"},
+    {"jacobian", "label,seed,t,sigma_max,cosine,product_norm,precision"},
     {"latency",
      "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,p90_s,"
-     "repeats,state_bytes,activation_bytes,status,reason"}};
+     "repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,bytes_per_s,"
+     "sgemm_flop_per_s,copy_bytes_per_s,status,reason"}};
 
 // And those of the tables that a report makes from them.
 const std::map<std::string, std::string> kDerivedColumns = {
     {"accuracy_summary",
-     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,device,steps,count_ok,"
-     "count_not_ok,accuracy_mean,accuracy_sd,accuracy_ci95,loss_mean,loss_sd,loss_ci95,"
+     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,device,precision,steps,"
+     "count_ok,count_not_ok,accuracy_mean,accuracy_sd,accuracy_ci95,loss_mean,loss_sd,loss_ci95,"
      "train_seconds_mean,train_seconds_sd,train_seconds_ci95,config"},
     {"history",
-     "experiment,label,mixer,n_pairs,d_h,seq_len,seed,step,loss,accuracy,learning_rate,"
+     "experiment,label,mixer,n_pairs,d_h,seq_len,precision,seed,step,loss,accuracy,learning_rate,"
      "gradient_norm"},
     {"recall_summary",
-     "label,mixer,d_h,n_pairs,trials,count_ok,count_not_ok,accuracy_mean,accuracy_sd,"
+     "label,mixer,d_h,n_pairs,trials,precision,count_ok,count_not_ok,accuracy_mean,accuracy_sd,"
      "accuracy_ci95,config"},
     {"state_norm_summary",
-     "label,mixer,source,n_heads,d_h,t,count,s_norm_mean,s_norm_sd,s_norm_ci95,a_norm_mean,"
-     "a_norm_sd,a_norm_ci95,linear_over_label,status,reason,config"},
+     "label,mixer,precision,source,n_heads,d_h,t,count,s_norm_mean,s_norm_sd,s_norm_ci95,"
+     "a_norm_mean,a_norm_sd,a_norm_ci95,linear_over_label,status,reason,config"},
     {"jacobian_summary",
-     "label,source,n_heads,d_h,t,count,sigma_max_mean,sigma_max_sd,sigma_max_ci95,sigma_max_max,"
-     "cosine_mean,cosine_sd,cosine_ci95,product_norm_mean,product_norm_sd,product_norm_ci95,status,"
-     "reason,config"},
+     "label,precision,source,n_heads,d_h,t,count,sigma_max_mean,sigma_max_sd,sigma_max_ci95,"
+     "sigma_max_max,cosine_mean,cosine_sd,cosine_ci95,product_norm_mean,product_norm_sd,"
+     "product_norm_ci95,status,reason,config"},
     {"latency_fit",
-     "label,mixer,implementation,device,batch,n_heads,d_h,pass,threads,processor,first_seq_len,"
-     "last_seq_len,points,exponent,scale_s"},
+     "label,mixer,implementation,precision,device,batch,n_heads,d_h,pass,threads,processor,"
+     "first_seq_len,last_seq_len,points,exponent,scale_s"},
     {"latency_crossover",
-     "label,mixer,implementation,device,batch,n_heads,d_h,pass,threads,processor,baseline,seq_len,"
-     "basis,note"}};
+     "label,mixer,implementation,precision,device,batch,n_heads,d_h,pass,threads,processor,"
+     "baseline,baseline_implementation,baseline_precision,seq_len,basis,note"}};
 
 /// The tables that a report of this raw table consists of.
 std::vector<std::string> report_of(const std::string& table) {
@@ -133,7 +136,7 @@ class EveryConfig : public ::testing::TestWithParam<std::string> {};
 
 std::vector<std::string> config_names() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(VLA_SOURCE_DIR "/configs")) {
+  for (const auto& entry : fs::directory_iterator(source_dir() / "configs")) {
     const std::string stem = entry.path().stem().string();
     if (entry.path().extension() == ".json" && stem != "schema") names.push_back(stem);
   }
@@ -144,12 +147,13 @@ std::vector<std::string> config_names() {
 TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   const TemporaryFolder folder;
   const std::string out = (folder.path() / "runs").string();
-  const std::string path = std::string(VLA_SOURCE_DIR "/configs/") + GetParam() + ".json";
+  const std::string path = (source_dir() / "configs" / (GetParam() + ".json")).string();
   const Json config = Json::parse(slurp(path), nullptr, true, true);
   const std::string table = table_of(config.value("experiment", "mqar"));
   const Schema& schema = *find_schema(table);
 
-  Arguments arguments = {"run", path, "--out", out};
+  // Those made for a GPU too: what the CPU does not have is skipped.
+  Arguments arguments = {"run", path, "--out", out, "--device", "cpu"};
   for (const std::string& argument : tiny(config)) arguments.push_back(argument);
   const Outcome run = run_program(arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;

@@ -33,8 +33,8 @@ std::vector<FinishedCell> collect_cells(const std::vector<std::string>& folders)
 }
 
 Table gather_history(const std::vector<FinishedCell>& cells) {
-  constexpr std::array kCellColumns = {"experiment", "label",   "mixer", "n_pairs",
-                                       "d_h",        "seq_len", "seed"};
+  constexpr std::array kCellColumns = {"experiment", "label",   "mixer",     "n_pairs",
+                                       "d_h",        "seq_len", "precision", "seed"};
   Table gathered;
   gathered.name = "history";
   gathered.columns.assign(kCellColumns.begin(), kCellColumns.end());

@@ -15,7 +15,8 @@ namespace vla_bench::cli {
 std::vector<FinishedCell> collect_cells(const std::vector<std::string>& folders);
 
 /// The cells' history.csv behind columns that say whose curve a row belongs to:
-/// experiment,label,mixer,n_pairs,d_h,seq_len,seed, then history's own. Empty without training.
+/// experiment,label,mixer,n_pairs,d_h,seq_len,precision,seed, then history's own. Empty without
+/// training.
 Table gather_history(const std::vector<FinishedCell>& cells);
 
 /// JSON array of the distinct provenance.json of the cells.

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
@@ -18,12 +19,14 @@ namespace {
 int info(bool json) {
   const auto facts = provenance(static_cast<int>(std::thread::hardware_concurrency()));
   const CudaStatus cuda = cuda_status();
+  const std::vector<std::string> gpus = cuda_device_descriptions();
   if (json) {
     nlohmann::ordered_json document;
     for (const auto& [key, value] : facts) document[key] = value;
     document["devices"] = {
         {{"device", "cpu"}, {"available", true}, {"detail", ""}},
         {{"device", "cuda"}, {"available", cuda.available}, {"detail", cuda.detail}}};
+    document["gpus"] = gpus;
     print(document.dump(2) + "\n");
     return kExitDone;
   }
@@ -34,7 +37,9 @@ int info(bool json) {
   }
   table.add({std::string("device cpu"), std::string("available")});
   table.add({std::string("device cuda"),
-             (cuda.available ? "available: " : "not available: ") + cuda.detail});
+             cuda.available ? "available: " + cuda.detail
+                            : "not available: " + cuda.detail + "; runs go to the cpu"});
+  for (std::size_t i = 0; i < gpus.size(); ++i) table.add({"gpu " + std::to_string(i), gpus[i]});
   print(to_markdown(table));
   return kExitDone;
 }

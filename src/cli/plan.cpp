@@ -19,6 +19,12 @@ std::optional<Index> parse_index(std::string_view text) {
   return value;
 }
 
+void require_precision(const RunConfig& config, Device device) {
+  if (device == Device::cuda || config.precision == Precision::float32) return;
+  throw BadInput(fmt::format("/precision: the cpu computes in float32 alone, got {}",
+                             enum_name(config.precision)));
+}
+
 }  // namespace
 
 Shard parse_shard(const std::string& text) {
@@ -36,6 +42,7 @@ std::vector<PlannedCell> plan_cells(const RunConfig& config, Device device,
   std::vector<PlannedCell> plan;
   Index position = 0;
   for (CellConfig& cell : expand_cells(config, device)) {
+    require_precision(cell.config, device);
     if (position++ % shard.count != shard.index) continue;
     const std::filesystem::path folder = root / cell.config.name / cell.hash;
     const Schema& schema = experiment_schema(cell.config.experiment);

@@ -28,7 +28,8 @@ struct PlannedCell {
   bool finished() const { return directory.finished(schema->name); }
 };
 
-/// The cells of `config` in `shard`, below `root` ("results/runs").
+/// The cells of `config` in `shard`, below `root` ("results/runs"). Throws BadInput when `device`
+/// does not compute in the precision asked for.
 std::vector<PlannedCell> plan_cells(const RunConfig& config, Device device,
                                     const std::filesystem::path& root, const Shard& shard);
 

@@ -45,6 +45,17 @@ TEST(PlanCells, ShardsPartTheCells) {
   EXPECT_EQ(expected.size(), whole.size());
 }
 
+TEST(PlanCells, TheCpuRefusesWhatItDoesNotComputeIn) {
+  const RunConfig config = parse_config(kSweep, "test", std::vector<std::string>{"precision=tf32"});
+  EXPECT_EQ(plan_cells(config, Device::cuda, "root", {}).size(), 12u);
+  try {
+    plan_cells(config, Device::cpu, "root", {});
+    FAIL() << "the cpu took tf32";
+  } catch (const BadInput& error) {
+    EXPECT_STREQ(error.what(), "/precision: the cpu computes in float32 alone, got tf32");
+  }
+}
+
 TEST(PlanCells, FoldersAreRootNameHash) {
   const auto plan = plan_cells(parse_config(kSweep, "test"), Device::cpu, "root", {});
   const PlannedCell& first = plan.front();

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -21,6 +22,12 @@ std::size_t terminal_width() {
   winsize size{};
   if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
+}
+
+/// 0 where a cell has no steps.
+double fraction_done(const TrainProgress& training) {
+  if (training.steps == 0) return 0.0;
+  return static_cast<double>(training.step) / static_cast<double>(training.steps);
 }
 
 }  // namespace
@@ -45,37 +52,92 @@ std::string progress_line(Index cell, Index cells, const std::string& title,
       progress.steps_per_second, format_duration(left), title);
 }
 
-Progress::Progress(Index cells, bool quiet)
-    : cells_(cells), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+std::string workers_line(Index done, Index cells, const std::vector<RunningCell>& running,
+                         double seconds_left) {
+  std::string at;
+  double rate = 0.0;
+  for (const RunningCell& cell : running) {
+    if (cell.cell == 0) continue;
+    at += fmt::format("  cell {}", cell.cell);
+    if (cell.training.steps == 0) continue;
+    at += fmt::format(" {:.0f}%", std::floor(100.0 * fraction_done(cell.training)));
+    rate += cell.training.steps_per_second;
+  }
+  // The cells stand last: a narrow terminal cuts them first.
+  return fmt::format("{}/{} done  {:.1f} steps/s  {} left{}", done, cells, rate,
+                     format_duration(seconds_left), at);
+}
+
+double time_left(double elapsed, double worked, double todo) {
+  if (!(worked > 0.0)) return -1.0;
+  return elapsed * std::max(0.0, todo - worked) / worked;
+}
+
+Progress::Progress(Index cells, Index done, int workers, bool quiet)
+    : cells_(cells),
+      quiet_(quiet),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      done_(done),
+      running_(static_cast<std::size_t>(workers)) {}
 
 Progress::~Progress() { clear(); }
 
-void Progress::begin_cell(Index cell, const std::string& title) {
-  cell_ = cell;
-  title_ = title;
-  cell_start_ = last_shown_ = Clock::now();
-  if (terminal_ && !quiet_) draw(progress_line(cell_, cells_, title_, {}));
+void Progress::begin_cell(int worker, Index cell, const std::string& title) {
+  const std::scoped_lock lock(mutex_);
+  const auto now = Clock::now();
+  RunningCell& running = running_.at(static_cast<std::size_t>(worker));
+  running = {.cell = cell, .title = title, .training = {}, .start = now, .last_shown = now};
+  if (terminal_ && !quiet_) draw(line_of(running));
 }
 
-void Progress::update(const TrainProgress& progress) {
+void Progress::update(int worker, const TrainProgress& progress) {
+  const std::scoped_lock lock(mutex_);
+  RunningCell& running = running_.at(static_cast<std::size_t>(worker));
+  running.training = progress;
   if (quiet_) return;
   const auto now = Clock::now();
-  const bool last = progress.step == progress.steps;
   if (terminal_) {
-    if (!last && now - last_shown_ < kRedraw) return;
-    draw(progress_line(cell_, cells_, title_, progress));
-  } else {
-    if (now - last_shown_ < kLogInterval) return;
-    log_info(progress_line(cell_, cells_, title_, progress));
+    const bool last = progress.step == progress.steps;
+    if (!last && now - last_drawn_ < kRedraw) return;
+    draw(line_of(running));
+  } else if (now - running.last_shown >= kLogInterval) {
+    log_info(progress_line(running.cell, cells_, running.title, progress));
+    running.last_shown = now;
   }
-  last_shown_ = now;
 }
 
-void Progress::end_cell(const std::string& outcome) {
+void Progress::end_cell(int worker, const std::string& outcome) {
+  const std::scoped_lock lock(mutex_);
   clear();
-  const std::chrono::duration<double> elapsed = Clock::now() - cell_start_;
-  log_info(fmt::format("cell {}/{}  {}  {} in {:.1f} s", cell_, cells_, title_, outcome,
-                       elapsed.count()));
+  RunningCell& running = running_.at(static_cast<std::size_t>(worker));
+  const std::chrono::duration<double> elapsed = Clock::now() - running.start;
+  log_info(fmt::format("cell {}/{}  {}  {} in {:.1f} s", running.cell, cells_, running.title,
+                       outcome, elapsed.count()));
+  running = {};
+  ++done_;
+  ++worked_;
+}
+
+void Progress::skip_cell() {
+  const std::scoped_lock lock(mutex_);
+  ++done_;
+}
+
+void Progress::log(void (*write)(std::string_view), std::string_view message) {
+  const std::scoped_lock lock(mutex_);
+  clear();
+  write(message);
+}
+
+std::string Progress::line_of(const RunningCell& running) const {
+  if (running_.size() == 1) {
+    return progress_line(running.cell, cells_, running.title, running.training);
+  }
+  double worked = static_cast<double>(worked_);
+  for (const RunningCell& cell : running_) worked += fraction_done(cell.training);
+  const std::chrono::duration<double> elapsed = Clock::now() - start_;
+  const auto todo = static_cast<double>(cells_ - done_ + worked_);
+  return workers_line(done_, cells_, running_, time_left(elapsed.count(), worked, todo));
 }
 
 void Progress::draw(const std::string& line) {
@@ -84,6 +146,7 @@ void Progress::draw(const std::string& line) {
   std::fprintf(stderr, "\r\x1b[K%s", shown.c_str());
   std::fflush(stderr);
   drawn_ = true;
+  last_drawn_ = Clock::now();
 }
 
 void Progress::clear() {

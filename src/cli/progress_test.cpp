@@ -37,5 +37,21 @@ TEST(ProgressLine, BeforeTheFirstMeasurementTheTimeLeftIsUnknown) {
   EXPECT_TRUE(progress_line(1, 1, "x", progress).ends_with("? left  x"));
 }
 
+TEST(WorkersLine, HoldsDoneSpeedTimeLeftAndEveryRunningCell) {
+  std::vector<RunningCell> running(4);
+  running[0] = {.cell = 6, .training = {.step = 1200, .steps = 3000, .steps_per_second = 400.25}};
+  running[1] = {.cell = 7, .training = {.step = 1999, .steps = 2000, .steps_per_second = 412.0}};
+  running[3] = {.cell = 8};  // no steps yet; worker 2 is idle
+  EXPECT_EQ(workers_line(5, 12, running, 130.0),
+            "5/12 done  812.2 steps/s  2:10 left  cell 6 40%  cell 7 99%  cell 8");
+  EXPECT_EQ(workers_line(0, 3, {}, -1.0), "0/3 done  0.0 steps/s  ? left");
+}
+
+TEST(TimeLeft, TakesCellsToBeAlike) {
+  EXPECT_DOUBLE_EQ(time_left(30.0, 1.5, 6.0), 90.0);
+  EXPECT_DOUBLE_EQ(time_left(30.0, 6.0, 6.0), 0.0);
+  EXPECT_LT(time_left(30.0, 0.0, 6.0), 0.0) << "nothing is known yet";
+}
+
 }  // namespace
 }  // namespace vla_bench::cli

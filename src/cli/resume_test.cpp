@@ -1,6 +1,7 @@
 // A run that is killed and started again ends with the bits of an undisturbed one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -34,8 +35,24 @@ class Resume : public ::testing::Test {
         "eval": {"batches": 2, "batch": 8}})");
   }
 
-  std::vector<std::string> command(const std::string& out) const {
-    return {"run", config_.string(), "--out", (folder_.path() / out).string()};
+  std::vector<std::string> command(const std::string& out,
+                                   const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {"run", config_.string(), "--out",
+                                          (folder_.path() / out).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+
+  /// Every cell below a results folder, in the order of their hashes.
+  std::vector<RunDirectory> cells(const std::string& out) const {
+    std::vector<RunDirectory> found;
+    for (const auto& entry : fs::directory_iterator(folder_.path() / out / "resume")) {
+      found.push_back({entry.path()});
+    }
+    std::sort(found.begin(), found.end(), [](const RunDirectory& a, const RunDirectory& b) {
+      return a.folder.filename() < b.folder.filename();
+    });
+    return found;
   }
 
   /// The only cell below a results folder.
@@ -44,8 +61,9 @@ class Resume : public ::testing::Test {
   }
 
   /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
-  Outcome disturb(const std::string& out, int signal_number) const {
-    Process process(command(out));
+  Outcome disturb(const std::string& out, int signal_number,
+                  const std::vector<std::string>& more = {}) const {
+    Process process(command(out, more));
     await_checkpoint(out);
     process.send(signal_number);
     return process.wait();
@@ -139,6 +157,22 @@ TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
   ASSERT_FALSE(cell("stopped").finished("accuracy"));
   ASSERT_EQ(testing::run_program(command("stopped")).exit_code, 0);
   expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+TEST_F(Resume, TerminationReachesEveryWorker) {
+  const std::vector<std::string> seeds = {"--set", "seeds=[5,6]"};
+  const std::vector<std::string> beside = {"--set", "seeds=[5,6]", "--jobs", "2"};
+  const Outcome undisturbed = testing::run_program(command("whole", seeds));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  const Outcome stopped = disturb("stopped", SIGTERM, beside);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+  ASSERT_EQ(cells("stopped").size(), 2u);
+  for (const RunDirectory& cell : cells("stopped")) {
+    EXPECT_FALSE(cell.finished("accuracy")) << cell.folder;
+    EXPECT_TRUE(fs::exists(cell.checkpoint())) << cell.folder;
+  }
+  ASSERT_EQ(testing::run_program(command("stopped", beside)).exit_code, 0);
+  for (std::size_t i = 0; i < 2; ++i) expect_same_bits(cells("stopped")[i], cells("whole")[i]);
 }
 
 TEST_F(Resume, AnInterruptExitsWith130) {

@@ -1,6 +1,8 @@
-// vla-bench run: a config's cells, one after the other.
+// vla-bench run: a config's cells, over the workers that there are.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -15,9 +17,11 @@
 #include "cli/plan.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
+#include "cli/worker_pool.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "experiments/experiment.h"
+#include "experiments/record.h"
 #include "report/provenance.h"
 #include "report/summary.h"
 
@@ -34,6 +38,7 @@ struct RunOptions {
   std::string device;  // empty: the config's
   std::optional<Index> threads;
   std::optional<Index> seed;
+  Index jobs = 0;  // 0: automatic
   std::string shard = "0/1";
   bool force = false;
   bool dry_run = false;
@@ -58,19 +63,38 @@ void forget(const PlannedCell& planned) {
   std::filesystem::remove(directory.checkpoint(), ignored);
 }
 
-CellResult run_planned(const PlannedCell& planned, Progress& progress) {
+/// Runs a cell on the calling worker's device. A GPU that cannot be had fails the cell as one that
+/// is lost in the middle does.
+CellResult run_on(const Slot& slot, const PlannedCell& planned,
+                  const CellEnvironment& environment) {
+  try {
+    if (slot.gpu >= 0) cuda_select_device(slot.gpu);
+  } catch (const RunError& error) {
+    return unmeasured(planned.cell, environment, CellStatus::failed, error.what());
+  }
+  return run_cell(planned.cell, environment);
+}
+
+/// `workers` run beside one another, this one included.
+CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t workers,
+                       Progress& progress) {
   const RunConfig& config = planned.cell.config;
-  const Context context = make_context(std::string(enum_name(config.device)), config.threads);
   const RunDirectory& directory = planned.directory;
-  log_debug(fmt::format("{}: {}, {} threads", directory.folder.string(),
-                        device_name(context.device), context.threads));
+  const Context context{.device = slot.gpu >= 0 ? Device::cuda : Device::cpu,
+                        .threads = threads_per_worker(resolve_threads(config.threads), workers),
+                        .precision = config.precision};
+  progress.log(
+      log_debug,
+      fmt::format("{}: {}{}, {} threads", directory.folder.string(), device_name(context.device),
+                  slot.gpu >= 0 ? fmt::format(" {}", slot.gpu) : "", context.threads));
   directory.write_config(dump_config(config));
-  directory.write_provenance(provenance_json(context.threads));
-  CellResult result =
-      run_cell(planned.cell, {.context = context,
-                              .directory = &directory,
-                              .progress = [&](const TrainProgress& now) { progress.update(now); },
-                              .stop = &stop_requested()});
+  directory.write_provenance(provenance_json(context.threads, static_cast<int>(workers)));
+  const CellEnvironment environment{
+      .context = context,
+      .directory = &directory,
+      .progress = [&](const TrainProgress& now) { progress.update(slot.worker, now); },
+      .stop = &stop_requested()};
+  CellResult result = run_on(slot, planned, environment);
   if (result.status == CellStatus::interrupted) return result;
   if (!result.history.rows.empty()) directory.write_history(result.history);
   const CellOutcome outcome{.status = std::string(status_name(result.status)),
@@ -116,6 +140,67 @@ void print_tables(const std::vector<PlannedCell>& plan) {
   }
 }
 
+/// Whether the worker's GPU still answers after a cell failed on it.
+bool answers(const Slot& slot) {
+  if (slot.gpu < 0) return true;
+  try {
+    device_wait(Device::cuda);
+    return true;
+  } catch (const RunError&) {
+    return false;
+  }
+}
+
+/// Cells of the plan that are to be run, as indices.
+std::vector<std::size_t> unfinished(const std::vector<PlannedCell>& plan, bool force) {
+  std::vector<std::size_t> cells;
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    if (force || !plan[i].finished()) cells.push_back(i);
+  }
+  return cells;
+}
+
+struct Tally {
+  std::atomic<Index> failed{0};
+  std::atomic<Index> skipped{0};  // finished by another process meanwhile
+};
+
+/// Runs the cells of `todo`, as many beside one another as there are slots.
+void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
+               const std::vector<std::size_t>& todo, const std::vector<Slot>& slots, Tally& tally) {
+  Progress progress(static_cast<Index>(plan.size()), static_cast<Index>(plan.size() - todo.size()),
+                    static_cast<int>(slots.size()), options.quiet);
+  const auto body = [&](const Slot& slot, Index item) {
+    const std::size_t index = todo[static_cast<std::size_t>(item)];
+    const PlannedCell& planned = plan[index];
+    if (planned.finished() && !options.force) {
+      ++tally.skipped;
+      progress.skip_cell();
+      return true;
+    }
+    if (options.force) forget(planned);
+    progress.begin_cell(slot.worker, static_cast<Index>(index) + 1, planned.cell.title);
+    const CellResult result = run_planned(planned, slot, slots.size(), progress);
+    progress.end_cell(slot.worker, describe(result));
+    if (!result.warning.empty()) {
+      progress.log(log_warning, fmt::format("{}: {}", planned.cell.title, result.warning));
+    }
+    if (result.status != CellStatus::failed) return true;
+    ++tally.failed;
+    progress.log(log_error, fmt::format("{}: {}", planned.cell.title, result.reason));
+    return answers(slot);
+  };
+  run_workers(slots, static_cast<Index>(todo.size()), stop_requested(), body);
+}
+
+/// The experiment that says how many workers there may be: a sweep can hold several.
+ExperimentKind ruling_experiment(const RunConfig& config, const std::vector<PlannedCell>& plan) {
+  for (const PlannedCell& planned : plan) {
+    if (planned.cell.config.experiment == ExperimentKind::latency) return ExperimentKind::latency;
+  }
+  return plan.empty() ? config.experiment : plan.front().cell.config.experiment;
+}
+
 int run(const RunOptions& options) {
   if (options.quiet && options.verbose) {
     throw BadInput("--quiet and --verbose exclude each other: give one of them");
@@ -126,6 +211,13 @@ int run(const RunOptions& options) {
   const RunConfig config = read_run_config(options);
   const Device device = resolve_device(config.device);
   const auto plan = plan_cells(config, device, options.out, parse_shard(options.shard));
+  const std::vector<std::size_t> todo = unfinished(plan, options.force);
+  const std::vector<Slot> slots =
+      assign_slots({.experiment = ruling_experiment(config, plan),
+                    .device = device,
+                    .gpus = device == Device::cuda ? cuda_device_count() : 0,
+                    .items = static_cast<Index>(todo.size()),
+                    .jobs = options.jobs});
   if (options.dry_run) {
     print(to_markdown(plan_table(plan)));
     return kExitDone;
@@ -133,33 +225,17 @@ int run(const RunOptions& options) {
   require_writable_folder(options.out);
 
   install_stop_handlers();
-  Progress progress(static_cast<Index>(plan.size()), options.quiet);
-  Index skipped = 0, failed = 0, position = 0;
-  for (const PlannedCell& planned : plan) {
-    ++position;
-    if (planned.finished() && !options.force) {
-      ++skipped;
-      continue;
-    }
-    if (options.force) forget(planned);
-    progress.begin_cell(position, planned.cell.title);
-    const CellResult result = run_planned(planned, progress);
-    progress.end_cell(describe(result));
-    if (!result.warning.empty()) {
-      log_warning(fmt::format("{}: {}", planned.cell.title, result.warning));
-    }
-    if (result.status == CellStatus::failed) {
-      ++failed;
-      log_error(fmt::format("{}: {}", planned.cell.title, result.reason));
-    }
-    if (stop_requested().load()) {
-      log_warning("stopped by a signal; the same command goes on from here");
-      return stop_exit_code();
-    }
+  Tally tally;
+  run_cells(options, plan, todo, slots, tally);
+  if (stop_requested().load()) {
+    log_warning("stopped by a signal; the same command goes on from here");
+    return stop_exit_code();
   }
+  const Index skipped = static_cast<Index>(plan.size() - todo.size()) + tally.skipped;
   if (skipped > 0) log_info(fmt::format("{} cells were finished already", skipped));
   print_tables(plan);
   log_info(fmt::format("the cells' files lie below {}", options.out));
+  const Index failed = tally.failed;
   if (failed > 0) log_error(fmt::format("{} of {} cells failed", failed, plan.size()));
   return failed > 0 ? kExitFailedRun : kExitDone;
 }
@@ -183,6 +259,10 @@ void add_run(CommandLine& command_line) {
                  "Where to run (default: the config's)");
   command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"},
                  {0, kMostThreads});
+  command.option("--jobs", options->jobs,
+                 {"N",
+                  "Cells to run at a time, spread over the GPUs or sharing the CPU's threads; 0 "
+                  "(default): 1 on a CPU; of training 4 a GPU, of latency 1 a GPU"});
   command.option("--seed", options->seed, {"N", "Run this seed instead of the config's seeds"});
   command.option(
       "--shard", options->shard,

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "testing/source_dir.h"
 #include "testing/temporary_folder.h"
 
 namespace vla_bench::testing {
@@ -53,7 +54,8 @@ class Process {
     const std::string out_path =
         around.standard_output.empty() ? (folder_.path() / "out").string() : around.standard_output;
     const std::string err_path = (folder_.path() / "err").string();
-    std::vector<std::string> strings = {VLA_BENCH_BINARY};
+    // A build that was carried elsewhere has another path than the one it was compiled at.
+    std::vector<std::string> strings = {environment_or("VLA_BENCH_BINARY", VLA_BENCH_BINARY)};
     strings.insert(strings.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& text : strings) argv.push_back(text.data());

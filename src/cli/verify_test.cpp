@@ -12,6 +12,7 @@
 
 #include "cli/golden.h"
 #include "core/error.h"
+#include "testing/source_dir.h"
 #include "testing/temporary_folder.h"
 
 namespace vla_bench::cli {
@@ -25,13 +26,12 @@ constexpr double kTolerance32 = 1e-4;
 const Context kContext{.device = Device::cpu, .threads = 1};
 
 std::string golden_path(const std::string& name) {
-  return std::string(VLA_SOURCE_DIR "/src/testing/golden/") + name + ".safetensors";
+  return (testing::golden_dir() / (name + ".safetensors")).string();
 }
 
 std::vector<std::string> golden_names() {
   std::vector<std::string> names;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(VLA_SOURCE_DIR "/src/testing/golden")) {
+  for (const auto& entry : std::filesystem::directory_iterator(testing::golden_dir())) {
     if (entry.path().extension() == ".safetensors") names.push_back(entry.path().stem().string());
   }
   std::sort(names.begin(), names.end());

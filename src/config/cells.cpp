@@ -32,7 +32,9 @@ bool has_column(ExperimentKind experiment, std::string_view key) {
   const auto in = [&](const auto& keys) {
     return std::find(keys.begin(), keys.end(), key) != keys.end();
   };
-  if (key == "experiment" || key == "name" || key.starts_with("seeds")) return true;
+  if (key == "experiment" || key == "name" || key == "precision" || key.starts_with("seeds")) {
+    return true;
+  }
   switch (experiment) {
     case ExperimentKind::mqar:
     case ExperimentKind::copy:
@@ -96,10 +98,28 @@ std::string cell_hash(RunConfig config) {
   config.name.clear();
   // Results do not depend on the thread count; times do.
   if (config.experiment != ExperimentKind::latency) config.threads = 0;
+  if (computed_in(config) != enum_name(config.precision)) config.precision = Precision::float32;
   return hash_hex(to_json(config).dump());
 }
 
 }  // namespace
+
+std::string_view computed_in(const RunConfig& config) {
+  constexpr std::string_view kFloat64 = "float64";
+  switch (config.experiment) {
+    case ExperimentKind::recall:
+      return kFloat64;
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+      if (config.probe.source == ProbeSource::gaussian) return kFloat64;
+      break;
+    case ExperimentKind::mqar:
+    case ExperimentKind::copy:
+    case ExperimentKind::latency:
+      break;
+  }
+  return enum_name(config.precision);
+}
 
 std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
   const std::vector<SweepPoint> points = expand_sweep(config, "config");

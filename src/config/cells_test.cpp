@@ -65,6 +65,30 @@ TEST(ExpandCells, HashIsTheIdentityOfTheResult) {
             cells_of(R"({"experiment": "latency", "threads": 2})")[0].hash);
 }
 
+TEST(ExpandCells, PrecisionIsPartOfTheIdentityWhereItIsComputedIn) {
+  const auto cells =
+      cells_of(R"({"mixers": ["vla"], "sweep": {"precision": ["float32", "tf32"]}})");
+  ASSERT_EQ(cells.size(), 2u);
+  EXPECT_NE(cells[0].hash, cells[1].hash);
+  // The table has a column for it.
+  EXPECT_EQ(cells[1].config.mixers[0].label, "vla");
+  EXPECT_EQ(cells[1].title, "vla precision=tf32 seed=42");
+  EXPECT_EQ(computed_in(cells[1].config), "tf32");
+
+  const std::string sweep = R"("mixers": ["vla"], "sweep": {"precision": ["bf16", "float32"]})";
+  const auto probe = cells_of(R"({"experiment": "state_norm", )" + sweep + "}");
+  ASSERT_EQ(probe.size(), 2u);
+  EXPECT_EQ(computed_in(probe[0].config), "bf16");
+  // Memories that are stepped alone are stepped in double: one cell.
+  for (const std::string experiment :
+       {R"("experiment": "recall")",
+        R"("experiment": "jacobian", "probe": {"source": "gaussian"})"}) {
+    const auto memory = cells_of("{" + experiment + ", " + sweep + "}");
+    ASSERT_EQ(memory.size(), 1u) << experiment;
+    EXPECT_EQ(computed_in(memory[0].config), "float64");
+  }
+}
+
 TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
   const auto cells = cells_of(R"({"mixers": ["linear", "vla", {"label": "mine"}],
                                   "sweep": {"mixer.lambda_0": [0.1, 1]}})");

@@ -222,7 +222,8 @@ struct LatencyConfig {
     v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
     v.field("passes", passes, {.help = "forward, and backward alone"});
     v.field("implementations", implementations,
-            {.help = "production kernels, the double reference (reference)"});
+            {.help = "production kernels; softmax on a GPU by the book (unfused) or by cuDNN "
+                     "(cudnn); the double reference (reference)"});
     v.field("warmup", warmup, {.help = "untimed calls", .min = 0});
     v.field("min_repeats", min_repeats, {.help = "timed calls at least", .min = 1});
     v.field("max_repeats", max_repeats, {.help = "timed calls at most", .min = 1});
@@ -256,6 +257,7 @@ struct RunConfig {
   std::vector<Index> seeds = {42};
   std::vector<SweepAxis> sweep;  // first key varies slowest
   DeviceRequest device = DeviceRequest::automatic;
+  Precision precision = Precision::float32;
   Index threads = 0;
 
   template <class V>
@@ -275,6 +277,9 @@ struct RunConfig {
             {.help = "dotted key to a list of values; cartesian product, first key slowest, then "
                      "mixers, then seeds fastest"});
     v.field("device", device, {.help = "auto takes a GPU when there is one"});
+    v.field("precision", precision,
+            {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has float32 "
+                     "alone"});
     v.field("threads", threads, {.help = "CPU threads; 0: all cores", .min = 0, .max = 4096});
   }
 };

@@ -21,7 +21,7 @@ enum class TaskLayout { paper, zoology };
 enum class ProbeSource { model, gaussian };
 enum class RecallKeys { feature, gaussian };
 enum class LatencyPass { forward, backward };
-enum class Implementation { production, reference };
+enum class Implementation { production, unfused, cudnn, reference };
 
 /// Spelling table of an enum: `enum_names<E>` is an array of (value, name).
 template <class E>
@@ -87,12 +87,19 @@ inline constexpr std::array enum_names<LatencyPass> = {
 template <>
 inline constexpr std::array enum_names<Implementation> = {
     std::pair{Implementation::production, std::string_view("production")},
+    std::pair{Implementation::unfused, std::string_view("unfused")},
+    std::pair{Implementation::cudnn, std::string_view("cudnn")},
     std::pair{Implementation::reference, std::string_view("reference")}};
 template <>
 inline constexpr std::array enum_names<DeviceRequest> = {
     std::pair{DeviceRequest::automatic, std::string_view("auto")},
     std::pair{DeviceRequest::cpu, std::string_view("cpu")},
     std::pair{DeviceRequest::cuda, std::string_view("cuda")}};
+template <>
+inline constexpr std::array enum_names<Precision> = {
+    std::pair{Precision::float32, std::string_view("float32")},
+    std::pair{Precision::tf32, std::string_view("tf32")},
+    std::pair{Precision::bf16, std::string_view("bf16")}};
 
 template <class E>
 constexpr std::string_view enum_name(E value) {

@@ -32,11 +32,15 @@ Index sequence_length(const RunConfig& config);
 /// The mixer's label, else its name and what differs from its defaults: "vla penalty=frozen".
 std::string mixer_label(const MixerConfig& mixer);
 
+/// What the numbers of the experiment's table are computed in: the config's precision, or "float64"
+/// where memories alone are stepped (recall; state_norm and jacobian on a Gaussian stream).
+std::string_view computed_in(const RunConfig& config);
+
 /// One unit of work: a config with one mixer, one seed, no sweep.
 struct CellConfig {
   RunConfig config;
-  std::string hash;   // hash_hex of the canonical dump, without name and threads (threads count
-                      // for latency)
+  std::string hash;   // hash_hex of the canonical dump, without name, threads (they count for
+                      // latency) and a precision that nothing is computed in
   std::string title;  // "vla n_pairs=8 seed=42" for progress lines
 };
 

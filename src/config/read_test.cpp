@@ -45,7 +45,8 @@ TEST(ParseConfig, ReadsEveryKindOfValue) {
      "model": {"d_h": 64.0}, /* integral */
      "task": {"seq_len": null, "random_filler": false},
      "latency": {"passes": ["backward"], "max_seconds": 1},
-     "seeds": [0, 9223372036854775807], "device": "cpu", "threads": 2})",
+     "seeds": [0, 9223372036854775807], "device": "cpu", "precision": "bf16",
+     "threads": 2})",
                                         "x.json");
   EXPECT_EQ(config.mixers[0].mixer, MixerKind::linear);
   EXPECT_EQ(config.mixers[1].u_scale, 1.0);
@@ -57,6 +58,7 @@ TEST(ParseConfig, ReadsEveryKindOfValue) {
   EXPECT_EQ(config.latency.passes, std::vector{LatencyPass::backward});
   EXPECT_EQ(config.seeds[1], INT64_MAX);
   EXPECT_EQ(config.device, DeviceRequest::cpu);
+  EXPECT_EQ(config.precision, Precision::bf16);
 }
 
 TEST(ParseConfig, UnknownKeysNameTheNearest) {

@@ -5,11 +5,12 @@
 
 #include "config/read.h"
 #include "core/files.h"
+#include "testing/source_dir.h"
 
 namespace vla_bench {
 namespace {
 
-const std::filesystem::path kConfigs = std::filesystem::path(VLA_SOURCE_DIR) / "configs";
+const std::filesystem::path kConfigs = testing::source_dir() / "configs";
 
 TEST(Schema, CommittedFileIsCurrent) {
   EXPECT_EQ(read_file(kConfigs / "schema.json"), config_schema())

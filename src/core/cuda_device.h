@@ -14,6 +14,8 @@ void release(void* pointer) noexcept;
 /// At least one side is Device::cuda.
 void copy(Device to_device, void* to, Device from_device, const void* from, std::size_t bytes);
 int device_count();
+std::string describe_device(int index);
+std::vector<std::pair<std::string, std::string>> library_versions();
 void select_device(int index);
 void wait();
 std::unique_ptr<Replay::Recording> record(const std::function<void()>& work);

@@ -38,6 +38,18 @@ CudaStatus cuda_status() { return cuda::status(); }
 
 int cuda_device_count() { return cuda::device_count(); }
 
+std::vector<std::string> cuda_device_descriptions() {
+  std::vector<std::string> descriptions;
+  for (int index = 0; index < cuda_device_count(); ++index) {
+    descriptions.push_back(cuda::describe_device(index));
+  }
+  return descriptions;
+}
+
+std::vector<std::pair<std::string, std::string>> cuda_library_versions() {
+  return cuda::library_versions();
+}
+
 void cuda_select_device(int index) { cuda::select_device(index); }
 
 Device resolve_device(DeviceRequest request) {

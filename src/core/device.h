@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace vla_bench {
 
@@ -31,6 +33,13 @@ CudaStatus cuda_status();
 
 /// GPUs this process may use; 0 without one.
 int cuda_device_count();
+
+/// Name, memory and compute capability of each, in the order of cuda_select_device.
+std::vector<std::string> cuda_device_descriptions();
+
+/// (name, version) of the CUDA toolkit this binary was built with and of the CUDA libraries it is
+/// linked with; empty in a build without CUDA.
+std::vector<std::pair<std::string, std::string>> cuda_library_versions();
 
 /// The GPU that the calling thread's arrays and work go to from now on, 0 .. count - 1 (initially
 /// 0). Each thread has a stream of its own there: threads do not wait for each other's work.

@@ -57,6 +57,24 @@ TEST(Device, ImpossibleSizesNameTheSize) {
   }
 }
 
+TEST(Device, GpusAreDescribedAndLibrariesNamed) {
+  const CudaStatus status = cuda_status();
+  const auto gpus = cuda_device_descriptions();
+  EXPECT_EQ(gpus.size(), static_cast<std::size_t>(cuda_device_count()));
+  EXPECT_EQ(gpus.empty(), !status.available);
+  if (status.available) {
+    EXPECT_NE(status.detail.find(gpus.front()), std::string::npos) << status.detail;
+  }
+  const auto versions = cuda_library_versions();
+  ASSERT_EQ(versions.empty(), !status.built);
+  if (status.built) {
+    EXPECT_EQ(versions.front().first, "cuda_toolkit");
+  }
+  for (const auto& [name, version] : versions) {
+    EXPECT_NE(version.find('.'), std::string::npos) << name << " " << version;
+  }
+}
+
 TEST(Device, CudaIsRefusedWithItsReasonWhenItIsNotThere) {
   const CudaStatus status = cuda_status();
   if (status.available) GTEST_SKIP() << "a CUDA device answers: " << status.detail;

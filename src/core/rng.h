@@ -3,12 +3,13 @@
 // same on every device and a resumed run sees the data it would have seen.
 #pragma once
 
+#include "core/host_device.h"
+// Random123 takes CUDA for code of the device alone.
+#define R123_CUDA_DEVICE VLA_HOST_DEVICE
 #include <Random123/philox.h>
 
 #include <cmath>
 #include <cstdint>
-
-#include "core/host_device.h"
 
 namespace vla_bench {
 
@@ -22,6 +23,11 @@ enum class RngStream : std::uint32_t {
   gaussian = 6,      // index: token, lane: head
   benchmark = 7,     // inputs of timings and tests
 };
+
+/// A uniform 32-bit value as one of 0 .. n-1 by multiply-shift; the bias is below n / 2^32.
+VLA_HOST_DEVICE inline std::uint32_t scale_below(std::uint32_t value, std::uint32_t n) {
+  return static_cast<std::uint32_t>((static_cast<std::uint64_t>(value) * n) >> 32);
+}
 
 /// A sequence of draws. 2^32 lanes and indices, 2^34 positions each.
 class Rng {
@@ -40,9 +46,15 @@ class Rng {
     return block_[used_++];
   }
 
-  /// Uniform over 0 .. n-1 by multiply-shift; the bias is below n / 2^32.
-  VLA_HOST_DEVICE std::uint32_t below(std::uint32_t n) {
-    return static_cast<std::uint32_t>((static_cast<std::uint64_t>(next()) * n) >> 32);
+  /// Uniform over 0 .. n-1.
+  VLA_HOST_DEVICE std::uint32_t below(std::uint32_t n) { return scale_below(next(), n); }
+
+  /// Draws 4 block .. 4 block + 3 of the sequence, wherever it stands: for threads that share it.
+  VLA_HOST_DEVICE void draw_block(std::uint32_t block, std::uint32_t* draws) const {
+    r123::Philox4x32::ctr_type counter = counter_;
+    counter[0] = block;
+    const r123::Philox4x32::ctr_type drawn = r123::Philox4x32()(counter, key_);
+    for (int i = 0; i < 4; ++i) draws[i] = drawn[i];
   }
 
   /// Uniform in (0, 1), 32 bits, never 0 and never 1.

@@ -36,6 +36,14 @@ TEST(Rng, EveryCoordinateChangesTheSequence) {
   EXPECT_EQ(draws(42, RngStream::recall, 5, 6, 8), draws(42, RngStream::recall, 5, 6, 8));
 }
 
+TEST(Rng, BlocksAreTheSequence) {
+  Rng rng(42, RngStream::recall, 5, 6);
+  rng.next();  // blocks do not depend on where the sequence stands
+  std::vector<std::uint32_t> blocks(12);
+  for (std::uint32_t block = 0; block < 3; ++block) rng.draw_block(block, &blocks[4 * block]);
+  EXPECT_EQ(blocks, draws(42, RngStream::recall, 5, 6, 12));
+}
+
 TEST(Rng, UniformStaysInsideTheOpenInterval) {
   Rng rng(1, RngStream::benchmark, 0, 0);
   constexpr int kDraws = 100'000;

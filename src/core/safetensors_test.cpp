@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "testing/source_dir.h"
 #include "testing/temporary_folder.h"
 
 namespace vla_bench {
@@ -94,7 +95,7 @@ TEST(Safetensors, AddReplaces) {
 }
 
 TEST(Safetensors, ReadsTheGoldenFiles) {
-  const std::filesystem::path golden = std::string(VLA_SOURCE_DIR) + "/src/testing/golden";
+  const std::filesystem::path golden = testing::golden_dir();
   int files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(golden)) {
     if (entry.path().extension() != ".safetensors") continue;

@@ -1,7 +1,8 @@
 // Every array a mixer's core reads and writes, filled with random inputs: what timings and their
-// verification run on.
+// verification run on, in one set or several.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/rng.h"
@@ -27,16 +28,26 @@ struct CoreBuffers {
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
       : dims(head_dims) {
-    const MixerTraits traits = mixer_traits(mixer);
-    if (traits.aux_source != AuxSource::none) aux_width = traits.aux_per_head ? 1 : dims.d_h;
+    aux_width = vla_bench::aux_width(mixer_traits(mixer), dims.d_h);
     enum Lane : std::uint32_t { kProjections = 0, kAux = 1, kUpstream = 2 };
     fill(context, seed, kProjections, 3 * width(), projections);
     fill(context, seed, kAux, dims.heads * aux_width, aux);
     fill(context, seed, kUpstream, width(), d_o);
-    o.resize(context.device, d_o.size());
-    d_projections.resize(context.device, projections.size());
-    d_aux.resize(context.device, aux.size());
+    make_outputs();
   }
+
+  /// The inputs of `other`, token by token, from token `first` round to the one before it: other
+  /// numbers at other addresses, without the cost of drawing them.
+  CoreBuffers(const CoreBuffers& other, Index first)
+      : dims(other.dims), aux_width(other.aux_width) {
+    rotate(other.projections, first, projections);
+    rotate(other.aux, first, aux);
+    rotate(other.d_o, first, d_o);
+    make_outputs();
+  }
+
+  /// Without `saved`.
+  Index bytes() const { return 2 * (projections.bytes() + aux.bytes() + d_o.bytes()); }
 
   CoreInputs<T> inputs() const {
     return {.dims = dims,
@@ -68,6 +79,24 @@ struct CoreBuffers {
     return {data, dims.heads * aux_width, aux_width};
   }
 
+  void make_outputs() {
+    o.resize(d_o.device(), d_o.size());
+    d_projections.resize(projections.device(), projections.size());
+    d_aux.resize(aux.device(), aux.size());
+  }
+
+  void rotate(const Array<T>& from, Index first_row, Array<T>& to) const {
+    if (from.empty()) return;
+    to.resize(from.device(), from.size());
+    const Index head = from.size() / dims.rows() * (first_row % dims.rows());
+    const auto copy = [&](Index at, Index start, Index count) {
+      device_copy(to.device(), to.data() + at, from.device(), from.data() + start,
+                  static_cast<std::size_t>(count) * sizeof(T));
+    };
+    copy(0, head, from.size() - head);
+    copy(from.size() - head, 0, head);
+  }
+
   void fill(const Context& context, std::uint64_t seed, std::uint32_t lane, Index columns,
             Array<T>& values) const {
     Array<T> host(Device::cpu, dims.rows() * columns);
@@ -86,6 +115,17 @@ struct CoreBuffers {
                 static_cast<std::size_t>(host.bytes()));
   }
 };
+
+/// How many sets of buffers make one round larger than twice the L2 cache, so that a pass finds
+/// nothing there of its last call on the same set: at least 2, at most 512, and at most a quarter
+/// of the free memory unless a single set is larger. `touched_bytes` of a set are read or written
+/// by a pass, `set_bytes` are allocated.
+inline Index buffer_sets(Index l2_bytes, Index free_bytes, Index touched_bytes, Index set_bytes) {
+  const Index wanted =
+      std::clamp<Index>(2 * l2_bytes / std::max<Index>(touched_bytes, 1) + 1, 2, 512);
+  const Index fitting = free_bytes / 4 / std::max<Index>(set_bytes, 1);
+  return std::max<Index>(std::min(wanted, fitting), 1);
+}
 
 /// A copy on the host.
 template <class T>

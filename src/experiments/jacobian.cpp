@@ -31,7 +31,7 @@ bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
 
 CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
-  const Support support = probe_support(config);
+  const Support support = probe_support(config, environment.context.device);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);

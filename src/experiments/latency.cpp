@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <new>
+#include <optional>
+#include <vector>
 
+#include "bench/ceilings.h"
+#include "bench/device_timer.h"
 #include "bench/stopwatch.h"
 #include "core/error.h"
 #include "experiments/core_buffers.h"
@@ -13,87 +16,106 @@
 #include "experiments/record.h"
 #include "experiments/reference_range.h"
 #include "mixers/registry.h"
+#include "mixers/work.h"
 
 namespace vla_bench {
 namespace {
 
-constexpr Index kVerifiedTokens = 64;
-
-// binary32 rounding (6e-8) summed over 64 tokens and amplified by the conditioning of a step (a few
-// hundred at the published lambda_0) stays below 1e-3; a wrong kernel is off by order 1.
-constexpr double kVerifyTolerance = 1e-3;
-
-// Some gradients vanish but for rounding; measure them against the file's largest instead.
-constexpr double kGradientFloor = 1e-3;
-
 // Plain double loops: longer sequences would cost minutes and say nothing new.
 constexpr Index kLongestReference = 1024;
 
-HeadDims head_dims(const RunConfig& config, Index tokens) {
+HeadDims head_dims(const RunConfig& config) {
   return {.batch = config.latency.batch,
-          .tokens = tokens,
+          .tokens = sequence_length(config),
           .heads = config.model.n_heads,
           .d_h = config.model.d_h};
 }
 
-std::uint64_t input_seed(const RunConfig& config) {
-  return static_cast<std::uint64_t>(config.seeds.front());
+TimingRule timing_rule(const LatencyConfig& latency, const CellEnvironment& environment) {
+  return {.warmup = latency.warmup,
+          .min_repeats = latency.min_repeats,
+          .max_repeats = latency.max_repeats,
+          .relative_error = latency.relative_error,
+          .max_seconds = latency.max_seconds,
+          .stop = environment.stop};
 }
 
-double largest(const std::vector<double>& values) {
-  double result = 0.0;
-  for (const double value : values) result = std::max(result, std::abs(value));
-  return result;
+/// What a core computes its products in; empty for the reference, which computes in float64.
+std::optional<Precision> row_precision(const RunConfig& config, const Context& context,
+                                       Implementation implementation) {
+  if (implementation == Implementation::reference) return {};
+  return implementation_precision(config.mixers.front(), context.device, implementation,
+                                  context.precision);
 }
 
-/// max |actual - expected| / max(max |expected|, floor); infinity when a value is not a number.
-double relative_error(const std::vector<float>& actual, const std::vector<double>& expected,
-                      double floor) {
-  const double scale = std::max({largest(expected), floor, 1e-300});
-  double worst = 0.0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double error = std::abs(actual[i] - expected[i]) / scale;
-    if (!std::isfinite(error)) return HUGE_VAL;
-    worst = std::max(worst, error);
+/// Bytes of a stored number.
+Index element_bytes(Implementation implementation) {
+  switch (implementation) {
+    case Implementation::reference:
+      return 8;
+    case Implementation::cudnn:
+      return 2;
+    case Implementation::production:
+    case Implementation::unfused:
+      break;
   }
-  return worst;
+  return 4;
 }
 
-template <class T>
-void run_both_passes(const Context& context, MixerCore<T>& core, CoreBuffers<T>& buffers) {
-  core.forward(context, buffers.inputs(), buffers.output(), &buffers.saved);
-  core.backward(context, buffers.inputs(), buffers.gradients(), buffers.saved);
+Work work_of(const RunConfig& config, Implementation implementation, LatencyPass pass) {
+  return core_work(config.mixers.front(), head_dims(config), pass, element_bytes(implementation));
 }
 
-/// Waits for the device: copies are synchronous and come after the work before them.
+/// The buffers that timed calls go round: one set on the CPU, where they are to stay in the caches,
+/// else more than the L2 cache holds.
 template <class T>
-void wait_for(const Array<T>& result) {
-  T first{};
-  device_copy(Device::cpu, &first, result.device(), result.data(), sizeof(T));
-}
+class BufferRound {
+ public:
+  BufferRound(const RunConfig& config, const Context& context, Implementation implementation,
+              const MixerCore<T>& core) {
+    const HeadDims dims = head_dims(config);
+    sets_.emplace_back(config.mixers.front(), dims, context,
+                       static_cast<std::uint64_t>(config.seeds.front()));
+    if (context.device == Device::cpu) return;
+    const GpuMemory gpu = gpu_memory();
+    // A forward touches less than a backward: what suffices for it suffices for both.
+    const Index touched = work_of(config, implementation, LatencyPass::forward).bytes;
+    const Index count = buffer_sets(gpu.l2_bytes, gpu.free_bytes, touched,
+                                    sets_.front().bytes() + core.saved_bytes(dims));
+    sets_.reserve(static_cast<std::size_t>(count));
+    for (Index i = 1; i < count; ++i) sets_.emplace_back(sets_.front(), i);
+  }
+
+  CoreBuffers<T>& at(Index call) { return sets_[static_cast<std::size_t>(call) % sets_.size()]; }
+  auto begin() { return sets_.begin(); }
+  auto end() { return sets_.end(); }
+
+ private:
+  std::vector<CoreBuffers<T>> sets_;
+};
 
 template <class T>
 Timing time_pass(const RunConfig& config, const CellEnvironment& environment, LatencyPass pass,
-                 MixerCore<T>& core, CoreBuffers<T>& buffers) {
+                 MixerCore<T>& core, BufferRound<T>& buffers) {
   const Context& context = environment.context;
-  const LatencyConfig& latency = config.latency;
-  const TimingRule rule{.warmup = latency.warmup,
-                        .min_repeats = latency.min_repeats,
-                        .max_repeats = latency.max_repeats,
-                        .relative_error = latency.relative_error,
-                        .max_seconds = latency.max_seconds,
-                        .stop = environment.stop};
-  if (pass == LatencyPass::forward) {
-    return measure(rule, [&] {
-      core.forward(context, buffers.inputs(), buffers.output(), nullptr);
-      wait_for(buffers.o);
-    });
+  const auto forward = [&](Index call) {
+    CoreBuffers<T>& set = buffers.at(call);
+    core.forward(context, set.inputs(), set.output(), nullptr);
+  };
+  const auto backward = [&](Index call) {
+    CoreBuffers<T>& set = buffers.at(call);
+    core.backward(context, set.inputs(), set.gradients(), set.saved);
+  };
+  if (pass == LatencyPass::backward) {
+    for (CoreBuffers<T>& set : buffers) {
+      core.forward(context, set.inputs(), set.output(), &set.saved);
+    }
   }
-  core.forward(context, buffers.inputs(), buffers.output(), &buffers.saved);
-  return measure(rule, [&] {
-    core.backward(context, buffers.inputs(), buffers.gradients(), buffers.saved);
-    wait_for(buffers.d_projections);
-  });
+  const std::function<void(Index)> body =
+      pass == LatencyPass::forward ? std::function<void(Index)>(forward) : backward;
+  const TimingRule rule = timing_rule(config.latency, environment);
+  if (context.device == Device::cuda) return measure_device(rule, body);
+  return measure(rule, [&] { body(0); });
 }
 
 /// A failed row fails the cell; others that are not ok decide when nothing was timed.
@@ -125,39 +147,66 @@ class ImplementationRows {
   template <class T>
   bool time(MixerCore<T>& core) {
     const Context& context = environment_.context;
-    const HeadDims dims = head_dims(config_, sequence_length(config_));
-    CoreBuffers<T> buffers(config_.mixers.front(), dims, context, input_seed(config_));
+    BufferRound<T> buffers(config_, context, implementation_, core);
+    for (CoreBuffers<T>& set : buffers) {
+      const CoreGradients<T> gradients = set.gradients();
+      core.prepare(context, set.inputs(), &gradients);
+    }
     for (const LatencyPass pass : config_.latency.passes) {
-      const Timing timing = time_pass(config_, environment_, pass, core, buffers);
-      if (environment_.stop && environment_.stop->load()) return false;
-      Record record = row(pass);
-      record.set("median_s", timing.median_s)
-          .set("p10_s", timing.p10_s)
-          .set("p90_s", timing.p90_s)
-          .set("repeats", timing.repeats)
-          .set("state_bytes", core.state_bytes(dims))
-          .set("activation_bytes", core.saved_bytes(dims));
-      result_.table.add(record.values());
-      timed_.push_back(pass);
+      if (const Support support = pass_support(implementation_, pass); !support.ok) {
+        result_.table.add(row(pass).set_status(CellStatus::skipped, support.reason).values());
+      } else {
+        const Timing timing = time_pass(config_, environment_, pass, core, buffers);
+        if (environment_.stop && environment_.stop->load()) return false;
+        add_timing(core, pass, timing);
+      }
+      finished_.push_back(pass);
     }
     return true;
   }
 
-  /// One row with the reason for every pass not timed.
+  /// One row with the reason for every pass without one.
   void refuse(CellStatus status, const std::string& reason) {
     for (const LatencyPass pass : config_.latency.passes) {
-      if (std::find(timed_.begin(), timed_.end(), pass) != timed_.end()) continue;
+      if (std::find(finished_.begin(), finished_.end(), pass) != finished_.end()) continue;
       result_.table.add(row(pass).set_status(status, reason).values());
     }
   }
 
  private:
+  template <class T>
+  void add_timing(const MixerCore<T>& core, LatencyPass pass, const Timing& timing) {
+    const HeadDims dims = head_dims(config_);
+    const auto precision = row_precision(config_, environment_.context, implementation_);
+    Context at_precision = environment_.context;
+    at_precision.precision = precision.value_or(Precision::float32);
+    const Ceilings& ceilings = measured_ceilings(at_precision);
+    Record record = row(pass);
+    record.set("median_s", timing.median_s)
+        .set("p10_s", timing.p10_s)
+        .set("p90_s", timing.p90_s)
+        .set("repeats", timing.repeats)
+        .set("state_bytes", core.state_bytes(dims))
+        .set("activation_bytes", core.saved_bytes(dims))
+        .set("copy_bytes_per_s", ceilings.bytes_per_s);
+    const Work work = work_of(config_, implementation_, pass);
+    record.set("flop_per_s", static_cast<double>(work.flop) / timing.median_s)
+        .set("bytes_per_s", static_cast<double>(work.bytes) / timing.median_s);
+    if (precision) record.set("sgemm_flop_per_s", ceilings.flops_per_s);
+    result_.table.add(record.values());
+  }
+
   Record row(LatencyPass pass) const {
+    const auto precision = row_precision(config_, environment_.context, implementation_);
+    const Work work = work_of(config_, implementation_, pass);
     Record record(latency_schema(), config_, environment_.context.device);
     record
         .set("implementation",
              std::string(implementation_label(config_.mixers.front(), implementation_)))
-        .set("pass", std::string(enum_name(pass)));
+        .set("pass", std::string(enum_name(pass)))
+        .set("precision", std::string(precision ? enum_name(*precision) : "float64"))
+        .set("flop", work.flop)
+        .set("bytes", work.bytes);
     return record;
   }
 
@@ -165,7 +214,7 @@ class ImplementationRows {
   const CellEnvironment& environment_;
   Implementation implementation_;
   CellResult& result_;
-  std::vector<LatencyPass> timed_;
+  std::vector<LatencyPass> finished_;
 };
 
 /// False when the user stopped the run.
@@ -192,7 +241,7 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
     return rows.time(*make_mixer_core<double>(mixer, d_h, context.device, implementation));
   }
   const auto core = make_mixer_core<float>(mixer, d_h, context.device, implementation);
-  const std::string difference = verify_against_reference(config, context, *core);
+  const std::string difference = verify_against_reference(config, context, implementation, *core);
   if (!difference.empty()) {
     const std::string excess = beyond_float32(config, context);
     if (!excess.empty()) {
@@ -202,43 +251,15 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
     }
     return true;
   }
+  // Before the timings: a GPU that has just worked hard runs at the clock it can hold.
+  Context at_precision = context;
+  at_precision.precision =
+      implementation_precision(mixer, context.device, implementation, context.precision);
+  measured_ceilings(at_precision);
   return rows.time(*core);
 }
 
 }  // namespace
-
-std::string verify_against_reference(const RunConfig& config, const Context& context,
-                                     MixerCore<float>& production) {
-  const MixerConfig& mixer = config.mixers.front();
-  const Context cpu{Device::cpu, context.threads};
-  const HeadDims dims = head_dims(config, std::min(sequence_length(config), kVerifiedTokens));
-  CoreBuffers<float> actual(mixer, dims, context, input_seed(config));
-  CoreBuffers<double> expected(mixer, dims, cpu, input_seed(config));
-  run_both_passes(context, production, actual);
-  const auto reference =
-      make_mixer_core<double>(mixer, config.model.d_h, Device::cpu, Implementation::reference);
-  run_both_passes(cpu, *reference, expected);
-
-  const std::vector<double> d_projections = to_host(expected.d_projections);
-  const double floor = kGradientFloor * largest(d_projections);
-  const struct {
-    const char* name;
-    double error;
-  } comparisons[] = {
-      {"o", relative_error(to_host(actual.o), to_host(expected.o), 0.0)},
-      {"dq, dk, dv", relative_error(to_host(actual.d_projections), d_projections, floor)},
-      {"daux", relative_error(to_host(actual.d_aux), to_host(expected.d_aux), floor)},
-  };
-  for (const auto& [name, error] : comparisons) {
-    if (!(error <= kVerifyTolerance)) {
-      return fmt::format(
-          "[{}] {}: relative error {:.3g} against the reference over {} tokens, over "
-          "{:g}",
-          enum_name(mixer.mixer), name, error, dims.tokens, kVerifyTolerance);
-    }
-  }
-  return {};
-}
 
 CellResult run_latency(const CellConfig& cell, const CellEnvironment& environment) {
   CellResult result;

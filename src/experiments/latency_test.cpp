@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
+#include "bench/ceilings.h"
+#include "core/error.h"
 #include "experiments/core_buffers.h"
 #include "experiments/test_cells.h"
 #include "mixers/registry.h"
+#include "mixers/work.h"
 
 namespace vla_bench {
 namespace {
@@ -44,6 +48,53 @@ TEST(Latency, TimesBothPassesOfEveryMixer) {
       EXPECT_LE(number(result.table, row, "median_s"), number(result.table, row, "p90_s"));
       EXPECT_EQ(text(result.table, row, "device"), "cpu");
     }
+  }
+}
+
+TEST(Latency, CountsWorkAndNamesWhatTheMachineReaches) {
+  const CellConfig cell = latency_cell(R"("vla")", 70, R"("production", "reference")");
+  const CellResult result = run_cell(cell, on_threads(2));
+  ASSERT_EQ(result.table.rows.size(), 4U);
+  const HeadDims dims{.batch = 1, .tokens = 70, .heads = 2, .d_h = 8};
+  const auto count = [&](std::size_t row, const char* column) {
+    return std::get<std::int64_t>(result.table.rows[row][result.table.column(column)]);
+  };
+  const Ceilings& ceilings = measured_ceilings({.device = Device::cpu, .threads = 2});
+  for (std::size_t row = 0; row < 4; ++row) {
+    const bool reference = row >= 2;
+    const LatencyPass pass = row % 2 == 0 ? LatencyPass::forward : LatencyPass::backward;
+    const Work work = core_work({.mixer = MixerKind::vla}, dims, pass, reference ? 8 : 4);
+    EXPECT_EQ(count(row, "flop"), work.flop);
+    EXPECT_EQ(count(row, "bytes"), work.bytes);
+    const double seconds = number(result.table, row, "median_s");
+    EXPECT_DOUBLE_EQ(number(result.table, row, "flop_per_s") * seconds,
+                     static_cast<double>(work.flop));
+    EXPECT_DOUBLE_EQ(number(result.table, row, "bytes_per_s") * seconds,
+                     static_cast<double>(work.bytes));
+    EXPECT_EQ(text(result.table, row, "precision"), reference ? "float64" : "float32");
+    EXPECT_EQ(number(result.table, row, "copy_bytes_per_s"), ceilings.bytes_per_s);
+    if (reference) {
+      EXPECT_TRUE(is_empty(result.table, row, "sgemm_flop_per_s"));
+    } else {
+      EXPECT_EQ(number(result.table, row, "sgemm_flop_per_s"), ceilings.flops_per_s);
+    }
+  }
+}
+
+TEST(Latency, SaysWhyAnImplementationIsNotTimed) {
+  const std::string all = R"("production", "unfused", "cudnn")";
+  const CellResult softmax = run_cell(latency_cell(R"("softmax")", 20, all), on_threads(1));
+  EXPECT_EQ(softmax.status, CellStatus::ok) << "production was timed";
+  ASSERT_EQ(softmax.table.rows.size(), 6U);
+  const CellResult linear = run_cell(latency_cell(R"("linear")", 20, all), on_threads(1));
+  for (std::size_t row = 2; row < 6; ++row) {
+    const std::string implementation = row < 4 ? "unfused" : "cudnn";
+    EXPECT_EQ(text(softmax.table, row, "implementation"), implementation);
+    EXPECT_EQ(text(softmax.table, row, "status"), "skipped");
+    EXPECT_EQ(text(softmax.table, row, "reason"), implementation + " runs on a GPU alone");
+    EXPECT_EQ(text(softmax.table, row, "precision"), row < 4 ? "float32" : "bf16");
+    EXPECT_TRUE(is_empty(softmax.table, row, "flop_per_s"));
+    EXPECT_EQ(text(linear.table, row, "reason"), implementation + " is softmax");
   }
 }
 
@@ -93,7 +144,7 @@ TEST(Latency, RefusesACoreThatIsWrong) {
     WrongCore core(make_mixer_core<float>(cell.config.mixers.front(), 8, Device::cpu,
                                           Implementation::production),
                    error);
-    return verify_against_reference(cell.config, context, core);
+    return verify_against_reference(cell.config, context, Implementation::production, core);
   };
   EXPECT_EQ(wrong(0.0F), "");
   EXPECT_NE(wrong(0.1F).find("[linear] o: relative error"), std::string::npos) << wrong(0.1F);
@@ -125,12 +176,132 @@ TEST(Latency, StopsBetweenRepeats) {
   std::atomic<bool> stop = false;
   CellEnvironment environment = on_threads(1);
   environment.stop = &stop;
+  measured_ceilings(environment.context);  // once a process, and not what is to be stopped
   std::thread signal([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     stop = true;
   });
   EXPECT_EQ(run_cell(cell, environment).status, CellStatus::interrupted);
   signal.join();
+}
+
+/// A core that computes on copies of its own, as those in another storage type do.
+class CopyingCore : public MixerCore<float> {
+ public:
+  explicit CopyingCore(std::unique_ptr<MixerCore<float>> inner) : inner_(std::move(inner)) {}
+
+  void prepare(const Context& context, const CoreInputs<float>& inputs,
+               const CoreGradients<float>* gradients) override {
+    const HeadDims& dims = inputs.dims;
+    copies_ = std::make_unique<CoreBuffers<float>>(MixerConfig{.mixer = MixerKind::linear}, dims,
+                                                   context, 99);
+    const auto copy = [&](HeadView<const float> from, float* to, Index stride) {
+      for (Index row = 0; row < dims.rows(); ++row) {
+        for (Index head = 0; head < dims.heads; ++head) {
+          std::copy_n(from.at(row, head), dims.d_h, to + row * stride + head * dims.d_h);
+        }
+      }
+    };
+    const Index width = dims.heads * dims.d_h;
+    copy(inputs.q, copies_->projections.data(), 3 * width);
+    copy(inputs.k, copies_->projections.data() + width, 3 * width);
+    copy(inputs.v, copies_->projections.data() + 2 * width, 3 * width);
+    if (gradients != nullptr) copy(gradients->d_o, copies_->d_o.data(), width);
+  }
+  void forward(const Context& context, const CoreInputs<float>&, HeadView<float>,
+               Array<float>* saved) override {
+    inner_->forward(context, copies_->inputs(), copies_->output(), saved);
+  }
+  void backward(const Context& context, const CoreInputs<float>&, const CoreGradients<float>&,
+                const Array<float>& saved) override {
+    inner_->backward(context, copies_->inputs(), copies_->gradients(), saved);
+  }
+  void deliver(const Context&, const CoreInputs<float>& inputs, HeadView<float> o,
+               const CoreGradients<float>* gradients) override {
+    const HeadDims& dims = inputs.dims;
+    for (Index row = 0; row < dims.rows(); ++row) {
+      for (Index head = 0; head < dims.heads; ++head) {
+        std::copy_n(copies_->output().at(row, head), dims.d_h, o.at(row, head));
+        if (gradients == nullptr) continue;
+        const CoreGradients<float> own = copies_->gradients();
+        std::copy_n(own.dq.at(row, head), dims.d_h, gradients->dq.at(row, head));
+        std::copy_n(own.dk.at(row, head), dims.d_h, gradients->dk.at(row, head));
+        std::copy_n(own.dv.at(row, head), dims.d_h, gradients->dv.at(row, head));
+      }
+    }
+  }
+  std::unique_ptr<HeadMemory<float>> memory() const override { return inner_->memory(); }
+  Index state_bytes(const HeadDims& dims) const override { return inner_->state_bytes(dims); }
+  Index saved_bytes(const HeadDims& dims) const override { return inner_->saved_bytes(dims); }
+
+ private:
+  std::unique_ptr<MixerCore<float>> inner_;
+  std::unique_ptr<CoreBuffers<float>> copies_;
+};
+
+TEST(Latency, VerifiesCoresThatComputeOnCopies) {
+  const CellConfig cell = latency_cell(R"("linear")", 20);
+  CopyingCore core(make_mixer_core<float>(cell.config.mixers.front(), 8, Device::cpu,
+                                          Implementation::production));
+  EXPECT_EQ(
+      verify_against_reference(cell.config, {Device::cpu, 1}, Implementation::production, core),
+      "");
+}
+
+/// Fails when asked for gradients.
+class ForwardAlone : public WrongCore {
+ public:
+  explicit ForwardAlone(std::unique_ptr<MixerCore<float>> right)
+      : WrongCore(std::move(right), 0.0F) {}
+  void backward(const Context&, const CoreInputs<float>&, const CoreGradients<float>&,
+                const Array<float>&) override {
+    throw RunError("no backward");
+  }
+};
+
+TEST(Latency, VerifiesTheForwardOfACoreWithoutABackward) {
+  const CellConfig cell = latency_cell(R"("softmax")", 20);
+  ForwardAlone core(make_mixer_core<float>(cell.config.mixers.front(), 8, Device::cpu,
+                                           Implementation::production));
+  const Context context{Device::cpu, 1};
+  EXPECT_EQ(verify_against_reference(cell.config, context, Implementation::unfused, core), "");
+  EXPECT_THROW(verify_against_reference(cell.config, context, Implementation::production, core),
+               RunError);
+}
+
+TEST(CoreBuffers, RotateByWholeTokens) {
+  const MixerConfig mixer{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard};
+  const HeadDims dims{.batch = 2, .tokens = 3, .heads = 2, .d_h = 4};
+  const CoreBuffers<float> first(mixer, dims, {Device::cpu, 1}, 9);
+  for (const Index shift : {0, 1, 5, 6, 13}) {
+    const CoreBuffers<float> other(first, shift);
+    EXPECT_EQ(other.bytes(), first.bytes());
+    EXPECT_EQ(other.bytes(), 2 * 4 * 6 * (3 * 8 + 2 + 8));
+    for (Index row = 0; row < 6; ++row) {
+      const Index from = (row + shift) % 6;
+      for (Index head = 0; head < 2; ++head) {
+        for (Index i = 0; i < 4; ++i) {
+          EXPECT_EQ(other.inputs().v.at(row, head)[i], first.inputs().v.at(from, head)[i]);
+          EXPECT_EQ(other.d_o[row * 8 + head * 4 + i], first.d_o[from * 8 + head * 4 + i]);
+        }
+        EXPECT_EQ(*other.inputs().aux.at(row, head), *first.inputs().aux.at(from, head));
+      }
+    }
+  }
+}
+
+TEST(CoreBuffers, OneRoundIsLargerThanTwiceTheCache) {
+  constexpr Index kMiB = Index{1} << 20;
+  constexpr Index kPlenty = Index{1} << 40;
+  // 61 sets of 2 MiB are the first that exceed 120 MiB.
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 2 * kMiB, 8 * kMiB), 61);
+  // One set is larger than the cache: another one, so that a call does not meet its own output.
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 500 * kMiB, 900 * kMiB), 2);
+  // Small sets: a bound on their number.
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 1000, 4000), 512);
+  // A quarter of the memory, and one set where not even two fit.
+  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 2 * kMiB, 8 * kMiB), 31);
+  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 300 * kMiB, 900 * kMiB), 1);
 }
 
 TEST(CoreBuffers, AreTheSameInBothTypesAndOnAnyThreads) {

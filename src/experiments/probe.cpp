@@ -19,13 +19,21 @@ constexpr Index kLongestGrowingMemory = 8192;
 // Tokens between two looks at the stop flag: a fraction of a second at any d_h.
 constexpr Index kTokensPerStopCheck = 256;
 
-std::vector<double> copy_tokens(const HeadView<const float>& view, const HeadDims& dims,
-                                Index width) {
+/// The tokens of one row, (T, H, width), from the memory of `device`.
+std::vector<double> copy_tokens(Device device, const HeadView<const float>& view,
+                                const HeadDims& dims, Index width) {
+  // All that lies between the first element and the last, other projections included: one copy.
+  const Index span =
+      (dims.tokens - 1) * view.row_stride + (dims.heads - 1) * view.head_stride + width;
+  std::vector<float> memory(static_cast<std::size_t>(span));
+  device_copy(Device::cpu, memory.data(), device, view.data, memory.size() * sizeof(float));
+  const HeadView<const float> host(memory.data(), view.row_stride, view.head_stride);
+
   std::vector<double> values;
   values.reserve(static_cast<std::size_t>(dims.tokens * dims.heads * width));
   for (Index t = 0; t < dims.tokens; ++t) {
     for (Index head = 0; head < dims.heads; ++head) {
-      const float* source = view.at(t, head);
+      const float* source = host.at(t, head);
       values.insert(values.end(), source, source + width);
     }
   }
@@ -80,16 +88,18 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
       d_h_(config.model.d_h),
       aux_width_(aux_width(config.mixers.front(), config.model.d_h)) {
   if (source_ == ProbeSource::gaussian) return;
-  const Context cpu{Device::cpu, context.threads};
-  TinyLm<float> model(config.model, config.mixers.front(), cpu);
+  TinyLm<float> model(config.model, config.mixers.front(), context);
   model.initialise(seed_);
   Batch batch;
   make_batch(config, RngStream::probe_tokens, 0, 1, batch);
   const CoreInputs<float> inputs = model.core_inputs(batch, config.model.n_layers - 1);
-  q_ = copy_tokens(inputs.q, inputs.dims, d_h_);
-  k_ = copy_tokens(inputs.k, inputs.dims, d_h_);
-  v_ = copy_tokens(inputs.v, inputs.dims, d_h_);
-  if (aux_width_ > 0) aux_ = copy_tokens(inputs.aux, inputs.dims, aux_width_);
+  const auto copy = [&](const HeadView<const float>& view, Index width) {
+    return copy_tokens(context.device, view, inputs.dims, width);
+  };
+  q_ = copy(inputs.q, d_h_);
+  k_ = copy(inputs.k, d_h_);
+  v_ = copy(inputs.v, d_h_);
+  if (aux_width_ > 0) aux_ = copy(inputs.aux, aux_width_);
 }
 
 void ProbeInputs::read(Index t, Index head, TokenInputs& out) const {
@@ -146,11 +156,15 @@ void ProbeEnd::report(CellResult& result) const {
   result.reason = fmt::format("state is not finite at t = {}", diverged_at);
 }
 
-Support probe_support(const RunConfig& config) {
+Support probe_support(const RunConfig& config, Device device) {
   const MixerConfig& mixer = config.mixers.front();
   const Index d_h = config.model.d_h;
-  const Support support = mixer_support(mixer, d_h, Device::cpu, Implementation::production);
-  if (!support.ok) return support;
+  // Memories are stepped on the CPU, a model runs where the cell does.
+  const Device needed = config.probe.source == ProbeSource::model ? device : Device::cpu;
+  for (const Device where : {Device::cpu, needed}) {
+    const Support support = mixer_support(mixer, d_h, where, Implementation::production);
+    if (!support.ok) return support;
+  }
 
   const auto core = make_mixer_core<double>(mixer, d_h, Device::cpu, Implementation::production);
   const Index tokens = sequence_length(config);

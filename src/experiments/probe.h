@@ -2,7 +2,7 @@
 // memory through them.
 //
 // Source "model": the raw projections that the last layer of the untrained TinyLM (production code
-// in float, initialised as for training) reads on one row of random tokens.
+// in float on the cell's device, initialised as for training) reads on one row of random tokens.
 // Source "gaussian": q, k, v and aux are standard normal, drawn per (token, head) when they are
 // needed, so that memory does not grow with T.
 // Memories run in double on the CPU: what is measured is the recurrence, not its rounding.
@@ -63,8 +63,9 @@ struct ProbeEnd {
 ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
                      const MixerCore<double>& core, const ProbeObserver& observer);
 
-/// Why `config` cannot be probed (unsupported mixer; memory that grows with a long sequence).
-Support probe_support(const RunConfig& config);
+/// Why `config` cannot be probed on `device` (unsupported mixer; memory that grows with a long
+/// sequence).
+Support probe_support(const RunConfig& config, Device device);
 
 /// Mean over heads of values (H, count) at `column`, added in head order.
 double mean_over_heads(const std::vector<double>& values, Index heads, Index column);

@@ -28,6 +28,7 @@ Value identity(const RunConfig& config, Device device, std::string_view column) 
   if (column == "trials") return config.recall.trials;
   if (column == "seed") return config.seeds.front();
   if (column == "device") return text(device_name(device));
+  if (column == "precision") return text(computed_in(config));
   if (column == "status") return text(status_name(CellStatus::ok));
   return {};
 }

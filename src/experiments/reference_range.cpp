@@ -6,14 +6,12 @@
 #include <cmath>
 #include <limits>
 
-#include "config/read.h"
 #include "experiments/core_buffers.h"
+#include "experiments/latency.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
 namespace {
-
-constexpr Index kTokens = 64;  // as many as verify_against_reference compares
 
 bool holds(double value) {
   return std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
@@ -24,10 +22,7 @@ bool holds(double value) {
 std::string beyond_float32(const RunConfig& config, const Context& context) {
   const MixerConfig& mixer = config.mixers.front();
   const Context cpu{.device = Device::cpu, .threads = context.threads};
-  const HeadDims dims{.batch = config.latency.batch,
-                      .tokens = std::min(sequence_length(config), kTokens),
-                      .heads = config.model.n_heads,
-                      .d_h = config.model.d_h};
+  const HeadDims dims = verified_dims(config);
   CoreBuffers<double> buffers(mixer, dims, cpu, static_cast<std::uint64_t>(config.seeds.front()));
   const auto core =
       make_mixer_core<double>(mixer, dims.d_h, Device::cpu, Implementation::reference);

@@ -11,7 +11,7 @@ namespace vla_bench {
 
 CellResult run_state_norm(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
-  const Support support = probe_support(config);
+  const Support support = probe_support(config, environment.context.device);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
 
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,

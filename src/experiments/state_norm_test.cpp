@@ -105,6 +105,14 @@ TEST(StateNorm, DoesNotDependOnThreads) {
   }
 }
 
+TEST(StateNorm, NamesThePrecisionOfItsKeysAndValues) {
+  // Projections of the model are float32; a Gaussian stream never leaves double.
+  for (const auto& [source, precision] : {std::pair{"model", "float32"}, {"gaussian", "float64"}}) {
+    const CellResult result = run_cell(probe_cell(R"("vla")", source, 3, 2, 4), on_threads(1));
+    EXPECT_EQ(testing::text(result.table, 0, "precision"), precision) << source;
+  }
+}
+
 TEST(StateNorm, SkipsMemoryThatGrowsWithALongSequence) {
   const CellResult result =
       run_cell(probe_cell(R"("softmax")", "gaussian", 100'000), on_threads(1));

@@ -7,10 +7,12 @@
 
 namespace vla_bench::mixers {
 
-Support cuda_mixer_support(const MixerConfig& config, Index d_h);
+/// `implementation` is not the reference; unfused and cudnn are asked for with softmax alone.
+Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation);
 
 /// Throws RunError with cuda_mixer_support's reason.
 template <class T>
-std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h);
+std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h,
+                                             Implementation implementation);
 
 }  // namespace vla_bench::mixers

@@ -3,12 +3,10 @@
 
 #include "config/enums.h"
 #include "core/array.h"
+#include "mixers/feature_floor.h"
 #include "ops/cpu/vector_math.h"
 
 namespace vla_bench::mixers {
-
-/// unit(x) = x / max(|x|, kUnitFloor); no gradient through the norm when it is below the floor.
-inline constexpr double kUnitFloor = 1e-12;
 
 /// y = phi(x): elu1 x + 1 for x > 0, else exp x; identity; relu; silu x / (1 + exp -x).
 template <class T>

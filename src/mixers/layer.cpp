@@ -3,14 +3,6 @@
 #include "mixers/registry.h"
 
 namespace vla_bench {
-namespace {
-
-Index aux_width(const MixerTraits& traits, Index d_h) {
-  if (traits.aux_source == AuxSource::none) return 0;
-  return traits.aux_per_head ? 1 : d_h;
-}
-
-}  // namespace
 
 template <class T>
 MixerLayer<T>::MixerLayer(const MixerConfig& config, Index n_heads, Index d_h, Device device,

@@ -110,6 +110,17 @@ class MixerCore {
   virtual void backward(const Context& context, const CoreInputs<T>& inputs,
                         const CoreGradients<T>& gradients, const Array<T>& saved) = 0;
 
+  /// For cores that compute on tensors of another type than T, as their users would keep them.
+  /// Before passes over these arrays: copies the inputs and the upstream gradient (null at
+  /// inference) into that type, and makes what depends on the shape alone. From then on forward and
+  /// backward work on the copies of the inputs that start at inputs.q.data, and leave o and the
+  /// gradients as they are. Timings leave this out. Other cores have nothing to do.
+  virtual void prepare(const Context& /*context*/, const CoreInputs<T>& /*inputs*/,
+                       const CoreGradients<T>* /*gradients*/) {}
+  /// The way back, after the passes: overwrites o and (unless null) the gradients.
+  virtual void deliver(const Context& /*context*/, const CoreInputs<T>& /*inputs*/,
+                       HeadView<T> /*o*/, const CoreGradients<T>* /*gradients*/) {}
+
   virtual std::unique_ptr<HeadMemory<T>> memory() const = 0;
 
   /// Bytes of recurrent state for all lanes at the end of a sequence (softmax: its K V cache).
@@ -131,6 +142,8 @@ struct MixerTraits {
   bool output_norm = false;       // "norm_o": LayerNorm over D before the output map
 };
 MixerTraits mixer_traits(const MixerConfig& config);
+/// Channels a head of the fourth projection: d, 1 (a scalar a head) or 0 (none).
+Index aux_width(const MixerTraits& traits, Index d_h);
 
 /// Whether this build can run the mixer there; `reason` is set when not.
 struct Support {

@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "mixers/registry.h"
 #include "mixers/state_kernels.h"
+#include "mixers/work.h"
 
 namespace vla_bench {
 namespace {
@@ -56,21 +57,6 @@ void fma_peak_of_a_core(benchmark::State& state) {
 }
 BENCHMARK(fma_peak_of_a_core)->Iterations(3)->Unit(benchmark::kMillisecond);
 
-/// Multiply-adds of one pass over all lanes.
-double multiply_adds(MixerKind mixer, bool backward, double tokens, double d) {
-  switch (mixer) {
-    case MixerKind::softmax:
-      return kLanes * tokens * (tokens + 1) / 2 * d * (backward ? 5 : 2);
-    case MixerKind::linear:
-      return kLanes * tokens * d * d * (backward ? 6 : 2);
-    case MixerKind::deltanet:
-      return kLanes * tokens * d * d * (backward ? 9 : 3);
-    case MixerKind::vla:
-      return kLanes * tokens * d * d * (backward ? 16 : 6);
-  }
-  return 0.0;
-}
-
 void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) {
   const Index d = state.range(0);
   const Index tokens = state.range(1);
@@ -105,9 +91,11 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
     }
     benchmark::ClobberMemory();
   }
+  const Work pass = core_work(mixer, dims, backward ? LatencyPass::backward : LatencyPass::forward,
+                              sizeof(float));
+  // Multiply-adds, as the peak.
   const double work =
-      multiply_adds(mixer.mixer, backward, static_cast<double>(tokens), static_cast<double>(d)) *
-      static_cast<double>(state.iterations());
+      0.5 * static_cast<double>(pass.flop) * static_cast<double>(state.iterations());
   // Processor time, as Google Benchmark's rates: other load on the machine is not counted.
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   state.counters["GFLOP/s"] = 2e-9 * work / seconds;

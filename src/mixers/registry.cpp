@@ -46,11 +46,39 @@ const Entry<T>& find(MixerKind kind) {
 
 Support mixer_support(const MixerConfig& config, Index d_h, Device device,
                       Implementation implementation) {
-  if (device == Device::cpu) return {};
-  if (implementation == Implementation::reference) {
-    return {.ok = false, .reason = "the reference runs on the CPU alone"};
+  switch (implementation) {
+    case Implementation::production:
+      break;
+    case Implementation::unfused:
+    case Implementation::cudnn:
+      if (config.mixer != MixerKind::softmax) {
+        return {.ok = false, .reason = fmt::format("{} is softmax", enum_name(implementation))};
+      }
+      if (device == Device::cpu) {
+        return {.ok = false,
+                .reason = fmt::format("{} runs on a GPU alone", enum_name(implementation))};
+      }
+      break;
+    case Implementation::reference:
+      if (device == Device::cpu) return {};
+      return {.ok = false, .reason = "the reference runs on the CPU alone"};
   }
-  return mixers::cuda_mixer_support(config, d_h);
+  if (device == Device::cpu) return {};
+  return mixers::cuda_mixer_support(config, d_h, implementation);
+}
+
+Support pass_support(Implementation implementation, LatencyPass pass) {
+  if (implementation == Implementation::unfused && pass == LatencyPass::backward) {
+    return {.ok = false, .reason = "unfused has a forward alone"};
+  }
+  return {};
+}
+
+Precision implementation_precision(const MixerConfig& config, Device device,
+                                   Implementation implementation, Precision asked) {
+  if (implementation == Implementation::cudnn) return Precision::bf16;
+  const bool follows = device == Device::cuda && config.mixer == MixerKind::softmax;
+  return follows ? asked : Precision::float32;
 }
 
 template <class T>
@@ -68,7 +96,7 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
     }
   }
   return device == Device::cpu ? entry.make_core(config, d_h)
-                               : mixers::make_cuda_core<T>(config, d_h);
+                               : mixers::make_cuda_core<T>(config, d_h, implementation);
 }
 
 template std::unique_ptr<MixerCore<float>> make_mixer_core<float>(const MixerConfig&, Index, Device,
@@ -77,7 +105,7 @@ template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerC
                                                                     Device, Implementation);
 
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
-  if (implementation == Implementation::reference) return "reference";
+  if (implementation != Implementation::production) return enum_name(implementation);
   return find<double>(config.mixer).label;
 }
 

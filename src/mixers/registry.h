@@ -16,7 +16,17 @@ template <class T>
 std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d_h, Device device,
                                               Implementation implementation);
 
-/// How an implementation is called in tables: "recurrent", "tiled", "reference".
+/// Whether an implementation that runs at all has this pass: softmax by the book has no backward.
+Support pass_support(Implementation implementation, LatencyPass pass);
+
+/// What a core computes its products in where the context asks for `asked`: softmax alone follows
+/// the context, on a GPU, and cuDNN's attention exists for 16-bit tensors alone. Not for the
+/// reference, which computes in float64.
+Precision implementation_precision(const MixerConfig& config, Device device,
+                                   Implementation implementation, Precision asked);
+
+/// How an implementation is called in tables: "recurrent", "tiled", "unfused", "cudnn",
+/// "reference".
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation);
 
 }  // namespace vla_bench

@@ -33,4 +33,9 @@ MixerTraits mixer_traits(const MixerConfig& config) {
   return traits;
 }
 
+Index aux_width(const MixerTraits& traits, Index d_h) {
+  if (traits.aux_source == AuxSource::none) return 0;
+  return traits.aux_per_head ? 1 : d_h;
+}
+
 }  // namespace vla_bench

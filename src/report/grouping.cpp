@@ -60,6 +60,19 @@ Value processor_of(const FinishedCell& cell, const Json& config) {
   return as_value(at(facts, on_gpu ? "/cuda" : "/processor"));
 }
 
+/// What the first row was computed in. A probe that measured nothing belongs to the seeds that did:
+/// memories alone are stepped in float64, a model computes in what the config asks for.
+Value precision_of(const Table& table, const Json& config) {
+  const auto column = std::find(table.columns.begin(), table.columns.end(), "precision");
+  if (column == table.columns.end()) return {};
+  if (!table.rows.empty()) return table.rows.front()[table.column("precision")];
+  if (as_value(at(config, "/probe/source")) == Value(std::string("gaussian"))) {
+    return std::string("float64");
+  }
+  const Value asked = as_value(at(config, "/precision"));
+  return asked == Value() ? Value(std::string("float32")) : asked;  // older configs have none
+}
+
 /// Larger is graver; 0 when all went well.
 int gravity(const CellFacts& cell) {
   const std::string& status = cell.outcome.status;
@@ -132,6 +145,7 @@ CellFacts cell_facts(const FinishedCell& cell) {
       .config = hash_hex(text + config.value("mixers", Json()).dump()).substr(0, 8),
       .label = std::move(names.label),
       .mixer = std::move(names.mixer),
+      .precision = precision_of(cell.table, config),
       .seed = as_value(at(config, "/seeds/0")),
       .source = as_value(at(config, "/probe/source")),
       .n_heads = as_value(at(config, "/model/n_heads")),

@@ -33,6 +33,7 @@ struct CellFacts {
   std::string config;    // 8 digits that stand for settings and mixer: cells that differ in seed
                          // alone share them
   Value label, mixer;    // as in the tables
+  Value precision;       // of the first row, or what it would have been where there is none
   Value seed, source, n_heads, d_h, threads;
   Value processor;  // or GPU, of cells that ran on one; empty without provenance
   CellOutcome outcome{};

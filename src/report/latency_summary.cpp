@@ -14,11 +14,19 @@ constexpr std::size_t kFitLengths = 3;
 // Beyond this a crossover has no meaning (and no exact double).
 constexpr double kLongestSequence = 1e15;
 
+// What tells lines apart, beside threads and processor; what a line is made of comes first.
+const std::vector<std::string_view> kLineColumns = {
+    "label", "mixer", "implementation", "precision", "device", "batch", "n_heads", "d_h", "pass"};
+constexpr std::size_t kLabel = 0, kMixer = 1, kImplementation = 2, kPrecision = 3;
+constexpr std::size_t kSettingFrom = 4;
+
 struct LabelledLine {
-  std::vector<Value> key;  // label, mixer, then the setting
+  std::vector<Value> key;  // kLineColumns, threads, processor
   // Reference or not, device, batch, n_heads, d_h, pass, threads, processor.
   std::vector<Value> setting;
   LatencyLine line;
+
+  bool is_softmax() const { return compare(key[kMixer], std::string("softmax")) == 0; }
 };
 
 std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const SourcedRow> rows) {
@@ -35,10 +43,8 @@ std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const So
     }
   }
   std::vector<LabelledLine> lines;
-  for (const auto& [key, members] :
-       group_rows(latency, timed,
-                  {"label", "mixer", "implementation", "device", "batch", "n_heads", "d_h", "pass"},
-                  {&CellFacts::threads, &CellFacts::processor}, false)) {
+  for (const auto& [key, members] : group_rows(
+           latency, timed, kLineColumns, {&CellFacts::threads, &CellFacts::processor}, false)) {
     std::map<double, std::vector<double>> seconds;
     for (const SourcedRow& row : members) {
       seconds[*number(row.values[seq_len])].push_back(*number(row.values[median]));
@@ -47,9 +53,11 @@ std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const So
     for (const auto& [tokens, repeats] : seconds) {
       points.emplace_back(tokens, quantile(repeats, 0.5));
     }
-    std::vector<Value> setting(key.begin() + 2, key.end());
-    // Production cores go by the names of their methods, tiled or recurrent: all of them compete.
-    if (compare(setting[0], std::string("reference")) != 0) setting[0] = std::string("production");
+    // The double references are compared with each other, and everything else likewise: whatever
+    // the method (tiled, recurrent, cudnn) and the precision, it is what a user can choose from.
+    const bool reference = compare(key[kImplementation], std::string("reference")) == 0;
+    std::vector<Value> setting = {std::int64_t{reference}};
+    setting.insert(setting.end(), key.begin() + kSettingFrom, key.end());
     lines.push_back(
         {.key = key, .setting = std::move(setting), .line = fit_latency(std::move(points))});
   }
@@ -134,9 +142,8 @@ Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax) {
 }
 
 std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows) {
-  const std::vector<std::string> keys = {
-      "label",   "mixer", "implementation", "device",  "batch",
-      "n_heads", "d_h",   "pass",           "threads", "processor"};
+  std::vector<std::string> keys(kLineColumns.begin(), kLineColumns.end());
+  keys.insert(keys.end(), {"threads", "processor"});
   const std::vector<LabelledLine> lines = latency_lines(latency, rows);
 
   Table fits;
@@ -159,28 +166,39 @@ std::vector<Table> summarise_latency(const Table& latency, std::span<const Sourc
     fits.add(std::move(row));
   }
 
-  // The first softmax label of every setting is the one to beat.
-  std::map<std::vector<Value>, const LabelledLine*, RowLess> softmax;
+  // Every softmax of a setting is one to beat: the first label of each implementation and
+  // precision.
+  std::map<std::vector<Value>, std::vector<const LabelledLine*>, RowLess> softmax;
   for (const LabelledLine& line : lines) {
-    if (compare(line.key[1], std::string("softmax")) == 0) softmax.try_emplace(line.setting, &line);
+    if (!line.is_softmax()) continue;
+    std::vector<const LabelledLine*>& baselines = softmax[line.setting];
+    const auto same = [&](const LabelledLine* other) {
+      return compare(other->key[kImplementation], line.key[kImplementation]) == 0 &&
+             compare(other->key[kPrecision], line.key[kPrecision]) == 0;
+    };
+    if (std::none_of(baselines.begin(), baselines.end(), same)) baselines.push_back(&line);
   }
   Table crossovers;
   crossovers.name = "latency_crossover";
   crossovers.columns = keys;
-  crossovers.columns.insert(crossovers.columns.end(), {"baseline", "seq_len", "basis", "note"});
-  for (const auto& [key, setting, line] : lines) {
-    if (compare(key[1], std::string("softmax")) == 0) continue;
-    const auto baseline = softmax.find(setting);
-    if (baseline == softmax.end()) continue;
-    const Crossover crossover = find_crossover(line, baseline->second->line);
-    std::vector<Value> row = key;
-    row.push_back(baseline->second->key[0]);
-    Value tokens;
-    if (crossover.seq_len) tokens = static_cast<std::int64_t>(*crossover.seq_len);
-    row.push_back(std::move(tokens));
-    row.emplace_back(crossover.basis);
-    row.emplace_back(crossover.note);
-    crossovers.add(std::move(row));
+  crossovers.columns.insert(
+      crossovers.columns.end(),
+      {"baseline", "baseline_implementation", "baseline_precision", "seq_len", "basis", "note"});
+  for (const LabelledLine& mixer : lines) {
+    if (mixer.is_softmax()) continue;
+    for (const LabelledLine* baseline : softmax[mixer.setting]) {
+      const Crossover crossover = find_crossover(mixer.line, baseline->line);
+      std::vector<Value> row = mixer.key;
+      row.push_back(baseline->key[kLabel]);
+      row.push_back(baseline->key[kImplementation]);
+      row.push_back(baseline->key[kPrecision]);
+      Value tokens;
+      if (crossover.seq_len) tokens = static_cast<std::int64_t>(*crossover.seq_len);
+      row.push_back(std::move(tokens));
+      row.emplace_back(crossover.basis);
+      row.emplace_back(crossover.note);
+      crossovers.add(std::move(row));
+    }
   }
   return {std::move(fits), std::move(crossovers)};
 }

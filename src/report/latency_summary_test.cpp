@@ -97,18 +97,44 @@ TEST(LatencySummary, OneLengthTellsNothing) {
   EXPECT_EQ(find_crossover(fit_latency({{64, 2.0}}), fit_latency({{64, 1.0}})).basis, "unknown");
 }
 
-FinishedCell latency_cell(const char* label, const char* mixer, int threads, std::int64_t seq_len,
-                          double seconds, const char* status = "ok") {
+struct Timed {
+  const char* label;
+  const char* mixer;
+  int threads = 1;
+  std::int64_t seq_len = 0;
+  double seconds = 0.0;
+  const char* status = "ok";
+  const char* implementation = "";  // empty: the mixer's own method
+  const char* precision = "float32";
+};
+
+FinishedCell latency_cell(const Timed& timed) {
   FinishedCell finished;
-  finished.directory.folder = fmt::format("runs/latency/{}-{}-{}", label, threads, seq_len);
-  finished.config_json = fmt::format(R"({{"threads": {}}})", threads);
+  const bool is_softmax = std::string(timed.mixer) == "softmax";
+  std::string implementation = timed.implementation;
+  if (implementation.empty()) implementation = is_softmax ? "tiled" : "recurrent";
+  finished.directory.folder =
+      fmt::format("runs/latency/{}-{}-{}-{}-{}", timed.label, implementation, timed.precision,
+                  timed.threads, timed.seq_len);
+  finished.config_json = fmt::format(R"({{"threads": {}}})", timed.threads);
   finished.table = Table(latency_schema());
-  const bool tiled = std::string(mixer) == "softmax";
-  finished.table.add({std::string(label), std::string(mixer),
-                      std::string(tiled ? "tiled" : "recurrent"), std::string("cpu"),
-                      std::int64_t{4}, std::int64_t{1}, std::int64_t{64}, seq_len,
-                      std::string("forward"), seconds, seconds, seconds, std::int64_t{9},
-                      std::int64_t{1}, std::int64_t{1}, std::string(status), Value()});
+  std::vector<Value> row(finished.table.columns.size());
+  const auto set = [&](const char* column, Value value) {
+    row[finished.table.column(column)] = std::move(value);
+  };
+  set("label", std::string(timed.label));
+  set("mixer", std::string(timed.mixer));
+  set("implementation", implementation);
+  set("precision", std::string(timed.precision));
+  set("device", std::string("cpu"));
+  set("batch", std::int64_t{4});
+  set("n_heads", std::int64_t{1});
+  set("d_h", std::int64_t{64});
+  set("seq_len", timed.seq_len);
+  set("pass", std::string("forward"));
+  set("median_s", timed.seconds);
+  set("status", std::string(timed.status));
+  finished.table.add(std::move(row));
   return finished;
 }
 
@@ -117,11 +143,12 @@ TEST(LatencySummary, GathersLinesAcrossCells) {
   for (const std::int64_t tokens : {2048, 512, 1024}) {
     const double length = static_cast<double>(tokens);
     for (const int threads : {1, 2}) {
-      cells.push_back(latency_cell("softmax", "softmax", threads, tokens, 1e-8 * length * length));
-      cells.push_back(latency_cell("vla", "vla", threads, tokens, 1e-5 * length / threads));
+      cells.push_back(
+          latency_cell({"softmax", "softmax", threads, tokens, 1e-8 * length * length}));
+      cells.push_back(latency_cell({"vla", "vla", threads, tokens, 1e-5 * length / threads}));
     }
   }
-  cells.push_back(latency_cell("vla", "vla", 1, 4096, 1e9, "failed"));
+  cells.push_back(latency_cell({"vla", "vla", 1, 4096, 1e9, "failed"}));
   const std::vector<Table> tables = gather_tables(cells);
   ASSERT_EQ(tables.size(), 3u);
   EXPECT_EQ(tables[0].rows.size(), 13u);
@@ -146,7 +173,7 @@ TEST(LatencySummary, ProcessorsAreNotPooled) {
       for (const char* mixer : {"softmax", "linear"}) {
         const double scale = std::string(mixer) == "linear" ? 0.5 : 1.0;
         cells.push_back(
-            latency_cell(mixer, mixer, 1, tokens, scale * seconds * static_cast<double>(tokens)));
+            latency_cell({mixer, mixer, 1, tokens, scale * seconds * static_cast<double>(tokens)}));
         cells.back().directory.folder += processor;
         cells.back().provenance_json = fmt::format(R"({{"processor": "{}"}})", processor);
       }
@@ -172,6 +199,62 @@ TEST(LatencySummary, ProcessorsAreNotPooled) {
   ASSERT_EQ(gpu_fits.rows.size(), 2u);
   EXPECT_EQ(gpu_fits.rows[0][gpu_fits.column("processor")],
             Value(std::string("available: one GPU")));
+}
+
+// Softmax by the book meets VLA at 1,000 tokens, the tiled one at 2,000 and cuDNN's at 8,000,
+// beyond what was measured; the references meet at 100, before it.
+TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {
+  const struct {
+    const char* implementation;
+    const char* precision;
+    double meets;
+  } rivals[] = {{"unfused", "float32", 1000}, {"tiled", "float32", 2000}, {"cudnn", "bf16", 8000}};
+  std::vector<FinishedCell> cells;
+  for (const std::int64_t tokens : {512, 1024, 2048, 4096}) {
+    const double length = static_cast<double>(tokens);
+    cells.push_back(latency_cell({"vla", "vla", 1, tokens, 1e-6 * length}));
+    cells.push_back(
+        latency_cell({"vla", "vla", 1, tokens, 1e-4 * length, "ok", "reference", "float64"}));
+    cells.push_back(latency_cell(
+        {"softmax", "softmax", 1, tokens, 1e-6 * length * length, "ok", "reference", "float64"}));
+    for (const auto& [implementation, precision, meets] : rivals) {
+      cells.push_back(latency_cell({"softmax", "softmax", 1, tokens, 1e-6 * length * length / meets,
+                                    "ok", implementation, precision}));
+    }
+  }
+  const std::vector<Table> tables = gather_tables(cells);
+  EXPECT_EQ(tables[1].rows.size(), 6U) << "every implementation has its own fit";
+  const Table& crossovers = tables[2];
+  ASSERT_EQ(crossovers.rows.size(), 4U);
+  const auto value = [&](std::size_t row, const char* column) {
+    return crossovers.rows[row][crossovers.column(column)];
+  };
+  const auto expect = [&](std::size_t row, const char* implementation, const char* baseline,
+                          const char* precision, std::int64_t seq_len, const char* basis) {
+    EXPECT_EQ(value(row, "implementation"), Value(std::string(implementation)));
+    EXPECT_EQ(value(row, "baseline"), Value(std::string("softmax")));
+    EXPECT_EQ(value(row, "baseline_implementation"), Value(std::string(baseline)));
+    EXPECT_EQ(value(row, "baseline_precision"), Value(std::string(precision)));
+    EXPECT_EQ(value(row, "seq_len"), Value(seq_len));
+    EXPECT_EQ(value(row, "basis"), Value(std::string(basis)));
+  };
+  expect(0, "recurrent", "cudnn", "bf16", 8000, "extrapolated");
+  expect(1, "recurrent", "tiled", "float32", 2000, "measured");
+  expect(2, "recurrent", "unfused", "float32", 1000, "measured");
+  expect(3, "reference", "reference", "float64", 512, "measured");
+}
+
+// Two softmax variants in one implementation: the first label alone is the one to beat.
+TEST(LatencySummary, OneSoftmaxLabelStandsForItsImplementation) {
+  std::vector<FinishedCell> cells;
+  for (const std::int64_t tokens : {512, 1024}) {
+    cells.push_back(latency_cell({"vla", "vla", 1, tokens, 1.0}));
+    cells.push_back(latency_cell({"softmax b", "softmax", 1, tokens, 2.0}));
+    cells.push_back(latency_cell({"softmax a", "softmax", 1, tokens, 3.0}));
+  }
+  const Table crossovers = gather_tables(cells)[2];
+  ASSERT_EQ(crossovers.rows.size(), 1U);
+  EXPECT_EQ(crossovers.rows[0][crossovers.column("baseline")], Value(std::string("softmax a")));
 }
 
 }  // namespace

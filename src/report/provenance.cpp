@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
 
 #include "build_info.h"
 #include "core/device.h"
@@ -93,8 +94,8 @@ std::string cuda() {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> provenance(int threads) {
-  return {
+std::vector<std::pair<std::string, std::string>> provenance(int threads, std::optional<int> jobs) {
+  std::vector<std::pair<std::string, std::string>> facts = {
       {"version", build_info::kVersion},
       {"git_hash", build_info::kGitHash},
       {"git_dirty", build_info::kGitDirty},
@@ -106,25 +107,32 @@ std::vector<std::pair<std::string, std::string>> provenance(int threads) {
       {"processor", processor()},
       {"cores", std::to_string(std::thread::hardware_concurrency())},
       {"threads", std::to_string(threads)},
-      {"cuda", cuda()},
-      {"eigen",
-       fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)},
-      {"fmt",
-       fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
-      {"spdlog", fmt::format("{}.{}.{}", SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
-      {"cli11", CLI11_VERSION},
-      {"nlohmann_json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR,
-                                    NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
-      {"random123", "headers without a version; philox4x32-10"},
-      {"xxhash",
-       fmt::format("{}.{}.{}", XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE)},
-      {"openmp", std::to_string(_OPENMP)},
   };
+  if (jobs) facts.emplace_back("jobs", std::to_string(*jobs));
+  facts.emplace_back("cuda", cuda());
+  for (auto& library : cuda_library_versions()) facts.push_back(std::move(library));
+  facts.insert(
+      facts.end(),
+      {
+          {"eigen",
+           fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)},
+          {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
+                              FMT_VERSION % 100)},
+          {"spdlog", fmt::format("{}.{}.{}", SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
+          {"cli11", CLI11_VERSION},
+          {"nlohmann_json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR,
+                                        NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
+          {"random123", "headers without a version; philox4x32-10"},
+          {"xxhash",
+           fmt::format("{}.{}.{}", XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE)},
+          {"openmp", std::to_string(_OPENMP)},
+      });
+  return facts;
 }
 
-std::string provenance_json(int threads) {
+std::string provenance_json(int threads, std::optional<int> jobs) {
   nlohmann::ordered_json object;
-  for (auto& [key, value] : provenance(threads)) object[key] = value;
+  for (auto& [key, value] : provenance(threads, jobs)) object[key] = value;
   return object.dump(2) + "\n";
 }
 

@@ -1,6 +1,7 @@
 // What made a number: program, build, machine.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,8 +9,10 @@
 namespace vla_bench {
 
 /// Ordered key-value facts: version, git hash, dirty flag, compiler, flags, build type, SIMD,
-/// processor, cores, threads, CUDA, library versions. No host names, no paths, no user.
-std::vector<std::pair<std::string, std::string>> provenance(int threads);
-std::string provenance_json(int threads);
+/// processor, cores, threads, jobs, CUDA, library versions. No host names, no paths, no user.
+/// `threads` are those of one cell, `jobs` the workers that ran cells beside one another.
+std::vector<std::pair<std::string, std::string>> provenance(int threads,
+                                                            std::optional<int> jobs = {});
+std::string provenance_json(int threads, std::optional<int> jobs = {});
 
 }  // namespace vla_bench

@@ -5,6 +5,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/device.h"
+
 namespace vla_bench {
 namespace {
 
@@ -20,6 +22,15 @@ TEST(Provenance, HoldsEveryFactOnce) {
     EXPECT_FALSE(map.at(key).empty()) << key;
   }
   EXPECT_EQ(map.at("threads"), "3");
+  EXPECT_FALSE(map.contains("jobs")) << "nothing has been run";
+}
+
+TEST(Provenance, NamesJobsAndCudaLibrariesWhereThereAreAny) {
+  const auto facts = provenance(3, 4);
+  const std::map<std::string, std::string> map(facts.begin(), facts.end());
+  EXPECT_EQ(map.at("jobs"), "4");
+  for (const auto& [name, version] : cuda_library_versions()) EXPECT_EQ(map.at(name), version);
+  EXPECT_EQ(map.contains("cuda_toolkit"), cuda_status().built);
 }
 
 TEST(Provenance, TheGitStateIsKnownOrSaysSo) {

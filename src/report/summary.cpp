@@ -116,12 +116,13 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
 Table summarise_accuracy(const Gathered& gathered) {
   return summarise_outcomes(gathered,
                             {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len",
-                             "layout", "short_conv", "device"},
+                             "layout", "short_conv", "device", "precision"},
                             {"accuracy", "loss", "train_seconds"}, /*with_steps=*/true);
 }
 
 Table summarise_recall(const Gathered& gathered) {
-  return summarise_outcomes(gathered, {"label", "mixer", "d_h", "n_pairs", "trials"}, {"accuracy"},
+  return summarise_outcomes(gathered, {"label", "mixer", "d_h", "n_pairs", "trials", "precision"},
+                            {"accuracy"},
                             /*with_steps=*/false);
 }
 
@@ -147,23 +148,25 @@ Table summarise_state_norm(const Gathered& gathered) {
   const std::size_t t = source.column("t");
   const std::size_t s_norm = source.column("s_norm");
   const std::size_t a_norm = source.column("a_norm");
-  const CellGroups groups = group_cells(gathered.cells, gathered.rows,
-                                        {&CellFacts::label, &CellFacts::mixer, &CellFacts::source,
-                                         &CellFacts::n_heads, &CellFacts::d_h});
+  const CellGroups groups =
+      group_cells(gathered.cells, gathered.rows,
+                  {&CellFacts::label, &CellFacts::mixer, &CellFacts::precision, &CellFacts::source,
+                   &CellFacts::n_heads, &CellFacts::d_h});
 
-  // Linear attention's mean by (settings, last t). Of several linear runs the first label counts.
+  // Linear attention's mean by (settings, precision, last t). Of several linear runs the first
+  // label counts.
   std::map<std::vector<Value>, double, RowLess> linear_means;
   for (const auto& [key, group] : groups) {
     if (compare(key[1], std::string("linear")) != 0) continue;
     const std::vector<SourcedRow> last = last_rows(group.rows, t);
     const Statistics norms = statistics(numbers(last, s_norm));
     if (norms.count == 0) continue;
-    linear_means.try_emplace({last[0].cell->settings, last[0].values[t]}, norms.mean);
+    linear_means.try_emplace({last[0].cell->settings, key[2], last[0].values[t]}, norms.mean);
   }
 
   Table summary;
   summary.name = "state_norm_summary";
-  summary.columns = {"label", "mixer", "source", "n_heads", "d_h", "t", "count"};
+  summary.columns = {"label", "mixer", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"s_norm", "a_norm"});
   summary.columns.insert(summary.columns.end(),
                          {"linear_over_label", "status", "reason", "config"});
@@ -176,7 +179,7 @@ Table summarise_state_norm(const Gathered& gathered) {
     line.emplace_back(norms.count);
     append_statistics(line, norms);
     append_statistics(line, statistics(numbers(last, a_norm)));
-    const auto linear = linear_means.find({group.cells[0]->settings, last_t});
+    const auto linear = linear_means.find({group.cells[0]->settings, key[2], last_t});
     std::optional<double> ratio;
     if (linear != linear_means.end() && norms.count > 0 && norms.mean > 0.0) {
       ratio = linear->second / norms.mean;
@@ -218,14 +221,15 @@ Table summarise_jacobian(const Gathered& gathered) {
 
   Table summary;
   summary.name = "jacobian_summary";
-  summary.columns = {"label", "source", "n_heads", "d_h", "t", "count"};
+  summary.columns = {"label", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"sigma_max"});
   summary.columns.emplace_back("sigma_max_max");
   append_columns(summary, {"cosine", "product_norm"});
   summary.columns.insert(summary.columns.end(), {"status", "reason", "config"});
   for (const auto& [key, group] :
        group_cells(gathered.cells, gathered.rows,
-                   {&CellFacts::label, &CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h})) {
+                   {&CellFacts::label, &CellFacts::precision, &CellFacts::source,
+                    &CellFacts::n_heads, &CellFacts::d_h})) {
     const std::vector<SourcedRow> last = last_rows(group.rows, t);
     std::vector<double> sigma_means;
     std::vector<double> cosine_means;

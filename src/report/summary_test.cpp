@@ -36,23 +36,24 @@ struct Training {
   double lr = 3e-4;
   int log_every = 50;
   int steps = 3000;
+  const char* precision = "float32";
 };
 
 FinishedCell training_cell(const Training& run) {
   FinishedCell finished;
-  finished.directory.folder =
-      fmt::format("runs/mqar/{}-{}-{}-{}", run.label, run.seed, run.lr, run.log_every);
+  finished.directory.folder = fmt::format("runs/mqar/{}-{}-{}-{}-{}", run.label, run.seed, run.lr,
+                                          run.log_every, run.precision);
   finished.config_json =
       fmt::format(R"({{"mixers": ["{}"], "seeds": [{}], "train": {{"lr": {}, "log_every": {}}}}})",
                   run.label, run.seed, run.lr, run.log_every);
   finished.table = Table(accuracy_schema());
   const bool ok = std::string(run.status) == "ok";
-  finished.table.add({std::string("mqar"), std::string(run.label), std::string(run.label),
-                      std::int64_t{8}, std::int64_t{32}, std::int64_t{4}, std::int64_t{25},
-                      std::string("paper"), std::int64_t{0}, std::int64_t{run.seed},
-                      std::int64_t{run.steps}, ok ? Value(run.accuracy) : Value(),
-                      ok ? Value(0.5) : Value(), 12.5, std::string("cpu"), std::string(run.status),
-                      std::string(ok ? "" : "not finite")});
+  finished.table.add(
+      {std::string("mqar"), std::string(run.label), std::string(run.label), std::int64_t{8},
+       std::int64_t{32}, std::int64_t{4}, std::int64_t{25}, std::string("paper"), std::int64_t{0},
+       std::int64_t{run.seed}, std::int64_t{run.steps}, ok ? Value(run.accuracy) : Value(),
+       ok ? Value(0.5) : Value(), 12.5, std::string("cpu"), std::string(run.precision),
+       std::string(run.status), std::string(ok ? "" : "not finite")});
   return finished;
 }
 
@@ -140,13 +141,26 @@ TEST(Summary, SettingsWithoutAColumnAreNotAveraged) {
   EXPECT_NE(cell(summary, 0, "config"), cell(summary, 1, "config"));
 }
 
+TEST(Summary, PrecisionsAreNotAveraged) {
+  const std::vector<FinishedCell> cells = {
+      training_cell({"vla", 1, 0.5}),
+      training_cell({.label = "vla", .seed = 1, .accuracy = 0.9, .precision = "tf32"})};
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& summary = find(tables, "accuracy_summary");
+  ASSERT_EQ(summary.rows.size(), 2u);
+  EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string("float32")));
+  EXPECT_EQ(cell(summary, 1, "precision"), Value(std::string("tf32")));
+  EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.9);
+}
+
 FinishedCell recall_cell(int seed, double accuracy, const char* status = "ok") {
   FinishedCell finished;
   finished.directory.folder = fmt::format("runs/recall/{}", seed);
   finished.config_json = fmt::format(R"({{"mixers": ["vla"], "seeds": [{}]}})", seed);
   finished.table = Table(recall_schema());
   finished.table.add({std::string("vla"), std::string("vla"), std::int64_t{32}, std::int64_t{8},
-                      std::int64_t{20}, accuracy, 0.01, std::string(status), Value()});
+                      std::int64_t{20}, accuracy, 0.01, std::string("float64"), std::string(status),
+                      Value()});
   return finished;
 }
 
@@ -176,14 +190,15 @@ FinishedCell probe_cell(const Schema& schema, const char* label, const char* mix
 }
 
 FinishedCell norm_cell(const char* label, const char* mixer, int seed, const char* source,
-                       double last) {
+                       double last, const char* precision = "float32") {
   const auto row = [&](std::int64_t t, double norm) {
     return std::vector<Value>{std::string(label),
                               std::string(mixer),
                               std::int64_t{seed},
                               t,
                               norm,
-                              std::string(mixer) == "vla" ? Value(2 * norm) : Value()};
+                              std::string(mixer) == "vla" ? Value(2 * norm) : Value(),
+                              std::string(precision)};
   };
   return probe_cell(state_norm_schema(), label, mixer, seed, source,
                     {row(1, 1.0), row(100, 5.0), row(1000, last)});
@@ -220,10 +235,25 @@ TEST(Summary, StateNormWithoutLinearHasNoRatio) {
   EXPECT_EQ(cell(find(tables, "state_norm_summary"), 0, "linear_over_label"), Value());
 }
 
+TEST(Summary, StateNormComparesWithLinearOfTheSamePrecision) {
+  const std::vector<FinishedCell> cells = {norm_cell("linear", "linear", 1, "model", 1500),
+                                           norm_cell("linear", "linear", 2, "model", 900, "bf16"),
+                                           norm_cell("vla", "vla", 1, "model", 15),
+                                           norm_cell("vla", "vla", 2, "model", 18, "bf16")};
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& summary = find(tables, "state_norm_summary");
+  ASSERT_EQ(summary.rows.size(), 4u);
+  // Sorted by label, mixer, precision.
+  EXPECT_EQ(cell(summary, 2, "precision"), Value(std::string("bf16")));
+  EXPECT_EQ(real(summary, 2, "linear_over_label"), 50);
+  EXPECT_EQ(real(summary, 3, "linear_over_label"), 100);
+}
+
 TEST(Summary, JacobianOverSeeds) {
   const auto jacobian = [](int seed, double first, double second, double product) {
     const auto row = [&](std::int64_t t, double sigma, double norm) {
-      return std::vector<Value>{std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, norm};
+      return std::vector<Value>{std::string("vla"),    std::int64_t{seed}, t, sigma, 0.9, norm,
+                                std::string("float32")};
     };
     return probe_cell(jacobian_schema(), "vla", "vla", seed, "model",
                       {row(1, first, 1.0), row(4, second, product)});
@@ -256,6 +286,7 @@ TEST(Summary, ProbesThatMeasuredNothingSayWhy) {
     ASSERT_EQ(summary.rows.size(), 1u);
     EXPECT_EQ(cell(summary, 0, "label"), Value(std::string("softmax")));
     EXPECT_EQ(cell(summary, 0, "d_h"), Value(std::int64_t{32}));
+    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string("float32")));
     EXPECT_EQ(cell(summary, 0, "t"), Value());
     EXPECT_EQ(real(summary, 0, "count"), 0);
     EXPECT_EQ(cell(summary, 0, "status"), Value(outcome.status));
@@ -263,11 +294,28 @@ TEST(Summary, ProbesThatMeasuredNothingSayWhy) {
   }
 }
 
+// Whatever precision its config asks for, a probe of a Gaussian stream is stepped in float64.
+TEST(Summary, ASeedThatMeasuredNothingJoinsTheOthersOfItsPrecision) {
+  for (const auto& [source, precision] :
+       {std::pair("gaussian", "float64"), std::pair("model", "bf16")}) {
+    FinishedCell failed = probe_cell(state_norm_schema(), "vla", "vla", 2, source, {});
+    failed.outcome = {.status = "failed", .reason = "out of memory"};
+    std::vector<FinishedCell> cells = {norm_cell("vla", "vla", 1, source, 15, precision), failed};
+    for (FinishedCell& finished : cells) finished.config_json.insert(1, R"("precision": "bf16", )");
+    const std::vector<Table> tables = gather_tables(cells);
+    const Table& summary = find(tables, "state_norm_summary");
+    ASSERT_EQ(summary.rows.size(), 1u);
+    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string(precision)));
+    EXPECT_EQ(cell(summary, 0, "reason"), Value(std::string("1 of 2 seeds: out of memory")));
+  }
+}
+
 TEST(Summary, SeedsThatDivergedAreCountedAndLeftOutOfTheMeans) {
   const auto jacobian = [](int seed, std::vector<std::int64_t> times, double sigma) {
     std::vector<std::vector<Value>> rows;
     for (const std::int64_t t : times) {
-      rows.push_back({std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, 1.0});
+      rows.push_back(
+          {std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, 1.0, std::string("float32")});
     }
     return probe_cell(jacobian_schema(), "vla", "vla", seed, "model", std::move(rows));
   };

@@ -14,33 +14,55 @@ const Schema& accuracy_schema() {
   static const Schema schema{"accuracy",
                              {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads",
                               "seq_len", "layout", "short_conv", "seed", "steps", "accuracy",
-                              "loss", "train_seconds", "device", "status", "reason"}};
+                              "loss", "train_seconds", "device", "precision", "status", "reason"}};
   return schema;
 }
 
 const Schema& recall_schema() {
-  static const Schema schema{
-      "recall",
-      {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95", "status", "reason"}};
+  static const Schema schema{"recall",
+                             {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95",
+                              "precision", "status", "reason"}};
   return schema;
 }
 
 const Schema& state_norm_schema() {
-  static const Schema schema{"state_norm", {"label", "mixer", "seed", "t", "s_norm", "a_norm"}};
+  static const Schema schema{"state_norm",
+                             {"label", "mixer", "seed", "t", "s_norm", "a_norm", "precision"}};
   return schema;
 }
 
 const Schema& jacobian_schema() {
-  static const Schema schema{"jacobian",
-                             {"label", "seed", "t", "sigma_max", "cosine", "product_norm"}};
+  static const Schema schema{
+      "jacobian", {"label", "seed", "t", "sigma_max", "cosine", "product_norm", "precision"}};
   return schema;
 }
 
 const Schema& latency_schema() {
   static const Schema schema{"latency",
-                             {"label", "mixer", "implementation", "device", "batch", "n_heads",
-                              "d_h", "seq_len", "pass", "median_s", "p10_s", "p90_s", "repeats",
-                              "state_bytes", "activation_bytes", "status", "reason"}};
+                             {"label",
+                              "mixer",
+                              "implementation",
+                              "device",
+                              "batch",
+                              "n_heads",
+                              "d_h",
+                              "seq_len",
+                              "pass",
+                              "median_s",
+                              "p10_s",
+                              "p90_s",
+                              "repeats",
+                              "state_bytes",
+                              "activation_bytes",
+                              "precision",
+                              "flop",
+                              "flop_per_s",
+                              "bytes",
+                              "bytes_per_s",
+                              "sgemm_flop_per_s",
+                              "copy_bytes_per_s",
+                              "status",
+                              "reason"}};
   return schema;
 }
 

@@ -44,14 +44,15 @@ std::string header_line(const Schema& schema) {
 TEST(Table, SchemasHaveTheDocumentedColumns) {
   EXPECT_EQ(header_line(accuracy_schema()),
             "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,"
-            "accuracy,loss,train_seconds,device,status,reason");
+            "accuracy,loss,train_seconds,device,precision,status,reason");
   EXPECT_EQ(header_line(recall_schema()),
-            "label,mixer,d_h,n_pairs,trials,accuracy,ci95,status,reason");
-  EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm");
-  EXPECT_EQ(header_line(jacobian_schema()), "label,seed,t,sigma_max,cosine,product_norm");
+            "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason");
+  EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm,precision");
+  EXPECT_EQ(header_line(jacobian_schema()), "label,seed,t,sigma_max,cosine,product_norm,precision");
   EXPECT_EQ(header_line(latency_schema()),
             "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,"
-            "p90_s,repeats,state_bytes,activation_bytes,status,reason");
+            "p90_s,repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,"
+            "bytes_per_s,sgemm_flop_per_s,copy_bytes_per_s,status,reason");
   EXPECT_EQ(header_line(history_schema()), "step,loss,accuracy,learning_rate,gradient_norm");
   EXPECT_EQ(find_schema("recall"), &recall_schema());
   EXPECT_EQ(find_schema("recal"), nullptr);

@@ -12,7 +12,8 @@ namespace {
 
 void make_random_rows(const RunConfig& config, const RowDraws& draws, Batch& batch) {
   for (Index b = 0; b < batch.batch; ++b) {
-    random_row(draws.row(b), static_cast<std::int32_t>(config.model.vocab_size),
+    Rng rng = draws.row(b);
+    random_row(rng, static_cast<std::int32_t>(config.model.vocab_size),
                static_cast<std::int32_t>(batch.tokens), kIgnoreTarget,
                batch.inputs.data() + b * batch.tokens, batch.targets.data() + b * batch.tokens);
   }

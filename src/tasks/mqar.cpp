@@ -37,20 +37,29 @@ void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch
                     .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                     .tokens = static_cast<std::int32_t>(batch.tokens),
                     .ignore = kIgnoreTarget};
-  std::vector<std::int32_t> pool(static_cast<std::size_t>(row.vocab));
   if (config.task.layout == TaskLayout::paper) {
+    std::vector<std::int32_t> keys(static_cast<std::size_t>(row.vocab - 1));
     for (Index b = 0; b < batch.batch; ++b) {
-      mqar_paper_row(draws.row(b), row, pool.data(), batch.inputs.data() + b * batch.tokens,
+      Rng rng = draws.row(b);
+      fill_counting({}, 0, row.vocab - 1, keys.data());
+      mqar_paper_row(rng, row, keys.data(), batch.inputs.data() + b * batch.tokens,
                      batch.targets.data() + b * batch.tokens);
     }
     return;
   }
   const QuerySlotTable table(row.tokens / 2 - row.n_pairs, config.task.power_a);
-  std::vector<std::uint32_t> tree(static_cast<std::size_t>(table.view().count));
+  const QuerySlots slots = table.view();
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(row.vocab));
+  std::vector<std::uint32_t> tree(static_cast<std::size_t>(slots.count));
+  const ZoologyPools pools{
+      .keys = tokens.data(), .values = tokens.data() + row.vocab / 2, .tree = tree.data()};
   for (Index b = 0; b < batch.batch; ++b) {
-    mqar_zoology_row(draws.row(b), row, table.view(), config.task.random_filler, pool.data(),
-                     tree.data(), batch.inputs.data() + b * batch.tokens,
-                     batch.targets.data() + b * batch.tokens);
+    Rng rng = draws.row(b);
+    std::int32_t* inputs = batch.inputs.data() + b * batch.tokens;
+    std::int32_t* targets = batch.targets.data() + b * batch.tokens;
+    start_zoology_row({}, row, slots, pools, inputs, targets);
+    mqar_zoology_row(rng, row, slots, pools, inputs, targets);
+    fill_free_positions(rng, row, config.task.random_filler, inputs);
   }
 }
 

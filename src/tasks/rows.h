@@ -1,7 +1,7 @@
 // One sequence of each task, drawn into memory the caller owns. Integer draws alone, so that a GPU
-// thread a row gives the same bits. Token numbering: V tokens 0 .. V-1; paper and copy layouts
-// keep V-1 for the separator. `targets` is kIgnoreTarget (passed as `ignore`) where no loss is
-// taken.
+// gives the same bits. Token numbering: V tokens 0 .. V-1; paper and copy layouts keep V-1 for the
+// separator. `targets` is kIgnoreTarget (passed as `ignore`) where no loss is taken. Draws is Rng,
+// or a type with its below().
 #pragma once
 
 #include <cstdint>
@@ -10,42 +10,54 @@
 
 namespace vla_bench {
 
-/// The first `count` elements of `pool` become a uniform draw without replacement from
-/// first .. first + size - 1, in uniform order (partial Fisher-Yates shuffle).
-/// pool: (size), scratch.
-VLA_HOST_DEVICE inline void draw_distinct(Rng& rng, std::int32_t first, std::int32_t size,
-                                          std::int32_t count, std::int32_t* pool) {
-  for (std::int32_t i = 0; i < size; ++i) pool[i] = first + i;
+/// The part of an array's elements that falls to one of several threads: first, first + step, ...
+struct Share {
+  std::int32_t first = 0;
+  std::int32_t step = 1;
+};
+
+VLA_HOST_DEVICE inline void fill_counting(const Share& share, std::int32_t first, std::int32_t size,
+                                          std::int32_t* items) {
+  for (std::int32_t i = share.first; i < size; i += share.step) items[i] = first + i;
+}
+
+/// The first `count` items become a uniform draw without replacement from all of them, in uniform
+/// order (partial Fisher-Yates shuffle). items: (size).
+template <class Draws>
+VLA_HOST_DEVICE void draw_distinct(Draws& draws, std::int32_t size, std::int32_t count,
+                                   std::int32_t* items) {
   for (std::int32_t i = 0; i < count; ++i) {
-    const auto j = i + static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(size - i)));
-    const std::int32_t chosen = pool[j];
-    pool[j] = pool[i];
-    pool[i] = chosen;
+    const auto j = i + static_cast<std::int32_t>(draws.below(static_cast<std::uint32_t>(size - i)));
+    const std::int32_t chosen = items[j];
+    items[j] = items[i];
+    items[i] = chosen;
   }
 }
 
-VLA_HOST_DEVICE inline std::int32_t draw_token(Rng& rng, std::int32_t count) {
-  return static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(count)));
+template <class Draws>
+VLA_HOST_DEVICE std::int32_t draw_token(Draws& draws, std::int32_t count) {
+  return static_cast<std::int32_t>(draws.below(static_cast<std::uint32_t>(count)));
 }
 
-/// Uniformly random tokens without targets: what the untrained model is probed with.
-VLA_HOST_DEVICE inline void random_row(Rng rng, std::int32_t vocab, std::int32_t tokens,
-                                       std::int32_t ignore, std::int32_t* inputs,
-                                       std::int32_t* targets) {
+/// Uniformly random tokens without targets: what the untrained model is probed with. T draws.
+template <class Draws>
+VLA_HOST_DEVICE void random_row(Draws& draws, std::int32_t vocab, std::int32_t tokens,
+                                std::int32_t ignore, std::int32_t* inputs, std::int32_t* targets) {
   for (std::int32_t t = 0; t < tokens; ++t) {
-    inputs[t] = draw_token(rng, vocab);
+    inputs[t] = draw_token(draws, vocab);
     targets[t] = ignore;
   }
 }
 
 /// `t1 .. th SEP t1 .. th`, h = (tokens - 1) / 2: tokens from 0 .. V-2 with replacement. The target
 /// of a position of the second half is the token that stands there (arXiv:2605.11196, notebook 07).
-VLA_HOST_DEVICE inline void copy_row(Rng rng, std::int32_t vocab, std::int32_t tokens,
-                                     std::int32_t ignore, std::int32_t* inputs,
-                                     std::int32_t* targets) {
+/// h draws.
+template <class Draws>
+VLA_HOST_DEVICE void copy_row(Draws& draws, std::int32_t vocab, std::int32_t tokens,
+                              std::int32_t ignore, std::int32_t* inputs, std::int32_t* targets) {
   const std::int32_t half = (tokens - 1) / 2;
   for (std::int32_t i = 0; i < half; ++i) {
-    const std::int32_t token = draw_token(rng, vocab - 1);
+    const std::int32_t token = draw_token(draws, vocab - 1);
     inputs[i] = token;
     inputs[half + 1 + i] = token;
     targets[i] = ignore;
@@ -64,19 +76,20 @@ struct MqarRow {
 
 /// `k1 v1 .. kn vn SEP q1 .. qm`, m = T - 2n - 1: keys distinct and values with replacement from
 /// 0 .. V-2, queries uniform among the keys with replacement (arXiv:2605.11196, notebook 07).
-/// pool: (V - 1), scratch.
-VLA_HOST_DEVICE inline void mqar_paper_row(Rng rng, const MqarRow& row, std::int32_t* pool,
-                                           std::int32_t* inputs, std::int32_t* targets) {
+/// keys: (V - 1), as fill_counting leaves them from 0; scratch. T - 1 draws.
+template <class Draws>
+VLA_HOST_DEVICE void mqar_paper_row(Draws& draws, const MqarRow& row, std::int32_t* keys,
+                                    std::int32_t* inputs, std::int32_t* targets) {
   const std::int32_t pairs_end = 2 * row.n_pairs;
-  draw_distinct(rng, 0, row.vocab - 1, row.n_pairs, pool);
+  draw_distinct(draws, row.vocab - 1, row.n_pairs, keys);
   for (std::int32_t i = 0; i < row.n_pairs; ++i) {
-    inputs[2 * i] = pool[i];
-    inputs[2 * i + 1] = draw_token(rng, row.vocab - 1);
+    inputs[2 * i] = keys[i];
+    inputs[2 * i + 1] = draw_token(draws, row.vocab - 1);
   }
   inputs[pairs_end] = row.vocab - 1;
   for (std::int32_t t = 0; t <= pairs_end; ++t) targets[t] = row.ignore;
   for (std::int32_t t = pairs_end + 1; t < row.tokens; ++t) {
-    const std::int32_t pair = draw_token(rng, row.n_pairs);
+    const std::int32_t pair = draw_token(draws, row.n_pairs);
     inputs[t] = inputs[2 * pair];
     targets[t] = inputs[2 * pair + 1];
   }
@@ -109,33 +122,59 @@ struct QuerySlots {
   std::uint32_t total;           // sum of the weights
 };
 
+/// What a zoology row is drawn from; start_zoology_row fills it anew for each row.
+struct ZoologyPools {
+  std::int32_t* keys;    // (V/2 - 1)
+  std::int32_t* values;  // (V - V/2)
+  std::uint32_t* tree;   // (slots.count)
+};
+
+/// Before a row is drawn: each thread does its share.
+VLA_HOST_DEVICE inline void start_zoology_row(const Share& share, const MqarRow& row,
+                                              const QuerySlots& slots, const ZoologyPools& pools,
+                                              std::int32_t* inputs, std::int32_t* targets) {
+  const std::int32_t half = row.vocab / 2;
+  fill_counting(share, 1, half - 1, pools.keys);
+  fill_counting(share, half, row.vocab - half, pools.values);
+  for (std::int32_t g = share.first; g < slots.count; g += share.step)
+    pools.tree[g] = slots.tree[g];
+  for (std::int32_t t = share.first; t < row.tokens; t += share.step) {
+    inputs[t] = -1;  // still free
+    targets[t] = row.ignore;
+  }
+}
+
 /// The layout of arXiv:2312.04927: n pairs, then each key once as a query at an even offset whose
 /// gap follows a power law, drawn without replacement. Keys are distinct from 1 .. V/2 - 1 (0 is
-/// the filler), values distinct from V/2 .. V-1; other positions hold random tokens, or 0. pool: (V
-/// - V/2), scratch; tree: (slots.count), scratch.
-VLA_HOST_DEVICE inline void mqar_zoology_row(Rng rng, const MqarRow& row, const QuerySlots& slots,
-                                             bool random_filler, std::int32_t* pool,
-                                             std::uint32_t* tree, std::int32_t* inputs,
-                                             std::int32_t* targets) {
+/// the filler), values distinct from V/2 .. V-1. Other positions stay free. 3 n draws.
+template <class Draws>
+VLA_HOST_DEVICE void mqar_zoology_row(Draws& draws, const MqarRow& row, const QuerySlots& slots,
+                                      const ZoologyPools& pools, std::int32_t* inputs,
+                                      std::int32_t* targets) {
   const std::int32_t half = row.vocab / 2;
   const std::int32_t pairs_end = 2 * row.n_pairs;
-  draw_distinct(rng, 1, half - 1, row.n_pairs, pool);
-  for (std::int32_t i = 0; i < row.n_pairs; ++i) inputs[2 * i] = pool[i];
-  draw_distinct(rng, half, row.vocab - half, row.n_pairs, pool);
-  for (std::int32_t i = 0; i < row.n_pairs; ++i) inputs[2 * i + 1] = pool[i];
-  for (std::int32_t t = pairs_end; t < row.tokens; ++t) inputs[t] = -1;  // still free
-  for (std::int32_t t = 0; t < row.tokens; ++t) targets[t] = row.ignore;
-
-  for (std::int32_t g = 0; g < slots.count; ++g) tree[g] = slots.tree[g];
+  draw_distinct(draws, half - 1, row.n_pairs, pools.keys);
+  draw_distinct(draws, row.vocab - half, row.n_pairs, pools.values);
+  for (std::int32_t i = 0; i < row.n_pairs; ++i) {
+    inputs[2 * i] = pools.keys[i];
+    inputs[2 * i + 1] = pools.values[i];
+  }
   std::uint32_t left = slots.total;
   for (std::int32_t i = 0; i < row.n_pairs; ++i) {
-    const std::int32_t slot = take_weighted(rng.below(left), slots.weights, slots.count, tree);
+    const std::int32_t slot =
+        take_weighted(draws.below(left), slots.weights, slots.count, pools.tree);
     left -= slots.weights[slot];
     inputs[pairs_end + 2 * slot] = inputs[2 * i];
     targets[pairs_end + 2 * slot] = inputs[2 * i + 1];
   }
-  for (std::int32_t t = pairs_end; t < row.tokens; ++t) {
-    if (inputs[t] < 0) inputs[t] = random_filler ? draw_token(rng, row.vocab) : 0;
+}
+
+/// Free positions of a zoology row become random tokens, a draw each in order, or 0.
+template <class Draws>
+VLA_HOST_DEVICE void fill_free_positions(Draws& draws, const MqarRow& row, bool random_filler,
+                                         std::int32_t* inputs) {
+  for (std::int32_t t = 2 * row.n_pairs; t < row.tokens; ++t) {
+    if (inputs[t] < 0) inputs[t] = random_filler ? draw_token(draws, row.vocab) : 0;
   }
 }
 

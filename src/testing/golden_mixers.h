@@ -13,11 +13,12 @@
 #include "core/safetensors.h"
 #include "mixers/layer.h"
 #include "testing/compare.h"
+#include "testing/source_dir.h"
 
 namespace vla_bench::testing {
 
 inline std::string golden_path(const std::string& name) {
-  return std::string(VLA_SOURCE_DIR) + "/src/testing/golden/" + name + ".safetensors";
+  return (golden_dir() / (name + ".safetensors")).string();
 }
 
 inline MixerConfig golden_mixer_config(const TensorFile& file) {

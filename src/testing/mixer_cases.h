@@ -65,34 +65,54 @@ struct CoreRun {
   std::array<const std::vector<double>*, 5> all() const { return {&o, &dq, &dk, &dv, &daux}; }
 };
 
-/// Runs forward (with_backward: and backward) on the layout a layer uses, q, k and v side by side
-/// in one buffer, with NaN wherever the core has no business reading or must overwrite.
 template <class T>
-CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1,
-                 bool with_backward = true) {
+Array<T> to_device(Device device, const std::vector<T>& host) {
+  Array<T> array(device, static_cast<Index>(host.size()));
+  device_copy(device, array.data(), Device::cpu, host.data(), host.size() * sizeof(T));
+  return array;
+}
+template <class T>
+std::vector<T> to_host(const Array<T>& array) {
+  std::vector<T> host(static_cast<std::size_t>(array.size()));
+  device_copy(Device::cpu, host.data(), array.device(), array.data(), host.size() * sizeof(T));
+  return host;
+}
+
+/// Runs forward (with_backward: and backward) on the layout a layer uses, q, k and v side by side
+/// in one buffer, with NaN wherever the core has no business reading or must overwrite. `padding`
+/// channels between its rows: at 0, as in a layer, rows start where vectors can be loaded.
+template <class T>
+CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& context,
+                 bool with_backward = true, Index padding = 1) {
   const HeadDims& dims = tensors.dims;
   const Index rows = dims.rows();
   const Index D = dims.heads * dims.d_h;
-  const Index stride = 3 * D + 1;
+  const Index stride = 3 * D + padding;
   const Index aux_stride = dims.heads * tensors.aux_width;
   const T poison = std::nan("");
-  std::vector<T> qkv(static_cast<std::size_t>(rows * stride), poison);
-  std::vector<T> dqkv(qkv);
+  std::vector<T> host_qkv(static_cast<std::size_t>(rows * stride), poison);
   for (Index row = 0; row < rows; ++row) {
     for (Index i = 0; i < D; ++i) {
       const auto from = static_cast<std::size_t>(row * D + i);
-      T* to = qkv.data() + row * stride + i;
+      T* to = host_qkv.data() + row * stride + i;
       to[0] = static_cast<T>(tensors.q[from]);
       to[D] = static_cast<T>(tensors.k[from]);
       to[2 * D] = static_cast<T>(tensors.v[from]);
     }
   }
-  const std::vector<T> aux(tensors.aux.begin(), tensors.aux.end());
-  std::vector<T> daux(aux.size(), poison);
-  const std::vector<T> d_o(tensors.d_o.begin(), tensors.d_o.end());
-  std::vector<T> o(d_o.size(), poison);
+  const auto upload = [&](const std::vector<double>& values) {
+    return to_device(context.device, std::vector<T>(values.begin(), values.end()));
+  };
+  const auto poisoned = [&](std::size_t size) {
+    return to_device(context.device, std::vector<T>(size, poison));
+  };
+  const Array<T> qkv = to_device(context.device, host_qkv);
+  Array<T> dqkv = poisoned(host_qkv.size());
+  const Array<T> aux = upload(tensors.aux);
+  Array<T> daux = poisoned(tensors.aux.size());
+  const Array<T> d_o = upload(tensors.d_o);
+  Array<T> o = poisoned(tensors.d_o.size());
 
-  const Context context{.device = Device::cpu, .threads = threads};
   CoreInputs<T> inputs;
   inputs.dims = dims;
   inputs.q = {qkv.data(), stride, dims.d_h};
@@ -100,13 +120,6 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1
   inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
   if (!aux.empty()) inputs.aux = {aux.data(), aux_stride, tensors.aux_width};
 
-  Array<T> saved;
-  core.forward(context, inputs, {o.data(), D, dims.d_h}, with_backward ? &saved : nullptr);
-  CoreRun run;
-  run.o.assign(o.begin(), o.end());
-  if (!with_backward) return run;
-
-  EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
   CoreGradients<T> gradients;
   gradients.o = {o.data(), D, dims.d_h};
   gradients.d_o = {d_o.data(), D, dims.d_h};
@@ -114,16 +127,39 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1
   gradients.dk = {dqkv.data() + D, stride, dims.d_h};
   gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
   if (!daux.empty()) gradients.daux = {daux.data(), aux_stride, tensors.aux_width};
-  core.backward(context, inputs, gradients, saved);
+
+  Array<T> saved;
+  const HeadView<T> output(o.data(), D, dims.d_h);
+  const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
+  core.prepare(context, inputs, wanted);
+  core.forward(context, inputs, output, with_backward ? &saved : nullptr);
+  if (with_backward) core.backward(context, inputs, gradients, saved);
+  core.deliver(context, inputs, output, wanted);
+  CoreRun run;
+  const std::vector<T> host_o = testing::to_host(o);
+  run.o.assign(host_o.begin(), host_o.end());
+  if (!with_backward) return run;
+
+  EXPECT_EQ(saved.bytes(), core.saved_bytes(dims));
+  const std::vector<T> host_dqkv = testing::to_host(dqkv);
   for (Index row = 0; row < rows; ++row) {
-    const T* from = dqkv.data() + row * stride;
+    const T* from = host_dqkv.data() + row * stride;
     run.dq.insert(run.dq.end(), from, from + D);
     run.dk.insert(run.dk.end(), from + D, from + 2 * D);
     run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
+    if (padding == 0) continue;
     EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
   }
-  run.daux.assign(daux.begin(), daux.end());
+  const std::vector<T> host_daux = testing::to_host(daux);
+  run.daux.assign(host_daux.begin(), host_daux.end());
   return run;
+}
+
+/// On the CPU.
+template <class T>
+CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1,
+                 bool with_backward = true) {
+  return run_core(core, tensors, Context{.device = Device::cpu, .threads = threads}, with_backward);
 }
 
 template <class T>

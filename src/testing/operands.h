@@ -71,11 +71,13 @@ std::vector<double> to_double(const std::vector<T>& values) {
   return {values.begin(), values.end()};
 }
 
-/// `tolerance` is relative to the largest expected value.
+/// `tolerance` is relative to the largest expected value, or to `floor` where that is larger.
 template <class T>
 ::testing::AssertionResult near(std::string_view what, const std::vector<T>& actual,
-                                const std::vector<double>& expected, double tolerance) {
-  return near(what, std::span<const T>(actual), std::span<const double>(expected), tolerance);
+                                const std::vector<double>& expected, double tolerance,
+                                double floor = 1e-300) {
+  return near(what, std::span<const T>(actual), std::span<const double>(expected), tolerance,
+              floor);
 }
 
 /// run(context) returns a vector; it must be the same bits on 1, 2 and 3 threads.

@@ -166,6 +166,10 @@ TEST(Checkpoint, RefusesAnotherConfig) {
   config.train.lr = 0.5;
   Loaded<float> other(config);
   EXPECT_THROW(other.load(path), BadInput);
+  config = small_run_config();
+  config.precision = Precision::tf32;
+  Loaded<float> rounded(config);
+  EXPECT_THROW(rounded.load(path), BadInput);
 
   // Where and how wide a run runs is no other config.
   config = small_run_config();

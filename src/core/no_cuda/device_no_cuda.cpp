@@ -25,6 +25,10 @@ void copy(Device, void*, Device, const void*, std::size_t) { refuse("device_copy
 
 int device_count() { return 0; }
 
+std::string describe_device(int) { refuse("cuda_device_descriptions"); }
+
+std::vector<std::pair<std::string, std::string>> library_versions() { return {}; }
+
 void select_device(int) { refuse("cuda_select_device"); }
 
 void wait() { refuse("device_wait"); }

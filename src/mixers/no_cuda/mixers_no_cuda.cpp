@@ -5,18 +5,22 @@
 
 namespace vla_bench::mixers {
 
-Support cuda_mixer_support(const MixerConfig& config, Index /*d_h*/) {
+Support cuda_mixer_support(const MixerConfig& config, Index /*d_h*/,
+                           Implementation /*implementation*/) {
   return {
       .ok = false,
       .reason = fmt::format("cuda: mixer {} is not part of this build", enum_name(config.mixer))};
 }
 
 template <class T>
-std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h) {
-  throw RunError(cuda_mixer_support(config, d_h).reason);
+std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h,
+                                             Implementation implementation) {
+  throw RunError(cuda_mixer_support(config, d_h, implementation).reason);
 }
 
-template std::unique_ptr<MixerCore<float>> make_cuda_core<float>(const MixerConfig&, Index);
-template std::unique_ptr<MixerCore<double>> make_cuda_core<double>(const MixerConfig&, Index);
+template std::unique_ptr<MixerCore<float>> make_cuda_core<float>(const MixerConfig&, Index,
+                                                                 Implementation);
+template std::unique_ptr<MixerCore<double>> make_cuda_core<double>(const MixerConfig&, Index,
+                                                                   Implementation);
 
 }  // namespace vla_bench::mixers

@@ -1,0 +1,386 @@
+#!/usr/bin/env bash
+# Shows, on a machine with a GPU, what this project claims for one, and prints one short table.
+#   gpu_check.sh BUILD_DIR OUT [STEP...]
+# Needs the build folder (preset gpu), bash and coreutils; uses compute-sanitizer and nvidia-smi
+# where they are. Without steps all are done, in this order:
+#   info       the GPU and the libraries
+#   tests      every *_cuda_test of the build
+#   verify     all golden files in float32 on the GPU, at 1e-4
+#   sanitizer  memcheck and racecheck over the same tests at small sizes
+#   repeat     one config three times, alone and with workers beside it: the same bits
+#   step       time of a whole training step, by mixer
+#   latency    configs/latency_gpu.json
+#   sweep      the capacity sweep with three seeds, long context and copy, against the clock
+#   probes     recall, state norm and Jacobian
+#   report     the tables of all runs
+# Every step's verdict and wall time stand in OUT/summary.tsv, logs and tables beside it. A step that
+# fails stops no other; the exit status is then 1. Steps may be done one by one: the table keeps
+# those that were done before.
+set -uo pipefail
+export LC_ALL=C                   # numbers with a point
+export OMP_WAIT_POLICY=passive    # waiting threads leave the cores to others
+
+all_steps=(info tests verify sanitizer repeat step latency sweep probes report)
+usage="usage: gpu_check.sh BUILD_DIR OUT [${all_steps[*]}]"
+
+# Longest that one program may run, in seconds: one that hangs must not hold a lent machine.
+most_seconds=${GPU_CHECK_SECONDS:-600}
+most_sweep_seconds=300
+most_forward_us=4000 # VLA, T = 4,096, batch 4, one head, d = 64
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+
+fail_usage() {
+  echo "gpu_check: $1" >&2
+  echo "$usage" >&2
+  exit 2
+}
+
+# The first of the folders that there is.
+first_folder() {
+  local folder
+  for folder in "$@"; do
+    if [[ -d $folder ]]; then
+      (cd -- "$folder" && pwd)
+      return
+    fi
+  done
+  return 1
+}
+
+# Time in microseconds.
+now() { echo "${EPOCHREALTIME/./}"; }
+
+# A decimal number times 10^12 as an integer; bash knows no other.
+scaled() {
+  local text
+  printf -v text '%.12f' "$1" || return
+  echo "$((10#${text/./}))"
+}
+
+# logged LOG COMMAND...: its output goes to the file, and it is stopped when it takes too long.
+logged() {
+  local log=$1
+  shift
+  mkdir -p "$(dirname -- "$log")"
+  timeout --kill-after=10 "$most_seconds" "$@" > "$log" 2>&1
+}
+
+# csv_value FILE COLUMN NAME=VALUE...: the column in the first row where all names have the values.
+# None of the columns asked for may stand behind one whose text has commas.
+csv_value() {
+  local file=$1 wanted=$2 condition name matches
+  shift 2
+  local -a fields
+  local -A at=()
+  {
+    IFS=, read -ra fields
+    for name in "${!fields[@]}"; do at[${fields[name]}]=$name; done
+    [[ -v at[$wanted] ]] || return 1
+    while IFS=, read -ra fields; do
+      matches=1
+      for condition in "$@"; do
+        name=${condition%%=*}
+        [[ -v at[$name] && ${fields[at[$name]]-} == "${condition#*=}" ]] || matches=0
+      done
+      if ((matches)); then
+        echo "${fields[at[$wanted]]-}"
+        return 0
+      fi
+    done
+  } < "$file"
+  return 1
+}
+
+# The rows of a CSV file without one column.
+without_column() {
+  local file=$1 name=$2 i skip=
+  local -a fields
+  while IFS=, read -ra fields; do
+    if [[ -z $skip ]]; then
+      for i in "${!fields[@]}"; do [[ ${fields[i]} != "$name" ]] || skip=$i; done
+      [[ -n $skip ]] || return 1
+    fi
+    unset 'fields[skip]'
+    (IFS=, && echo "${fields[*]}")
+  done < "$file"
+}
+
+# What a step did is its status (0 ok, 77 skipped, else failed) and `detail`.
+
+step_info() {
+  local line pattern='^\| device cuda +\| (not )?available: (.*[^ ]) *\|$'
+  if command -v nvidia-smi > /dev/null; then logged "$out/nvidia-smi.txt" nvidia-smi; fi
+  logged "$out/info.json" "$bench" info --json
+  logged "$out/info.txt" "$bench" info || return 1
+  while IFS= read -r line; do
+    [[ $line =~ $pattern ]] || continue
+    detail=${BASH_REMATCH[2]}
+    [[ -z ${BASH_REMATCH[1]} ]]
+    return
+  done < "$out/info.txt"
+  detail="info names no device cuda"
+  return 1
+}
+
+# run_tests FOLDER [COMMAND...]: every CUDA test under the command; the logs go to the folder. Adds
+# to `passed`, `skipped` and `broken`.
+run_tests() {
+  local folder=$1 test log line
+  shift
+  for test in "$build"/*_cuda_test; do
+    [[ -x $test ]] || continue
+    log=$folder/${test##*/}.log
+    logged "$log" "$@" "$test" || broken+=("${test##*/}")
+    while IFS= read -r line; do
+      if [[ $line =~ ^"[  PASSED  ] "([0-9]+)" test" ]]; then ((passed += BASH_REMATCH[1])); fi
+      if [[ $line =~ ^"[  SKIPPED ] "([0-9]+)" test" ]]; then ((skipped += BASH_REMATCH[1])); fi
+    done < "$log"
+  done
+}
+
+step_tests() {
+  local passed=0 skipped=0 broken=()
+  run_tests "$out/tests"
+  detail="$passed passed, $skipped skipped"
+  if ((${#broken[@]})); then detail+="; failed: ${broken[*]}"; fi
+  ((${#broken[@]} == 0 && passed > 0))
+}
+
+step_verify() {
+  local status=0 line error worst=0 worst_text=none rows=0
+  local -a cells
+  logged "$out/verify.md" "$bench" verify "$golden"/*.safetensors --dtype float32 --device cuda ||
+    status=1
+  while IFS='|' read -ra cells; do
+    # | file | cores | kind | worst_tensor | relative_error | tolerance | status |
+    [[ ${#cells[@]} -ge 8 ]] || continue
+    error=${cells[5]// /}
+    [[ $error =~ ^[0-9] ]] || continue
+    ((++rows))
+    if (($(scaled "$error") > worst)); then
+      worst=$(scaled "$error")
+      worst_text=$error
+    fi
+  done < "$out/verify.md"
+  detail="$rows kinds of tensor, worst relative error $worst_text"
+  ((status == 0 && rows > 0))
+}
+
+step_sanitizer() {
+  local sanitizer tool log line found status=0 passed skipped broken
+  sanitizer=$(command -v compute-sanitizer) || sanitizer=/usr/local/cuda/bin/compute-sanitizer
+  if [[ ! -x $sanitizer ]]; then
+    detail="no compute-sanitizer on this machine"
+    return 77
+  fi
+  for tool in memcheck racecheck; do
+    passed=0 skipped=0 broken=()
+    VLA_SMALL_TESTS=1 run_tests "$out/sanitizer/$tool" \
+      "$sanitizer" --tool "$tool" --error-exitcode 9
+    # The tool's own last word, for what an exit status does not tell (warnings of hazards).
+    for log in "$out/sanitizer/$tool"/*.log; do
+      found=
+      while IFS= read -r line; do
+        [[ $line =~ "SUMMARY: "([0-9]+)" "(error|hazard) ]] && found=${BASH_REMATCH[1]}
+      done < "$log"
+      [[ $found == 0 ]] || broken+=("${log##*/}:${found:-none}")
+    done
+    detail+="${detail:+; }$tool: $passed tests"
+    if ((${#broken[@]} || passed == 0)); then
+      detail+=", not clean: ${broken[*]-}"
+      status=1
+    else
+      detail+=" clean"
+    fi
+  done
+  return "$status"
+}
+
+same_file() {
+  [[ -f $1 && -f $2 && $(sha256sum < "$1") == $(sha256sum < "$2") ]]
+}
+
+# Whether two runs left the same bits, times apart; says what differs.
+same_bits() {
+  local first=$1 second=$2 cell file count=0
+  for cell in "$first"/mqar/*/; do
+    cell=${cell%/}
+    [[ -f $cell/accuracy.csv ]] || continue
+    ((++count))
+    for file in checkpoint.safetensors history.csv; do
+      same_file "$cell/$file" "$second/mqar/${cell##*/}/$file" || {
+        echo "$file of ${cell##*/} differs between ${first##*/} and ${second##*/}"
+        return 1
+      }
+    done
+    [[ $(without_column "$cell/accuracy.csv" train_seconds) == \
+      $(without_column "$second/mqar/${cell##*/}/accuracy.csv" train_seconds) ]] || {
+      echo "accuracy.csv of ${cell##*/} differs between ${first##*/} and ${second##*/}"
+      return 1
+    }
+  done
+  echo "$count trainings of 200 steps"
+  ((count > 0))
+}
+
+step_repeat() {
+  local folder=$out/repeat name jobs=1
+  # 200 steps: enough for one wrong bit to reach every parameter.
+  local -a run=(run "$configs/mqar.json" --device cuda --seed 42 --force --set task.n_pairs=8
+    --set train.steps=200 --set train.warmup=20 --set train.log_every=10)
+  for name in first second beside; do
+    if [[ $name == beside ]]; then jobs=4; fi
+    logged "$folder/$name.log" "$bench" "${run[@]}" --jobs "$jobs" --out "$folder/$name" || {
+      detail="the run failed: $folder/$name.log"
+      return 1
+    }
+  done
+  detail=$(same_bits "$folder/first" "$folder/second") || return 1
+  detail=$(same_bits "$folder/first" "$folder/beside") || return 1
+  detail+=", the same bits twice alone and once with 4 jobs"
+}
+
+step_step() {
+  local status=0
+  local -a cells
+  logged "$out/training_step.md" "$build/training_step_cuda_benchmark" || status=1
+  while IFS='|' read -ra cells; do
+    # | mixer | precision | median_ms | p10_ms | p90_ms | most_ms | ...
+    [[ ${#cells[@]} -ge 8 && ${cells[3]} =~ [0-9] ]] || continue
+    detail+="${detail:+, }${cells[1]// /} ${cells[3]// /} of ${cells[6]// /} ms"
+  done < "$out/training_step.md"
+  return "$status"
+}
+
+# run_config NAME [ARGUMENT...]: a config from its start, into OUT/runs.
+run_config() {
+  local name=$1
+  shift
+  logged "$out/logs/$name.log" "$bench" run "$configs/$name.json" --device cuda --force \
+    --out "$out/runs" "$@"
+}
+
+step_latency() {
+  local status=0 seconds us
+  run_config latency_gpu || status=1
+  logged "$out/latency.csv" "$bench" report "$out/runs/latency_gpu" --format csv --table latency ||
+    status=1
+  if ! seconds=$(csv_value "$out/latency.csv" median_s label=vla implementation=recurrent \
+    pass=forward seq_len=4096 batch=4 n_heads=1 d_h=64 status=ok) || [[ -z $seconds ]]; then
+    detail="no time of VLA's forward at T = 4096"
+    return 1
+  fi
+  us=$(($(scaled "$seconds") / 1000000))
+  detail="VLA forward, T = 4096: $us of at most $most_forward_us us"
+  ((status == 0 && us <= most_forward_us))
+}
+
+step_sweep() {
+  local begin seconds status=0
+  begin=$(now)
+  run_config mqar --set 'seeds=[42,43,44]' || status=1
+  run_config long_context || status=1
+  run_config copy || status=1
+  seconds=$((($(now) - begin) / 1000000))
+  detail="$seconds of at most $most_sweep_seconds s"
+  ((status == 0 && seconds <= most_sweep_seconds))
+}
+
+step_probes() {
+  local config status=0
+  for config in recall state_norm jacobian; do
+    run_config "$config" || {
+      status=1
+      detail+="${detail:+, }$config failed"
+    }
+  done
+  return "$status"
+}
+
+step_report() {
+  local -a tables
+  logged "$out/logs/report.log" "$bench" report "$out/runs" --out "$out/report" || return 1
+  tables=("$out/report"/*.csv)
+  detail="${#tables[@]} tables"
+}
+
+# The table as it is, with this step's row in place of an older one.
+record() {
+  local row=$1 line kept=()
+  if [[ -f $summary ]]; then
+    while IFS= read -r line; do
+      [[ $line == "${row%%$'\t'*}"$'\t'* || $line == name$'\t'* ]] || kept+=("$line")
+    done < "$summary"
+  fi
+  {
+    printf 'name\tverdict\tseconds\tdetail\n'
+    if ((${#kept[@]})); then printf '%s\n' "${kept[@]}"; fi
+    printf '%s\n' "$row"
+  } > "$summary.new"
+  mv -- "$summary.new" "$summary"
+}
+
+run_step() {
+  local step=$1 begin status=0 verdict milliseconds seconds
+  detail=
+  echo "== $step"
+  begin=$(now)
+  "step_$step" || status=$?
+  milliseconds=$((($(now) - begin) / 1000))
+  case $status in
+    0) verdict=ok ;;
+    77) verdict=skipped ;;
+    *)
+      verdict=failed
+      failures=$((failures + 1))
+      ;;
+  esac
+  printf -v seconds '%d.%d' $((milliseconds / 1000)) $((milliseconds % 1000 / 100))
+  record "$step"$'\t'"$verdict"$'\t'"$seconds"$'\t'"$detail"
+  echo "   $verdict: $detail"
+}
+
+print_summary() {
+  local step row verdict seconds text
+  printf '\n%-10s %-8s %8s  %s\n' name verdict seconds detail
+  for step in "${all_steps[@]}"; do
+    while IFS=$'\t' read -r row verdict seconds text; do
+      [[ $row == "$step" ]] || continue
+      printf '%-10s %-8s %8s  %s\n' "$row" "$verdict" "$seconds" "$text"
+    done < "$summary"
+  done
+}
+
+[[ $# -ge 2 ]] || fail_usage "a build folder and a folder for the results are needed"
+build=$(first_folder "$1") || fail_usage "$1: no such folder"
+mkdir -p "$2" || exit 2
+out=$(cd -- "$2" && pwd)
+shift 2
+bench=$build/vla-bench
+summary=$out/summary.tsv
+[[ -x $bench ]] || fail_usage "$bench: no such program"
+golden=$(first_folder "$build/golden" "$here/../src/testing/golden") ||
+  fail_usage "no golden files in the build folder or beside this script"
+configs=$(first_folder "$build/configs" "$here/../configs") ||
+  fail_usage "no configs in the build folder or beside this script"
+
+steps=("$@")
+if ((${#steps[@]} == 0)); then steps=("${all_steps[@]}"); fi
+for step in "${steps[@]}"; do
+  [[ " ${all_steps[*]} " == *" $step "* ]] || fail_usage "$step: no such step"
+done
+
+# Tests look for golden files where the source tree has them.
+tree=$(mktemp -d) || exit 2
+trap 'rm -rf -- "$tree"' EXIT
+mkdir -p "$tree/src/testing"
+ln -s -- "$golden" "$tree/src/testing/golden"
+ln -s -- "$configs" "$tree/configs"
+export VLA_SOURCE_DIR=$tree
+export VLA_BENCH_BINARY=$bench
+
+failures=0
+for step in "${steps[@]}"; do run_step "$step"; done
+print_summary
+((failures == 0))

@@ -1,0 +1,256 @@
+// The CUDA side of core/device.h: memory from the driver's pool (freeing does not wait for the
+// device), a stream a thread, recorded work as CUDA graphs.
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/cuda/check.h"
+#include "core/cuda/place.h"
+#include "core/cuda/probe.h"
+#include "core/cuda_device.h"
+#include "core/error.h"
+
+namespace vla_bench::cuda {
+namespace {
+
+thread_local int selected_device = 0;
+thread_local std::unique_ptr<Place> the_place;
+
+/// Keeps freed memory in the pool: a sweep asks for the same sizes again and again.
+void keep_pool_memory(int device) {
+  cudaMemPool_t pool;
+  VLA_CUDA(cudaDeviceGetDefaultMemPool(&pool, device));
+  std::uint64_t threshold = UINT64_MAX;
+  VLA_CUDA(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold));
+}
+
+std::string version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+/// The CUDA version that the driver supports; 0 where there is no driver.
+int driver_version() {
+  int version = 0;
+  VLA_CUDA(cudaDriverGetVersion(&version));
+  return version;
+}
+
+int runtime_version() {
+  int version = 0;
+  VLA_CUDA(cudaRuntimeGetVersion(&version));
+  return version;
+}
+
+/// Of the first GPU, and how many there are.
+std::string describe_all(int count) {
+  return fmt::format("{}{}, CUDA driver {}, runtime {}",
+                     count > 1 ? fmt::format("{} x ", count) : "", describe_device(0),
+                     version_text(driver_version()), version_text(runtime_version()));
+}
+
+/// Why the runtime counted no GPU.
+std::string why_none(cudaError_t error) {
+  if (error == cudaSuccess) return "no GPU";
+  if (error == cudaErrorInsufficientDriver) {
+    const std::string needed = version_text(runtime_version());
+    const int driver = driver_version();
+    if (driver == 0) {
+      return fmt::format("no CUDA driver on this machine (this binary needs one for CUDA {})",
+                         needed);
+    }
+    return fmt::format("the CUDA driver is for CUDA {}, this binary needs {}", version_text(driver),
+                       needed);
+  }
+  return cudaGetErrorString(error);
+}
+
+class GraphRecording final : public Replay::Recording {
+ public:
+  explicit GraphRecording(const std::function<void()>& work) : stream_(place().stream()) {
+    // Thread-local: what other threads do meanwhile on their streams is none of this recording's
+    // business.
+    VLA_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      cudaGetLastError();
+      throw;
+    }
+    VLA_CUDA(cudaStreamEndCapture(stream_, &graph));
+    const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    VLA_CUDA(error);
+    VLA_CUDA(cudaGraphUpload(executable_, stream_));
+  }
+  ~GraphRecording() override {
+    // A failure to release is no worse than the failure that came before it.
+    cudaGraphExecDestroy(executable_);
+  }
+
+  void launch() override { VLA_CUDA(cudaGraphLaunch(executable_, stream_)); }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+}  // namespace
+
+void fail(cudaError_t error, const char* call) {
+  // Clears errors that do not stick, so that the next cell starts clean.
+  cudaGetLastError();
+  if (error == cudaErrorMemoryAllocation) {
+    throw RunError(fmt::format("out of memory on the GPU ({})", call));
+  }
+  throw RunError(
+      fmt::format("cuda: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+std::string describe_device(int index) {
+  cudaDeviceProp properties;
+  VLA_CUDA(cudaGetDeviceProperties(&properties, index));
+  return fmt::format("{}, {:.1f} GiB, compute capability {}.{}", properties.name,
+                     static_cast<double>(properties.totalGlobalMem) * 0x1p-30, properties.major,
+                     properties.minor);
+}
+
+Place::Place(int device) : device_(device) {
+  VLA_CUDA(cudaSetDevice(device));
+  keep_pool_memory(device);
+  VLA_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
+  VLA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  VLA_CUDA(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking));
+  VLA_CUDA(cudaEventCreateWithFlags(&forked_, cudaEventDisableTiming));
+  VLA_CUDA(cudaEventCreateWithFlags(&joined_, cudaEventDisableTiming));
+}
+
+// At the end of a thread or the program: the driver may be gone already, nobody hears an error.
+Place::~Place() {
+  for (const Scratch& scratch : {scratch_, aside_scratch_}) {
+    if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
+  }
+  for (void* memory : outgrown_) cudaFreeAsync(memory, stream_);
+  cudaEventDestroy(forked_);
+  cudaEventDestroy(joined_);
+  cudaStreamDestroy(aside_);
+  cudaStreamDestroy(stream_);
+}
+
+cudaStream_t Place::fork_aside() {
+  VLA_CUDA(cudaEventRecord(forked_, stream_));
+  VLA_CUDA(cudaStreamWaitEvent(aside_, forked_, 0));
+  has_aside_ = true;
+  return aside_;
+}
+
+void Place::join_aside() {
+  if (!has_aside_) return;
+  VLA_CUDA(cudaEventRecord(joined_, aside_));
+  VLA_CUDA(cudaStreamWaitEvent(stream_, joined_, 0));
+  has_aside_ = false;
+}
+
+void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
+  Scratch& scratch = stream == aside_ ? aside_scratch_ : scratch_;
+  if (scratch.bytes < bytes) {
+    cudaStreamCaptureStatus status;
+    VLA_CUDA(cudaStreamIsCapturing(stream, &status));
+    if (status != cudaStreamCaptureStatusNone) {
+      throw RunError(
+          "cuda: scratch memory grew while work was recorded; it has to run once before");
+    }
+    // Half as much again: sizes creep up as a model's layers are visited. And never little: an
+    // operation that is first met while work is recorded (the optimiser's, 12 KiB) finds its room.
+    constexpr std::size_t kLeastBytes = std::size_t{1} << 20;
+    const std::size_t grown = std::max(bytes + bytes / 2 + kCounterBytes, kLeastBytes);
+    // At half as much again a time, all that is outgrown is twice what is used at most.
+    if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
+    scratch = {};
+    VLA_CUDA(cudaMallocAsync(&scratch.data, grown, stream));
+    scratch.bytes = grown;
+    VLA_CUDA(cudaMemsetAsync(scratch.data, 0, kCounterBytes, stream));
+  }
+  return scratch.data;
+}
+
+Place& place() {
+  if (the_place == nullptr) the_place = std::make_unique<Place>(selected_device);
+  return *the_place;
+}
+
+CudaStatus status() {
+  static const CudaStatus answer = [] {
+    CudaStatus status{.built = true, .available = false, .detail = {}};
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+      status.detail = why_none(error);
+    } else if (const cudaError_t loaded = find_code(); loaded != cudaSuccess) {
+      status.detail = fmt::format("{}: no kernels for it in this binary ({})", describe_all(count),
+                                  cudaGetErrorString(loaded));
+    } else {
+      status.available = true;
+      status.detail = describe_all(count);
+    }
+    cudaGetLastError();
+    return status;
+  }();
+  return answer;
+}
+
+void* allocate(std::size_t bytes) {
+  const cudaStream_t stream = place().stream();
+  void* pointer = nullptr;
+  const cudaError_t error = cudaMallocAsync(&pointer, bytes, stream);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw RunError(fmt::format("out of memory on the GPU: {} bytes ({:.2f} GiB) cannot be had",
+                               bytes, static_cast<double>(bytes) * 0x1p-30));
+  }
+  VLA_CUDA(error);
+  VLA_CUDA(cudaMemsetAsync(pointer, 0, bytes, stream));
+  return pointer;
+}
+
+void release(void* pointer) noexcept {
+  // Static arrays outlive the main thread's place: the default stream serves them.
+  cudaFreeAsync(pointer, the_place != nullptr ? the_place->stream() : nullptr);
+}
+
+void copy(Device to_device, void* to, Device from_device, const void* from, std::size_t bytes) {
+  const cudaStream_t stream = place().stream();
+  const cudaMemcpyKind kind = to_device == Device::cpu     ? cudaMemcpyDeviceToHost
+                              : from_device == Device::cpu ? cudaMemcpyHostToDevice
+                                                           : cudaMemcpyDeviceToDevice;
+  VLA_CUDA(cudaMemcpyAsync(to, from, bytes, kind, stream));
+  VLA_CUDA(cudaStreamSynchronize(stream));
+}
+
+int device_count() {
+  if (!status().available) return 0;
+  int count = 0;
+  VLA_CUDA(cudaGetDeviceCount(&count));
+  return count;
+}
+
+void select_device(int index) {
+  if (the_place != nullptr && the_place->device() == index) return;
+  the_place.reset();
+  selected_device = index;
+  VLA_CUDA(cudaSetDevice(index));
+}
+
+void wait() { VLA_CUDA(cudaStreamSynchronize(place().stream())); }
+
+std::unique_ptr<Replay::Recording> record(const std::function<void()>& work) {
+  return std::make_unique<GraphRecording>(work);
+}
+
+}  // namespace vla_bench::cuda

@@ -1,0 +1,40 @@
+// Versions of the CUDA toolkit and of the libraries that the program happens to be linked with.
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <string>
+
+#include "core/cuda_device.h"
+
+// Weak: core asks for no library of its own. Each of these is null in a program whose other folders
+// link none of it.
+extern "C" {
+[[gnu::weak]] std::size_t cublasLtGetVersion();
+[[gnu::weak]] std::size_t cudnnGetVersion();
+}
+
+namespace vla_bench::cuda {
+namespace {
+
+/// cuBLAS from 11 on and cuDNN from 9 on: major * 10,000 + minor * 100 + patch.
+std::string version_text(std::size_t version) {
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> library_versions() {
+  // The runtime library is linked in, so this is its version too.
+  std::vector<std::pair<std::string, std::string>> versions = {
+      {"cuda_toolkit", fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10)}};
+  if (cublasLtGetVersion != nullptr) {
+    versions.emplace_back("cublaslt", version_text(cublasLtGetVersion()));
+  }
+  if (cudnnGetVersion != nullptr) {
+    versions.emplace_back("cudnn", version_text(cudnnGetVersion()));
+  }
+  return versions;
+}
+
+}  // namespace vla_bench::cuda

@@ -1,0 +1,121 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "config/read.h"
+#include "experiments/core_buffers.h"
+#include "experiments/latency.h"
+#include "mixers/registry.h"
+
+namespace vla_bench {
+namespace {
+
+constexpr Index kVerifiedTokens = 64;
+
+/// Largest error against the reference, relative to the largest value; a wrong kernel is off by
+/// order 1.
+///
+/// float32: rounding (6e-8) summed over 64 tokens and amplified by the conditioning of a step (a
+/// few hundred at the published lambda_0) stays below 1e-3.
+///
+/// bf16 and tf32 occur in softmax alone. Five roundings stand between inputs and gradients (q or k,
+/// v or the upstream gradient, p, dp - sum p dp, the result), each of at most u = 2^-8 (bf16) or
+/// 2^-11 (tf32) of its value: 5 u if all pointed one way. Tensor cores may cut tf32 operands off
+/// instead of rounding them, twice the error and always one way. Computed in double with these
+/// roundings put in, attention over 64 Gaussian tokens is off by 1.4 u, with cutting by 4.3 u; 8 u
+/// are allowed.
+double tolerance(Precision precision) {
+  switch (precision) {
+    case Precision::float32:
+      return 1e-3;
+    case Precision::tf32:
+      return 8 * 0x1p-11;
+    case Precision::bf16:
+      return 8 * 0x1p-8;
+  }
+  throw std::logic_error("unknown precision");
+}
+
+// Some gradients vanish but for rounding; measure them against the file's largest instead.
+constexpr double kGradientFloor = 1e-3;
+
+double largest(const std::vector<double>& values) {
+  double result = 0.0;
+  for (const double value : values) result = std::max(result, std::abs(value));
+  return result;
+}
+
+/// max |actual - expected| / max(max |expected|, floor); infinity when a value is not a number.
+double relative_error(const std::vector<float>& actual, const std::vector<double>& expected,
+                      double floor) {
+  const double scale = std::max({largest(expected), floor, 1e-300});
+  double worst = 0.0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double error = std::abs(actual[i] - expected[i]) / scale;
+    if (!std::isfinite(error)) return HUGE_VAL;
+    worst = std::max(worst, error);
+  }
+  return worst;
+}
+
+template <class T>
+void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
+                CoreBuffers<T>& buffers) {
+  const CoreGradients<T> gradients = buffers.gradients();
+  const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
+  core.prepare(context, buffers.inputs(), wanted);
+  core.forward(context, buffers.inputs(), buffers.output(),
+               with_backward ? &buffers.saved : nullptr);
+  if (with_backward) core.backward(context, buffers.inputs(), gradients, buffers.saved);
+  core.deliver(context, buffers.inputs(), buffers.output(), wanted);
+}
+
+}  // namespace
+
+HeadDims verified_dims(const RunConfig& config) {
+  return {.batch = config.latency.batch,
+          .tokens = std::min(sequence_length(config), kVerifiedTokens),
+          .heads = config.model.n_heads,
+          .d_h = config.model.d_h};
+}
+
+std::string verify_against_reference(const RunConfig& config, const Context& context,
+                                     Implementation implementation, MixerCore<float>& core) {
+  const MixerConfig& mixer = config.mixers.front();
+  const Context cpu{Device::cpu, context.threads};
+  const HeadDims dims = verified_dims(config);
+  const auto seed = static_cast<std::uint64_t>(config.seeds.front());
+  const bool with_backward = pass_support(implementation, LatencyPass::backward).ok;
+  CoreBuffers<float> actual(mixer, dims, context, seed);
+  CoreBuffers<double> expected(mixer, dims, cpu, seed);
+  run_passes(context, with_backward, core, actual);
+  const auto reference =
+      make_mixer_core<double>(mixer, config.model.d_h, Device::cpu, Implementation::reference);
+  run_passes(cpu, with_backward, *reference, expected);
+
+  // Without a backward both sides' gradients are the zeros they were made with.
+  const std::vector<double> d_projections = to_host(expected.d_projections);
+  const double floor = kGradientFloor * largest(d_projections);
+  const struct {
+    const char* name;
+    double error;
+  } comparisons[] = {
+      {"o", relative_error(to_host(actual.o), to_host(expected.o), 0.0)},
+      {"dq, dk, dv", relative_error(to_host(actual.d_projections), d_projections, floor)},
+      {"daux", relative_error(to_host(actual.d_aux), to_host(expected.d_aux), floor)},
+  };
+  const double allowed =
+      tolerance(implementation_precision(mixer, context.device, implementation, context.precision));
+  for (const auto& [name, error] : comparisons) {
+    if (!(error <= allowed)) {
+      return fmt::format(
+          "[{}] {}: relative error {:.3g} against the reference over {} tokens, over {:g}",
+          enum_name(mixer.mixer), name, error, dims.tokens, allowed);
+    }
+  }
+  return {};
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,36 @@
+#include "testing/gpu.h"
+
+namespace vla_bench {
+namespace {
+
+using namespace vla_bench::testing;
+
+const MixerConfig kPaper{.mixer = MixerKind::deltanet};
+const MixerConfig kStandard{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard};
+
+TEST(DeltaNetCuda, EqualsTheReference) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : {kPaper, kStandard}) {
+    for (const HeadDims& dims : gpu_shapes()) {
+      expect_gpu_matches_reference(mixer, random_tensors(mixer, dims, 31));
+    }
+  }
+}
+
+// Gates near 0: a state that is divided by its gate to go back in time would blow up.
+TEST(DeltaNetCuda, EqualsTheReferenceWithClosedGates) {
+  VLA_NEEDS_GPU();
+  CoreTensors tensors = random_tensors(kPaper, {2, 40, 2, 32}, 32);
+  for (double& logit : tensors.aux) logit = static_cast<float>(logit - 12.0);
+  expect_gpu_matches_reference(kPaper, tensors);
+}
+
+TEST(DeltaNetCuda, RepeatsBitForBit) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : {kPaper, kStandard}) {
+    expect_gpu_repeats(mixer, random_tensors(mixer, {3, 70, 2, 32}, 33));
+  }
+}
+
+}  // namespace
+}  // namespace vla_bench

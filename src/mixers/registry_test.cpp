@@ -1,0 +1,60 @@
+#include "mixers/registry.h"
+
+#include <gtest/gtest.h>
+
+namespace vla_bench {
+namespace {
+
+constexpr Implementation kAll[] = {Implementation::production, Implementation::unfused,
+                                   Implementation::cudnn, Implementation::reference};
+
+TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
+  const MixerConfig softmax{.mixer = MixerKind::softmax};
+  const MixerConfig vla{.mixer = MixerKind::vla};
+  for (const Implementation implementation : {Implementation::unfused, Implementation::cudnn}) {
+    EXPECT_FALSE(mixer_support(softmax, 64, Device::cpu, implementation).ok);
+    for (const Device device : {Device::cpu, Device::cuda}) {
+      const Support support = mixer_support(vla, 64, device, implementation);
+      EXPECT_FALSE(support.ok);
+      EXPECT_NE(support.reason.find("is softmax"), std::string::npos) << support.reason;
+    }
+  }
+  EXPECT_TRUE(mixer_support(vla, 64, Device::cpu, Implementation::production).ok);
+  EXPECT_TRUE(mixer_support(vla, 64, Device::cpu, Implementation::reference).ok);
+  EXPECT_FALSE(mixer_support(softmax, 64, Device::cuda, Implementation::reference).ok);
+}
+
+TEST(Registry, SoftmaxByTheBookHasNoBackward) {
+  for (const Implementation implementation : kAll) {
+    EXPECT_TRUE(pass_support(implementation, LatencyPass::forward).ok);
+    EXPECT_EQ(pass_support(implementation, LatencyPass::backward).ok,
+              implementation != Implementation::unfused);
+  }
+}
+
+TEST(Registry, PrecisionIsSoftmaxsOnAGpu) {
+  const auto precision = [](MixerKind mixer, Device device, Implementation implementation) {
+    return implementation_precision({.mixer = mixer}, device, implementation, Precision::tf32);
+  };
+  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::production),
+            Precision::tf32);
+  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::unfused), Precision::tf32);
+  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::cudnn), Precision::bf16);
+  EXPECT_EQ(precision(MixerKind::softmax, Device::cpu, Implementation::production),
+            Precision::float32);
+  EXPECT_EQ(precision(MixerKind::vla, Device::cuda, Implementation::production),
+            Precision::float32);
+}
+
+TEST(Registry, LabelsNameTheMethod) {
+  const MixerConfig softmax{.mixer = MixerKind::softmax};
+  EXPECT_EQ(implementation_label(softmax, Implementation::production), "tiled");
+  EXPECT_EQ(implementation_label(softmax, Implementation::unfused), "unfused");
+  EXPECT_EQ(implementation_label(softmax, Implementation::cudnn), "cudnn");
+  EXPECT_EQ(implementation_label(softmax, Implementation::reference), "reference");
+  EXPECT_EQ(implementation_label({.mixer = MixerKind::linear}, Implementation::production),
+            "recurrent");
+}
+
+}  // namespace
+}  // namespace vla_bench

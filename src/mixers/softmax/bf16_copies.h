@@ -1,0 +1,18 @@
+// Tensors of a core in bfloat16, packed, and back.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "mixers/mixer.h"
+
+namespace vla_bench::mixers {
+
+/// to[((b T + t) H + h) d + i], rounded to nearest. `to` holds the bits of bfloat16 numbers.
+void pack_bf16(cudaStream_t stream, const HeadDims& dims, HeadView<const float> from,
+               std::uint16_t* to);
+void unpack_bf16(cudaStream_t stream, const HeadDims& dims, const std::uint16_t* from,
+                 HeadView<float> to);
+
+}  // namespace vla_bench::mixers

@@ -1,0 +1,120 @@
+// The fused core's side on the host: what is kept, and which kernels a precision takes.
+#include "mixers/softmax/softmax_cuda.h"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/cuda/place.h"
+#include "core/error.h"
+#include "mixers/softmax/softmax.h"
+#include "mixers/softmax/softmax_cuda_launch.h"
+
+namespace vla_bench::mixers {
+namespace softmax::cuda {
+namespace {
+
+/// Limits of the kernels' grids (65,535 along batch elements and tiles, of 16 tokens at least) and
+/// of their 32-bit positions.
+constexpr Index kMostBatch = 65535;
+constexpr Index kMostTokens = (Index{1} << 20) - 16;
+
+void require_sizes(const HeadDims& dims, Precision precision) {
+  if (precision != Precision::float32 && dims.d_h < kLeastOnTensorCores) {
+    throw RunError(fmt::format("[softmax] cuda: d_h {} is computed in float32 alone", dims.d_h));
+  }
+  if (dims.batch <= kMostBatch && dims.tokens <= kMostTokens) return;
+  throw RunError(fmt::format("[softmax] cuda: at most {} sequences of {} tokens, got {} of {}",
+                             kMostBatch, kMostTokens, dims.batch, dims.tokens));
+}
+
+class SoftmaxCudaCore final : public MixerCore<float> {
+ public:
+  SoftmaxCudaCore(Index d_h, SoftmaxTiling tiling) : d_(d_h), tiling_(tiling) {}
+
+  void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
+               Array<float>* saved) override {
+    const HeadDims& dims = inputs.dims;
+    require_sizes(dims, context.precision);
+    if (saved != nullptr) saved->resize(context.device, kRowScalars * dims.rows() * dims.heads);
+    if (dims.rows() == 0) return;
+    const Forward args{
+        .dims = dims,
+        .tiling = tiling_,
+        .q = inputs.q,
+        .k = inputs.k,
+        .v = inputs.v,
+        .o = o,
+        .normalisation = saved == nullptr ? nullptr : reinterpret_cast<float2*>(saved->data())};
+    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    if (context.precision == Precision::float32) {
+      forward_float32(stream, args);
+    } else {
+      forward_tensor_cores(stream, context.precision, args);
+    }
+  }
+
+  void backward(const Context& context, const CoreInputs<float>& inputs,
+                const CoreGradients<float>& gradients, const Array<float>& saved) override {
+    const HeadDims& dims = inputs.dims;
+    row_terms_.resize(context.device, kRowScalars * dims.rows() * dims.heads);
+    if (dims.rows() == 0) return;
+    const Backward args{.dims = dims,
+                        .tiling = tiling_,
+                        .q = inputs.q,
+                        .k = inputs.k,
+                        .v = inputs.v,
+                        .o = gradients.o,
+                        .d_o = gradients.d_o,
+                        .dq = gradients.dq,
+                        .dk = gradients.dk,
+                        .dv = gradients.dv,
+                        .normalisation = reinterpret_cast<const float2*>(saved.data()),
+                        .row_terms = reinterpret_cast<float2*>(row_terms_.data())};
+    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    if (context.precision == Precision::float32) {
+      backward_float32(stream, args);
+    } else {
+      backward_tensor_cores(stream, context.precision, args);
+    }
+  }
+
+  std::unique_ptr<HeadMemory<float>> memory() const override {
+    return make_softmax_memory<float>(d_);
+  }
+  Index state_bytes(const HeadDims& dims) const override {
+    return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(float));
+  }
+  Index saved_bytes(const HeadDims& dims) const override {
+    return kRowScalars * dims.rows() * dims.heads * static_cast<Index>(sizeof(float));
+  }
+
+ private:
+  static constexpr Index kRowScalars = 2;  // saved, and between the kernels of the backward
+
+  Index d_;
+  SoftmaxTiling tiling_;
+  Array<float> row_terms_;  // (B, T, H, 2); kept, for a recorded backward writes there
+};
+
+}  // namespace
+}  // namespace softmax::cuda
+
+Support softmax_cuda_support(Index d_h) {
+  const auto& sizes = softmax::cuda::kHeadSizes;
+  if (std::find(std::begin(sizes), std::end(sizes), d_h) != std::end(sizes)) return {};
+  return {.ok = false,
+          .reason = fmt::format(
+              "[softmax] cuda: kernels exist for d_h of 8, 16, 32, 64 or 128, not {}", d_h)};
+}
+
+std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(const MixerConfig& /*config*/, Index d_h,
+                                                         SoftmaxTiling tiling) {
+  const Support support = softmax_cuda_support(d_h);
+  if (!support.ok) throw RunError(support.reason);
+  return std::make_unique<softmax::cuda::SoftmaxCudaCore>(d_h, tiling);
+}
+
+}  // namespace vla_bench::mixers

@@ -1,0 +1,287 @@
+#include "mixers/softmax/softmax_cuda.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "testing/gpu.h"
+
+namespace vla_bench::testing {
+namespace {
+
+using mixers::SoftmaxTiling;
+
+const MixerConfig kSoftmax{.mixer = MixerKind::softmax};
+
+constexpr SoftmaxTiling kTilings[] = {SoftmaxTiling::narrow, SoftmaxTiling::shared_keys,
+                                      SoftmaxTiling::medium, SoftmaxTiling::wide};
+
+std::unique_ptr<MixerCore<float>> make_core(Index d_h,
+                                            SoftmaxTiling tiling = SoftmaxTiling::by_shape) {
+  return mixers::make_softmax_cuda_core(kSoftmax, d_h, tiling);
+}
+
+/// Relative rounding of an operand of a tensor core product.
+double operand_rounding(Precision precision) {
+  return precision == Precision::tf32 ? 0x1p-11 : 0x1p-8;
+}
+
+/// Every tiling, rows that start where vectors can be loaded and rows that do not.
+void expect_everywhere(const CoreTensors& tensors, const CoreRun& expected, Precision precision,
+                       double tolerance) {
+  for (const SoftmaxTiling tiling : kTilings) {
+    for (const Index padding : {0, 1}) {
+      const CoreRun actual = run_core<float>(*make_core(tensors.dims.d_h, tiling), tensors,
+                                             gpu_context(precision), true, padding);
+      expect_same_run(actual, expected, tolerance,
+                      describe(tensors.dims) + " tiling " +
+                          std::to_string(static_cast<int>(tiling)) + " padding " +
+                          std::to_string(padding));
+    }
+  }
+}
+
+TEST(SoftmaxCuda, MatchesReference) {
+  VLA_NEEDS_GPU();
+  for (const HeadDims& dims : gpu_shapes()) {
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 41);
+    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
+    expect_everywhere(tensors, expected, Precision::float32, rounding_tolerance<float>(dims));
+  }
+}
+
+// Off every tile by one, and several of the widest; the head size of the golden files.
+TEST(SoftmaxCuda, MatchesReferenceAtTheEdgesOfTiles) {
+  VLA_NEEDS_GPU();
+  for (const Index d_h : {8, 32, 64}) {
+    for (const Index tokens : {31, 32, 63, 65, 127, 128, 129, 257}) {
+      const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 2, .d_h = d_h};
+      const CoreTensors tensors = random_tensors(kSoftmax, dims, 42);
+      const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
+      expect_everywhere(tensors, expected, Precision::float32, rounding_tolerance<float>(dims));
+    }
+  }
+}
+
+// A gradient is three products deep (scores, dp, the product with its result), each of two operands
+// rounded by u, relative to the largest terms of its sum: 6 u if all of them erred the same way. A
+// score of size x carries its error into a weight with the factor x; |x| stays below 3 here.
+TEST(SoftmaxCuda, TensorCoresMatchReference) {
+  VLA_NEEDS_GPU();
+  for (const HeadDims& dims : gpu_shapes()) {
+    if (dims.d_h == 8) continue;  // float32 alone
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 43);
+    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
+    for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+      expect_everywhere(tensors, expected, precision, 6.0 * operand_rounding(precision));
+    }
+  }
+}
+
+// Tensor cores must be used when asked for: their rounding shows.
+TEST(SoftmaxCuda, PrecisionsDiffer) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 1, .tokens = 50, .heads = 2, .d_h = 32};
+  const CoreTensors tensors = random_tensors(kSoftmax, dims, 44);
+  const CoreRun expected = run_core<double>(*reference_core(kSoftmax, 32), tensors);
+  for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+    const CoreRun actual = run_core<float>(*make_core(32), tensors, gpu_context(precision));
+    for (std::size_t i = 0; i < 4; ++i) {
+      const Worst worst = worst_error(std::span<const double>(*actual.all()[i]),
+                                      std::span<const double>(*expected.all()[i]));
+      EXPECT_GT(worst.error, operand_rounding(precision) / 32.0) << CoreRun::kNames[i];
+    }
+  }
+}
+
+TEST(SoftmaxCuda, RepeatsBitForBit) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 3, .tokens = 145, .heads = 2, .d_h = 64};
+  const CoreTensors tensors = random_tensors(kSoftmax, dims, 45);
+  for (const SoftmaxTiling tiling : kTilings) {
+    for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
+      expect_gpu_repeats(*make_core(64, tiling), tensors, precision);
+    }
+  }
+}
+
+// The layout of rows changes how they are loaded, not what is computed.
+TEST(SoftmaxCuda, LayoutIsInvisible) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 2, .tokens = 75, .heads = 3, .d_h = 32};
+  const CoreTensors tensors = random_tensors(kSoftmax, dims, 46);
+  for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
+    const auto core = make_core(32);
+    const CoreRun vectors = run_core<float>(*core, tensors, gpu_context(precision), true, 0);
+    const CoreRun scalars = run_core<float>(*core, tensors, gpu_context(precision), true, 1);
+    for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
+      EXPECT_EQ(*vectors.all()[i], *scalars.all()[i]) << CoreRun::kNames[i];
+    }
+  }
+}
+
+// Keys of a late token, made enormous, change no bit of an earlier output: masked scores never
+// enter a maximum, a sum or a product. Tiles that hold both sides of the change are the ones that
+// matter.
+TEST(SoftmaxCuda, IsCausal) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 2, .tokens = 70, .heads = 2, .d_h = 16};
+  const CoreTensors tensors = random_tensors(kSoftmax, dims, 47);
+  const auto D = static_cast<std::size_t>(dims.heads * dims.d_h);
+  for (const SoftmaxTiling tiling : kTilings) {
+    for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
+      const auto core = make_core(16, tiling);
+      const CoreRun before = run_core<float>(*core, tensors, gpu_context(precision), false);
+      for (const std::size_t t : {1U, 15U, 16U, 33U, 69U}) {
+        CoreTensors changed = tensors;
+        for (std::size_t b = 0; b < 2; ++b) {
+          for (std::size_t i = 0; i < D; ++i) {
+            changed.k[(b * 70 + t) * D + i] = 1e3;
+            changed.v[(b * 70 + t) * D + i] = 1e3;
+          }
+        }
+        const CoreRun after = run_core<float>(*core, changed, gpu_context(precision), false);
+        for (std::size_t b = 0; b < 2; ++b) {
+          const std::size_t first = b * 70 * D, end = first + t * D;
+          EXPECT_TRUE(
+              std::equal(before.o.begin() + first, before.o.begin() + end, after.o.begin() + first))
+              << "token " << t << " changed an earlier output";
+          EXPECT_NE(before.o[end], after.o[end]) << "token " << t << " does not reach its output";
+        }
+      }
+    }
+  }
+}
+
+// Scores up to thousands, whose maximum moves from tile to tile by more than the exponent range of
+// float.
+TEST(SoftmaxCuda, LargeScoresAcrossTiles) {
+  VLA_NEEDS_GPU();
+  for (const Index d_h : {16, 64}) {
+    const HeadDims dims{.batch = 1, .tokens = 200, .heads = 2, .d_h = d_h};
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 48, 30.0);
+    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
+    // A score of size 3000 carries an error of 2^-24 * 3000 = 2e-4 into its weight.
+    expect_everywhere(tensors, expected, Precision::float32, 5e-3);
+    // Of rounded operands the weights are anybody's guess; they must be numbers.
+    for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+      const CoreRun run = run_core<float>(*make_core(d_h), tensors, gpu_context(precision));
+      for (const std::vector<double>* values : run.all()) {
+        for (const double value : *values) ASSERT_TRUE(std::isfinite(value));
+      }
+    }
+  }
+}
+
+// o_t of equal scores is the running mean of the values.
+TEST(SoftmaxCuda, EqualScoresGiveTheMean) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 1, .tokens = 100, .heads = 1, .d_h = 16};
+  CoreTensors tensors = random_tensors(kSoftmax, dims, 49);
+  std::fill(tensors.q.begin(), tensors.q.end(), 0.0);
+  for (const SoftmaxTiling tiling : kTilings) {
+    const CoreRun run = run_core<float>(*make_core(16, tiling), tensors, gpu_context(), false);
+    double sum = 0.0;
+    for (std::size_t t = 0; t < 100; ++t) {
+      sum += tensors.v[16 * t];
+      // A sum of t terms in float, each at most about 3.
+      EXPECT_NEAR(run.o[16 * t], sum / static_cast<double>(t + 1), 3e-6);
+    }
+  }
+}
+
+// The gradient of a key bias is sum_t dk_t, which vanishes. Each dk_t is stored with an error of
+// 2^-24 of its size at most, and its sum over queries adds errors of that size like a random walk:
+// relative to sum_t |dk_t| at most a few 2^-24 remain. Values and upstream gradients have a common
+// part here that hardly depends on the key, so that D_i is much larger than dp_ij - D_i: without
+// the correction of softmax_cuda.h the rounding of D shows as 600 times 2^-24.
+TEST(SoftmaxCuda, GradientOfAKeyBiasVanishes) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 4, .tokens = 73, .heads = 2, .d_h = 32};
+  CoreTensors tensors = random_tensors(kSoftmax, dims, 50, 0.02);
+  for (double& value : tensors.v) value = static_cast<float>(value + 1.0);
+  for (double& value : tensors.d_o) value = static_cast<float>(value + 0.5);
+  for (const SoftmaxTiling tiling : {SoftmaxTiling::narrow, SoftmaxTiling::wide}) {
+    const CoreRun run = run_core<float>(*make_core(32, tiling), tensors, gpu_context());
+    const auto channels = static_cast<std::size_t>(dims.heads * dims.d_h);
+    for (std::size_t channel = 0; channel < channels; ++channel) {
+      double sum = 0.0, size = 0.0;
+      for (std::size_t i = channel; i < run.dk.size(); i += channels) {
+        sum += run.dk[i];
+        size += std::abs(run.dk[i]);
+      }
+      EXPECT_LT(std::abs(sum), 4.0 * 0x1p-24 * size) << "channel " << channel;
+    }
+  }
+}
+
+// Training at the published size, by the shape's own tiling.
+TEST(SoftmaxCuda, MatchesReferenceAtThePublishedSize) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 64, .tokens = 73, .heads = 4, .d_h = 32};
+  const CoreTensors tensors = random_tensors(kSoftmax, dims, 51);
+  const CoreRun expected = run_core<double>(*reference_core(kSoftmax, 32), tensors);
+  expect_same_run(run_core<float>(*make_core(32), tensors, gpu_context(), true, 0), expected,
+                  rounding_tolerance<float>(dims), describe(dims));
+}
+
+// The shape's own choice is one of the tilings above.
+TEST(SoftmaxCuda, ShapesChooseTheirTiles) {
+  VLA_NEEDS_GPU();
+  struct Choice {
+    HeadDims dims;
+    SoftmaxTiling tiling;
+  };
+  const Choice choices[] = {
+      {{.batch = 1, .tokens = 40, .heads = 2, .d_h = 16}, SoftmaxTiling::shared_keys},
+      {{.batch = 44, .tokens = 40, .heads = 4, .d_h = 16}, SoftmaxTiling::narrow},
+      {{.batch = 16, .tokens = 256, .heads = 4, .d_h = 16}, SoftmaxTiling::medium},
+      {{.batch = 11, .tokens = 1030, .heads = 4, .d_h = 16}, SoftmaxTiling::wide},
+  };
+  for (const Choice& choice : choices) {
+    const CoreTensors tensors = random_tensors(kSoftmax, choice.dims, 52);
+    const CoreRun expected =
+        run_core<float>(*make_core(16, choice.tiling), tensors, gpu_context(), false);
+    EXPECT_EQ(run_core<float>(*make_core(16), tensors, gpu_context(), false).o, expected.o)
+        << describe(choice.dims);
+  }
+}
+
+TEST(SoftmaxCuda, NamesTheHeadSizesItHas) {
+  for (const Index d_h : {8, 16, 32, 64, 128}) EXPECT_TRUE(mixers::softmax_cuda_support(d_h).ok);
+  EXPECT_FALSE(mixers::softmax_cuda_support(24).ok);
+  EXPECT_THROW(make_core(24), RunError);
+  CoreInputs<float> inputs;
+  inputs.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = 8};
+  EXPECT_THROW(make_core(8)->forward(gpu_context(Precision::bf16), inputs, {}, nullptr), RunError);
+}
+
+TEST(SoftmaxCuda, KeepsTwoValuesPerToken) {
+  const HeadDims dims{.batch = 2, .tokens = 1000, .heads = 3, .d_h = 32};
+  EXPECT_EQ(make_core(32)->saved_bytes(dims), 2 * 2 * 1000 * 3 * 4);
+  EXPECT_EQ(make_core(32)->state_bytes(dims), 2 * 2 * 1000 * 3 * 32 * 4);
+}
+
+TEST(UnfusedSoftmaxCuda, ForwardMatchesReference) {
+  VLA_NEEDS_GPU();
+  for (HeadDims dims : gpu_shapes()) {
+    // cuBLAS takes any d.
+    if (dims.d_h == 16) dims.d_h = 20;
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 53);
+    const CoreRun expected =
+        run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors, 1, false);
+    const auto core = mixers::make_unfused_softmax_cuda_core(kSoftmax, dims.d_h);
+    for (const Index padding : {0, 1}) {
+      const CoreRun actual = run_core<float>(*core, tensors, gpu_context(), false, padding);
+      EXPECT_TRUE(near(describe(dims) + " o", std::span<const double>(actual.o),
+                       std::span<const double>(expected.o), rounding_tolerance<float>(dims)));
+    }
+  }
+}
+
+TEST(UnfusedSoftmaxCuda, HasNoBackward) {
+  const auto core = mixers::make_unfused_softmax_cuda_core(kSoftmax, 16);
+  EXPECT_THROW(core->backward({}, {}, {}, {}), RunError);
+}
+
+}  // namespace
+}  // namespace vla_bench::testing

@@ -1,0 +1,323 @@
+#include "mixers/softmax/softmax_cudnn.h"
+
+// The front end's own JSON reader serves to store graphs.
+#define CUDNN_FRONTEND_SKIP_JSON_LIB
+#include <cuda_runtime_api.h>
+#include <cudnn_frontend.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "core/cuda/place.h"
+#include "core/error.h"
+#include "mixers/softmax/bf16_copies.h"
+#include "mixers/softmax/cudnn_functions.h"
+#include "mixers/softmax/softmax.h"
+
+namespace vla_bench::mixers {
+namespace {
+
+namespace fe = cudnn_frontend;
+using cuda::place;
+using Graph = fe::graph::Graph;
+using TensorPtr = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+/// Names of tensors in graphs and in the lists of pointers that they are run on.
+enum Tensor : std::int64_t { kQ = 1, kK, kV, kO, kStats, kUpstream, kDq, kDk, kDv };
+using Pointers = std::unordered_map<std::int64_t, void*>;
+
+/// Calls the front end; what it returns or throws when it fails becomes a RunError.
+template <class Call>
+void call_front_end(const char* step, const Call& call) {
+  std::string message;
+  try {
+    fe::error_t status = call();
+    if (status.is_good()) return;
+    message = status.get_message();
+  } catch (const RunError&) {
+    throw;
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  throw RunError(fmt::format("[softmax] cudnn: {}: {}", step, message));
+}
+
+void check(cudnnStatus_t status, const char* step) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  throw RunError(fmt::format("[softmax] cudnn: {}: {}", step, cudnnGetErrorString(status)));
+}
+
+class Handle {
+ public:
+  explicit Handle(int device) : device_(device) { check(cudnnCreate(&handle_), "cudnnCreate"); }
+  ~Handle() { cudnnDestroy(handle_); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  int device() const { return device_; }
+  cudnnHandle_t get() const { return handle_; }
+
+ private:
+  int device_;
+  cudnnHandle_t handle_ = nullptr;
+};
+
+/// The calling thread's, on its GPU and stream.
+cudnnHandle_t handle() {
+  thread_local std::unique_ptr<Handle> the_handle;
+  const int device = place().device();
+  if (the_handle == nullptr || the_handle->device() != device) {
+    the_handle = std::make_unique<Handle>(device);
+  }
+  check(cudnnSetStream(the_handle->get(), place().stream()), "cudnnSetStream");
+  return the_handle->get();
+}
+
+/// A pass of one shape, with the kernel that cuDNN's heuristics name first.
+class Plan {
+ public:
+  explicit Plan(const HeadDims& dims) : dims_(dims), graph_(std::make_unique<Graph>()) {
+    graph_->set_io_data_type(fe::DataType_t::BFLOAT16)
+        .set_intermediate_data_type(fe::DataType_t::FLOAT)
+        .set_compute_data_type(fe::DataType_t::FLOAT);
+  }
+
+  static Plan forward(const HeadDims& dims, bool keeps_stats) {
+    Plan plan(dims);
+    fe::graph::SDPA_attributes options;
+    options.set_name("forward").set_generate_stats(keeps_stats).set_attn_scale(plan.scale());
+    options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+        .set_diagonal_band_right_bound(0);
+    auto [o, stats] =
+        plan.graph_->sdpa(plan.input("q", kQ), plan.input("k", kK), plan.input("v", kV), options);
+    plan.make_output(o, kO);
+    if (keeps_stats) {
+      stats->set_output(true).set_uid(kStats).set_data_type(fe::DataType_t::FLOAT);
+    }
+    plan.build("forward");
+    return plan;
+  }
+
+  static Plan backward(const HeadDims& dims) {
+    Plan plan(dims);
+    const TensorPtr stats =
+        plan.graph_->tensor(fe::graph::Tensor_attributes()
+                                .set_name("stats")
+                                .set_uid(kStats)
+                                .set_dim({dims.batch, dims.heads, dims.tokens, 1})
+                                .set_stride({dims.heads * dims.tokens, dims.tokens, 1, 1})
+                                .set_data_type(fe::DataType_t::FLOAT));
+    fe::graph::SDPA_backward_attributes options;
+    options.set_name("backward").set_attn_scale(plan.scale());
+    options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+        .set_diagonal_band_right_bound(0);
+    auto [dq, dk, dv] = plan.graph_->sdpa_backward(plan.input("q", kQ), plan.input("k", kK),
+                                                   plan.input("v", kV), plan.input("o", kO),
+                                                   plan.input("d_o", kUpstream), stats, options);
+    plan.make_output(dq, kDq);
+    plan.make_output(dk, kDk);
+    plan.make_output(dv, kDv);
+    plan.build("backward");
+    return plan;
+  }
+
+  Index workspace_bytes() const { return workspace_bytes_; }
+
+  /// `pointers` is extended by the front end.
+  void run(Pointers pointers, void* workspace) const {
+    call_front_end("execute", [&] { return graph_->execute(handle_, pointers, workspace); });
+  }
+
+ private:
+  float scale() const { return 1.0F / std::sqrt(static_cast<float>(dims_.d_h)); }
+  std::vector<std::int64_t> sizes() const {
+    return {dims_.batch, dims_.heads, dims_.tokens, dims_.d_h};
+  }
+  /// Packed (B, T, H, d), in the order of sizes().
+  std::vector<std::int64_t> strides() const {
+    const Index width = dims_.heads * dims_.d_h;
+    return {dims_.tokens * width, dims_.d_h, width, 1};
+  }
+  TensorPtr input(const char* name, Tensor tensor) {
+    return graph_->tensor(
+        fe::graph::Tensor_attributes().set_name(name).set_uid(tensor).set_dim(sizes()).set_stride(
+            strides()));
+  }
+  void make_output(const TensorPtr& output, Tensor tensor) {
+    output->set_output(true).set_uid(tensor).set_dim(sizes()).set_stride(strides());
+  }
+  void build(const char* pass) {
+    handle_ = handle();
+    call_front_end(pass, [&] {
+      return graph_->build(handle_, {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK});
+    });
+    std::int64_t bytes = 0;
+    call_front_end(pass, [&] { return graph_->get_workspace_size(bytes); });
+    workspace_bytes_ = bytes;
+  }
+
+  HeadDims dims_;
+  std::unique_ptr<Graph> graph_;
+  cudnnHandle_t handle_ = nullptr;
+  Index workspace_bytes_ = 0;
+};
+
+/// The tensors of one set of inputs, in bfloat16, packed.
+class Copies {
+ public:
+  void resize(const HeadDims& dims) {
+    size_ = dims.rows() * dims.heads * dims.d_h;
+    memory_.resize(Device::cuda, kTensors * size_);
+  }
+  std::uint16_t* at(Tensor tensor) {
+    // The log-sum-exp lives in `saved`; the other names follow each other.
+    const Index position = tensor < kStats ? tensor - kQ : tensor - kQ - 1;
+    return memory_.data() + position * size_;
+  }
+
+ private:
+  static constexpr Index kTensors = 8;  // q, k, v, o, d_o, dq, dk, dv
+  Index size_ = 0;
+  Array<std::uint16_t> memory_;
+};
+
+class CudnnSoftmax final : public MixerCore<float> {
+ public:
+  explicit CudnnSoftmax(Index d_h) : d_h_(d_h) {}
+
+  void prepare(const Context& /*context*/, const CoreInputs<float>& inputs,
+               const CoreGradients<float>* gradients) override {
+    const HeadDims& dims = inputs.dims;
+    const cudaStream_t stream = place().stream();
+    Plans& plans = plans_[shape(dims)];
+    Index workspace = workspace_.size();
+    const auto require = [&](std::unique_ptr<Plan>& plan, auto&& make) {
+      if (plan == nullptr) plan = std::make_unique<Plan>(make());
+      workspace = std::max(workspace, plan->workspace_bytes());
+    };
+    require(plans.inference, [&] { return Plan::forward(dims, false); });
+    if (gradients != nullptr) {
+      require(plans.training, [&] { return Plan::forward(dims, true); });
+      require(plans.backward, [&] { return Plan::backward(dims); });
+    }
+    workspace_.resize(Device::cuda, workspace);
+
+    Copies& copies = copies_[inputs.q.data];
+    copies.resize(dims);
+    pack_bf16(stream, dims, inputs.q, copies.at(kQ));
+    pack_bf16(stream, dims, inputs.k, copies.at(kK));
+    pack_bf16(stream, dims, inputs.v, copies.at(kV));
+    if (gradients != nullptr) pack_bf16(stream, dims, gradients->d_o, copies.at(kUpstream));
+  }
+
+  void forward(const Context& /*context*/, const CoreInputs<float>& inputs, HeadView<float> /*o*/,
+               Array<float>* saved) override {
+    Copies& copies = copies_of(inputs);
+    Pointers pointers = tensors(copies, {kQ, kK, kV, kO});
+    const Plans& plans = plans_of(inputs);
+    if (saved == nullptr) {
+      run(plans.inference, std::move(pointers));
+      return;
+    }
+    saved->resize(Device::cuda, inputs.dims.rows() * inputs.dims.heads);
+    pointers[kStats] = saved->data();
+    run(plans.training, std::move(pointers));
+  }
+
+  void backward(const Context& /*context*/, const CoreInputs<float>& inputs,
+                const CoreGradients<float>& /*gradients*/, const Array<float>& saved) override {
+    Copies& copies = copies_of(inputs);
+    Pointers pointers = tensors(copies, {kQ, kK, kV, kO, kUpstream, kDq, kDk, kDv});
+    // An input; the front end's list of pointers knows no const.
+    pointers[kStats] = const_cast<float*>(saved.data());
+    run(plans_of(inputs).backward, std::move(pointers));
+  }
+
+  void deliver(const Context& /*context*/, const CoreInputs<float>& inputs, HeadView<float> o,
+               const CoreGradients<float>* gradients) override {
+    Copies& copies = copies_of(inputs);
+    const cudaStream_t stream = place().stream();
+    unpack_bf16(stream, inputs.dims, copies.at(kO), o);
+    if (gradients == nullptr) return;
+    unpack_bf16(stream, inputs.dims, copies.at(kDq), gradients->dq);
+    unpack_bf16(stream, inputs.dims, copies.at(kDk), gradients->dk);
+    unpack_bf16(stream, inputs.dims, copies.at(kDv), gradients->dv);
+  }
+
+  std::unique_ptr<HeadMemory<float>> memory() const override {
+    return make_softmax_memory<float>(d_h_);
+  }
+  Index state_bytes(const HeadDims& dims) const override {
+    return 2 * dims.rows() * dims.heads * d_h_ * static_cast<Index>(sizeof(std::uint16_t));
+  }
+  Index saved_bytes(const HeadDims& dims) const override {
+    return dims.rows() * dims.heads * static_cast<Index>(sizeof(float));
+  }
+
+ private:
+  struct Plans {
+    std::unique_ptr<Plan> inference, training, backward;
+  };
+  using Shape = std::array<Index, 3>;  // B, T, H
+
+  static Shape shape(const HeadDims& dims) { return {dims.batch, dims.tokens, dims.heads}; }
+
+  [[noreturn]] static void not_prepared() {
+    throw RunError("[softmax] cudnn: prepare() comes before passes over new arrays");
+  }
+  Copies& copies_of(const CoreInputs<float>& inputs) {
+    const auto found = copies_.find(inputs.q.data);
+    if (found == copies_.end()) not_prepared();
+    return found->second;
+  }
+  const Plans& plans_of(const CoreInputs<float>& inputs) const {
+    const auto found = plans_.find(shape(inputs.dims));
+    if (found == plans_.end()) not_prepared();
+    return found->second;
+  }
+  static Pointers tensors(Copies& copies, std::initializer_list<Tensor> names) {
+    Pointers pointers;
+    for (const Tensor name : names) pointers[name] = copies.at(name);
+    return pointers;
+  }
+  void run(const std::unique_ptr<Plan>& plan, Pointers pointers) {
+    if (plan == nullptr) not_prepared();
+    plan->run(std::move(pointers), workspace_.data());
+  }
+
+  Index d_h_;
+  std::map<Shape, Plans> plans_;
+  std::map<const float*, Copies> copies_;  // by where the queries of their inputs start
+  Array<char> workspace_;
+};
+
+}  // namespace
+
+Support cudnn_softmax_support(Index d_h) {
+  // Of the flash kernels, both passes, on every GPU since compute capability 8.0.
+  constexpr Index kMultiple = 8, kMost = 128;
+  if (d_h % kMultiple != 0 || d_h > kMost) {
+    return {.ok = false,
+            .reason = fmt::format("cudnn: d_h has to be a multiple of {} up to {}, got {}",
+                                  kMultiple, kMost, d_h)};
+  }
+  if (std::string reason = cudnn_missing(); !reason.empty()) {
+    return {.ok = false, .reason = std::move(reason)};
+  }
+  return {};
+}
+
+std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(const MixerConfig& /*config*/,
+                                                          Index d_h) {
+  const Support support = cudnn_softmax_support(d_h);
+  if (!support.ok) throw RunError(support.reason);
+  return std::make_unique<CudnnSoftmax>(d_h);
+}
+
+}  // namespace vla_bench::mixers

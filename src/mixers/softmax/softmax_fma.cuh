@@ -1,0 +1,182 @@
+// Tiles of float32 attention: products of rows in shared memory by plain multiply-adds.
+//
+// A block owns a tile of rows (queries, or keys in the backward's second kernel) and streams tiles
+// of the other kind past it. Its threads form one or more groups of kTx by kTy: thread (tx, ty)
+// holds the products of own rows ty + kTy r with streamed rows tx + kTx c, and the channels
+// 4 (tx + kTx m) .. + 3 of sums over streamed rows. The threads of one ty lie in one warp, so what
+// they exchange about their rows needs no barrier of the block.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "mixers/softmax/instructions.cuh"
+#include "mixers/softmax/softmax_rows.cuh"
+
+namespace vla_bench::mixers::softmax::cuda {
+
+inline constexpr int kWarpThreads = 32;
+
+template <int kD, int kTx_, int kTy_, int kOwnRows, int kStreamRows, int kGroups_ = 1>
+struct FmaTiles {
+  static constexpr int kChannels = kD;
+  static constexpr int kTx = kTx_, kTy = kTy_, kGroups = kGroups_;
+  static constexpr int kRows = kOwnRows;     // own rows of a thread
+  static constexpr int kCols = kStreamRows;  // streamed rows of a thread
+  static constexpr int kOwn = kTy * kRows;
+  static constexpr int kStream = kTx * kCols;
+  static constexpr int kQuads = kD / (4 * kTx);  // channel quads of a thread
+  static constexpr int kGroupThreads = kTx * kTy;
+  static constexpr int kThreads = kGroups * kGroupThreads;
+  /// Of a multiprocessor, at least: 256 threads leave each of them 255 registers, all there are.
+  static constexpr int kBlocks = 256 / kThreads;
+  /// Steps of four inner indices unrolled together; one of 64 products fills the registers.
+  static constexpr int kUnroll = kRows * kCols >= 64 ? 1 : 2;
+  /// Floats between rows in shared memory. d + 4: neighbouring rows start four banks apart, so a
+  /// quad of each of eight rows is one conflict-free access.
+  static constexpr int kStride = kD + 4;
+  /// Floats between rows of weights: the 32 / kTx rows that a warp touches at once start kTx banks
+  /// apart (four at least, for they are read four at a time).
+  static constexpr int kWeightStride = kStream + (kTx < 4 ? 4 : kTx);
+  static constexpr int kWeights = kOwn * kWeightStride;
+
+  static_assert(kD % (4 * kTx) == 0 && kWarpThreads % kTx == 0 &&
+                kGroupThreads % kWarpThreads == 0);
+  static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0);
+};
+
+/// Starts copying rows first .. first + kTokens - 1 of a lane to shared memory; zeros beyond the
+/// last token.
+template <class Tiles, int kTokens>
+__device__ inline void copy_rows(float* tile, const LaneRows<const float>& rows, int first,
+                                 int tokens) {
+  constexpr int kQuadsOfRow = Tiles::kChannels / 4;
+  constexpr int kRowsAtOnce = Tiles::kThreads / kQuadsOfRow;
+  static_assert(Tiles::kThreads % kQuadsOfRow == 0);
+  const int channel = 4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow);
+#pragma unroll 4
+  for (int row = threadIdx.x / kQuadsOfRow; row < kTokens; row += kRowsAtOnce) {
+    const int token = first + row;
+    const bool inside = token < tokens;
+    const float* from = rows.at(min(token, tokens - 1)) + channel;
+    float* to = tile + row * Tiles::kStride + channel;
+    if (rows.vectors) {
+      copy_async<4>(to, from, inside);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) copy_async<1>(to + i, from + i, inside);
+    }
+  }
+}
+
+__device__ inline float4 quad(const float* at) { return *reinterpret_cast<const float4*>(at); }
+
+/// products[r][c] = own row . streamed row. One multiply-add a channel, in the order of the
+/// channels: the same two rows give the same bits in every tile shape and in either role.
+template <class Tiles>
+__device__ inline void multiply_rows(const float* own, const float* stream, int tx, int ty,
+                                     float (&products)[Tiles::kRows][Tiles::kCols]) {
+  constexpr int kRows = Tiles::kRows, kCols = Tiles::kCols;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int c = 0; c < kCols; ++c) products[r][c] = 0.0F;
+  }
+#pragma unroll(Tiles::kUnroll)
+  for (int channel = 0; channel < Tiles::kChannels; channel += 4) {
+    float4 a[kRows], b[kCols];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+      a[r] = quad(own + (ty + Tiles::kTy * r) * Tiles::kStride + channel);
+#pragma unroll
+    for (int c = 0; c < kCols; ++c) {
+      b[c] = quad(stream + (tx + Tiles::kTx * c) * Tiles::kStride + channel);
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+        float sum = products[r][c];
+        sum = fmaf(a[r].x, b[c].x, sum);
+        sum = fmaf(a[r].y, b[c].y, sum);
+        sum = fmaf(a[r].z, b[c].z, sum);
+        products[r][c] = fmaf(a[r].w, b[c].w, sum);
+      }
+    }
+  }
+}
+
+/// The threads of a row leave their products in shared memory, (kOwn, kWeightStride).
+template <class Tiles>
+__device__ inline void store_weights(const float (&values)[Tiles::kRows][Tiles::kCols], int tx,
+                                     int ty, float* weights) {
+#pragma unroll
+  for (int r = 0; r < Tiles::kRows; ++r) {
+#pragma unroll
+    for (int c = 0; c < Tiles::kCols; ++c) {
+      weights[(ty + Tiles::kTy * r) * Tiles::kWeightStride + tx + Tiles::kTx * c] = values[r][c];
+    }
+  }
+}
+
+__device__ inline void add_scaled(float factor, const float4& x, float4& sum) {
+  sum.x = fmaf(factor, x.x, sum.x);
+  sum.y = fmaf(factor, x.y, sum.y);
+  sum.z = fmaf(factor, x.z, sum.z);
+  sum.w = fmaf(factor, x.w, sum.w);
+}
+
+/// sums[r] += sum over the streamed rows of weight * row, in the order of the rows.
+template <class Tiles>
+__device__ inline void add_weighted_rows(const float* weights, const float* stream, int tx, int ty,
+                                         float4 (&sums)[Tiles::kRows][Tiles::kQuads]) {
+  constexpr int kRows = Tiles::kRows, kQuads = Tiles::kQuads;
+#pragma unroll(Tiles::kUnroll)
+  for (int j = 0; j < Tiles::kStream; j += 4) {
+    float4 weight[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      weight[r] = quad(weights + (ty + Tiles::kTy * r) * Tiles::kWeightStride + j);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float4 x[kQuads];
+#pragma unroll
+      for (int m = 0; m < kQuads; ++m) {
+        x[m] = quad(stream + (j + i) * Tiles::kStride + 4 * (tx + Tiles::kTx * m));
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float factor = i == 0   ? weight[r].x
+                             : i == 1 ? weight[r].y
+                             : i == 2 ? weight[r].z
+                                      : weight[r].w;
+#pragma unroll
+        for (int m = 0; m < kQuads; ++m) add_scaled(factor, x[m], sums[r][m]);
+      }
+    }
+  }
+}
+
+/// Over the kTx threads of a row; in every one of them.
+template <class Tiles>
+__device__ inline float row_sum(float value) {
+#pragma unroll
+  for (int offset = Tiles::kTx / 2; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
+  }
+  return value;
+}
+template <class Tiles>
+__device__ inline float row_max(float value) {
+#pragma unroll
+  for (int offset = Tiles::kTx / 2; offset > 0; offset /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFU, value, offset));
+  }
+  return value;
+}
+
+__device__ inline float4 scaled(float factor, const float4& x) {
+  return make_float4(factor * x.x, factor * x.y, factor * x.z, factor * x.w);
+}
+
+}  // namespace vla_bench::mixers::softmax::cuda

@@ -1,0 +1,73 @@
+// Sizes that the launchers of softmax attention choose their tiles by. Nothing here depends on the
+// GPU at hand: the same shapes give the same bits on every one.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cmath>
+
+#include "mixers/mixer.h"
+#include "mixers/softmax/softmax_cuda.h"
+
+namespace vla_bench::mixers::softmax::cuda {
+
+/// Shared memory that a block can have on compute capability 9.0, in bytes.
+inline constexpr int kSharedBytes = 227 * 1024;
+
+/// Multiprocessors of the H100 and H200.
+inline constexpr Index kMultiprocessors = 132;
+/// Blocks of several warps: three a multiprocessor, so that the short rows of a causal lane fill
+/// the gaps that the long ones leave.
+inline constexpr Index kWideBlocks = 3 * kMultiprocessors;
+/// Blocks of one warp: one for each of a multiprocessor's four schedulers.
+inline constexpr Index kWarpBlocks = 4 * kMultiprocessors;
+
+/// Rows of a tile compared with a lane's: half a tile of every row of tiles lies above the diagonal
+/// and is computed in vain, hence at most 1 / kRowsOfTiles of the work.
+inline constexpr Index kRowsOfTiles = 8;
+
+inline Index tiles(Index tokens, Index tile) { return (tokens + tile - 1) / tile; }
+
+inline Index blocks(const HeadDims& dims, Index tile) {
+  return dims.lanes() * tiles(dims.tokens, tile);
+}
+
+/// Whether tiles of that many own rows keep the GPU busy and waste little.
+inline bool fits(const HeadDims& dims, Index tile) {
+  return dims.tokens >= kRowsOfTiles * tile && blocks(dims, tile) >= kWideBlocks;
+}
+
+/// The widest tiles that fit, of `wide` and `medium` own rows; where not even those of one warp
+/// (`narrow` own rows) are many, four warps share the keys of a tile.
+inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, Index wide,
+                                   Index medium, Index narrow) {
+  if (wanted != SoftmaxTiling::by_shape) return wanted;
+  if (fits(dims, wide)) return SoftmaxTiling::wide;
+  if (fits(dims, medium)) return SoftmaxTiling::medium;
+  return blocks(dims, narrow) >= kWarpBlocks ? SoftmaxTiling::narrow : SoftmaxTiling::shared_keys;
+}
+
+/// Of two sizes of tiles: whether to take the wider.
+inline bool takes_wide(SoftmaxTiling wanted, const HeadDims& dims, Index wide) {
+  if (wanted == SoftmaxTiling::by_shape) return fits(dims, wide);
+  return wanted == SoftmaxTiling::wide || wanted == SoftmaxTiling::medium;
+}
+
+/// As BlockLane reads it.
+inline dim3 grid_of(const HeadDims& dims, Index tile) {
+  return dim3(static_cast<unsigned>(dims.heads), static_cast<unsigned>(dims.batch),
+              static_cast<unsigned>(tiles(dims.tokens, tile)));
+}
+
+/// 1 / sqrt(d).
+inline float score_scale(Index d_h) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(d_h)));
+}
+
+/// From q . k to the exponent of 2.
+inline float exponent_scale(Index d_h) {
+  constexpr double kLog2E = 1.4426950408889634;
+  return static_cast<float>(kLog2E / std::sqrt(static_cast<double>(d_h)));
+}
+
+}  // namespace vla_bench::mixers::softmax::cuda

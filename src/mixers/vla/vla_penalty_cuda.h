@@ -1,0 +1,70 @@
+// The penalty path of VLA on a GPU: A from u and k to the write direction a, and back. Numbers are
+// the steps of vla.h.
+//
+// With w^ = w / sqrt(delta), A_t = A_{t-1} - w^ w^^T stays symmetric to the last bit, and
+//   A_t k = A_{t-1} k - w^ (w^ . k) [+ per_eps k at a nudge]
+// so both products of a token (with u and with k) are taken of A_{t-1} at once: one exchange of w
+// between the threads of a lane a token, and the length of b is divided out a tile at a time, off
+// the chain. The backward carries G = dA against time with one exchange of G w^ a token; what it
+// needs of A itself (A_t db, A_{t-1} dw) waits until every db and dw is known, and comes from one
+// more run through A in time whose columns do not meet.
+//
+// Multiply-adds per token and head: forward 4 d^2 (with A u, w w^T, A k: 3 d^2 of vla.h, and the
+// dot products), backward 6 d^2 (two symmetric updates, G w^) and 3 d^2.
+//
+// Floor: the chain of one token, about 300 cycles (a product of d / 4 channels, two shuffles, an
+// exchange through shared memory with a barrier, two dot products of d, a square root): 73 tokens
+// take 12 us, 4,096 tokens 0.7 ms, whatever the arithmetic.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "mixers/cuda/token_view.h"
+
+namespace vla_bench::mixers::cuda {
+
+struct PenaltySettings {
+  float inverse_lambda = 0.0F;
+  float stab_eps = 0.0F;
+  float per_eps = 0.0F;
+  int period = 0;
+  bool unit_write = true;
+};
+
+/// (2) to (4). Views (B, T, H, d); scalars (B, T, H).
+struct PenaltyForward {
+  HeadDims dims;
+  PenaltySettings settings;
+  TokenView<const float> u, k;
+  TokenView<float> a;
+  // For the backward; w empty and the others null: not wanted.
+  TokenView<float> w;       // w^
+  float* b_norm = nullptr;  // |b|
+  float* delta = nullptr;   // 1 + u . w before its floor
+};
+void penalty_forward(cudaStream_t stream, const PenaltyForward& args);
+
+/// (4) and (2) against time.
+struct PenaltyBackward {
+  HeadDims dims;
+  PenaltySettings settings;
+  TokenView<const float> u, k, a, w;
+  const float* b_norm;
+  const float* delta;
+  TokenView<const float> da;
+  TokenView<const float> da_more;  // added to da (residual write: dr), or empty
+  TokenView<float> db, dw;
+  float* d_delta;  // ddelta, 0 where delta is at its floor
+};
+void penalty_backward(cudaStream_t stream, const PenaltyBackward& args);
+
+/// A run through again: du = A_{t-1} dw, dk = A_t db.
+struct PenaltyReads {
+  HeadDims dims;
+  PenaltySettings settings;
+  TokenView<const float> w, dw, db;
+  TokenView<float> du, dk;
+};
+void penalty_reads(cudaStream_t stream, const PenaltyReads& args);
+
+}  // namespace vla_bench::mixers::cuda

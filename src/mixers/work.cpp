@@ -1,0 +1,36 @@
+#include "mixers/work.h"
+
+namespace vla_bench {
+namespace {
+
+/// Multiply-adds of one head over the whole sequence.
+Index multiply_adds(const MixerConfig& mixer, LatencyPass pass, Index tokens, Index d) {
+  const auto factor = [&](Index forward, Index backward) {
+    return pass == LatencyPass::forward ? forward : backward;
+  };
+  switch (mixer.mixer) {
+    case MixerKind::softmax:
+      return factor(2, 5) * (tokens * (tokens + 1) / 2) * d;
+    case MixerKind::linear:
+      return factor(2, 6) * tokens * d * d;
+    case MixerKind::deltanet:
+      return factor(3, 9) * tokens * d * d;
+    case MixerKind::vla:
+      if (mixer.penalty == Penalty::frozen) return factor(3, 7) * tokens * d * d;
+      return factor(6, 16) * tokens * d * d;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
+               Index element_bytes) {
+  const Index d = dims.d_h;
+  const Index inputs = 3 * d + aux_width(mixer_traits(mixer), d);
+  const Index numbers = pass == LatencyPass::forward ? inputs + d : 2 * inputs + 2 * d;
+  return {.flop = 2 * dims.lanes() * multiply_adds(mixer, pass, dims.tokens, d),
+          .bytes = dims.rows() * dims.heads * numbers * element_bytes};
+}
+
+}  // namespace vla_bench

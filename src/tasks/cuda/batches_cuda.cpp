@@ -1,0 +1,78 @@
+// The GPU's batch maker: a config's rows as the kernel takes them.
+#include "tasks/cuda/batches_cuda.h"
+
+#include "config/read.h"
+#include "core/cuda/place.h"
+#include "ops/ops.h"
+#include "tasks/cuda_batches.h"
+#include "tasks/query_slots.h"
+
+namespace vla_bench::tasks {
+namespace {
+
+RowKind kind_of(const RunConfig& config) {
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      return config.task.layout == TaskLayout::paper ? RowKind::paper : RowKind::zoology;
+    case ExperimentKind::copy:
+      return RowKind::copy;
+    case ExperimentKind::recall:
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+    case ExperimentKind::latency:
+      break;
+  }
+  return RowKind::random;
+}
+
+class CudaBatchMaker final : public BatchMaker::Implementation {
+ public:
+  explicit CudaBatchMaker(const RunConfig& config) {
+    rows_.kind = kind_of(config);
+    rows_.row = {.n_pairs = static_cast<std::int32_t>(config.task.n_pairs),
+                 .vocab = static_cast<std::int32_t>(config.model.vocab_size),
+                 .tokens = static_cast<std::int32_t>(sequence_length(config)),
+                 .ignore = kIgnoreTarget};
+    rows_.random_filler = config.task.random_filler;
+    rows_.seed = static_cast<std::uint64_t>(config.seeds.front());
+    rows_.targets_per_row = targets_per_row(config);
+    if (rows_.kind == RowKind::zoology) upload_slots(config.task.power_a);
+  }
+
+  void make(RngStream stream, const Index* index, Batch& batch) override {
+    rows_.stream = stream;
+    rows_.index = index;
+    rows_.batch = batch.batch;
+    rows_.inputs = batch.inputs.data();
+    rows_.targets = batch.targets.data();
+    rows_.target_rows = batch.target_rows.data();
+    rows_.target_tokens = batch.target_tokens.data();
+    scratch_.resize(Device::cuda, batch.batch * scratch_words(rows_));
+    request_rows(cuda::place().stream(), rows_, scratch_.data());
+  }
+
+ private:
+  void upload_slots(double power_a) {
+    const QuerySlotTable table(rows_.row.tokens / 2 - rows_.row.n_pairs, power_a);
+    rows_.slots = table.view();
+    const auto upload = [&](const std::uint32_t* from, Array<std::uint32_t>& to) {
+      to.resize(Device::cuda, rows_.slots.count);
+      device_copy(Device::cuda, to.data(), Device::cpu, from, static_cast<std::size_t>(to.bytes()));
+      return to.data();
+    };
+    rows_.slots.weights = upload(rows_.slots.weights, weights_);
+    rows_.slots.tree = upload(rows_.slots.tree, tree_);
+  }
+
+  BatchRows rows_;
+  Array<std::uint32_t> weights_, tree_;  // (slots.count)
+  Array<std::uint32_t> scratch_;         // (B, scratch_words)
+};
+
+}  // namespace
+
+std::unique_ptr<BatchMaker::Implementation> make_cuda_batch_maker(const RunConfig& config) {
+  return std::make_unique<CudaBatchMaker>(config);
+}
+
+}  // namespace vla_bench::tasks

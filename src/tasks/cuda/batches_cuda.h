@@ -1,0 +1,40 @@
+// Rows of a batch made by a GPU: what the kernel takes. Internal to tasks.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "core/array.h"
+#include "core/rng.h"
+#include "tasks/rows.h"
+
+namespace vla_bench::tasks {
+
+enum class RowKind { paper, zoology, copy, random };
+
+/// All pointers are to device memory.
+struct BatchRows {
+  RowKind kind = RowKind::random;
+  MqarRow row{};               // of copy and random: all but n_pairs
+  bool random_filler = false;  // zoology
+  QuerySlots slots{};          // zoology
+  std::uint64_t seed = 0;
+  RngStream stream = RngStream::train_batch;
+  const Index* index = nullptr;  // (1), read when the work runs
+  Index batch = 0;               // B
+  Index targets_per_row = 0;
+  std::int32_t* inputs = nullptr;         // (B, T)
+  std::int32_t* targets = nullptr;        // (B, T)
+  std::int32_t* target_rows = nullptr;    // (B, targets_per_row)
+  std::int32_t* target_tokens = nullptr;  // (B, targets_per_row)
+};
+
+/// Words of global memory that request_rows needs for each row of the batch: none where a row is
+/// worked out in shared memory.
+Index scratch_words(const BatchRows& rows);
+
+/// Asks `stream` for the rows. scratch: (B, scratch_words), contents unspecified.
+void request_rows(cudaStream_t stream, const BatchRows& rows, std::uint32_t* scratch);
+
+}  // namespace vla_bench::tasks

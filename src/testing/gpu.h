@@ -1,0 +1,74 @@
+// What tests of CUDA code share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "core/device.h"
+#include "testing/mixer_cases.h"
+#include "testing/small_tests.h"
+
+/// First line of every test that runs kernels.
+#define VLA_NEEDS_GPU()                                              \
+  if (!::vla_bench::cuda_status().available) {                       \
+    GTEST_SKIP() << "no GPU: " << ::vla_bench::cuda_status().detail; \
+  }
+
+namespace vla_bench::testing {
+
+inline Context gpu_context(Precision precision = Precision::float32) {
+  return {.device = Device::cuda, .threads = 1, .precision = precision};
+}
+
+/// CUDA in float against the double reference on the CPU: output and every gradient. A `tolerance`
+/// of 0 takes rounding_tolerance<float>.
+inline void expect_gpu_matches_reference(MixerCore<float>& core, const MixerConfig& mixer,
+                                         const CoreTensors& tensors, double tolerance = 0.0,
+                                         Precision precision = Precision::float32) {
+  const CoreRun expected = run_core<double>(*reference_core(mixer, tensors.dims.d_h), tensors);
+  const CoreRun actual = run_core<float>(core, tensors, gpu_context(precision));
+  expect_same_run(actual, expected,
+                  tolerance > 0.0 ? tolerance : rounding_tolerance<float>(tensors.dims),
+                  describe(tensors.dims) + " cuda");
+}
+inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
+                                         double tolerance = 0.0,
+                                         Precision precision = Precision::float32) {
+  const auto core =
+      make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda, Implementation::production);
+  expect_gpu_matches_reference(*core, mixer, tensors, tolerance, precision);
+}
+
+/// The same bits in two runs.
+inline void expect_gpu_repeats(MixerCore<float>& core, const CoreTensors& tensors,
+                               Precision precision = Precision::float32) {
+  const CoreRun first = run_core<float>(core, tensors, gpu_context(precision));
+  const CoreRun second = run_core<float>(core, tensors, gpu_context(precision));
+  for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
+    EXPECT_EQ(*first.all()[i], *second.all()[i]) << CoreRun::kNames[i] << " differs between runs";
+  }
+}
+inline void expect_gpu_repeats(const MixerConfig& mixer, const CoreTensors& tensors) {
+  const auto core =
+      make_mixer_core<float>(mixer, tensors.dims.d_h, Device::cuda, Implementation::production);
+  expect_gpu_repeats(*core, tensors);
+}
+
+/// The sizes every CUDA core must pass: every head size it has; one token; tokens on and off every
+/// tile; one lane and several. Small: fewer of each.
+inline std::vector<HeadDims> gpu_shapes() {
+  std::vector<HeadDims> shapes;
+  if (small_tests()) {
+    for (Index d : {8, 16, 32, 64, 128}) {
+      shapes.push_back({1, 1, 1, d});
+      shapes.push_back({2, 33, 1, d});
+    }
+    return shapes;
+  }
+  for (Index d : {8, 16, 32, 64, 128}) {
+    for (Index tokens : {1, 2, 7, 16, 17, 33, 64, 73, 130}) shapes.push_back({2, tokens, 3, d});
+    shapes.push_back({1, 300, 1, d});
+  }
+  return shapes;
+}
+
+}  // namespace vla_bench::testing

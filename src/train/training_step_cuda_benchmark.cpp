@@ -1,0 +1,249 @@
+// One whole training step (batch, forward, backward, clipping, AdamW) of the published model at
+// n = 24 on a GPU: batch 64, T = 73, d_model 128, 4 heads, 2 layers, recorded once and replayed as
+// the training loop does. Prints one row a mixer; exit status 1 when a step takes longer than it
+// may.
+//   training_step_cuda_benchmark [float32|tf32|bf16]
+//
+// Counted work, two operations a multiply-add: weights in products x 4,672 tokens x 6 (forward, dx,
+// dW), the head over the 1,536 positions that carry a target, and three times the forward of the
+// cores (the backward is two of it; recomputation is not counted):
+//   softmax 8.0, linear 8.0, DeltaNet 9.1, VLA 9.8 GFLOP
+// which an H200 at its float32 peak (132 multiprocessors x 128 lanes x 2 x 1.98 GHz = 67 TFLOP/s)
+// would do in 0.12 to 0.15 ms. `floor_ms` puts the measured SGEMM rate of the same run in place of
+// that peak, or the bytes (activations written and read once, parameters and their moments read and
+// written) over the measured copy bandwidth where that is longer. It leaves out what a recurrence
+// adds whatever the rate: 73 tokens, one after the other, forward and twice backward, in two
+// layers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "config/read.h"
+#include "core/error.h"
+#include "core/statistics.h"
+#include "mixers/registry.h"
+#include "ops/ops.h"
+#include "train/trainer.h"
+
+namespace vla_bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A wait costs some 10 microseconds: over 20 steps it disappears. The median of 50 such blocks
+// leaves out what disturbs a few.
+constexpr int kBlocks = 50;
+constexpr int kStepsPerBlock = 20;
+constexpr int kWarmUpSteps = 20;
+
+/// What a step may take, in milliseconds.
+double most_ms(MixerKind mixer) {
+  switch (mixer) {
+    case MixerKind::softmax:
+      return 0.5;
+    case MixerKind::linear:
+    case MixerKind::deltanet:
+      return 0.7;
+    case MixerKind::vla:
+      return 1.0;
+  }
+  return 0.0;
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The shortest of ten calls of `work`, which waits for the device.
+template <class Work>
+double shortest_seconds(const Work& work) {
+  work();
+  double best = 1e30;
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    work();
+    best = std::min(best, seconds_since(start));
+  }
+  return best;
+}
+
+Array<float> varied_array(Index size) {
+  std::vector<float> host(static_cast<std::size_t>(size));
+  // Zeros would draw less power, and clock higher, than any real product.
+  for (std::size_t i = 0; i < host.size(); ++i) host[i] = 0.01F * static_cast<float>(i % 1009);
+  Array<float> array(Device::cuda, size);
+  device_copy(Device::cuda, array.data(), Device::cpu, host.data(), host.size() * sizeof(float));
+  return array;
+}
+
+/// FLOP/s of a product large enough to fill any GPU.
+double product_rate(const Context& context) {
+  constexpr Index kSize = 4096;
+  const Array<float> x = varied_array(kSize * kSize), w = varied_array(kSize * kSize);
+  Array<float> y(Device::cuda, kSize * kSize);
+  const double seconds = shortest_seconds([&] {
+    ops::linear_forward<float>(context, {.x = {x.data(), kSize, kSize},
+                                         .weight = {w.data(), kSize, kSize},
+                                         .y = {y.data(), kSize, kSize}});
+    device_wait(Device::cuda);
+  });
+  return 2.0 * kSize * kSize * kSize / seconds;
+}
+
+/// Bytes/s of a copy from device memory to device memory, counting what is read and written.
+double copy_rate() {
+  constexpr Index kBytes = Index{1} << 30;  // far beyond any cache
+  const Array<char> from(Device::cuda, kBytes);
+  Array<char> to(Device::cuda, kBytes);
+  const double seconds = shortest_seconds(
+      [&] { device_copy(Device::cuda, to.data(), Device::cuda, from.data(), kBytes); });
+  return 2.0 * static_cast<double>(kBytes) / seconds;
+}
+
+/// Multiply-adds of a core's forward per token and head, on average over `tokens`.
+double core_multiply_adds(MixerKind mixer, double tokens, double d) {
+  switch (mixer) {
+    case MixerKind::softmax:
+      return (tokens + 1.0) * d;  // 2 t d at token t
+    case MixerKind::linear:
+      return 2.0 * d * d;
+    case MixerKind::deltanet:
+      return 3.0 * d * d;
+    case MixerKind::vla:
+      return 6.0 * d * d;
+  }
+  return 0.0;
+}
+
+double counted_flop(const RunConfig& config, TinyLm<float>& model) {
+  const auto tokens = static_cast<double>(sequence_length(config));
+  const double rows = static_cast<double>(config.train.batch) * tokens;
+  const auto d_model = static_cast<double>(config.model.d_model());
+  double weights = 0.0;
+  for (const Parameter& parameter : model.parameters().all()) {
+    const bool is_table = parameter.name == "tok.weight" || parameter.name == "pos.weight";
+    if (parameter.shape.size() == 2 && !is_table) weights += static_cast<double>(parameter.size());
+  }
+  const double head_rows = static_cast<double>(config.train.batch * targets_per_row(config));
+  const double head = static_cast<double>(config.model.vocab_size) * d_model;
+  const double lanes = static_cast<double>(config.model.n_layers * config.model.n_heads);
+  const double core = core_multiply_adds(config.mixers.front().mixer, tokens,
+                                         static_cast<double>(config.model.d_h));
+  // Two operations a multiply-add, a forward and a backward of two.
+  return 6.0 * (rows * weights + head_rows * head + rows * lanes * core);
+}
+
+/// Activations once out and once in; value, gradient and two moments in, value and moments out.
+double counted_bytes(const RunConfig& config, TinyLm<float>& model) {
+  constexpr double kPassesOverParameters = 7.0;
+  return 2.0 * static_cast<double>(
+                   model.activation_bytes(config.train.batch, sequence_length(config))) +
+         kPassesOverParameters * sizeof(float) * static_cast<double>(model.values().size());
+}
+
+struct Ceilings {
+  double flop_per_s = 0.0, bytes_per_s = 0.0;
+};
+
+/// Times one mixer and prints its row; whether a step took no longer than it may.
+bool time_mixer(const Context& context, MixerKind mixer, const Ceilings& ceilings) {
+  RunConfig config;
+  config.mixers = {{.mixer = mixer}};
+  config.task.n_pairs = 24;
+  TinyLm<float> model(config.model, config.mixers.front(), context);
+  model.initialise(42);
+  OptimiserState<float> optimiser(context, model.values().size());
+  BatchMaker batches(context, config);
+  Batch batch;
+  ops::TrainingState* training = optimiser.training.data();
+  const auto gradients = [&] {
+    batches.make(RngStream::train_batch, &training->step, config.train.batch, batch);
+    model.request_gradients(batch, &training->loss);
+  };
+  gradients();
+  device_wait(context.device);
+  Replay step(context.device, [&] {
+    gradients();
+    request_optimiser_step(context, config.train, model, optimiser);
+  });
+
+  for (int i = 0; i < kWarmUpSteps; ++i) step.run();
+  device_wait(context.device);
+  std::vector<double> milliseconds;
+  for (int block = 0; block < kBlocks; ++block) {
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < kStepsPerBlock; ++i) step.run();
+    device_wait(context.device);
+    milliseconds.push_back(seconds_since(start) * 1e3 / kStepsPerBlock);
+  }
+
+  const ops::TrainingState state = optimiser.read();
+  constexpr Index kSteps = kWarmUpSteps + kBlocks * kStepsPerBlock;
+  if (state.diverged != 0 || state.step != kSteps) {
+    throw RunError(
+        fmt::format("{} of {} steps counted, loss {}", state.step, kSteps, state.loss.loss));
+  }
+  const double median = quantile(milliseconds, 0.5);
+  const double flop = counted_flop(config, model);
+  const double bytes = counted_bytes(config, model);
+  const double floor = 1e3 * std::max(flop / ceilings.flop_per_s, bytes / ceilings.bytes_per_s);
+  const bool in_time = median <= most_ms(mixer);
+  fmt::print(
+      "| {:8} | {:9} | {:9.3f} | {:6.3f} | {:6.3f} | {:7.3f} | {:5.2f} | {:5.0f} | {:8.3f} |"
+      " {:7} |\n",
+      enum_name(mixer), enum_name(context.precision), median, quantile(milliseconds, 0.1),
+      quantile(milliseconds, 0.9), most_ms(mixer), flop * 1e-9, bytes * 1e-6, floor,
+      in_time ? "ok" : "over");
+  return in_time;
+}
+
+Precision read_precision(int argc, char** argv) {
+  if (argc < 2) return Precision::float32;
+  for (const auto& [precision, name] : enum_names<Precision>) {
+    if (name == argv[1]) return precision;
+  }
+  throw BadInput(fmt::format("expected float32, tf32 or bf16, got \"{}\"", argv[1]));
+}
+
+int run(int argc, char** argv) {
+  const Context context{.device = resolve_device(DeviceRequest::cuda),
+                        .precision = read_precision(argc, argv)};
+  const Ceilings ceilings{.flop_per_s = product_rate(context), .bytes_per_s = copy_rate()};
+  fmt::print("{}\nproducts of 4096^3: {:.1f} TFLOP/s, copies: {:.2f} TB/s\n\n",
+             cuda_status().detail, ceilings.flop_per_s * 1e-12, ceilings.bytes_per_s * 1e-12);
+  fmt::print(
+      "| mixer    | precision | median_ms | p10_ms | p90_ms | most_ms | GFLOP |    MB | floor_ms |"
+      " verdict |\n"
+      "| -------- | --------- | --------: | -----: | -----: | ------: | ----: | ----: | -------: |"
+      " ------- |\n");
+  bool in_time = true;
+  for (const auto& [mixer, name] : enum_names<MixerKind>) {
+    try {
+      in_time = time_mixer(context, mixer, ceilings) && in_time;
+    } catch (const RunError& error) {
+      fmt::print(stderr, "[{}] {}\n", name, error.what());
+      in_time = false;
+    }
+    std::fflush(stdout);
+  }
+  return in_time ? kExitDone : kExitFailedRun;
+}
+
+}  // namespace
+}  // namespace vla_bench
+
+int main(int argc, char** argv) {
+  try {
+    return vla_bench::run(argc, argv);
+  } catch (const vla_bench::BadInput& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return vla_bench::kExitBadInput;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return vla_bench::kExitFailedRun;
+  }
+}
