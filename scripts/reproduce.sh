@@ -43,7 +43,9 @@ done
 
 report=results/report/$suite
 build/vla-bench report "${runs[@]}" --out "$report"
-for table in recall state_norm_summary jacobian_summary latency latency_fit latency_crossover \
+printf '\n## recall (accuracy)\n\n'
+.venv/bin/python scripts/recall_grid.py "$report"
+for table in state_norm_summary jacobian_summary latency latency_fit latency_crossover \
   accuracy_summary; do
   printf '\n## %s\n\n' "$table"
   cat "$report/$table.md"

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from plotting import panels
 from plotting.panels import Styles
-from plotting.tables import Report, commonest, group, series_by_label
+from plotting.tables import Report, commonest, group, number, recall_rows, series_by_label
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
 
@@ -55,34 +55,50 @@ def finish(figure: Figure, styles: Styles, axes: Iterable[Axes], notes: Iterable
 
 
 def four_panels(report: Report, styles: Styles) -> Figure | None:
-    """The paper's figure: latency, state norm, capacity, long context."""
-    if not any(report.all_rows(table) for table in ("latency", "state_norm", "accuracy")):
+    """The paper's figure: latency, state norm, capacity, long context; those that have data."""
+    accuracy_bars = "Accuracy: mean and standard deviation over seeds."
+    candidates = (
+        (
+            panels.production_forward_rows(report),
+            panels.latency,
+            "Latency: median, 10th to 90th percentile.",
+        ),
+        (
+            report.rows("state_norm"),
+            panels.state_norm,
+            "State norm: mean and range over seeds.",
+        ),
+        (panels.capacity_rows(report), panels.capacity, accuracy_bars),
+        (panels.long_context_rows(report), panels.long_context, accuracy_bars),
+    )
+    drawn = [(draw, bars) for rows, draw, bars in candidates if rows]
+    if not drawn:
         return None
-    figure, axes = grid(4, 2)
+    figure, axes = grid(len(drawn), 2 if len(drawn) == 4 else 3)
     notes = []
-    for panel, draw in zip(
-        axes, (panels.latency, panels.state_norm, panels.capacity, panels.long_context)
-    ):
+    for panel, (draw, _) in zip(axes, drawn):
         notes += draw(panel, report, styles)
     notes += [report.left_out("latency"), report.left_out("accuracy")]
-    notes.append(
-        "Latency: median, 10th to 90th percentile. State norm: mean and range over seeds. "
-        "Accuracy: mean and standard deviation over seeds."
-    )
+    notes.append(" ".join(dict.fromkeys(bars for _, bars in drawn)))
     return finish(figure, styles, axes, notes)
 
 
 def recall(report: Report, styles: Styles) -> Figure | None:
     """Training-free recall, one panel a d_h."""
-    groups = group(report.rows("recall"), ["d_h"])
+    rows_drawn = recall_rows(report)
+    groups = group(rows_drawn, ["d_h"])
     if not groups:
         return None
     figure, axes = grid(len(groups), 3)
     for panel, ((d_h,), rows) in zip(axes, groups.items()):
         panels.recall(panel, styles, rows, d_h)
+    several = [number(row, "count_ok") > 1 for row in rows_drawn if "count_ok" in row]
+    over = "seeds" if any(several) else "trials"
+    if any(several) and not all(several):
+        over += " (one seed: trials)"
     notes = [
         report.left_out("recall"),
-        "Mean over trials with its 95% confidence interval. " "Dotted: n = d_h.",
+        f"Mean over {over} with its 95% confidence interval. Dotted: n = d_h.",
     ]
     return finish(figure, styles, axes, notes)
 

@@ -56,21 +56,6 @@ def setting_text(setting: dict[str, str]) -> str:
     return ", ".join(parts)
 
 
-def no_data(axes: Axes, table: str) -> None:
-    axes.text(
-        0.5,
-        0.5,
-        f"no data in {table}.csv",
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        color="#666666",
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-
-
 def length_axis(axes: Axes, values: Iterable[float], label: str) -> None:
     """A log axis whose ticks are the measured values themselves."""
     ticks = sorted(set(values))
@@ -158,22 +143,14 @@ CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "ste
 
 
 def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
-    axes.set_title("Capacity")
     setting, rows, others = commonest(capacity_rows(report), CAPACITY_SETTING)
-    if not rows:
-        no_data(axes, "accuracy")
-        return []
     draw_accuracy(axes, styles, rows, "n_pairs")
     axes.set_title(f"Capacity\n{setting_text(setting)}")
     return [f"Capacity: {others} rows of other settings are not shown."] if others else []
 
 
 def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
-    axes.set_title("Long context")
     setting, rows, others = commonest(long_context_rows(report), CAPACITY_SETTING + ["n_pairs"])
-    if not rows:
-        no_data(axes, "accuracy")
-        return []
     draw_accuracy(axes, styles, rows, "seq_len")
     axes.set_title(f"Long context\n{setting_text(setting)}")
     return [f"Long context: {others} rows of other settings are not shown."] if others else []
@@ -201,9 +178,6 @@ PROBE_SETTING = ["precision"]
 def state_norm(axes: Axes, report: Report, styles: Styles) -> Notes:
     axes.set_title("State norm")
     _, rows, others = commonest(report.rows("state_norm"), PROBE_SETTING)
-    if not rows:
-        no_data(axes, "state_norm")
-        return []
     lines = series_by_label(rows, "t", "s_norm")
     for label, series in lines.items():
         draw_curve(axes, styles, label, series)
@@ -315,14 +289,13 @@ def draw_latency(axes: Axes, report: Report, styles: Styles, rows: list[Row]) ->
     axes.legend(loc="best")
 
 
-def latency(axes: Axes, report: Report, styles: Styles) -> Notes:
-    axes.set_title("Latency")
+def production_forward_rows(report: Report) -> list[Row]:
     forward = latency_rows(report, "latency", **{"pass": "forward"})
-    production = [row for row in forward if row["kernels"] == "production"]
-    setting, rows, others = commonest(production, LATENCY_SETTING)
-    if not rows:
-        no_data(axes, "latency")
-        return []
+    return [row for row in forward if row["kernels"] == "production"]
+
+
+def latency(axes: Axes, report: Report, styles: Styles) -> Notes:
+    setting, rows, others = commonest(production_forward_rows(report), LATENCY_SETTING)
     draw_latency(axes, report, styles, rows)
     axes.set_title(f"Latency\n{setting_text(setting)}")
     notes = [crossover_note(report, styles, rows[0])]

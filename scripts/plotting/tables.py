@@ -68,6 +68,28 @@ def number(row: Row, column: str) -> float:
     return float(row[column]) if row[column] else math.nan
 
 
+def recall_rows(report: Report) -> list[Row]:
+    """Accuracy and its interval: over seeds where there are several, else over trials."""
+    identity = ["label", "d_h", "n_pairs", "trials"]
+    trials = report.rows("recall")
+    over_trials = {tuple(row[column] for column in identity): row["ci95"] for row in trials}
+    summary = [row for row in report.rows("recall_summary") if number(row, "count_ok") > 0]
+    if not summary:
+        return trials
+    return [
+        {
+            **row,
+            "accuracy": row["accuracy_mean"],
+            "ci95": (
+                row["accuracy_ci95"]
+                if number(row, "count_ok") > 1
+                else over_trials[tuple(row[column] for column in identity)]
+            ),
+        }
+        for row in summary
+    ]
+
+
 def group(rows: Iterable[Row], columns: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
     """Rows by the values of `columns`, keys in numeric, then alphabetic order."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)

@@ -16,10 +16,10 @@
 
 namespace vla_bench {
 
-/// Times `body` on the calling thread's stream by the rule, after at least two calls that warm up:
-/// the first one may load code. `body` queues work and does not wait; it is given the number of
-/// calls before this one, warming up included, so that it can go round buffers. Throws RunError
-/// when the host cannot queue the body's work in a quarter of a second.
+/// Times `body` on the calling thread's stream by the rule, after at least two calls (unless
+/// stopped) that warm up: the first one may load code. `body` queues work and does not wait; it is
+/// given the number of calls before this one, warming up included, so that it can go round buffers.
+/// Throws RunError when the host cannot queue the body's work in a quarter of a second.
 Timing measure_device(const TimingRule& rule, const std::function<void(Index call)>& body);
 
 /// Of the GPU that the calling thread works on.

@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -84,6 +85,29 @@ TEST(DeviceTimer, RefusesABodyThatWaits) {
                                 VLA_CUDA(cudaStreamSynchronize(stream));
                               }),
                RunError);
+}
+
+// The fourth sample sets the flag; when it was late it is taken again, the stream held for twice as
+// long each time: 20 doublings are more than the timer allows.
+TEST(DeviceTimer, EndsWhenStopped) {
+  VLA_NEEDS_GPU();
+  const cudaStream_t stream = cuda::place().stream();
+  std::atomic<bool> stop = false;
+  Index calls = 0;
+  const TimingRule rule{
+      .warmup = 2, .min_repeats = 1000, .max_repeats = 1000, .max_seconds = 60, .stop = &stop};
+  const auto body = [&](Index call) {
+    cuda::hold(stream, 1000);
+    ++calls;
+    if (call >= 5) stop = true;
+  };
+  const Timing timing = measure_device(rule, body);
+  EXPECT_GE(timing.repeats, 1);
+  EXPECT_LE(timing.repeats, 4);
+  EXPECT_LT(calls, 6 + 20);
+  calls = 0;
+  EXPECT_EQ(measure_device(rule, body).repeats, 0);
+  EXPECT_EQ(calls, 0);
 }
 
 TEST(DeviceTimer, KnowsTheMemoryOfTheGpu) {

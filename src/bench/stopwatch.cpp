@@ -22,7 +22,7 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
   std::vector<double> seconds;
   double total = 0.0;
   Index next_check = min_repeats;
-  for (Index repeats = 1; repeats <= max_repeats; ++repeats) {
+  for (Index repeats = 1; repeats <= max_repeats && !rule.stopped(); ++repeats) {
     seconds.push_back(sample());
     total += seconds.back();
     if (repeats < min_repeats) continue;
@@ -32,6 +32,7 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
     // A check sorts all times: rarer as they grow in number.
     next_check = repeats + 1 + repeats / 16;
   }
+  if (seconds.empty()) return {};
   return {.median_s = quantile(seconds, 0.5),
           .p10_s = quantile(seconds, 0.1),
           .p90_s = quantile(seconds, 0.9),
@@ -40,7 +41,7 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
 
 Timing measure(const TimingRule& rule, const std::function<void()>& body) {
   using Clock = std::chrono::steady_clock;
-  for (Index i = 0; i < rule.warmup; ++i) body();
+  for (Index i = 0; i < rule.warmup && !rule.stopped(); ++i) body();
   return repeat_until_known(rule, [&] {
     const Clock::time_point start = Clock::now();
     body();

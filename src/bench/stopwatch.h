@@ -2,6 +2,7 @@
 // What runs on a GPU is timed by bench/device_timer.h.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "core/array.h"
@@ -15,6 +16,9 @@ struct TimingRule {
   Index max_repeats = 200;
   double relative_error = 0.02;  // half width of the median's 95% interval over the median
   double max_seconds = 2.0;      // of measured time
+  const std::atomic<bool>* stop = nullptr;  // may be null; set: measuring ends with what it has
+
+  bool stopped() const { return stop != nullptr && stop->load(); }
 };
 
 struct Timing {
@@ -24,10 +28,11 @@ struct Timing {
 
 /// The rule without a clock: `sample` gives the seconds of one more repeat. It is called at least
 /// `min_repeats` times (and once), then until the median is known to `relative_error`,
-/// `max_repeats` are reached or the samples add up to `max_seconds`.
+/// `max_repeats` are reached or the samples add up to `max_seconds`. Once stopped it is called no
+/// more; without a sample the result is that of 0 repeats.
 Timing repeat_until_known(const TimingRule& rule, const std::function<double()>& sample);
 
-/// Calls `body` untimed `warmup` times, then timed by the rule.
+/// Calls `body` untimed `warmup` times, unless stopped, then timed by the rule.
 Timing measure(const TimingRule& rule, const std::function<void()>& body);
 
 /// GFLOP/s of single-precision matrix products at the published model's size on `threads` threads,

@@ -33,6 +33,17 @@ TEST(Stopwatch, StopsAfterItsTimeButKeepsTheMinimum) {
   EXPECT_EQ(measure(rule, [] { sleep_ms(1); }).repeats, 2);
 }
 
+TEST(Stopwatch, EndsWhenStopped) {
+  std::atomic<bool> stop = false;
+  int calls = 0;
+  const TimingRule rule{
+      .warmup = 2, .max_repeats = 1000, .relative_error = -1.0, .max_seconds = 60, .stop = &stop};
+  EXPECT_EQ(measure(rule, [&] { stop = ++calls == 5; }).repeats, 3);
+  EXPECT_EQ(calls, 5);
+  EXPECT_EQ(measure(rule, [&] { ++calls; }).repeats, 0);
+  EXPECT_EQ(calls, 5);
+}
+
 TEST(Stopwatch, AtLeastOneCallIsTimed) {
   const Timing timing = measure({.warmup = 0, .min_repeats = 0, .max_repeats = 0}, [] {});
   EXPECT_EQ(timing.repeats, 1);

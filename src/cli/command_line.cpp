@@ -1,6 +1,9 @@
 #include "cli/command_line.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <sstream>
 #include <utility>
 
@@ -8,6 +11,22 @@
 #include "core/error.h"
 
 namespace vla_bench::cli {
+namespace {
+
+/// CLI11's own conversion saturates: 2^63 would become another seed.
+Index parse_index(const std::string& name, const std::string& text, const IndexRange& range) {
+  Index value = 0;
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  const bool whole = result.ec == std::errc() && result.ptr == end;
+  if (!whole || value < range.min || value > range.max) {
+    throw BadInput(fmt::format("{}: expected an integer from {} to {}, got \"{}\"", name, range.min,
+                               range.max, text));
+  }
+  return value;
+}
+
+}  // namespace
 
 void Subcommand::positional(std::string& variable, const OptionHelp& help) {
   app_.add_option(help.value, variable, help.text)->required()->option_text(" ");
@@ -27,13 +46,26 @@ void Subcommand::option(const std::string& name, std::vector<std::string>& varia
   app_.add_option(name, variable, help.text)->option_text(help.value)->allow_extra_args(false);
 }
 
-void Subcommand::option(const std::string& name, Index& variable, const OptionHelp& help) {
-  app_.add_option(name, variable, help.text)->option_text(help.value);
+void Subcommand::option(const std::string& name, Index& variable, const OptionHelp& help,
+                        const IndexRange& range) {
+  app_.add_option_function<std::string>(
+          name,
+          [name, &variable, range](const std::string& text) {
+            variable = parse_index(name, text, range);
+          },
+          help.text)
+      ->option_text(help.value);
 }
 
 void Subcommand::option(const std::string& name, std::optional<Index>& variable,
-                        const OptionHelp& help) {
-  app_.add_option(name, variable, help.text)->option_text(help.value);
+                        const OptionHelp& help, const IndexRange& range) {
+  app_.add_option_function<std::string>(
+          name,
+          [name, &variable, range](const std::string& text) {
+            variable = parse_index(name, text, range);
+          },
+          help.text)
+      ->option_text(help.value);
 }
 
 void Subcommand::option(const std::string& name, std::optional<double>& variable,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +26,12 @@ struct OptionHelp {
   std::string text;
 };
 
+/// What a whole number may be, both ends included.
+struct IndexRange {
+  Index min = 0;
+  Index max = std::numeric_limits<Index>::max();
+};
+
 /// Declares one subcommand. Bound variables must outlive parsing; the initial value of a variable
 /// is the option's default.
 class Subcommand {
@@ -38,8 +45,12 @@ class Subcommand {
   /// `name` is "--flag". A vector takes one value each time the flag is given.
   void option(const std::string& name, std::string& variable, const OptionHelp& help);
   void option(const std::string& name, std::vector<std::string>& variable, const OptionHelp& help);
-  void option(const std::string& name, Index& variable, const OptionHelp& help);
-  void option(const std::string& name, std::optional<Index>& variable, const OptionHelp& help);
+  /// Whole numbers are decimal digits and nothing else; others, and those out of range, are
+  /// BadInput.
+  void option(const std::string& name, Index& variable, const OptionHelp& help,
+              const IndexRange& range = {});
+  void option(const std::string& name, std::optional<Index>& variable, const OptionHelp& help,
+              const IndexRange& range = {});
   void option(const std::string& name, std::optional<double>& variable, const OptionHelp& help);
   void choice(const std::string& name, std::string& variable,
               const std::vector<std::string>& allowed, const std::string& text);

@@ -11,9 +11,8 @@
 namespace vla_bench::cli {
 
 int resolve_threads(Index requested) {
-  constexpr Index kMost = 4096;
-  if (requested < 0 || requested > kMost) {
-    throw BadInput(fmt::format("threads: expected 0 .. {}, got {}", kMost, requested));
+  if (requested < 0 || requested > kMostThreads) {
+    throw BadInput(fmt::format("threads: expected 0 .. {}, got {}", kMostThreads, requested));
   }
   if (requested > 0) return static_cast<int>(requested);
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));

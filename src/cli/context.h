@@ -7,6 +7,8 @@
 
 namespace vla_bench::cli {
 
+inline constexpr Index kMostThreads = 4096;
+
 /// Threads to use: `requested`, or all cores this process may run on when it is 0. Throws BadInput
 /// outside 0 .. 4096.
 int resolve_threads(Index requested);

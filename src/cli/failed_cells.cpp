@@ -16,7 +16,8 @@ std::filesystem::path failed_path(const RunDirectory& directory, std::string_vie
 
 }  // namespace
 
-void write_failed(const RunDirectory& directory, const Table& table) {
+void write_failed(const RunDirectory& directory, const Table& table, const CellOutcome& outcome) {
+  directory.write_outcome(outcome);
   write_file_atomically(failed_path(directory, table.name), to_csv(table));
 }
 
@@ -37,7 +38,9 @@ std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root) {
     if (schema == nullptr || directory.finished(schema->name)) continue;
     cells.push_back({.directory = directory,
                      .config_json = read_file(directory.folder / "config.json"),
-                     .table = read_csv(entry.path(), *schema)});
+                     .table = read_csv(entry.path(), *schema),
+                     .outcome = directory.read_outcome(),
+                     .provenance_json = directory.read_provenance()});
   }
   std::sort(cells.begin(), cells.end(), [](const FinishedCell& a, const FinishedCell& b) {
     return a.directory.folder < b.directory.folder;

@@ -10,7 +10,7 @@
 
 namespace vla_bench::cli {
 
-void write_failed(const RunDirectory& directory, const Table& table);
+void write_failed(const RunDirectory& directory, const Table& table, const CellOutcome& outcome);
 /// After a cell finished: what it once failed with is history.
 void clear_failed(const RunDirectory& directory, std::string_view table_name);
 

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
 #include <set>
 #include <utility>
 
 #include "cli/failed_cells.h"
-#include "config/read.h"
 #include "core/error.h"
-#include "core/files.h"
 
 namespace vla_bench::cli {
 
@@ -34,27 +33,22 @@ std::vector<FinishedCell> collect_cells(const std::vector<std::string>& folders)
 }
 
 Table gather_history(const std::vector<FinishedCell>& cells) {
+  constexpr std::array kCellColumns = {"experiment", "label",   "mixer",     "n_pairs",
+                                       "d_h",        "seq_len", "precision", "seed"};
   Table gathered;
   gathered.name = "history";
-  gathered.columns = {"experiment", "label",   "mixer",     "n_pairs",
-                      "d_h",        "seq_len", "precision", "seed"};
+  gathered.columns.assign(kCellColumns.begin(), kCellColumns.end());
   const Schema& schema = history_schema();
   gathered.columns.insert(gathered.columns.end(), schema.columns.begin(), schema.columns.end());
   for (const FinishedCell& cell : cells) {
     const std::filesystem::path path = cell.directory.folder / "history.csv";
-    if (!std::filesystem::exists(path)) continue;
-    const std::string config_path = (cell.directory.folder / "config.json").string();
-    const RunConfig config = parse_config(cell.config_json, config_path);
-    const MixerConfig& mixer = config.mixers.front();
-    const bool has_pairs = config.experiment != ExperimentKind::copy;
-    const std::vector<Value> prefix = {std::string(enum_name(config.experiment)),
-                                       mixer_label(mixer),
-                                       std::string(enum_name(mixer.mixer)),
-                                       has_pairs ? Value(config.task.n_pairs) : Value(),
-                                       config.model.d_h,
-                                       sequence_length(config),
-                                       std::string(computed_in(config)),
-                                       config.seeds.front()};
+    // The cell's own row says whose curve it is: a config of another version need not be readable.
+    const bool trained = cell.table.name == accuracy_schema().name && !cell.table.rows.empty();
+    if (!trained || !std::filesystem::exists(path)) continue;
+    std::vector<Value> prefix;
+    for (const char* column : kCellColumns) {
+      prefix.push_back(cell.table.rows.front()[cell.table.column(column)]);
+    }
     for (const std::vector<Value>& row : read_csv(path, schema).rows) {
       std::vector<Value> extended = prefix;
       extended.insert(extended.end(), row.begin(), row.end());
@@ -67,8 +61,7 @@ Table gather_history(const std::vector<FinishedCell>& cells) {
 std::string gather_provenance(const std::vector<FinishedCell>& cells) {
   std::set<std::string> distinct;
   for (const FinishedCell& cell : cells) {
-    const std::filesystem::path path = cell.directory.folder / "provenance.json";
-    if (std::filesystem::exists(path)) distinct.insert(read_file(path));
+    if (!cell.provenance_json.empty()) distinct.insert(cell.provenance_json);
   }
   return fmt::format("[\n{}\n]\n", fmt::join(distinct, ",\n"));
 }

@@ -8,12 +8,11 @@
 
 #include "cli/golden_detail.h"
 #include "core/error.h"
+#include "mixers/feature_map.h"
+#include "mixers/linear/linear.h"
 
 namespace vla_bench::cli {
 namespace {
-
-constexpr double kLinearEpsilon = 1e-6;      // floor of z . q in linear attention
-constexpr double kNormalizeEpsilon = 1e-12;  // floor of |x| in norm(x)
 
 MixerKind read_mixer_kind(const GoldenFile& golden) {
   const std::string name = golden.tensors.text("mixer");
@@ -56,9 +55,11 @@ MixerConfig read_mixer(const GoldenFile& golden) {
       }
     }
   }
-  if (mixer.mixer == MixerKind::linear) require_constant(golden, "eps", kLinearEpsilon);
+  if (mixer.mixer == MixerKind::linear) {
+    require_constant(golden, "eps", mixers::kLinearEpsilon);
+  }
   if (vla || mixer.mixer == MixerKind::deltanet) {
-    require_constant(golden, "normalize_eps", kNormalizeEpsilon);
+    require_constant(golden, "normalize_eps", mixers::kUnitFloor);
   }
   if (vla || golden.kind != "mixer") {
     require_constant(golden, "ln_eps", ops::kLayerNormEpsilon);

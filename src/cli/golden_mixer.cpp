@@ -11,7 +11,8 @@
 namespace vla_bench::cli {
 namespace {
 
-constexpr Index kLargestSize = Index{1} << 31;  // products of two sizes stay in range
+constexpr Index kLargestSize = Index{1} << 31;   // products of two sizes stay in range
+constexpr Index kLargestModel = Index{1} << 20;  // and 3 D * D
 
 /// A host copy of what a core reads.
 template <class T>
@@ -81,24 +82,26 @@ std::vector<TensorError> verify_mixer(const GoldenFile& golden, const Context& c
                                       Implementation implementation) {
   const Index batch = read_size(golden, "B", kLargestSize);
   const Index tokens = read_size(golden, "T", kLargestSize);
-  const Index d_model = read_size(golden, "d_model", kLargestSize);
+  const Index d_model = read_size(golden, "d_model", kLargestModel);
   const Index n_heads = read_size(golden, "n_heads", d_model);
   if (d_model % n_heads != 0) {
     throw BadInput(fmt::format("[{}] metadata: d_model {} is not a multiple of n_heads {}",
                                golden.origin, d_model, n_heads));
   }
   const std::array<Index, 3> shape = {batch, tokens, d_model};
-  require_shape(golden, "x", shape);  // bounds every size by the file's own
+  require_shape(golden, "x", shape);
 
   ParameterTable table;
   MixerLayer<T> layer(golden.mixer, n_heads, d_model / n_heads, context.device, implementation, "",
                       table);
+  // Checks every shape: from here on the file's own tensors bound all sizes, D * D included.
+  const std::vector<T> values = read_parameters<T>(golden, table);
   const Index rows = batch * tokens;
   const Index count = rows * d_model;
   Array<T> parameters(context.device, table.size()), gradients(context.device, table.size());
   Array<T> x(context.device, count), y(context.device, count);    // (B * T, D)
   Array<T> dy(context.device, count), dx(context.device, count);  // (B * T, D)
-  copy_to_device(read_parameters<T>(golden, table), parameters);
+  copy_to_device(values, parameters);
   copy_to_device(golden.tensors.values<T>("x", shape), x);
   copy_to_device(golden.tensors.values<T>("dy", shape), dy);
   const auto matrix = [&](Array<T>& array) { return Matrix<T>(array.data(), rows, d_model); };

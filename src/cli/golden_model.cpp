@@ -1,6 +1,7 @@
 // Golden files of the whole model: one loss with its gradients, and a short training run.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "cli/golden_detail.h"
@@ -12,9 +13,12 @@ namespace vla_bench::cli {
 namespace {
 
 constexpr double kIgnoredTargetInFile = kIgnoreTarget;
-constexpr double kClipEpsilon = 1e-6;  // clip / (norm + 1e-6)
 
-/// Shapes are checked against the largest tensors before a model of that size is built.
+// Activations take memory by products of sizes, of which the file's tensors bound one factor each:
+// a small file could ask for terabytes. The golden files beside the tests have 2^12.
+constexpr Index kMostActivations = Index{1} << 28;  // 2 GiB in float64
+
+/// Every parameter's shape is checked before a model of that size is built.
 ModelConfig read_model(const GoldenFile& golden) {
   ModelConfig model;
   const Index d_model = read_size(golden, "d_model", 1 << 20);
@@ -28,10 +32,9 @@ ModelConfig read_model(const GoldenFile& golden) {
   model.d_ff = read_size(golden, "d_ff", 1 << 20);
   model.vocab_size = read_size(golden, "vocab_size", 1 << 24);
   model.max_seq_len = read_size(golden, "max_seq_len", 1 << 24);
-  require_shape(golden, "tok.weight", std::array{model.vocab_size, d_model});
-  require_shape(golden, "pos.weight", std::array{model.max_seq_len, d_model});
-  for (Index i = 0; i < model.n_layers; ++i) {
-    require_shape(golden, fmt::format("blocks.{}.ff.0.weight", i), std::array{model.d_ff, d_model});
+  const ParameterTable parameters = tiny_lm_parameters(model, golden.mixer);
+  for (const Parameter& parameter : parameters.all()) {
+    require_shape(golden, parameter.name, parameter.shape);
   }
   require_constant(golden, "ignore_index", kIgnoredTargetInFile);
   return model;
@@ -59,6 +62,17 @@ Batch read_batch(const GoldenFile& golden, const ModelConfig& model, const std::
   read(inputs, false, batch.inputs);
   read(targets, true, batch.targets);
   batch.index_targets();
+  if (batch.target_rows.empty()) {
+    throw BadInput(fmt::format("[{}] {}: expected at least one target, every position is ignored",
+                               golden.origin, targets));
+  }
+  const Index widest = std::max({model.vocab_size, model.d_ff, 3 * model.d_model()});
+  if (batch.inputs.size() > kMostActivations / widest) {
+    throw BadInput(
+        fmt::format("[{}] metadata: B * T = {} rows of {} values are more than this "
+                    "program verifies ({})",
+                    golden.origin, batch.inputs.size(), widest, kMostActivations));
+  }
   return batch;
 }
 
@@ -91,6 +105,7 @@ std::vector<TensorError> verify_model(const GoldenFile& golden, const Context& c
   copy_to_device(read_parameters<T>(golden, model.parameters()), model.values());
 
   const Index rows = batch.batch * batch.tokens;
+  require_shape(golden, "logits", std::array{batch.batch, batch.tokens, config.vocab_size});
   std::vector<T> logits(static_cast<std::size_t>(rows * config.vocab_size));  // (B * T, V)
   model.logits(batch, Matrix<T>(logits.data(), rows, config.vocab_size));
   const LossResult result = model.forward_backward(batch);

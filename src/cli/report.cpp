@@ -55,7 +55,8 @@ void print_tables(const std::vector<Table>& tables, const std::string& format) {
   }
   for (std::size_t i = 0; i < tables.size(); ++i) {
     if (format == "csv") {
-      print((i > 0 ? "\n" : "") + to_csv(tables[i]));
+      if (i > 0) print("\n");
+      print(to_csv(tables[i]));
     } else {
       print(fmt::format("## {}\n\n{}\n", tables[i].name, to_markdown(tables[i])));
     }
@@ -72,7 +73,6 @@ void write_tables(const std::vector<Table>& tables, const std::filesystem::path&
 }
 
 int report(const ReportOptions& options) {
-  if (!options.out.empty()) require_writable_folder(options.out);
   const std::vector<FinishedCell> cells = collect_cells(options.folders);
   std::vector<Table> tables = gather_tables(cells);
   if (!options.out.empty()) {
@@ -83,9 +83,12 @@ int report(const ReportOptions& options) {
   if (options.out.empty()) {
     print_tables(tables, options.format);
   } else {
+    const std::string provenance = gather_provenance(cells);
+    // All that can be wrong with the cells has come up by now: a report that fails leaves no
+    // folder.
+    require_writable_folder(options.out);
     write_tables(tables, options.out, options.format == "json");
-    write_file_atomically(std::filesystem::path(options.out) / "provenance.json",
-                          gather_provenance(cells));
+    write_file_atomically(std::filesystem::path(options.out) / "provenance.json", provenance);
   }
   return kExitDone;
 }

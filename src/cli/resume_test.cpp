@@ -64,6 +64,12 @@ class Resume : public ::testing::Test {
   Outcome disturb(const std::string& out, int signal_number,
                   const std::vector<std::string>& more = {}) const {
     Process process(command(out, more));
+    await_checkpoint(out);
+    process.send(signal_number);
+    return process.wait();
+  }
+
+  void await_checkpoint(const std::string& out) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < deadline) {
       std::error_code absent;
@@ -74,8 +80,6 @@ class Resume : public ::testing::Test {
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    process.send(signal_number);
-    return process.wait();
   }
 
   /// Every tensor of a checkpoint and every value of a table, times apart.
@@ -113,6 +117,35 @@ TEST_F(Resume, AfterAKillTheResultHasTheSameBits) {
   const Outcome resumed = testing::run_program(command("killed"));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   expect_same_bits(cell("killed"), cell("whole"));
+}
+
+// Nothing keeps a user from starting a run twice. Both write into the same cells.
+TEST_F(Resume, TwinsMayBeKilledToo) {
+  const Outcome undisturbed = testing::run_program(command("whole"));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  Process first(command("twins"));
+  await_checkpoint("twins");
+  Process second(command("twins"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  first.send(SIGKILL);
+  second.send(SIGKILL);
+  first.wait();
+  second.wait();
+  const Outcome resumed = testing::run_program(command("twins"));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  expect_same_bits(cell("twins"), cell("whole"));
+}
+
+TEST_F(Resume, AnUnusableCheckpointIsNamedAndCostsNothingElse) {
+  const Outcome undisturbed = testing::run_program(command("whole"));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  ASSERT_EQ(disturb("damaged", SIGKILL).signal, SIGKILL);
+  write_file_atomically(cell("damaged").checkpoint(), "not a checkpoint");
+  const Outcome again = testing::run_program(command("damaged"));
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_NE(again.err.find("checkpoint.safetensors"), std::string::npos) << again.err;
+  EXPECT_NE(again.err.find("starts at step 0"), std::string::npos) << again.err;
+  expect_same_bits(cell("damaged"), cell("whole"));
 }
 
 TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {

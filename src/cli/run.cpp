@@ -28,7 +28,7 @@
 namespace vla_bench::cli {
 namespace {
 
-/// Longer raw tables are left in their files; their summaries are printed.
+/// Longer raw tables are left in their files; what is made of them is always printed.
 constexpr std::size_t kMostRowsPrinted = 80;
 
 struct RunOptions {
@@ -97,10 +97,12 @@ CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t
   CellResult result = run_on(slot, planned, environment);
   if (result.status == CellStatus::interrupted) return result;
   if (!result.history.rows.empty()) directory.write_history(result.history);
+  const CellOutcome outcome{.status = std::string(status_name(result.status)),
+                            .reason = result.reason};
   if (result.status == CellStatus::failed) {
-    write_failed(directory, result.table);
+    write_failed(directory, result.table, outcome);
   } else {
-    directory.publish(result.table);
+    directory.publish(result.table, outcome);
     clear_failed(directory, result.table.name);
   }
   return result;
@@ -128,7 +130,8 @@ void print_tables(const std::vector<PlannedCell>& plan) {
     }
   }
   for (const Table& table : gather_tables(cells)) {
-    if (table.rows.size() > kMostRowsPrinted) {
+    const bool raw = find_schema(table.name) != nullptr;
+    if (raw && table.rows.size() > kMostRowsPrinted) {
       log_info(fmt::format("{}: {} rows, not printed (vla-bench report prints or writes them)",
                            table.name, table.rows.size()));
       continue;
@@ -179,6 +182,9 @@ void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
     progress.begin_cell(slot.worker, static_cast<Index>(index) + 1, planned.cell.title);
     const CellResult result = run_planned(planned, slot, slots.size(), progress);
     progress.end_cell(slot.worker, describe(result));
+    if (!result.warning.empty()) {
+      progress.log(log_warning, fmt::format("{}: {}", planned.cell.title, result.warning));
+    }
     if (result.status != CellStatus::failed) return true;
     ++tally.failed;
     progress.log(log_error, fmt::format("{}: {}", planned.cell.title, result.reason));
@@ -196,6 +202,9 @@ ExperimentKind ruling_experiment(const RunConfig& config, const std::vector<Plan
 }
 
 int run(const RunOptions& options) {
+  if (options.quiet && options.verbose) {
+    throw BadInput("--quiet and --verbose exclude each other: give one of them");
+  }
   if (options.quiet || options.verbose) {
     configure_log(options.quiet ? Verbosity::quiet : Verbosity::verbose);
   }
@@ -248,7 +257,8 @@ void add_run(CommandLine& command_line) {
   command.option("--out", options->out, {"DIR", "Root of the results (default results/runs)"});
   command.choice("--device", options->device, {"auto", "cpu", "cuda"},
                  "Where to run (default: the config's)");
-  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"});
+  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"},
+                 {0, kMostThreads});
   command.option("--jobs", options->jobs,
                  {"N",
                   "Cells to run at a time, spread over the GPUs or sharing the CPU's threads; 0 "

@@ -13,6 +13,9 @@
 namespace vla_bench::cli {
 namespace {
 
+// As many as a training step may have.
+constexpr Index kMostSequences = 1 << 20;
+
 struct SampleOptions {
   std::string config;
   std::vector<std::string> overrides;
@@ -38,7 +41,6 @@ RngStream token_stream(const RunConfig& config) {
 }
 
 int sample(const SampleOptions& options) {
-  if (options.batch < 1) throw BadInput("--batch: expected at least 1");
   const RunConfig config = read_config(options.config, options.overrides);
   const std::vector<CellConfig> cells = expand_cells(config, Device::cpu);
   const RunConfig& first = cells.front().config;
@@ -62,7 +64,8 @@ void add_sample(CommandLine& command_line) {
   command.positional(options->config, {"CONFIG", "JSON config; of a sweep, its first cell"});
   command.option("--set", options->overrides,
                  {"key.path=JSON", "Override a key of the config (repeatable)"});
-  command.option("--batch", options->batch, {"N", "Sequences to print (default 2)"});
+  command.option("--batch", options->batch, {"N", "Sequences to print (default 2)"},
+                 {1, kMostSequences});
 }
 
 }  // namespace vla_bench::cli

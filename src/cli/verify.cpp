@@ -13,6 +13,7 @@
 #include "cli/golden.h"
 #include "cli/output.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "report/table.h"
 
 namespace vla_bench::cli {
@@ -67,8 +68,8 @@ void add_rows(const GoldenFile& golden, const std::string& cores, double toleran
     log_error(
         fmt::format("[{}] {} ({}): relative error {:.3g} over {:.3g} at index {}: got {}, "
                     "expected {}",
-                    golden.origin, error.tensor, cores, error.error, tolerance, error.index,
-                    error.got, error.expected));
+                    golden.origin, error.tensor, cores, without_nan_sign(error.error), tolerance,
+                    error.index, without_nan_sign(error.got), without_nan_sign(error.expected)));
   }
 }
 
@@ -119,7 +120,8 @@ void add_verify(CommandLine& command_line) {
                  "Where the production cores run (default auto)");
   command.option("--tolerance", options->tolerance,
                  {"X", "Largest relative error (default 1e-9, float32: 1e-4)"});
-  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores (default)"});
+  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores (default)"},
+                 {0, kMostThreads});
   command.flag("--all-tensors", options->all_tensors,
                "One row for each tensor, not for the worst of its kind");
 }

@@ -199,6 +199,77 @@ TEST(Verify, RefusesSizesThatDoNotFitTheTensors) {
   refuses("train_vla", "clip_eps", "1e-3");
 }
 
+// A megabyte of tokens claims D * D matrices of terabytes: refused before memory is asked for.
+TEST(Verify, RefusesMatricesThatTheFileDoesNotHold) {
+  constexpr Index kWide = 1 << 20;
+  const std::vector<double> row(kWide, 0.5);
+  const auto expect_names = [](const GoldenFile& golden, const std::string& tensor) {
+    try {
+      verify_golden<double>(golden, kContext, Implementation::production);
+      FAIL() << "no error";
+    } catch (const BadInput& error) {
+      EXPECT_NE(std::string(error.what()).find(tensor), std::string::npos) << error.what();
+    }
+  };
+  for (const char* name : {"mixer_vla_a", "mixer_softmax_a", "mixer_deltanet_a"}) {
+    expect_names(changed(name,
+                         [&](TensorFile& file) {
+                           for (const char* key : {"B", "T", "n_heads"}) file.metadata()[key] = "1";
+                           file.metadata()["d_model"] = std::to_string(kWide);
+                           for (const char* tensor : {"x", "y", "dx", "dy"}) {
+                             file.add(tensor, {1, 1, kWide}, row.data());
+                           }
+                         }),
+                 ".weight");
+  }
+  expect_names(
+      changed("model_vla",
+              [&](TensorFile& file) {
+                file.metadata()["d_model"] = std::to_string(kWide);
+                file.metadata()["n_heads"] = "1";
+                for (const char* key : {"vocab_size", "max_seq_len", "d_ff"}) {
+                  file.metadata()[key] = "1";
+                }
+                for (const char* tensor :
+                     {"tok.weight", "pos.weight", "blocks.0.ff.0.weight", "blocks.1.ff.0.weight",
+                      "blocks.0.ln1.weight", "blocks.0.ln1.bias"}) {
+                  const bool matrix = file.at(tensor).shape.size() == 2;
+                  file.add(tensor,
+                           matrix ? std::vector<Index>{1, kWide} : std::vector<Index>{kWide},
+                           row.data());
+                }
+              }),
+      "attn");
+}
+
+TEST(Verify, RefusesActivationsByTheTerabyte) {
+  const GoldenFile golden = changed("train_vla", [](TensorFile& file) {
+    constexpr Index kRows = 1 << 16;
+    const Index D = file.integer("d_model");
+    file.metadata()["B"] = std::to_string(kRows);
+    file.metadata()["T"] = "1";
+    file.metadata()["vocab_size"] = std::to_string(kRows);
+    const std::vector<double> table(static_cast<std::size_t>(kRows * D), 0.5);
+    file.add("tok.weight", {kRows, D}, table.data());
+    const std::vector<Index> tokens(kRows, 0);
+    for (const char* name : {"x.0", "y.0"}) file.add(name, {kRows, 1}, tokens.data());
+  });
+  EXPECT_THROW(verify_golden<double>(golden, kContext, Implementation::production), BadInput);
+}
+
+TEST(Verify, RefusesAModelFileWithoutATarget) {
+  for (const char* name : {"model_softmax", "train_softmax"}) {
+    const std::string targets = std::string(name) == "model_softmax" ? "y" : "y.0";
+    const GoldenFile golden = changed(name, [&](TensorFile& file) {
+      const auto shape = file.at(targets).shape;
+      const std::vector<Index> ignored(file.values<Index>(targets).size(), kIgnoreTarget);
+      file.add(targets, shape, ignored.data());
+    });
+    EXPECT_THROW(verify_golden<double>(golden, kContext, Implementation::production), BadInput)
+        << name;
+  }
+}
+
 TEST(Verify, RefusesGradientsOfUnknownParametersAndTokensOutsideTheVocabulary) {
   const GoldenFile unknown = changed("mixer_softmax_a", [](TensorFile& file) {
     const double value = 1.0;

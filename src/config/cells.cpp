@@ -5,6 +5,7 @@
 #include <set>
 
 #include "config/dump.h"
+#include "config/labels.h"
 #include "config/read.h"
 #include "config/sweep.h"
 #include "core/error.h"
@@ -72,6 +73,12 @@ std::string cell_label(const SweepPoint& point, std::size_t index) {
       continue;
     }
     label += fmt::format(" {}={}", short_key(point.assignments, i), assignment.value);
+  }
+  if (label.size() > kMaxNameBytes) {
+    throw BadInput(
+        fmt::format("config: /mixers/{}/label: with the swept keys that no column shows it has {} "
+                    "bytes, at most {} are allowed: \"{}\"",
+                    index, label.size(), kMaxNameBytes, label));
   }
   return label;
 }

@@ -120,6 +120,25 @@ TEST(ExpandCells, KeysWithoutAColumnShowInTheLabel) {
   EXPECT_EQ(probe[1].config.mixers[0].label, "vla d_h=16");
 }
 
+// A label that no later reading of the cell's config would accept must not reach a folder.
+TEST(ExpandCells, LabelsThatTheSweepMakesTooLongAreRefused) {
+  const auto swept = [](std::size_t length) {
+    return R"({"mixers": [{"label": ")" + std::string(length, 'x') +
+           R"("}], "sweep": {"train.lr": [0.001]}})";
+  };
+  const std::string added = " lr=0.001";
+  const auto fits = cells_of(swept(200 - added.size()));
+  EXPECT_EQ(fits[0].config.mixers[0].label.size(), 200u);
+  EXPECT_EQ(cells_of(dump_config(fits[0].config))[0].hash, fits[0].hash);
+  try {
+    cells_of(swept(201 - added.size()));
+    FAIL() << "no error";
+  } catch (const BadInput& error) {
+    EXPECT_NE(std::string(error.what()).find("/mixers/0/label"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("201 bytes"), std::string::npos) << error.what();
+  }
+}
+
 TEST(ExpandCells, SweepMistakesNameAxisAndValue) {
   const auto refusal = [](std::string_view json) -> std::string {
     try {

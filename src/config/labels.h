@@ -9,6 +9,9 @@
 
 namespace vla_bench {
 
+// What a table or a figure's legend can still show; folder names, which share it, end at 255.
+inline constexpr std::size_t kMaxNameBytes = 200;
+
 struct MixerKey {
   std::string_view key;
   std::string value;  // "frozen", "0.5", "null"

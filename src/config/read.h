@@ -47,7 +47,8 @@ struct CellConfig {
 /// All cells in the stated order: sweep axes (first slowest), mixers, seeds (fastest).
 /// `device` is the resolved one: it is part of a cell's identity. A cell that a sweep over a key of
 /// other mixers would repeat stands once. A cell's mixer carries its full label, to which swept
-/// keys without a column in the experiment's table are added ("vla lr=0.001").
+/// keys without a column in the experiment's table are added ("vla lr=0.001"). Throws BadInput when
+/// that makes a label too long, or there are over 100,000 cells.
 std::vector<CellConfig> expand_cells(const RunConfig& config, Device device);
 
 /// Resolved config, every key, fixed order; `parse_config(dump_config(c))` gives c back.

@@ -66,7 +66,10 @@ TEST(ParseConfig, UnknownKeysNameTheNearest) {
                  R"({"model": {"n_head": 4}})");
   EXPECT_REFUSED(R"(x.json: /mixers/1/penalti: unknown key, did you mean "penalty"?)",
                  R"({"mixers": ["linear", {"mixer": "vla", "penalti": "key"}]})");
-  EXPECT_REFUSED("x.json: /zzzzzzzzzzzzzzz: unknown key", R"({"zzzzzzzzzzzzzzz": 1})");
+  EXPECT_REFUSED(R"(x.json: /task/lyaout: unknown key, did you mean "layout"?)",
+                 R"({"task": {"lyaout": "paper"}})");
+  EXPECT_REFUSED(R"(x.json: /zzzzzzzzzzzzzzz: unknown key, did you mean ")",
+                 R"({"zzzzzzzzzzzzzzz": 1})");
   EXPECT_REFUSED("/a~1b~0c: unknown key", R"({"a/b~c": 1})");
   EXPECT_REFUSED("/model/$schema: unknown key", R"({"model": {"$schema": "x"}})");
 }
@@ -88,6 +91,7 @@ TEST(ParseConfig, WrongTypesSayWhatWasExpected) {
   EXPECT_REFUSED(
       R"(/mixers/0: expected one of "softmax", "linear", "deltanet", "vla", got "vlaa", did you mean "vla"?)",
       R"({"mixers": ["vlaa"]})");
+  EXPECT_REFUSED(R"(got "mqra", did you mean "mqar"?)", R"({"experiment": "mqra"})");
   EXPECT_REFUSED("/sweep: expected an object", R"({"sweep": []})");
 }
 
@@ -198,6 +202,19 @@ TEST(Validate, OtherExperiments) {
   EXPECT_EQ(refusal(R"({"experiment": "recall", "task": {"n_pairs": 100000}})"), "");
   EXPECT_REFUSED("/latency/min_repeats",
                  R"({"experiment": "latency", "latency": {"min_repeats": 9, "max_repeats": 3}})");
+}
+
+// A pass timed twice would stand twice in the table and count twice in its fit.
+TEST(Validate, NothingIsTimedTwice) {
+  EXPECT_REFUSED("/latency/passes: forward stands twice",
+                 R"({"experiment": "latency", "latency": {"passes": ["forward", "backward",
+                                                                     "forward"]}})");
+  EXPECT_REFUSED("/latency/implementations: production stands twice",
+                 R"({"experiment": "latency",
+                     "latency": {"implementations": ["production", "production"]}})");
+  EXPECT_EQ(refusal(R"({"experiment": "latency", "latency": {"passes": ["backward", "forward"],
+                        "implementations": ["reference", "production"]}})"),
+            "");
 }
 
 TEST(Validate, EverySweepPointIsChecked) {

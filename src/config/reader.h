@@ -29,7 +29,7 @@ concept ConfigStruct = requires(T value, AnyVisitor visitor) {
   value.visit(visitor);
 };
 
-/// ", did you mean "n_heads"?" or nothing.
+/// ", did you mean "n_heads"?"; nothing when nothing is known.
 inline std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known) {
   const std::string nearest = nearest_name(name, known.data(), known.size());
   return nearest.empty() ? "" : fmt::format(", did you mean \"{}\"?", nearest);

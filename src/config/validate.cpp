@@ -10,8 +10,6 @@
 namespace vla_bench {
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 200;  // file systems stop at 255
-
 template <class... Args>
 void require(bool condition, std::string_view pointer, fmt::format_string<Args...> format,
              Args&&... args) {
@@ -59,6 +57,14 @@ void validate_seeds(const RunConfig& config) {
   std::sort(seeds.begin(), seeds.end());
   const auto twice = std::adjacent_find(seeds.begin(), seeds.end());
   require(twice == seeds.end(), "/seeds", "{} stands twice", twice == seeds.end() ? 0 : *twice);
+}
+
+template <class E>
+void require_distinct(std::vector<E> values, std::string_view pointer) {
+  std::sort(values.begin(), values.end());
+  const auto twice = std::adjacent_find(values.begin(), values.end());
+  require(twice == values.end(), pointer, "{} stands twice",
+          twice == values.end() ? std::string_view() : enum_name(*twice));
 }
 
 void validate_mqar(const TaskConfig& task, Index vocab, Index tokens) {
@@ -140,6 +146,8 @@ void validate(const RunConfig& config) {
       require(config.latency.min_repeats <= config.latency.max_repeats, "/latency/min_repeats",
               "at most latency.max_repeats ({}), got {}", config.latency.max_repeats,
               config.latency.min_repeats);
+      require_distinct(config.latency.passes, "/latency/passes");
+      require_distinct(config.latency.implementations, "/latency/implementations");
       break;
     case ExperimentKind::recall:
       break;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <numeric>
 #include <random>
 #include <span>
@@ -26,6 +27,8 @@ namespace vla_bench {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kTemporaryPrefix = ".tmp-";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -82,7 +85,13 @@ class OpenFile {
 /// several machines may write into one shared folder.
 fs::path temporary_name(const fs::path& folder) {
   std::random_device random;
-  return folder / fmt::format(".tmp-{:08x}{:08x}", random(), random());
+  return folder / fmt::format("{}{:08x}{:08x}", kTemporaryPrefix, random(), random());
+}
+
+bool is_temporary_name(std::string_view name) {
+  if (!name.starts_with(kTemporaryPrefix)) return false;
+  name.remove_prefix(kTemporaryPrefix.size());
+  return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 /// Writes, syncs and closes a new file. Returns 0 or the error number; on failure no file is left.
@@ -93,6 +102,27 @@ int write_new_file(const fs::path& path, std::string_view content) {
   const int error = errno;
   ::unlink(path.c_str());
   return error;
+}
+
+/// Insertions, deletions, substitutions and transpositions of neighbours that turn `a` into `b`
+/// (Damerau's distance with every character moved at most once).
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  // Rows i - 2, i - 1 and i of the table: entry j is the distance of a[0, i) and b[0, j).
+  std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    before.swap(last);
+    last.swap(row);
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substitute = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({substitute, last[j] + 1, row[j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
+    }
+  }
+  return row.back();
 }
 
 }  // namespace
@@ -159,6 +189,22 @@ void require_writable_folder(const fs::path& folder) {
   ::unlink(probe.c_str());
 }
 
+void remove_leftovers(const fs::path& folder) {
+  // Longer than any write takes, and than the clocks of machines that share a folder differ.
+  const auto oldest_kept = fs::file_time_type::clock::now() - std::chrono::hours(1);
+  std::error_code code;
+  fs::directory_iterator entry(folder, code);
+  while (!code && entry != fs::directory_iterator()) {
+    std::error_code vanished;
+    const bool ours = is_temporary_name(entry->path().filename().string()) &&
+                      entry->is_regular_file(vanished) && !entry->is_symlink(vanished);
+    if (ours && entry->last_write_time(vanished) < oldest_kept && !vanished) {
+      fs::remove(entry->path(), vanished);
+    }
+    entry.increment(code);
+  }
+}
+
 std::string hash_hex(std::string_view text) {
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
@@ -166,22 +212,8 @@ std::string hash_hex(std::string_view text) {
 std::string nearest_name(std::string_view name, const std::string_view* names, std::size_t count) {
   std::string_view nearest;
   std::size_t nearest_distance = 0;
-  std::vector<std::size_t> row;
   for (const std::string_view candidate : std::span(names, count)) {
-    // Levenshtein distance, one row of the table at a time.
-    row.resize(candidate.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 0; i < name.size(); ++i) {
-      std::size_t diagonal = row[0];
-      row[0] = i + 1;
-      for (std::size_t j = 0; j < candidate.size(); ++j) {
-        const std::size_t substitute = diagonal + (name[i] == candidate[j] ? 0 : 1);
-        diagonal = row[j + 1];
-        row[j + 1] = std::min({substitute, row[j] + 1, row[j + 1] + 1});
-      }
-    }
-    const std::size_t distance = row.back();
-    if (3 * distance > std::max(name.size(), candidate.size())) continue;
+    const std::size_t distance = edit_distance(name, candidate);
     if (nearest.empty() || distance < nearest_distance) {
       nearest = candidate;
       nearest_distance = distance;

@@ -19,11 +19,15 @@ std::string read_file(const std::filesystem::path& path);
 /// Throws BadInput when files cannot be created in `folder` (which is made if it is missing).
 void require_writable_folder(const std::filesystem::path& folder);
 
+/// Removes what processes that were killed while they wrote left in `folder` (not below it), once
+/// it is an hour old: younger files may still be written. Does nothing where it may not.
+void remove_leftovers(const std::filesystem::path& folder);
+
 /// 16 hexadecimal digits of XXH3-64.
 std::string hash_hex(std::string_view text);
 
-/// Known name nearest to `name` by edit distance, or "" when none is near (distance over a third
-/// of the longer name).
+/// The name nearest to `name` by edit distance, in which two exchanged neighbours count as one
+/// edit; of equally near ones the first. "" when there are none.
 std::string nearest_name(std::string_view name, const std::string_view* names, std::size_t count);
 
 }  // namespace vla_bench

@@ -116,6 +116,26 @@ TEST(Files, RequiresAWritableFolder) {
   EXPECT_THROW(require_writable_folder("/proc/vla-bench"), BadInput);
 }
 
+TEST(Files, RemovesWhatKilledWritersLeftAnHourAgo) {
+  const TemporaryFolder folder;
+  const auto make = [&](const char* name, std::chrono::minutes age) {
+    const fs::path path = folder.path() / name;
+    write_file_atomically(path, "x");
+    fs::last_write_time(path, fs::file_time_type::clock::now() - age);
+    return path;
+  };
+  using std::chrono::minutes;
+  const fs::path old = make(".tmp-0123456789abcdef", minutes(61));
+  const fs::path young = make(".tmp-0123456789abcdee", minutes(59));
+  const fs::path notes = make(".tmp-notes", minutes(1000));
+  const fs::path longer = make(".tmp-0123456789abcdef0", minutes(1000));
+  const fs::path below = make("below/.tmp-0123456789abcdef", minutes(1000));
+  remove_leftovers(folder.path());
+  EXPECT_FALSE(fs::exists(old));
+  for (const fs::path& kept : {young, notes, longer, below}) EXPECT_TRUE(fs::exists(kept)) << kept;
+  EXPECT_NO_THROW(remove_leftovers(folder.path() / "absent"));
+}
+
 // Values of the reference implementation (xxhsum -H3): cell folders of older runs depend on them.
 TEST(Files, HashesAreXxh3) {
   EXPECT_EQ(hash_hex(""), "2d06800538d394c2");
@@ -131,10 +151,16 @@ TEST(Files, NearestName) {
   EXPECT_EQ(nearest("n_layer"), "n_layers");
   EXPECT_EQ(nearest("vocabsize"), "vocab_size");
   EXPECT_EQ(nearest("d_h"), "d_h");
-  EXPECT_EQ(nearest("dh"), "d_h");  // distance 1 of 3: exactly a third is near
-  EXPECT_EQ(nearest("xyz"), "");
-  EXPECT_EQ(nearest(""), "");
+  EXPECT_EQ(nearest("dh"), "d_h");
+  EXPECT_EQ(nearest("vocabulary_entries"), "vocab_size") << "however far it is";
+  EXPECT_EQ(nearest(""), "d_h");
   EXPECT_EQ(nearest_name("x", nullptr, 0), "");
+
+  // Exchanged neighbours are one edit, so nearer than one letter less and another one changed.
+  const std::array<std::string_view, 3> tasks = {"aqr", "mqar", "copy"};
+  EXPECT_EQ(nearest_name("mqra", tasks.data(), tasks.size()), "mqar");
+  const std::array<std::string_view, 2> ends = {"ca", "abc"};
+  EXPECT_EQ(nearest_name("ac", ends.data(), ends.size()), "ca");
 }
 
 }  // namespace

@@ -27,8 +27,9 @@ std::string_view status_name(CellStatus status);
 struct CellResult {
   CellStatus status = CellStatus::ok;
   std::string reason;
-  Table table;    // of the experiment's schema; a row with status and reason even when not ok
-  Table history;  // training alone, else empty
+  std::string warning;  // what the user should know although the cell was run
+  Table table;          // of the experiment's schema; with a status column, a row even when not ok
+  Table history;        // training alone, else empty
 };
 
 /// Runs one cell. Never throws for what happens inside the cell (out of memory, divergence): that

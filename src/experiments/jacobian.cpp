@@ -4,10 +4,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
 #include "experiments/experiment.h"
 #include "experiments/probe.h"
 #include "experiments/record.h"
@@ -16,9 +14,8 @@
 namespace vla_bench {
 namespace {
 
-// Both ways are exact up to rounding (about d 2e-16): 1e-6 leaves room for any d and still catches
-// a wrong k or a.
-constexpr double kAgreement = 1e-6;
+// Beyond it the SVD's own squares leave the range of double.
+constexpr double kLargestNorm = 1e150;
 
 /// Whether the mixer's step has the form S J + ..., found by taking one.
 bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
@@ -28,21 +25,6 @@ bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   const bool has_aux = mixer_traits(config.mixers.front()).aux_source != AuxSource::none;
   memory->step(ones.data(), ones.data(), ones.data(), has_aux ? ones.data() : nullptr, out.data());
   return memory->jacobian().has_value();
-}
-
-/// sigma_max of one step, refused when the two ways disagree.
-double checked_spectral_norm(const StepJacobian& step, Index head, Index t) {
-  const double closed_form = rank_one_spectral_norm(step.k, step.a);
-  const double by_svd =
-      spectral_norm(step_matrix(step.k, step.a), static_cast<Index>(step.k.size()));
-  // Written so that NaN fails too.
-  if (!(std::abs(by_svd - closed_form) <= kAgreement * std::max(1.0, closed_form))) {
-    throw RunError(fmt::format(
-        "jacobian: sigma_max is {:.9g} by SVD and {:.9g} by the closed form at t = {}, head {}; "
-        "they must agree to {:g}",
-        by_svd, closed_form, t, head, kAgreement));
-  }
-  return by_svd;
 }
 
 }  // namespace
@@ -75,19 +57,25 @@ CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environme
         JacobianProduct& product = products[static_cast<std::size_t>(head)];
         product.multiply(step.k, step.a);
         Index& column = next[static_cast<std::size_t>(head)];
-        if (recorded[static_cast<std::size_t>(column)] != t) return;
+        if (recorded[static_cast<std::size_t>(column)] != t) return true;
+        const double closed_form = rank_one_spectral_norm(step.k, step.a);
+        // Written so that NaN fails too.
+        if (!(closed_form <= kLargestNorm)) return false;
         const auto slot = static_cast<std::size_t>(head * count + column++);
-        sigma[slot] = checked_spectral_norm(step, head, t);
+        sigma[slot] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
         cosines[slot] = cosine(step.k, step.a);
         product_norm[slot] = product.norm();
+        return true;
       });
-  if (end == ProbeEnd::interrupted) {
+  if (end.interrupted) {
     return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
   }
 
   CellResult result;
   result.table = Table(jacobian_schema());
+  end.report(result);
   for (Index column = 0; column < count; ++column) {
+    if (!end.finite(recorded[static_cast<std::size_t>(column)])) break;
     Record record(jacobian_schema(), config, environment.context.device);
     record.set("t", recorded[static_cast<std::size_t>(column)])
         .set("sigma_max", mean_over_heads(sigma, heads, column))

@@ -25,6 +25,10 @@ double cosine(const std::vector<double>& k, const std::vector<double>& a);
 /// not finite.
 double spectral_norm(const std::vector<double>& matrix, Index d);
 
+/// The largest singular value of `matrix`, row-major (d, d), by SVD. Throws RunError when it
+/// differs from `closed_form` by over 1e-6, relative where that is above 1.
+double checked_spectral_norm(const std::vector<double>& matrix, double closed_form);
+
 /// I - k a^T as a row-major (d, d) matrix.
 std::vector<double> step_matrix(const std::vector<double>& k, const std::vector<double>& a);
 

@@ -1,9 +1,12 @@
 #define EIGEN_DONT_PARALLELIZE
+#include <fmt/format.h>
+
 #include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "core/error.h"
 #include "experiments/jacobian.h"
 
 namespace vla_bench {
@@ -39,6 +42,22 @@ double spectral_norm(const std::vector<double>& matrix, Index d) {
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const Eigen::MatrixXd values = Eigen::Map<const RowMajor>(matrix.data(), d, d);
   return Eigen::JacobiSVD<Eigen::MatrixXd, Eigen::NoQRPreconditioner>(values).singularValues()(0);
+}
+
+double checked_spectral_norm(const std::vector<double>& matrix, double closed_form) {
+  // Both ways are exact up to rounding (about d 2e-16): 1e-6 leaves room for any d and still
+  // catches a wrong k or a.
+  constexpr double kAgreement = 1e-6;
+  const auto d = static_cast<Index>(std::llround(std::sqrt(static_cast<double>(matrix.size()))));
+  const double by_svd = spectral_norm(matrix, d);
+  // Written so that NaN fails too.
+  if (!(std::abs(by_svd - closed_form) <= kAgreement * std::max(1.0, closed_form))) {
+    throw RunError(
+        fmt::format("jacobian: sigma_max is {:.9g} by SVD and {:.9g} by the closed form; they must "
+                    "agree to {:g}",
+                    by_svd, closed_form, kAgreement));
+  }
+  return by_svd;
 }
 
 std::vector<double> step_matrix(const std::vector<double>& k, const std::vector<double>& a) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "core/rng.h"
 #include "experiments/test_cells.h"
 
@@ -163,6 +164,36 @@ TEST(Jacobian, SkipsMixersWithoutThatForm) {
     EXPECT_EQ(result.status, CellStatus::skipped);
     EXPECT_NE(result.reason.find("I - k a^T"), std::string::npos) << result.reason;
   }
+}
+
+TEST(Jacobian, KeepsTheRowsBeforeTheStateOverflows) {
+  const CellResult result =
+      run_cell(jacobian_cell(R"({"mixer": "vla", "penalty": "frozen", "write": "raw"})", "gaussian",
+                             1000, 2, 1),
+               on_threads(1));
+  EXPECT_EQ(result.status, CellStatus::diverged);
+  EXPECT_TRUE(result.reason.starts_with("state is not finite at t = ")) << result.reason;
+  ASSERT_FALSE(result.table.rows.empty());
+  // J = 1 - 1 / lambda_0 = -9 in one channel.
+  for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
+    EXPECT_NEAR(number(result.table, row, "sigma_max"), 9.0, 1e-12);
+  }
+  const std::size_t last = result.table.rows.size() - 1;
+  EXPECT_LT(std::get<std::int64_t>(result.table.rows[last][result.table.column("t")]), 330);
+}
+
+// Nothing but a mistake makes the two ways differ, so here one is made.
+TEST(Jacobian, BothWaysMustAgree) {
+  const std::vector<double> k = random_vector(8, 1.0, 1);
+  std::vector<double> a = random_vector(8, 1.0, 2);
+  const std::vector<double> matrix = step_matrix(k, a);
+  const double sigma = checked_spectral_norm(matrix, rank_one_spectral_norm(k, a));
+  EXPECT_NEAR(sigma, rank_one_spectral_norm(k, a), 1e-13);
+  EXPECT_NO_THROW(checked_spectral_norm(matrix, sigma + 0.9e-6));
+  EXPECT_THROW(checked_spectral_norm(matrix, sigma + 1.1e-6 * sigma), RunError);
+  EXPECT_THROW(checked_spectral_norm(matrix, std::nan("")), RunError);
+  a[3] += 0.1;  // the closed form of another step
+  EXPECT_THROW(checked_spectral_norm(matrix, rank_one_spectral_norm(k, a)), RunError);
 }
 
 TEST(Jacobian, DoesNotDependOnThreads) {

@@ -14,6 +14,7 @@
 #include "experiments/core_buffers.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
+#include "experiments/reference_range.h"
 #include "mixers/registry.h"
 #include "mixers/work.h"
 
@@ -30,12 +31,13 @@ HeadDims head_dims(const RunConfig& config) {
           .d_h = config.model.d_h};
 }
 
-TimingRule timing_rule(const LatencyConfig& latency) {
+TimingRule timing_rule(const LatencyConfig& latency, const CellEnvironment& environment) {
   return {.warmup = latency.warmup,
           .min_repeats = latency.min_repeats,
           .max_repeats = latency.max_repeats,
           .relative_error = latency.relative_error,
-          .max_seconds = latency.max_seconds};
+          .max_seconds = latency.max_seconds,
+          .stop = environment.stop};
 }
 
 /// What a core computes its products in; empty for the reference, which computes in float64.
@@ -93,8 +95,9 @@ class BufferRound {
 };
 
 template <class T>
-Timing time_pass(const RunConfig& config, const Context& context, LatencyPass pass,
+Timing time_pass(const RunConfig& config, const CellEnvironment& environment, LatencyPass pass,
                  MixerCore<T>& core, BufferRound<T>& buffers) {
+  const Context& context = environment.context;
   const auto forward = [&](Index call) {
     CoreBuffers<T>& set = buffers.at(call);
     core.forward(context, set.inputs(), set.output(), nullptr);
@@ -110,16 +113,17 @@ Timing time_pass(const RunConfig& config, const Context& context, LatencyPass pa
   }
   const std::function<void(Index)> body =
       pass == LatencyPass::forward ? std::function<void(Index)>(forward) : backward;
-  const TimingRule rule = timing_rule(config.latency);
+  const TimingRule rule = timing_rule(config.latency, environment);
   if (context.device == Device::cuda) return measure_device(rule, body);
   return measure(rule, [&] { body(0); });
 }
 
-/// A failed row fails the cell; a skipped one does not as long as something was timed.
+/// A failed row fails the cell; others that are not ok decide when nothing was timed.
 void summarise_rows(CellResult& result) {
   const std::size_t status = result.table.column("status");
   const std::size_t reason = result.table.column("reason");
-  for (const CellStatus candidate : {CellStatus::failed, CellStatus::ok, CellStatus::skipped}) {
+  for (const CellStatus candidate :
+       {CellStatus::failed, CellStatus::ok, CellStatus::diverged, CellStatus::skipped}) {
     for (const std::vector<Value>& row : result.table.rows) {
       if (std::get<std::string>(row[status]) != status_name(candidate)) continue;
       result.status = candidate;
@@ -149,11 +153,11 @@ class ImplementationRows {
       core.prepare(context, set.inputs(), &gradients);
     }
     for (const LatencyPass pass : config_.latency.passes) {
-      if (environment_.stop && environment_.stop->load()) return false;
       if (const Support support = pass_support(implementation_, pass); !support.ok) {
         result_.table.add(row(pass).set_status(CellStatus::skipped, support.reason).values());
       } else {
-        const Timing timing = time_pass(config_, context, pass, core, buffers);
+        const Timing timing = time_pass(config_, environment_, pass, core, buffers);
+        if (environment_.stop && environment_.stop->load()) return false;
         add_timing(core, pass, timing);
       }
       finished_.push_back(pass);
@@ -230,12 +234,21 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
                   fmt::format("the reference is timed up to {} tokens", kLongestReference));
       return true;
     }
+    if (const std::string excess = beyond_float32(config, context); !excess.empty()) {
+      rows.refuse(CellStatus::diverged, excess);
+      return true;
+    }
     return rows.time(*make_mixer_core<double>(mixer, d_h, context.device, implementation));
   }
   const auto core = make_mixer_core<float>(mixer, d_h, context.device, implementation);
   const std::string difference = verify_against_reference(config, context, implementation, *core);
   if (!difference.empty()) {
-    rows.refuse(CellStatus::failed, difference);
+    const std::string excess = beyond_float32(config, context);
+    if (!excess.empty()) {
+      rows.refuse(CellStatus::diverged, excess);
+    } else {
+      rows.refuse(CellStatus::failed, difference);
+    }
     return true;
   }
   // Before the timings: a GPU that has just worked hard runs at the clock it can hold.

@@ -17,6 +17,8 @@
 // (bench/ceilings.h) at the row's precision; none is measured in float64.
 // state_bytes: recurrent state (softmax: K V cache) of the whole batch at the end of the sequence.
 // activation_bytes: what a forward that trains keeps for its backward, in both passes' rows.
+// A core that disagrees with the reference has failed; where the reference itself leaves the range
+// of float32 the row is diverged, and nothing is timed.
 #pragma once
 
 #include <string>
@@ -26,9 +28,12 @@
 
 namespace vla_bench {
 
+/// The shape that verification looks at: the config's, over min(T, 64) tokens.
+HeadDims verified_dims(const RunConfig& config);
+
 /// Runs `core` (an `implementation` of the config's mixer) and the mixer's reference on the same
-/// inputs, forward and, where there is one, backward, over min(T, 64) tokens. Empty when they agree
-/// to what the precision of the core allows, else what differs and by how much.
+/// inputs, forward and, where there is one, backward, in that shape. Empty when they agree to what
+/// the precision of the core allows, else what differs and by how much.
 std::string verify_against_reference(const RunConfig& config, const Context& context,
                                      Implementation implementation, MixerCore<float>& core);
 

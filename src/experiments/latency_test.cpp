@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "bench/ceilings.h"
 #include "core/error.h"
@@ -147,6 +149,40 @@ TEST(Latency, RefusesACoreThatIsWrong) {
   EXPECT_EQ(wrong(0.0F), "");
   EXPECT_NE(wrong(0.1F).find("[linear] o: relative error"), std::string::npos) << wrong(0.1F);
   EXPECT_NE(wrong(NAN).find("inf"), std::string::npos) << wrong(NAN);
+}
+
+// Raw writes with a frozen penalty multiply an error by 1 - 1 / lambda_0 a token: at 0.01 that is
+// 1e127 after 64 tokens, at 1e-7 beyond double. No kernel can be right or wrong about such values.
+TEST(Latency, WhatLeavesTheRangeOfNumbersHasDivergedNotFailed) {
+  for (const char* lambda_0 : {"0.01", "1e-7"}) {
+    const std::string mixer = fmt::format(
+        R"({{"mixer": "vla", "penalty": "frozen", "write": "raw", "lambda_0": {}}})", lambda_0);
+    const CellResult result =
+        run_cell(latency_cell(mixer, 200, R"("production", "reference")"), on_threads(1));
+    EXPECT_EQ(result.status, CellStatus::diverged) << result.reason;
+    ASSERT_EQ(result.table.rows.size(), 4U);
+    for (std::size_t row = 0; row < 4; ++row) {
+      EXPECT_EQ(text(result.table, row, "status"), "diverged");
+      EXPECT_NE(text(result.table, row, "reason").find("64 tokens"), std::string::npos);
+      EXPECT_TRUE(is_empty(result.table, row, "median_s"));
+    }
+  }
+}
+
+TEST(Latency, StopsBetweenRepeats) {
+  CellConfig cell = latency_cell(R"("linear")", 20);
+  cell.config.latency.min_repeats = cell.config.latency.max_repeats = 1'000'000'000;
+  cell.config.latency.max_seconds = 1e9;
+  std::atomic<bool> stop = false;
+  CellEnvironment environment = on_threads(1);
+  environment.stop = &stop;
+  measured_ceilings(environment.context);  // once a process, and not what is to be stopped
+  std::thread signal([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    stop = true;
+  });
+  EXPECT_EQ(run_cell(cell, environment).status, CellStatus::interrupted);
+  signal.join();
 }
 
 /// A core that computes on copies of its own, as those in another storage type do.

@@ -74,14 +74,18 @@ void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
 
 }  // namespace
 
+HeadDims verified_dims(const RunConfig& config) {
+  return {.batch = config.latency.batch,
+          .tokens = std::min(sequence_length(config), kVerifiedTokens),
+          .heads = config.model.n_heads,
+          .d_h = config.model.d_h};
+}
+
 std::string verify_against_reference(const RunConfig& config, const Context& context,
                                      Implementation implementation, MixerCore<float>& core) {
   const MixerConfig& mixer = config.mixers.front();
   const Context cpu{Device::cpu, context.threads};
-  const HeadDims dims{.batch = config.latency.batch,
-                      .tokens = std::min(sequence_length(config), kVerifiedTokens),
-                      .heads = config.model.n_heads,
-                      .d_h = config.model.d_h};
+  const HeadDims dims = verified_dims(config);
   const auto seed = static_cast<std::uint64_t>(config.seeds.front());
   const bool with_backward = pass_support(implementation, LatencyPass::backward).ok;
   CoreBuffers<float> actual(mixer, dims, context, seed);

@@ -51,6 +51,11 @@ void assign(const std::vector<double>& from, Index index, Index width, std::vect
   out.assign(first, first + width);
 }
 
+bool all_finite(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](double value) { return std::isfinite(value); });
+}
+
 void draw(Rng& rng, Index width, std::vector<double>& out) {
   out.resize(static_cast<std::size_t>(width));
   for (double& value : out) value = rng.normal();
@@ -118,24 +123,37 @@ ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment
                      const MixerCore<double>& core, const ProbeObserver& observer) {
   const ProbeInputs inputs(config, environment.context);
   const Index tokens = sequence_length(config);
-  std::vector<char> interrupted(static_cast<std::size_t>(config.model.n_heads), 0);
+  std::vector<ProbeEnd> ends(static_cast<std::size_t>(config.model.n_heads));
   parallel_items(environment.context, config.model.n_heads, [&](Index head) {
     const auto memory = core.memory();
     TokenInputs token;
     std::vector<double> out(static_cast<std::size_t>(config.model.d_h));
     for (Index t = 1; t <= tokens; ++t) {
       if (t % kTokensPerStopCheck == 0 && environment.stop && environment.stop->load()) {
-        interrupted[static_cast<std::size_t>(head)] = 1;
+        ends[static_cast<std::size_t>(head)].interrupted = true;
         return;
       }
       inputs.read(t, head, token);
       memory->step(token.q.data(), token.k.data(), token.v.data(),
                    token.aux.empty() ? nullptr : token.aux.data(), out.data());
-      observer(head, t, *memory);
+      if (!all_finite(out) || !observer(head, t, *memory)) {
+        ends[static_cast<std::size_t>(head)].diverged_at = t;
+        return;
+      }
     }
   });
-  const bool any = std::find(interrupted.begin(), interrupted.end(), 1) != interrupted.end();
-  return any ? ProbeEnd::interrupted : ProbeEnd::done;
+  ProbeEnd first;
+  for (const ProbeEnd& end : ends) {
+    first.interrupted = first.interrupted || end.interrupted;
+    if (!end.finite(tokens) && first.finite(end.diverged_at)) first.diverged_at = end.diverged_at;
+  }
+  return first;
+}
+
+void ProbeEnd::report(CellResult& result) const {
+  if (diverged_at == 0) return;
+  result.status = CellStatus::diverged;
+  result.reason = fmt::format("state is not finite at t = {}", diverged_at);
 }
 
 Support probe_support(const RunConfig& config, Device device) {

@@ -44,12 +44,22 @@ class ProbeInputs {
   std::vector<double> aux_;        // (T, H, w)
 };
 
-/// Called after every token, t from 1; calls for one head come in order from one thread.
-using ProbeObserver = std::function<void(Index head, Index t, const HeadMemory<double>& memory)>;
+/// Called after every token, t from 1; calls for one head come in order from one thread. False when
+/// what it looked at is not finite: the head ends there.
+using ProbeObserver = std::function<bool(Index head, Index t, const HeadMemory<double>& memory)>;
 
-enum class ProbeEnd { done, interrupted };
+struct ProbeEnd {
+  bool interrupted = false;
+  Index diverged_at = 0;  // first token after which a head's state is not finite; 0: there is none
 
-/// Steps a fresh memory per head through the config's sequence, heads in parallel.
+  /// Whether every head's state was finite after token t.
+  bool finite(Index t) const { return diverged_at == 0 || t < diverged_at; }
+  /// Marks the result as diverged if a state was.
+  void report(CellResult& result) const;
+};
+
+/// Steps a fresh memory per head through the config's sequence, heads in parallel. A head whose
+/// read-out is not finite has diverged: a value of S that is not finite makes its row of S q so.
 ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
                      const MixerCore<double>& core, const ProbeObserver& observer);
 

@@ -90,11 +90,13 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
 
 }  // namespace
 
-std::vector<double> recall_accuracies(const RunConfig& config, const Context& context) {
+std::vector<double> recall_accuracies(const RunConfig& config, const Context& context,
+                                      const std::atomic<bool>* stop) {
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);
   std::vector<double> accuracies(static_cast<std::size_t>(config.recall.trials));
   parallel_items(context, config.recall.trials, [&](Index trial) {
+    if (stop != nullptr && stop->load()) return;
     const auto memory = core->memory();
     accuracies[static_cast<std::size_t>(trial)] = run_trial(config, trial, *memory);
   });
@@ -107,7 +109,11 @@ CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment
                                         Implementation::production);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
 
-  const std::vector<double> accuracies = recall_accuracies(config, environment.context);
+  const std::vector<double> accuracies =
+      recall_accuracies(config, environment.context, environment.stop);
+  if (environment.stop != nullptr && environment.stop->load()) {
+    return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
+  }
   const Statistics spread = statistics(accuracies);
   CellResult result;
   result.table = Table(recall_schema());

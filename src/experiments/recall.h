@@ -16,6 +16,7 @@
 // DeltaNet's rule .15 .07 .04 .02; vla with penalty key at scale 1: 1.00 1.00 .89 .38.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "config/config.h"
@@ -23,7 +24,9 @@
 
 namespace vla_bench {
 
-/// Accuracy of each trial, (trials). The config's first mixer and first seed count.
-std::vector<double> recall_accuracies(const RunConfig& config, const Context& context);
+/// Accuracy of each trial, (trials). The config's first mixer and first seed count. Trials that had
+/// not begun when *stop was set (`stop` may be null) are left at 0.
+std::vector<double> recall_accuracies(const RunConfig& config, const Context& context,
+                                      const std::atomic<bool>* stop = nullptr);
 
 }  // namespace vla_bench

@@ -80,6 +80,15 @@ TEST(Recall, OneStoredPairIsAlwaysRecalled) {
   }
 }
 
+TEST(Recall, StopsBetweenTrials) {
+  const std::atomic<bool> stop = true;
+  CellEnvironment environment = on_threads(2);
+  environment.stop = &stop;
+  // Hours of work, were it not stopped.
+  const CellConfig cell = recall_cell(R"("linear")", 100'000, "feature", 1'000'000);
+  EXPECT_EQ(run_cell(cell, environment).status, CellStatus::interrupted);
+}
+
 TEST(Recall, OneTrialHasNoInterval) {
   const CellResult result = run_cell(recall_cell(R"("linear")", 8, "feature", 1), on_threads(1));
   EXPECT_TRUE(testing::is_empty(result.table, 0, "ci95"));

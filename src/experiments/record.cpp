@@ -33,6 +33,11 @@ Value identity(const RunConfig& config, Device device, std::string_view column) 
   return {};
 }
 
+bool has_status(const Schema& schema) {
+  const auto& columns = schema.columns;
+  return std::find(columns.begin(), columns.end(), "status") != columns.end();
+}
+
 }  // namespace
 
 Record::Record(const Schema& schema, const RunConfig& config, Device device) : schema_(schema) {
@@ -52,8 +57,7 @@ Record& Record::set(std::string_view column, Value value) {
 }
 
 Record& Record::set_status(CellStatus status, const std::string& reason) {
-  const auto& columns = schema_.columns;
-  if (std::find(columns.begin(), columns.end(), "status") == columns.end()) return *this;
+  if (!has_status(schema_)) return *this;
   set("status", std::string(status_name(status)));
   return set("reason", reason.empty() ? Value() : Value(reason));
 }
@@ -61,9 +65,12 @@ Record& Record::set_status(CellStatus status, const std::string& reason) {
 CellResult unmeasured(const CellConfig& cell, const CellEnvironment& environment, CellStatus status,
                       const std::string& reason) {
   const Schema& schema = experiment_schema(cell.config.experiment);
-  CellResult result{.status = status, .reason = reason, .table = Table(schema), .history = {}};
-  Record record(schema, cell.config, environment.context.device);
-  result.table.add(record.set_status(status, reason).values());
+  CellResult result{
+      .status = status, .reason = reason, .warning = {}, .table = Table(schema), .history = {}};
+  if (has_status(schema)) {
+    Record record(schema, cell.config, environment.context.device);
+    result.table.add(record.set_status(status, reason).values());
+  }
   return result;
 }
 

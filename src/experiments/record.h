@@ -28,7 +28,8 @@ class Record {
   std::vector<Value> values_;
 };
 
-/// A cell that measured nothing: its status, the reason, and one row that says so.
+/// A cell that measured nothing: its status, the reason, and one row that says so where the table
+/// has a column for it. (A row of empty measurements alone would say nothing.)
 CellResult unmeasured(const CellConfig& cell, const CellEnvironment& environment, CellStatus status,
                       const std::string& reason);
 

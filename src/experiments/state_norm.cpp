@@ -1,5 +1,7 @@
 // Claims C1 and C3: how the Frobenius norms of the memory S_t and of the penalty inverse A_t move
 // along a sequence, averaged over heads.
+#include <cmath>
+
 #include "experiments/experiment.h"
 #include "experiments/probe.h"
 #include "experiments/record.h"
@@ -25,18 +27,22 @@ CellResult run_state_norm(const CellConfig& cell, const CellEnvironment& environ
   const ProbeEnd end = probe_heads(
       config, environment, *core, [&](Index head, Index t, const HeadMemory<double>& memory) {
         Index& column = next[static_cast<std::size_t>(head)];
-        if (recorded[static_cast<std::size_t>(column)] != t) return;
+        if (recorded[static_cast<std::size_t>(column)] != t) return true;
         const auto slot = static_cast<std::size_t>(head * count + column++);
         s_norm[slot] = memory.state_norm();
         a_norm[slot] = memory.penalty_norm().value_or(0.0);
+        // A sum of squares leaves the range of double before the values do.
+        return std::isfinite(s_norm[slot]) && std::isfinite(a_norm[slot]);
       });
-  if (end == ProbeEnd::interrupted) {
+  if (end.interrupted) {
     return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
   }
 
   CellResult result;
   result.table = Table(state_norm_schema());
+  end.report(result);
   for (Index column = 0; column < count; ++column) {
+    if (!end.finite(recorded[static_cast<std::size_t>(column)])) break;
     Record record(state_norm_schema(), config, environment.context.device);
     record.set("t", recorded[static_cast<std::size_t>(column)])
         .set("s_norm", mean_over_heads(s_norm, heads, column));

@@ -122,6 +122,29 @@ TEST(StateNorm, SkipsMemoryThatGrowsWithALongSequence) {
             CellStatus::ok);
 }
 
+// Raw writes with a frozen penalty multiply S by 1 - 1 / lambda_0 = -9 along each key: with one
+// channel a head that is -9 a token, and S passes the largest double (1.8e308 = 9^323.1) and its
+// square root before that.
+TEST(StateNorm, KeepsTheRowsBeforeTheStateOverflows) {
+  const CellConfig cell =
+      probe_cell(R"({"mixer": "vla", "penalty": "frozen", "write": "raw", "normaliser": "none"})",
+                 "gaussian", 1000, 2, 1);
+  const CellResult result = run_cell(cell, on_threads(2));
+  EXPECT_EQ(result.status, CellStatus::diverged);
+  const std::string expected = "state is not finite at t = ";
+  ASSERT_TRUE(result.reason.starts_with(expected)) << result.reason;
+  const int t = std::stoi(result.reason.substr(expected.size()));
+  // s_norm is a sum of squares: it overflows at 9^162, at the next recorded token (every 10th).
+  EXPECT_GE(t, 160);
+  EXPECT_LE(t, 180);
+  ASSERT_FALSE(result.table.rows.empty());
+  for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
+    EXPECT_TRUE(std::isfinite(number(result.table, row, "s_norm")));
+    EXPECT_LT(std::get<std::int64_t>(result.table.rows[row][result.table.column("t")]), t);
+  }
+  EXPECT_GT(last_norm(result), 1e140);
+}
+
 TEST(StateNorm, StopsWhenAsked) {
   const std::atomic<bool> stop = true;
   CellEnvironment environment = on_threads(1);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/text.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "mixers/registry.h"
@@ -37,6 +38,7 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
       train<float>(context, config, model, checkpoint, environment.progress, environment.stop);
 
   CellResult result;
+  result.warning = outcome.warning;
   result.table = Table(accuracy_schema());
   result.history = history_table(outcome.history);
   Record record(accuracy_schema(), config, context.device);
@@ -49,14 +51,17 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
     result.status = CellStatus::diverged;
     result.reason = outcome.reason;
   } else {
-    const LossResult evaluation = evaluate<float>(context, config, model);
-    if (std::isfinite(evaluation.loss)) {
+    const LossResult evaluation = evaluate<float>(context, config, model, environment.stop);
+    if (environment.stop != nullptr && environment.stop->load()) {
+      result.status = CellStatus::interrupted;
+      result.reason = "stopped in the evaluation";
+    } else if (std::isfinite(evaluation.loss)) {
       record.set("accuracy", evaluation.accuracy).set("loss", evaluation.loss);
     } else {
       // The last update can break parameters whose loss was still finite.
       result.status = CellStatus::diverged;
-      result.reason =
-          fmt::format("evaluation loss is {} after step {}", evaluation.loss, outcome.steps_done);
+      result.reason = fmt::format("evaluation loss is {} after step {}",
+                                  without_nan_sign(evaluation.loss), outcome.steps_done);
     }
   }
   result.table.add(record.set_status(result.status, result.reason).values());

@@ -92,6 +92,20 @@ TEST(Training, StopsWhenAsked) {
             CellStatus::interrupted);
 }
 
+TEST(Training, StopsInTheEvaluation) {
+  std::atomic<bool> stop = false;
+  CellEnvironment environment = on_threads(1);
+  environment.stop = &stop;
+  environment.progress = [&](const TrainProgress& progress) {
+    stop = progress.step == progress.steps;
+  };
+  CellConfig cell = training_cell("mqar", R"("linear")");
+  cell.config.eval.batches = Index{1} << 31;  // days of work, were it not stopped
+  const CellResult result = run_cell(cell, environment);
+  EXPECT_EQ(result.status, CellStatus::interrupted);
+  EXPECT_NE(result.reason.find("evaluation"), std::string::npos) << result.reason;
+}
+
 TEST(Training, LeavesItsCheckpointInTheRunDirectory) {
   const RunDirectory directory{std::filesystem::path(::testing::TempDir()) /
                                "vla_bench_training_test"};

@@ -40,23 +40,44 @@ LossResult means(const ops::LossSums& sums) {
           .count = sums.count};
 }
 
-}  // namespace
-
+/// A model's parts and where their parameters lie; values take memory in State alone.
 template <class T>
-struct TinyLm<T>::State {
-  State(const ModelConfig& model_, const MixerConfig& mixer, const Context& context_,
-        Implementation implementation)
-      : model(model_), context(context_) {
+struct Parts {
+  Parts(const ModelConfig& model, const MixerConfig& mixer, Device device,
+        Implementation implementation) {
     const Index D = model.d_model();
     token_table = table.add("tok.weight", {model.vocab_size, D}, Initialisation::normal);
     position_table = table.add("pos.weight", {model.max_seq_len, D}, Initialisation::normal);
     for (Index i = 0; i < model.n_layers; ++i) {
-      blocks.emplace_back(model, mixer, context.device, implementation, i, table);
+      blocks.emplace_back(model, mixer, device, implementation, i, table);
     }
     final_norm = std::make_unique<LayerNorm<T>>("ln_f", D, table);
-    values.resize(context.device, table.size());
-    gradients.resize(context.device, table.size());
   }
+
+  ParameterTable table;
+  Index token_table = 0, position_table = 0;  // offsets
+  std::vector<Block<T>> blocks;
+  std::unique_ptr<LayerNorm<T>> final_norm;
+};
+
+}  // namespace
+
+ParameterTable tiny_lm_parameters(const ModelConfig& model, const MixerConfig& mixer) {
+  return std::move(Parts<float>(model, mixer, Device::cpu, Implementation::production).table);
+}
+
+template <class T>
+struct TinyLm<T>::State : Parts<T> {
+  using Parts<T>::table, Parts<T>::token_table, Parts<T>::position_table, Parts<T>::blocks,
+      Parts<T>::final_norm;
+
+  State(const ModelConfig& model_, const MixerConfig& mixer, const Context& context_,
+        Implementation implementation)
+      : Parts<T>(model_, mixer, context_.device, implementation),
+        model(model_),
+        context(context_),
+        values(context_.device, table.size()),
+        gradients(context_.device, table.size()) {}
 
   Matrix<T> token_matrix(T* flat) {
     return {flat + token_table, model.vocab_size, model.d_model()};
@@ -153,10 +174,6 @@ struct TinyLm<T>::State {
 
   ModelConfig model;
   Context context;
-  ParameterTable table;
-  Index token_table = 0, position_table = 0;  // offsets
-  std::vector<Block<T>> blocks;
-  std::unique_ptr<LayerNorm<T>> final_norm;
   Array<T> values, gradients;
 
   Batch uploaded;                       // of a batch that lies elsewhere

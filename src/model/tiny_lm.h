@@ -22,6 +22,10 @@ struct LossResult {
   Index count = 0;
 };
 
+/// The parameters of such a model, in table order, without a model: for checks of a file before
+/// memory is taken for what it claims to hold.
+ParameterTable tiny_lm_parameters(const ModelConfig& model, const MixerConfig& mixer);
+
 template <class T>
 class TinyLm {
  public:

@@ -30,8 +30,9 @@ VLA_HOST_DEVICE inline double learning_rate(const Schedule& schedule, Index step
 }
 
 /// Factor that clips a global gradient norm (torch's clip_grad_norm_).
+inline constexpr double kClipEpsilon = 1e-6;
 VLA_HOST_DEVICE inline double clip_factor(double gradient_norm, double clip_norm) {
-  const double factor = clip_norm / (gradient_norm + 1e-6);
+  const double factor = clip_norm / (gradient_norm + kClipEpsilon);
   return factor < 1.0 ? factor : 1.0;
 }
 

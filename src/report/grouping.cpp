@@ -40,6 +40,47 @@ int kind(const Value& value) {
   return std::holds_alternative<std::string>(value) ? 2 : 1;
 }
 
+/// The first mixer of a config: its name or an object with "mixer" and "label".
+struct MixerNames {
+  Value label, mixer;
+};
+MixerNames mixer_names(const Json& config) {
+  const Json mixer = at(config, "/mixers/0");
+  if (!mixer.is_object()) return {.label = as_value(mixer), .mixer = as_value(mixer)};
+  MixerNames names{.label = as_value(at(mixer, "/label")), .mixer = as_value(at(mixer, "/mixer"))};
+  if (names.label == Value()) names.label = names.mixer;
+  return names;
+}
+
+/// What the cell ran on, as its provenance names it.
+Value processor_of(const FinishedCell& cell, const Json& config) {
+  const Json facts = Json::parse(cell.provenance_json, nullptr, /*allow_exceptions=*/false);
+  if (!facts.is_object()) return {};
+  const bool on_gpu = as_value(at(config, "/device")) == Value(std::string("cuda"));
+  return as_value(at(facts, on_gpu ? "/cuda" : "/processor"));
+}
+
+/// What the first row was computed in. A probe that measured nothing belongs to the seeds that did:
+/// memories alone are stepped in float64, a model computes in what the config asks for.
+Value precision_of(const Table& table, const Json& config) {
+  const auto column = std::find(table.columns.begin(), table.columns.end(), "precision");
+  if (column == table.columns.end()) return {};
+  if (!table.rows.empty()) return table.rows.front()[table.column("precision")];
+  if (as_value(at(config, "/probe/source")) == Value(std::string("gaussian"))) {
+    return std::string("float64");
+  }
+  const Value asked = as_value(at(config, "/precision"));
+  return asked == Value() ? Value(std::string("float32")) : asked;  // older configs have none
+}
+
+/// Larger is graver; 0 when all went well.
+int gravity(const CellFacts& cell) {
+  const std::string& status = cell.outcome.status;
+  if (status == "ok") return 0;
+  if (status == "skipped") return 1;
+  return status == "diverged" ? 2 : 3;
+}
+
 template <class T>
 int order(const T& a, const T& b) {
   return a < b ? -1 : (b < a ? 1 : 0);
@@ -98,14 +139,20 @@ CellFacts cell_facts(const FinishedCell& cell) {
     train.erase("checkpoint_every");
   }
   const std::string text = settings.dump();
+  MixerNames names = mixer_names(config);
   return {
       .settings = text,
       .config = hash_hex(text + config.value("mixers", Json()).dump()).substr(0, 8),
+      .label = std::move(names.label),
+      .mixer = std::move(names.mixer),
+      .precision = precision_of(cell.table, config),
       .seed = as_value(at(config, "/seeds/0")),
       .source = as_value(at(config, "/probe/source")),
       .n_heads = as_value(at(config, "/model/n_heads")),
       .d_h = as_value(at(config, "/model/d_h")),
       .threads = as_value(at(config, "/threads")),
+      .processor = processor_of(cell, config),
+      .outcome = cell.outcome,
   };
 }
 
@@ -121,6 +168,48 @@ RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
     groups[std::move(key)].push_back(row);
   }
   return groups;
+}
+
+CellGroups group_cells(const std::deque<CellFacts>& cells, std::span<const SourcedRow> rows,
+                       const std::vector<Value CellFacts::*>& facts) {
+  const auto key_of = [&](const CellFacts& cell) {
+    std::vector<Value> key;
+    for (const auto fact : facts) key.push_back(cell.*fact);
+    key.emplace_back(cell.config);
+    return key;
+  };
+  CellGroups groups;
+  for (const CellFacts& cell : cells) groups[key_of(cell)].cells.push_back(&cell);
+  for (const SourcedRow& row : rows) groups[key_of(*row.cell)].rows.push_back(row);
+  return groups;
+}
+
+void append_outcome(std::vector<Value>& row, std::span<const CellFacts* const> cells) {
+  // The same seed may have been run more than once: the best of its ends counts.
+  std::map<std::vector<Value>, const CellFacts*, RowLess> seeds;
+  for (const CellFacts* cell : cells) {
+    const CellFacts*& best = seeds.try_emplace({cell->seed}, cell).first->second;
+    const auto rank = [](const CellFacts& one) {
+      return std::pair(gravity(one), one.outcome.reason);
+    };
+    if (rank(*cell) < rank(*best)) best = cell;
+  }
+  const CellFacts* gravest = nullptr;
+  std::size_t count = 0;
+  for (const auto& [seed, cell] : seeds) {
+    if (gravest == nullptr || gravity(*cell) > gravity(*gravest)) {
+      gravest = cell;
+      count = 0;
+    }
+    if (gravity(*cell) == gravity(*gravest)) ++count;
+  }
+  if (gravest == nullptr || gravity(*gravest) == 0) {
+    row.insert(row.end(), {std::string("ok"), Value()});
+    return;
+  }
+  const std::string share =
+      count < seeds.size() ? fmt::format("{} of {} seeds: ", count, seeds.size()) : "";
+  row.insert(row.end(), {gravest->outcome.status, share + gravest->outcome.reason});
 }
 
 void append_statistics(std::vector<Value>& row, const Statistics& statistics) {

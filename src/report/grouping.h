@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -31,7 +32,11 @@ struct CellFacts {
   std::string settings;  // what can change the table's values, mixer and seed apart
   std::string config;    // 8 digits that stand for settings and mixer: cells that differ in seed
                          // alone share them
+  Value label, mixer;    // as in the tables
+  Value precision;       // of the first row, or what it would have been where there is none
   Value seed, source, n_heads, d_h, threads;
+  Value processor;  // or GPU, of cells that ran on one; empty without provenance
+  CellOutcome outcome{};
 };
 /// Throws BadInput naming the cell's folder when its config is not JSON.
 CellFacts cell_facts(const FinishedCell& cell);
@@ -47,6 +52,20 @@ using RowGroups = std::map<std::vector<Value>, std::vector<SourcedRow>, RowLess>
 RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
                      const std::vector<std::string_view>& columns,
                      const std::vector<Value CellFacts::*>& facts, bool by_config);
+
+/// Cells that differ in seed alone, with all their rows: cells that measured nothing have none.
+struct CellGroup {
+  std::vector<const CellFacts*> cells;
+  std::vector<SourcedRow> rows;
+};
+using CellGroups = std::map<std::vector<Value>, CellGroup, RowLess>;
+/// Groups by the named members of CellFacts, then by config.
+CellGroups group_cells(const std::deque<CellFacts>& cells, std::span<const SourcedRow> rows,
+                       const std::vector<Value CellFacts::*>& facts);
+
+/// Appends status and reason: "ok" and nothing when every seed is ok; else the gravest of failed,
+/// diverged and skipped with its reason, behind "1 of 3 seeds: " unless it is that of all.
+void append_outcome(std::vector<Value>& row, std::span<const CellFacts* const> cells);
 
 /// Appends mean, standard deviation and 95% half width; what the count leaves undefined stays
 /// empty.

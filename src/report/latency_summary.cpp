@@ -14,15 +14,16 @@ constexpr std::size_t kFitLengths = 3;
 // Beyond this a crossover has no meaning (and no exact double).
 constexpr double kLongestSequence = 1e15;
 
-// What tells lines apart, beside the threads; what a line is made of comes first.
+// What tells lines apart, beside threads and processor; what a line is made of comes first.
 const std::vector<std::string_view> kLineColumns = {
     "label", "mixer", "implementation", "precision", "device", "batch", "n_heads", "d_h", "pass"};
 constexpr std::size_t kLabel = 0, kMixer = 1, kImplementation = 2, kPrecision = 3;
 constexpr std::size_t kSettingFrom = 4;
 
 struct LabelledLine {
-  std::vector<Value> key;      // kLineColumns, threads
-  std::vector<Value> setting;  // reference or not, device, batch, n_heads, d_h, pass, threads
+  std::vector<Value> key;  // kLineColumns, threads, processor
+  // Reference or not, device, batch, n_heads, d_h, pass, threads, processor.
+  std::vector<Value> setting;
   LatencyLine line;
 
   bool is_softmax() const { return compare(key[kMixer], std::string("softmax")) == 0; }
@@ -42,8 +43,8 @@ std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const So
     }
   }
   std::vector<LabelledLine> lines;
-  for (const auto& [key, members] :
-       group_rows(latency, timed, kLineColumns, {&CellFacts::threads}, false)) {
+  for (const auto& [key, members] : group_rows(
+           latency, timed, kLineColumns, {&CellFacts::threads, &CellFacts::processor}, false)) {
     std::map<double, std::vector<double>> seconds;
     for (const SourcedRow& row : members) {
       seconds[*number(row.values[seq_len])].push_back(*number(row.values[median]));
@@ -142,7 +143,7 @@ Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax) {
 
 std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows) {
   std::vector<std::string> keys(kLineColumns.begin(), kLineColumns.end());
-  keys.emplace_back("threads");
+  keys.insert(keys.end(), {"threads", "processor"});
   const std::vector<LabelledLine> lines = latency_lines(latency, rows);
 
   Table fits;

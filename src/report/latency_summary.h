@@ -37,9 +37,10 @@ struct Crossover {
 Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax);
 
 /// "latency_fit" and "latency_crossover" from the rows of latency.csv with status ok. A line is a
-/// label in one implementation and precision on one device and setting. Each line that is not
-/// softmax's has a crossover against every softmax of its setting: the columns baseline,
-/// baseline_implementation and baseline_precision name it.
+/// label in one implementation and precision on one device and setting; timings of different
+/// processors, which only the cells' provenance tells apart, make lines of their own. Each line
+/// that is not softmax's has a crossover against every softmax of its setting: the columns
+/// baseline, baseline_implementation and baseline_precision name it.
 std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows);
 
 }  // namespace vla_bench

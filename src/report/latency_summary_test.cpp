@@ -166,6 +166,41 @@ TEST(LatencySummary, GathersLinesAcrossCells) {
   EXPECT_EQ(crossovers.rows[1][crossovers.column("seq_len")], Value(std::int64_t{512}));
 }
 
+TEST(LatencySummary, ProcessorsAreNotPooled) {
+  std::vector<FinishedCell> cells;
+  for (const auto& [processor, seconds] : {std::pair("slow", 4e-6), std::pair("fast", 1e-6)}) {
+    for (const std::int64_t tokens : {512, 1024, 2048}) {
+      for (const char* mixer : {"softmax", "linear"}) {
+        const double scale = std::string(mixer) == "linear" ? 0.5 : 1.0;
+        cells.push_back(
+            latency_cell({mixer, mixer, 1, tokens, scale * seconds * static_cast<double>(tokens)}));
+        cells.back().directory.folder += processor;
+        cells.back().provenance_json = fmt::format(R"({{"processor": "{}"}})", processor);
+      }
+    }
+  }
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& fits = tables.at(1);
+  ASSERT_EQ(fits.rows.size(), 4u) << "two mixers on two processors";
+  EXPECT_EQ(fits.rows[0][fits.column("processor")], Value(std::string("fast")));
+  EXPECT_NEAR(std::get<double>(fits.rows[0][fits.column("scale_s")]), 0.5e-6, 1e-15);
+  EXPECT_EQ(fits.rows[1][fits.column("processor")], Value(std::string("slow")));
+  EXPECT_NEAR(std::get<double>(fits.rows[1][fits.column("scale_s")]), 2e-6, 1e-15);
+  const Table& crossovers = tables.at(2);
+  ASSERT_EQ(crossovers.rows.size(), 2u);
+  EXPECT_EQ(crossovers.rows[1][crossovers.column("processor")], Value(std::string("slow")));
+
+  // On a GPU, that is what ran the kernels.
+  for (FinishedCell& cell : cells) {
+    cell.config_json = R"({"threads": 1, "device": "cuda"})";
+    cell.provenance_json = R"({"processor": "any", "cuda": "available: one GPU"})";
+  }
+  const Table gpu_fits = gather_tables(cells).at(1);
+  ASSERT_EQ(gpu_fits.rows.size(), 2u);
+  EXPECT_EQ(gpu_fits.rows[0][gpu_fits.column("processor")],
+            Value(std::string("available: one GPU")));
+}
+
 // Softmax by the book meets VLA at 1,000 tokens, the tiled one at 2,000 and cuDNN's at 8,000,
 // beyond what was measured; the references meet at 100, before it.
 TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "core/error.h"
@@ -13,7 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using Json = nlohmann::ordered_json;
+
 constexpr const char* kConfig = "config.json";
+constexpr const char* kProvenance = "provenance.json";
+constexpr const char* kStatus = "status.json";
 
 const std::vector<const Schema*>& published_schemas() {
   static const std::vector<const Schema*> schemas = {&accuracy_schema(), &recall_schema(),
@@ -55,19 +60,47 @@ bool RunDirectory::finished(std::string_view table_name) const {
 }
 
 void RunDirectory::write_config(std::string_view json) const {
+  remove_leftovers(folder);
   write_file_atomically(folder / kConfig, json);
 }
 
 void RunDirectory::write_provenance(std::string_view json) const {
-  write_file_atomically(folder / "provenance.json", json);
+  write_file_atomically(folder / kProvenance, json);
+}
+
+std::string RunDirectory::read_provenance() const {
+  std::error_code ignored;
+  if (!fs::is_regular_file(folder / kProvenance, ignored)) return {};
+  return read_file(folder / kProvenance);
 }
 
 void RunDirectory::write_history(const Table& history) const {
   write_file_atomically(folder / "history.csv", to_csv(history));
 }
 
-void RunDirectory::publish(const Table& table) const {
+void RunDirectory::write_outcome(const CellOutcome& outcome) const {
+  const Json document = {{"status", outcome.status}, {"reason", outcome.reason}};
+  // A reason may quote bytes that are not UTF-8.
+  const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace);
+  write_file_atomically(folder / kStatus, text + "\n");
+}
+
+CellOutcome RunDirectory::read_outcome() const {
+  std::error_code ignored;
+  if (!fs::is_regular_file(folder / kStatus, ignored)) return {};
+  const Json document = Json::parse(read_file(folder / kStatus), nullptr, false);
+  if (!document.is_object()) return {};
+  const auto text = [&](const char* key, const std::string& otherwise) {
+    const auto found = document.find(key);
+    const bool usable = found != document.end() && found->is_string();
+    return usable ? found->get<std::string>() : otherwise;
+  };
+  return {.status = text("status", "ok"), .reason = text("reason", "")};
+}
+
+void RunDirectory::publish(const Table& table, const CellOutcome& outcome) const {
   write_file_atomically(folder / (table.name + ".md"), to_markdown(table));
+  write_outcome(outcome);
   write_file_atomically(folder / (table.name + ".csv"), to_csv(table));
 }
 
@@ -81,7 +114,9 @@ std::vector<FinishedCell> find_finished_cells(const fs::path& root) {
       if (!directory.finished(schema->name)) continue;
       cells.push_back({.directory = directory,
                        .config_json = read_file(folder / kConfig),
-                       .table = read_csv(folder / fmt::format("{}.csv", schema->name), *schema)});
+                       .table = read_csv(folder / fmt::format("{}.csv", schema->name), *schema),
+                       .outcome = directory.read_outcome(),
+                       .provenance_json = directory.read_provenance()});
     }
   }
   return cells;

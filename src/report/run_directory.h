@@ -1,26 +1,40 @@
 // Where a cell's files lie and when it counts as finished.
 //   <root>/<name>/<hash>/config.json, provenance.json, history.csv, checkpoint.safetensors,
-//   <table>.csv and .md
+//   status.json, <table>.csv and .md
 // The table's CSV is written last, by one rename: its presence means the cell is finished.
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "report/table.h"
 
 namespace vla_bench {
 
+/// How a cell ended, as status.json: {"status": ..., "reason": ...}. Not every table has columns
+/// for it.
+struct CellOutcome {
+  std::string status = "ok";  // ok, skipped, diverged or failed
+  std::string reason{};
+};
+
 struct RunDirectory {
   std::filesystem::path folder;  // <root>/<name>/<hash>
 
   bool finished(std::string_view table_name) const;
+  /// The cell's first file; what killed processes left is cleared away.
   void write_config(std::string_view json) const;
   void write_provenance(std::string_view json) const;
   void write_history(const Table& history) const;
-  /// Publishes the cell: <table>.md, then <table>.csv.
-  void publish(const Table& table) const;
+  void write_outcome(const CellOutcome& outcome) const;
+  /// "ok" where there is no readable status.json: folders of earlier versions have none.
+  CellOutcome read_outcome() const;
+  /// The text of provenance.json, empty where there is none.
+  std::string read_provenance() const;
+  /// Publishes the cell: <table>.md, status.json, then <table>.csv.
+  void publish(const Table& table, const CellOutcome& outcome) const;
   std::filesystem::path checkpoint() const { return folder / "checkpoint.safetensors"; }
 };
 
@@ -29,6 +43,8 @@ struct FinishedCell {
   RunDirectory directory;
   std::string config_json;
   Table table;
+  CellOutcome outcome{};
+  std::string provenance_json{};  // empty where there is none
 };
 std::vector<FinishedCell> find_finished_cells(const std::filesystem::path& root);
 

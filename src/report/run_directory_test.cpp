@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "core/error.h"
 #include "core/files.h"
 #include "testing/temporary_folder.h"
@@ -22,7 +24,7 @@ void publish_cell(const fs::path& folder, std::int64_t t) {
   const RunDirectory directory{folder};
   directory.write_config("{\"seeds\": [42]}");
   directory.write_provenance("{}");
-  directory.publish(one_row(t));
+  directory.publish(one_row(t), {});
 }
 
 TEST(RunDirectory, ACellIsFinishedOnceItsTableIsThere) {
@@ -33,11 +35,39 @@ TEST(RunDirectory, ACellIsFinishedOnceItsTableIsThere) {
   directory.write_history(Table(history_schema()));
   EXPECT_FALSE(directory.finished("jacobian"));
   EXPECT_TRUE(find_finished_cells(folder.path()).empty());
-  directory.publish(one_row(1));
+  directory.publish(one_row(1), {});
   EXPECT_TRUE(directory.finished("jacobian"));
   EXPECT_FALSE(directory.finished("accuracy"));
   EXPECT_TRUE(fs::exists(directory.folder / "jacobian.md"));
   EXPECT_EQ(directory.checkpoint().parent_path(), directory.folder);
+}
+
+TEST(RunDirectory, ACellBeginsWithoutTheLeftoversOfAnEarlierOne) {
+  const TemporaryFolder folder;
+  const fs::path leftover = folder.path() / ".tmp-00000000deadbeef";
+  write_file_atomically(leftover, "half a checkpoint");
+  fs::last_write_time(leftover, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  RunDirectory{folder.path()}.write_config("{}");
+  EXPECT_FALSE(fs::exists(leftover));
+}
+
+TEST(RunDirectory, KeepsHowACellEnded) {
+  const TemporaryFolder folder;
+  const RunDirectory directory{folder.path() / "name" / "hash"};
+  directory.write_config("{}");
+  directory.publish(Table(jacobian_schema()), {.status = "skipped", .reason = "says \"no\" \xFF"});
+  std::vector<FinishedCell> cells = find_finished_cells(folder.path());
+  ASSERT_EQ(cells.size(), 1u) << "a cell without rows is finished too";
+  EXPECT_EQ(cells[0].outcome.status, "skipped");
+  EXPECT_EQ(cells[0].outcome.reason, "says \"no\" \xEF\xBF\xBD");
+
+  // Folders of earlier versions, and edited ones.
+  for (const char* text : {"{", "[]", R"({"status": 3})", ""}) {
+    write_file_atomically(directory.folder / "status.json", text);
+    EXPECT_EQ(directory.read_outcome().status, "ok") << text;
+  }
+  fs::remove(directory.folder / "status.json");
+  EXPECT_EQ(find_finished_cells(folder.path())[0].outcome.status, "ok");
 }
 
 TEST(RunDirectory, FindsCellsFromEveryLevelInPathOrder) {

@@ -126,8 +126,9 @@ Table summarise_recall(const Gathered& gathered) {
                             /*with_steps=*/false);
 }
 
-/// Each seed's row at the largest t of the group.
+/// Each seed's row at the largest t of the group: a seed that diverged before has none.
 std::vector<SourcedRow> last_rows(const std::vector<SourcedRow>& rows, std::size_t t) {
+  if (rows.empty()) return {};
   const Value* last = &rows.front().values[t];
   for (const SourcedRow& row : rows) {
     if (compare(*last, row.values[t]) < 0) last = &row.values[t];
@@ -147,16 +148,17 @@ Table summarise_state_norm(const Gathered& gathered) {
   const std::size_t t = source.column("t");
   const std::size_t s_norm = source.column("s_norm");
   const std::size_t a_norm = source.column("a_norm");
-  const RowGroups groups =
-      group_rows(source, gathered.rows, {"label", "mixer", "precision"},
-                 {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true);
+  const CellGroups groups =
+      group_cells(gathered.cells, gathered.rows,
+                  {&CellFacts::label, &CellFacts::mixer, &CellFacts::precision, &CellFacts::source,
+                   &CellFacts::n_heads, &CellFacts::d_h});
 
   // Linear attention's mean by (settings, precision, last t). Of several linear runs the first
   // label counts.
   std::map<std::vector<Value>, double, RowLess> linear_means;
-  for (const auto& [key, rows] : groups) {
+  for (const auto& [key, group] : groups) {
     if (compare(key[1], std::string("linear")) != 0) continue;
-    const std::vector<SourcedRow> last = last_rows(rows, t);
+    const std::vector<SourcedRow> last = last_rows(group.rows, t);
     const Statistics norms = statistics(numbers(last, s_norm));
     if (norms.count == 0) continue;
     linear_means.try_emplace({last[0].cell->settings, key[2], last[0].values[t]}, norms.mean);
@@ -166,21 +168,24 @@ Table summarise_state_norm(const Gathered& gathered) {
   summary.name = "state_norm_summary";
   summary.columns = {"label", "mixer", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"s_norm", "a_norm"});
-  summary.columns.insert(summary.columns.end(), {"linear_over_label", "config"});
-  for (const auto& [key, rows] : groups) {
-    const std::vector<SourcedRow> last = last_rows(rows, t);
+  summary.columns.insert(summary.columns.end(),
+                         {"linear_over_label", "status", "reason", "config"});
+  for (const auto& [key, group] : groups) {
+    const std::vector<SourcedRow> last = last_rows(group.rows, t);
+    const Value last_t = last.empty() ? Value() : last[0].values[t];
     const Statistics norms = statistics(numbers(last, s_norm));
     std::vector<Value> line(key.begin(), key.end() - 1);
-    line.push_back(last[0].values[t]);
+    line.push_back(last_t);
     line.emplace_back(norms.count);
     append_statistics(line, norms);
     append_statistics(line, statistics(numbers(last, a_norm)));
-    const auto linear = linear_means.find({last[0].cell->settings, key[2], last[0].values[t]});
+    const auto linear = linear_means.find({group.cells[0]->settings, key[2], last_t});
     std::optional<double> ratio;
     if (linear != linear_means.end() && norms.count > 0 && norms.mean > 0.0) {
       ratio = linear->second / norms.mean;
     }
     line.push_back(value_of(ratio));
+    append_outcome(line, group.cells);
     line.push_back(key.back());
     summary.add(std::move(line));
   }
@@ -220,21 +225,27 @@ Table summarise_jacobian(const Gathered& gathered) {
   append_columns(summary, {"sigma_max"});
   summary.columns.emplace_back("sigma_max_max");
   append_columns(summary, {"cosine", "product_norm"});
-  summary.columns.emplace_back("config");
-  for (const auto& [key, rows] :
-       group_rows(source, gathered.rows, {"label", "precision"},
-                  {&CellFacts::source, &CellFacts::n_heads, &CellFacts::d_h}, true)) {
+  summary.columns.insert(summary.columns.end(), {"status", "reason", "config"});
+  for (const auto& [key, group] :
+       group_cells(gathered.cells, gathered.rows,
+                   {&CellFacts::label, &CellFacts::precision, &CellFacts::source,
+                    &CellFacts::n_heads, &CellFacts::d_h})) {
+    const std::vector<SourcedRow> last = last_rows(group.rows, t);
     std::vector<double> sigma_means;
     std::vector<double> cosine_means;
-    for (const auto& [seed, steps] : by_seed(rows)) {
+    for (const auto& [seed, steps] : by_seed(group.rows)) {
+      // Means over different times do not compare.
+      const auto of_seed = [&seed](const SourcedRow& row) {
+        return compare(row.cell->seed, seed[0]) == 0;
+      };
+      if (std::none_of(last.begin(), last.end(), of_seed)) continue;
       if (const auto mean = time_average(steps, t, sigma_max)) sigma_means.push_back(*mean);
       if (const auto mean = time_average(steps, t, cosine)) cosine_means.push_back(*mean);
     }
-    const std::vector<SourcedRow> last = last_rows(rows, t);
-    const std::vector<double> sigmas = numbers(rows, sigma_max);
+    const std::vector<double> sigmas = numbers(group.rows, sigma_max);
 
     std::vector<Value> line(key.begin(), key.end() - 1);
-    line.push_back(last[0].values[t]);
+    line.push_back(last.empty() ? Value() : last[0].values[t]);
     line.emplace_back(static_cast<std::int64_t>(sigma_means.size()));
     append_statistics(line, statistics(sigma_means));
     line.push_back(value_of(sigmas.empty()
@@ -242,6 +253,7 @@ Table summarise_jacobian(const Gathered& gathered) {
                                 : std::optional(*std::max_element(sigmas.begin(), sigmas.end()))));
     append_statistics(line, statistics(cosine_means));
     append_statistics(line, statistics(numbers(last, product_norm)));
+    append_outcome(line, group.cells);
     line.push_back(key.back());
     summary.add(std::move(line));
   }

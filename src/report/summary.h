@@ -23,6 +23,9 @@ namespace vla_bench {
 ///   jacobian_summary: over seeds, of each seed's mean sigma_max, mean cosine and last
 ///   product_norm;
 ///     sigma_max_max is the largest of all
+///   (these two also say status and reason, which their raw tables have no columns for, and have a
+///     row for a label that measured nothing; seeds that diverged before the last t are left out of
+///     the means)
 ///   latency_fit, latency_crossover: see report/latency_summary.h
 ///
 /// Cells that differ in a setting that no column shows (a learning rate, say) are never averaged:

@@ -272,15 +272,79 @@ TEST(Summary, JacobianOverSeeds) {
   EXPECT_EQ(real(summary, 0, "product_norm_mean"), 4.0);
 }
 
-TEST(Summary, NoCellsGiveNoTables) { EXPECT_TRUE(gather_tables({}).empty()); }
-
-TEST(Summary, ATableWithoutRowsIsFine) {
-  const std::vector<FinishedCell> cells = {
-      probe_cell(state_norm_schema(), "softmax", "softmax", 1, "model", {})};
+TEST(Summary, ProbesThatMeasuredNothingSayWhy) {
+  FinishedCell skipped = probe_cell(jacobian_schema(), "softmax", "softmax", 1, "model", {});
+  skipped.outcome = {.status = "skipped", .reason = "no such form"};
+  FinishedCell failed = probe_cell(state_norm_schema(), "softmax", "softmax", 1, "model", {});
+  failed.outcome = {.status = "failed", .reason = "out of memory"};
+  const std::vector<FinishedCell> cells = {skipped, failed};
   const std::vector<Table> tables = gather_tables(cells);
-  EXPECT_TRUE(find(tables, "state_norm").rows.empty());
-  EXPECT_TRUE(find(tables, "state_norm_summary").rows.empty());
+  EXPECT_TRUE(find(tables, "jacobian").rows.empty());
+  for (const auto& [name, outcome] : {std::pair("jacobian_summary", skipped.outcome),
+                                      std::pair("state_norm_summary", failed.outcome)}) {
+    const Table& summary = find(tables, name);
+    ASSERT_EQ(summary.rows.size(), 1u);
+    EXPECT_EQ(cell(summary, 0, "label"), Value(std::string("softmax")));
+    EXPECT_EQ(cell(summary, 0, "d_h"), Value(std::int64_t{32}));
+    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string("float32")));
+    EXPECT_EQ(cell(summary, 0, "t"), Value());
+    EXPECT_EQ(real(summary, 0, "count"), 0);
+    EXPECT_EQ(cell(summary, 0, "status"), Value(outcome.status));
+    EXPECT_EQ(cell(summary, 0, "reason"), Value(outcome.reason));
+  }
 }
+
+// Whatever precision its config asks for, a probe of a Gaussian stream is stepped in float64.
+TEST(Summary, ASeedThatMeasuredNothingJoinsTheOthersOfItsPrecision) {
+  for (const auto& [source, precision] :
+       {std::pair("gaussian", "float64"), std::pair("model", "bf16")}) {
+    FinishedCell failed = probe_cell(state_norm_schema(), "vla", "vla", 2, source, {});
+    failed.outcome = {.status = "failed", .reason = "out of memory"};
+    std::vector<FinishedCell> cells = {norm_cell("vla", "vla", 1, source, 15, precision), failed};
+    for (FinishedCell& finished : cells) finished.config_json.insert(1, R"("precision": "bf16", )");
+    const std::vector<Table> tables = gather_tables(cells);
+    const Table& summary = find(tables, "state_norm_summary");
+    ASSERT_EQ(summary.rows.size(), 1u);
+    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string(precision)));
+    EXPECT_EQ(cell(summary, 0, "reason"), Value(std::string("1 of 2 seeds: out of memory")));
+  }
+}
+
+TEST(Summary, SeedsThatDivergedAreCountedAndLeftOutOfTheMeans) {
+  const auto jacobian = [](int seed, std::vector<std::int64_t> times, double sigma) {
+    std::vector<std::vector<Value>> rows;
+    for (const std::int64_t t : times) {
+      rows.push_back(
+          {std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, 1.0, std::string("float32")});
+    }
+    return probe_cell(jacobian_schema(), "vla", "vla", seed, "model", std::move(rows));
+  };
+  std::vector<FinishedCell> cells = {jacobian(1, {1, 10}, 1.0), jacobian(2, {1}, 5.0),
+                                     jacobian(3, {1, 10}, 3.0), jacobian(4, {}, 0.0)};
+  cells[1].outcome = {.status = "diverged", .reason = "state is not finite at t = 7"};
+  cells[3].outcome = {.status = "skipped", .reason = "too long"};
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& summary = find(tables, "jacobian_summary");
+  ASSERT_EQ(summary.rows.size(), 1u);
+  EXPECT_EQ(real(summary, 0, "t"), 10);
+  EXPECT_EQ(real(summary, 0, "count"), 2);
+  EXPECT_EQ(real(summary, 0, "sigma_max_mean"), 2.0);
+  EXPECT_EQ(real(summary, 0, "sigma_max_max"), 5.0) << "of all that was measured";
+  EXPECT_EQ(cell(summary, 0, "status"), Value(std::string("diverged")));
+  EXPECT_EQ(cell(summary, 0, "reason"),
+            Value(std::string("1 of 4 seeds: state is not finite at t = 7")));
+
+  // A later run of the same seed under the same settings went well.
+  FinishedCell again = jacobian(2, {1, 10}, 2.0);
+  again.directory.folder = "runs/jacobian/again";
+  cells.push_back(again);
+  cells.erase(cells.begin() + 3);
+  const std::vector<Table> better = gather_tables(cells);
+  EXPECT_EQ(cell(find(better, "jacobian_summary"), 0, "status"), Value(std::string("ok")));
+  EXPECT_EQ(cell(find(better, "jacobian_summary"), 0, "reason"), Value());
+}
+
+TEST(Summary, NoCellsGiveNoTables) { EXPECT_TRUE(gather_tables({}).empty()); }
 
 TEST(Summary, ABrokenConfigIsNamed) {
   FinishedCell broken = training_cell({"vla", 1, 0.5});

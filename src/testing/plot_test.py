@@ -30,6 +30,29 @@ def plot(tables: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
+def run_plot(tables: Path, out: Path) -> str:
+    process = plot(tables, out)
+    output, errors = process.communicate()
+    if process.returncode != 0:
+        raise AssertionError(errors)
+    return output
+
+
+def run_python(program: str, tables: Path) -> str:
+    """What the program prints, with `report` holding the tables."""
+    start = (
+        "import sys; from pathlib import Path; from plotting.tables import Report\n"
+        "report = Report(Path(sys.argv[1]))\n"
+    )
+    return subprocess.run(
+        [PYTHON, "-c", start + program, tables],
+        cwd=SOURCE / "scripts",
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+
+
 class PlotTest(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -67,20 +90,75 @@ class PlotTest(unittest.TestCase):
             self.assertIn(message, errors)
 
     def test_rows_that_are_not_ok_are_counted(self) -> None:
-        program = (
-            "import sys; from pathlib import Path; from plotting.tables import Report\n"
-            "report = Report(Path(sys.argv[1]))\n"
+        output = run_python(
             "print(report.left_out('accuracy'), report.left_out('history'), sep='|')\n"
-            "assert all(row['status'] == 'ok' for row in report.rows('accuracy'))\n"
+            "assert all(row['status'] == 'ok' for row in report.rows('accuracy'))\n",
+            TABLES,
         )
+        self.assertEqual(output.strip(), "accuracy.csv: rows left out: 1 diverged.|")
+
+    def test_recall_bars_are_over_seeds_where_there_are_several(self) -> None:
+        (self.folder / "recall.csv").write_text(
+            "label,mixer,d_h,n_pairs,trials,accuracy,ci95,status,reason\n"
+            "vla,vla,16,4,20,0.2,0.01,ok,\n"
+            "vla,vla,16,4,20,0.6,0.02,ok,\n"
+            "vla,vla,16,8,20,0.1,0.03,ok,\n"
+        )
+        show = (
+            "from plotting.tables import recall_rows\n"
+            "print([(row['n_pairs'], row['accuracy'], row['ci95']) for row in recall_rows(report)])"
+        )
+        # Without a summary: what the trials gave.
+        self.assertIn("('8', '0.1', '0.03')", run_python(show, self.folder))
+        (self.folder / "recall_summary.csv").write_text(
+            "label,mixer,d_h,n_pairs,trials,count_ok,count_not_ok,accuracy_mean,accuracy_sd,"
+            "accuracy_ci95,config\n"
+            "vla,vla,16,4,20,2,0,0.4,0.28,2.5,a\n"
+            "vla,vla,16,8,20,1,0,0.1,,,a\n"
+            "vla,vla,16,9,20,0,1,,,,a\n"
+        )
+        self.assertEqual(
+            run_python(show, self.folder).strip(), "[('4', '0.4', '2.5'), ('8', '0.1', '0.03')]"
+        )
+        self.assertIn("recall.png", run_plot(self.folder, self.folder / "figures"))
+
+    def test_the_recall_grid_is_a_table_a_size(self) -> None:
         output = subprocess.run(
-            [PYTHON, "-c", program, TABLES],
-            cwd=SOURCE / "scripts",
+            [PYTHON, SOURCE / "scripts/recall_grid.py", TABLES],
             text=True,
             check=True,
             capture_output=True,
         ).stdout
-        self.assertEqual(output.strip(), "accuracy.csv: rows left out: 1 diverged.|")
+        sizes = [line for line in output.splitlines() if line.startswith("d_h")]
+        self.assertEqual(sizes, ["d_h = 16", "d_h = 32"])
+        grid = [line for line in output.splitlines() if line.startswith("|")]
+        self.assertEqual(len({line.count("|") for line in grid}), 1, "all rows are of one width")
+        self.assertIn("0.115", next(line for line in grid if line.startswith("| softmax")))
+
+    def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
+        titles = (
+            "from plotting.figures import four_panels\n"
+            "from plotting.style import line_styles, set_up\n"
+            "set_up()\n"
+            "figure = four_panels(report, line_styles(report))\n"
+            "print([axes.get_title().splitlines()[0] for axes in figure.axes])"
+        )
+        everything = "['Latency', 'State norm', 'Capacity', 'Long context']"
+        self.assertEqual(run_python(titles, TABLES).strip(), everything)
+        for table in TABLES.glob("*.csv"):
+            shutil.copy(table, self.folder)
+        lines = (TABLES / "accuracy.csv").read_text().splitlines(keepends=True)
+        header = lines[0].strip().split(",")
+        n_pairs, seq_len = header.index("n_pairs"), header.index("seq_len")
+        usual = [
+            line
+            for line in lines[1:]
+            if int(line.split(",")[seq_len]) == 3 * int(line.split(",")[n_pairs]) + 1
+        ]
+        (self.folder / "accuracy.csv").write_text("".join([lines[0], *usual]))
+        self.assertEqual(
+            run_python(titles, self.folder).strip(), "['Latency', 'State norm', 'Capacity']"
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "config/read.h"
 #include "core/error.h"
@@ -16,6 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr Index kHistoryColumns = 5;
+constexpr std::string_view kOptimiserPrefix = "optimizer.";
+constexpr std::string_view kOptimiserSuffix = ".safetensors";
 
 /// What decides the numbers of a run: where and how wide it ran does not.
 std::string identity(RunConfig config) {
@@ -38,32 +45,73 @@ void add_slices(TensorFile& file, const ParameterTable& table, const Array<T>& f
 }
 
 template <class T>
-void read_slices(const TensorFile& file, const ParameterTable& table, const std::string& prefix,
-                 Array<T>& flat) {
+Array<T> read_slices(const TensorFile& file, const ParameterTable& table,
+                     const std::string& prefix) {
   Array<T> host(Device::cpu, table.size());
   for (const Parameter& parameter : table.all()) {
     const std::vector<T> values = file.values<T>(prefix + parameter.name, parameter.shape);
     std::copy(values.begin(), values.end(), host.data() + parameter.offset);
   }
+  return host;
+}
+
+template <class T>
+void copy_to(const Array<T>& host, Array<T>& flat) {
   device_copy(flat.device(), flat.data(), Device::cpu, host.data(),
               static_cast<std::size_t>(host.bytes()));
 }
 
-void remove_other_optimisers(const fs::path& kept) {
+/// The step in the name of an optimiser's file.
+std::optional<Index> step_of(std::string_view name) {
+  if (!name.starts_with(kOptimiserPrefix) || !name.ends_with(kOptimiserSuffix)) return {};
+  name.remove_prefix(kOptimiserPrefix.size());
+  if (name.size() <= kOptimiserSuffix.size()) return {};
+  name.remove_suffix(kOptimiserSuffix.size());
+  Index step = 0;
+  const char* const end = name.data() + name.size();
+  const auto result = std::from_chars(name.data(), end, step);
+  if (result.ec != std::errc() || result.ptr != end) return {};
+  return step;
+}
+
+/// Later ones belong to a process that runs the same cell and is ahead: its checkpoint may be the
+/// one on disk.
+void remove_earlier_optimisers(const fs::path& folder, Index step) {
   std::error_code ignored;  // a file that stays behind costs space, not correctness
-  for (const auto& entry : fs::directory_iterator(kept.parent_path(), ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("optimizer.") && name.ends_with(".safetensors") &&
-        entry.path().filename() != kept.filename()) {
-      fs::remove(entry.path(), ignored);
-    }
+  fs::directory_iterator entry(folder, ignored);
+  while (!ignored && entry != fs::directory_iterator()) {
+    const std::optional<Index> other = step_of(entry->path().filename().string());
+    std::error_code vanished;
+    if (other && *other < step) fs::remove(entry->path(), vanished);
+    entry.increment(ignored);
   }
+}
+
+/// `path`: of the file, for messages. No row may lie behind `steps_done`.
+std::vector<HistoryRow> read_history(const TensorFile& moments, const fs::path& path,
+                                     Index steps_done) {
+  const auto& shape = moments.at("history").shape;
+  const std::array expected = {shape.empty() ? Index{0} : shape.front(), kHistoryColumns};
+  const std::vector<double> rows = moments.values<double>("history", expected);
+  std::vector<HistoryRow> history;
+  for (std::size_t at = 0; at < rows.size(); at += kHistoryColumns) {
+    if (!(rows[at] >= 0.0 && rows[at] <= static_cast<double>(steps_done))) {
+      throw BadInput(fmt::format("[{}] history: expected steps of 0 .. {}, got {}", path.string(),
+                                 steps_done, rows[at]));
+    }
+    history.push_back({.step = static_cast<Index>(rows[at]),
+                       .loss = rows[at + 1],
+                       .accuracy = rows[at + 2],
+                       .lr = rows[at + 3],
+                       .gradient_norm = rows[at + 4]});
+  }
+  return history;
 }
 
 }  // namespace
 
 fs::path optimiser_path(const fs::path& checkpoint, Index step) {
-  return checkpoint.parent_path() / fmt::format("optimizer.{}.safetensors", step);
+  return checkpoint.parent_path() / fmt::format("{}{}{}", kOptimiserPrefix, step, kOptimiserSuffix);
 }
 
 template <class T>
@@ -85,14 +133,13 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   }
   moments.add("history", {static_cast<Index>(history.size()), kHistoryColumns}, rows.data());
   moments.add("train_seconds", {1}, &train_seconds);
-  const fs::path moments_path = optimiser_path(path, steps_done);
-  moments.write(moments_path);
+  moments.write(optimiser_path(path, steps_done));
 
   TensorFile parameters;
   parameters.metadata() = {{"format", "pt"}, {"step", step}, {"config", identity(config)}};
   add_slices(parameters, table, model.values(), "");
   parameters.write(path);
-  remove_other_optimisers(moments_path);
+  remove_earlier_optimisers(path.parent_path(), steps_done);
 }
 
 template <class T>
@@ -101,28 +148,29 @@ void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
                      double& train_seconds) {
   const TensorFile parameters = TensorFile::read(path);
   if (parameters.text("config") != identity(config)) {
-    throw BadInput(fmt::format(
-        "[{}] checkpoint: made by another config, expected this run's (remove it or use --force)",
-        path.string()));
+    throw BadInput(
+        fmt::format("[{}] checkpoint: made by another config, expected this run's", path.string()));
+  }
+  const Index steps_done = parameters.integer("step");
+  if (steps_done < 0 || steps_done > config.train.steps) {
+    throw BadInput(fmt::format("[{}] metadata \"step\": expected 0 .. {}, got {}", path.string(),
+                               config.train.steps, steps_done));
   }
   const ParameterTable& table = model.parameters();
-  read_slices(parameters, table, "", model.values());
-  const Index steps_done = parameters.integer("step");
-  optimiser.write({.step = steps_done});
+  const Array<T> values = read_slices<T>(parameters, table, "");
+  const fs::path moments_path = optimiser_path(path, steps_done);
+  const TensorFile moments = TensorFile::read(moments_path);
+  const Array<T> first_moment = read_slices<T>(moments, table, "exp_avg.");
+  const Array<T> second_moment = read_slices<T>(moments, table, "exp_avg_sq.");
+  std::vector<HistoryRow> rows = read_history(moments, moments_path, steps_done);
+  const double seconds = moments.values<double>("train_seconds", std::array<Index, 1>{1})[0];
 
-  const TensorFile moments = TensorFile::read(optimiser_path(path, steps_done));
-  read_slices(moments, table, "exp_avg.", optimiser.first_moment);
-  read_slices(moments, table, "exp_avg_sq.", optimiser.second_moment);
-  const std::vector<double> rows = moments.values<double>("history");
-  history.clear();
-  for (std::size_t at = 0; at + kHistoryColumns <= rows.size(); at += kHistoryColumns) {
-    history.push_back({.step = static_cast<Index>(rows[at]),
-                       .loss = rows[at + 1],
-                       .accuracy = rows[at + 2],
-                       .lr = rows[at + 3],
-                       .gradient_norm = rows[at + 4]});
-  }
-  train_seconds = moments.values<double>("train_seconds", std::array<Index, 1>{1})[0];
+  copy_to(values, model.values());
+  copy_to(first_moment, optimiser.first_moment);
+  copy_to(second_moment, optimiser.second_moment);
+  optimiser.write({.step = steps_done});
+  history = std::move(rows);
+  train_seconds = seconds;
 }
 
 #define VLA_INSTANTIATE(T)                                                                   \

@@ -4,8 +4,10 @@
 //                                  resolved config in the metadata
 //   optimizer.<step>.safetensors   exp_avg.<name>, exp_avg_sq.<name>, history (rows, 5) and
 //                                  train_seconds (1)
-// The optimiser's file is written first and the one before is removed last: whenever a run is
-// killed, the parameters on disk have their optimiser state beside them.
+// The optimiser's file is written first and the ones before are removed last: whenever a run is
+// killed, the parameters on disk have their optimiser state beside them. When several processes
+// run one cell, the one behind may lose its optimiser's file to the one ahead between those two
+// writes; such a pair is refused, and a run that starts anew from step 0 reaches the same bits.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +24,7 @@ void save_checkpoint(const std::filesystem::path& path, const RunConfig& config,
                      double train_seconds);
 
 /// Throws BadInput naming the file, and the tensor, when it does not fit the model or was made by
-/// another config (device, threads and name apart).
+/// another config (device, threads and name apart); then nothing has been changed.
 template <class T>
 void load_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
                      OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,

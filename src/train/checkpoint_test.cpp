@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "core/error.h"
@@ -116,6 +117,47 @@ TEST(Checkpoint, KeepsTheOptimiserOfTheParametersOnDisk) {
   EXPECT_TRUE(same(loaded.optimiser.first_moment, saved.optimiser.first_moment));
 }
 
+// Two processes on one cell: the one behind must not take the other's optimiser away.
+TEST(Checkpoint, LeavesTheOptimiserOfALaterStep) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<float> ahead(6);
+  ahead.save(path);
+  const std::string parameters_of_6 = read_file(path);
+  Saved<float> behind(5);
+  behind.save(path);
+  EXPECT_TRUE(std::filesystem::exists(optimiser_path(path, 6)));
+  Loaded<float> loaded;
+  loaded.load(path);
+  EXPECT_EQ(loaded.optimiser.read().step, 5);
+
+  // The order in which the two wrote their parameters may as well be the other one.
+  write_file_atomically(path, parameters_of_6);
+  loaded.load(path);
+  EXPECT_EQ(loaded.optimiser.read().step, 6);
+  EXPECT_TRUE(same(loaded.optimiser.first_moment, ahead.optimiser.first_moment));
+
+  write_file_atomically(folder.path() / "optimizer.best.safetensors", "no step of ours");
+  Saved<float>(7).save(path);
+  EXPECT_FALSE(std::filesystem::exists(optimiser_path(path, 5)));
+  EXPECT_FALSE(std::filesystem::exists(optimiser_path(path, 6)));
+  EXPECT_TRUE(std::filesystem::exists(optimiser_path(path, 7)));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "optimizer.best.safetensors"));
+}
+
+TEST(Checkpoint, ChangesNothingWhenItIsRefused) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  Saved<float>(5).save(path);
+  std::filesystem::remove(optimiser_path(path, 5));
+  Loaded<float> loaded;
+  const auto values = loaded.run.values();
+  EXPECT_THROW(loaded.load(path), BadInput);
+  EXPECT_EQ(loaded.run.values(), values);
+  EXPECT_EQ(loaded.optimiser.read().step, 0);
+  EXPECT_TRUE(loaded.history.empty());
+}
+
 TEST(Checkpoint, RefusesAnotherConfig) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "checkpoint.safetensors";
@@ -162,7 +204,26 @@ TEST(Checkpoint, RefusesDamagedFiles) {
     EXPECT_NE(std::string(error.what()).find("ln_f.bias"), std::string::npos) << error.what();
   }
 
+  // More steps than the run has.
   write_file_atomically(path, whole);
+  file = TensorFile::read(path);
+  file.metadata()["step"] = "8";
+  file.write(path);
+  EXPECT_THROW(Loaded<float>().load(path), BadInput);
+
+  // A history that no run of 5 steps wrote.
+  write_file_atomically(path, whole);
+  const std::string moments = read_file(optimiser_path(path, 5));
+  file = TensorFile::read(optimiser_path(path, 5));
+  for (const double step : {6.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    const std::vector<double> row = {step, 0.1, 0.2, 0.3, 0.4};
+    file.add("history", {1, 5}, row.data());
+    file.write(optimiser_path(path, 5));
+    EXPECT_THROW(Loaded<float>().load(path), BadInput) << step;
+  }
+  write_file_atomically(optimiser_path(path, 5), moments);
+  EXPECT_NO_THROW(Loaded<float>().load(path));
+
   std::filesystem::remove(optimiser_path(path, 5));
   EXPECT_THROW(Loaded<float>().load(path), BadInput);
 }

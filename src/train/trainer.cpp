@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <system_error>
 
+#include "core/error.h"
+#include "core/text.h"
 #include "ops/ops.h"
 #include "train/checkpoint.h"
 #include "train/training_step.h"
@@ -52,10 +55,32 @@ Index steps_ahead(const Context& context, const TrainConfig& settings, Index ste
   return ahead;
 }
 
+/// Loads the checkpoint if there is one. Returns why it could not be used: that costs the steps
+/// behind it, not the run.
+template <class T>
+std::string resume(const std::filesystem::path& checkpoint, const RunConfig& config,
+                   TinyLm<T>& model, OptimiserState<T>& optimiser, TrainOutcome& outcome) {
+  std::error_code unknown;
+  if (!std::filesystem::exists(checkpoint, unknown) && !unknown) return {};
+  std::string reason;
+  // Twice: another process on this cell may replace both files between the readings of the first
+  // and of the second.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
+      return {};
+    } catch (const BadInput& error) {
+      reason = error.what();
+    }
+  }
+  return reason + "; training starts at step 0";
+}
+
 std::string divergence(const ops::TrainingState& state) {
   const bool loss = !std::isfinite(state.loss.loss);
   return fmt::format("{} is {} at step {}", loss ? "loss" : "gradient norm",
-                     loss ? state.loss.loss : state.gradient_norm, state.step + 1);
+                     without_nan_sign(loss ? state.loss.loss : state.gradient_norm),
+                     state.step + 1);
 }
 
 }  // namespace
@@ -108,9 +133,7 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
   TrainOutcome outcome;
   OptimiserState<T> optimiser(context, model.values().size());
   const bool keeps = !checkpoint.empty();
-  if (keeps && std::filesystem::exists(checkpoint)) {
-    load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
-  }
+  if (keeps) outcome.warning = resume(checkpoint, config, model, optimiser, outcome);
   const auto save = [&] {
     save_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
   };
@@ -160,7 +183,8 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
 }
 
 template <class T>
-LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model) {
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
+                    const std::atomic<bool>* stop) {
   double loss = 0.0;
   double correct = 0.0;
   Index count = 0;
@@ -168,6 +192,7 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   Batch batch;
   Array<Index> position(context.device, 1);  // starts at 0
   for (Index index = 0; index < config.eval.batches; ++index) {
+    if (stop != nullptr && stop->load()) break;
     batches.make_next(RngStream::eval_batch, position.data(), config.eval.batch, batch);
     ops::wait_aside(context);
     const LossResult result = model.evaluate(batch);
@@ -186,7 +211,8 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   template TrainOutcome train(                                                         \
       const Context&, const RunConfig&, TinyLm<T>&, const std::filesystem::path&,      \
       const std::function<void(const TrainProgress&)>&, const std::atomic<bool>*);     \
-  template LossResult evaluate(const Context&, const RunConfig&, TinyLm<T>&);
+  template LossResult evaluate(const Context&, const RunConfig&, TinyLm<T>&,           \
+                               const std::atomic<bool>*);
 VLA_INSTANTIATE(float)
 VLA_INSTANTIATE(double)
 #undef VLA_INSTANTIATE

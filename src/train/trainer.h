@@ -46,6 +46,7 @@ struct TrainOutcome {
   bool diverged = false;     // a loss or gradient norm was not finite
   bool interrupted = false;  // *stop was set; a checkpoint was written
   std::string reason;        // "loss is nan at step 17"
+  std::string warning;       // why the checkpoint was of no use, and training began at step 0
   Index steps_done = 0;
   double train_seconds = 0.0;  // steps alone, all sittings together
   std::vector<HistoryRow> history;
@@ -53,7 +54,8 @@ struct TrainOutcome {
 
 /// Trains per config (config.train, config.task, config.seeds[0]). Resumes from
 /// `checkpoint` when it exists (history and seconds included) and reaches the same bits as an
-/// undisturbed run; writes it every checkpoint_every steps and at the end (empty path: never).
+/// undisturbed run, from step 0 if it cannot be used; writes it every checkpoint_every steps and at
+/// the end (empty path: never).
 /// `stop` may be null. Progress is called at most 10 times a second and at the last step.
 template <class T>
 TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& model,
@@ -61,8 +63,10 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
                    const std::function<void(const TrainProgress&)>& progress,
                    const std::atomic<bool>* stop);
 
-/// Mean loss and accuracy over config.eval's fresh batches.
+/// Mean loss and accuracy over config.eval's fresh batches; over those begun before *stop was set
+/// (`stop` may be null).
 template <class T>
-LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model);
+LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
+                    const std::atomic<bool>* stop = nullptr);
 
 }  // namespace vla_bench

@@ -1,13 +1,18 @@
 #include "train/trainer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <numbers>
 
+#include "core/files.h"
+#include "core/text.h"
 #include "testing/golden_models.h"
 #include "testing/small_runs.h"
 #include "testing/temporary_folder.h"
+#include "train/checkpoint.h"
 
 namespace vla_bench {
 namespace {
@@ -145,6 +150,52 @@ TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
   EXPECT_EQ(resumed.values(), undisturbed.values());
 }
 
+// A checkpoint that cannot be used costs the steps behind it, and no bit of the result.
+TEST(Trainer, StartsAnewFromACheckpointOfNoUse) {
+  SmallRun<float> undisturbed;
+  undisturbed.train();
+  const auto expect_new_start = [&](const char* damage, const auto& damaged) {
+    SCOPED_TRACE(damage);
+    const TemporaryFolder folder;
+    const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+    const std::atomic<bool> stop = true;
+    SmallRun<float> first;
+    EXPECT_EQ(first.train(checkpoint, &stop).warning, "");
+    damaged(checkpoint);
+
+    SmallRun<float> again;
+    const TrainOutcome outcome = again.train(checkpoint);
+    EXPECT_NE(outcome.warning.find(".safetensors"), std::string::npos) << outcome.warning;
+    EXPECT_NE(outcome.warning.find("starts at step 0"), std::string::npos) << outcome.warning;
+    EXPECT_EQ(outcome.steps_done, 7);
+    EXPECT_EQ(outcome.history.size(), 3u);
+    EXPECT_EQ(again.values(), undisturbed.values());
+
+    SmallRun<float> finished;
+    EXPECT_EQ(finished.train(checkpoint).warning, "") << "the new checkpoint replaces the old one";
+    EXPECT_EQ(finished.values(), undisturbed.values());
+  };
+  using Path = std::filesystem::path;
+  expect_new_start("cut off", [](const Path& checkpoint) {
+    write_file_atomically(checkpoint, read_file(checkpoint).substr(0, 1000));
+  });
+  expect_new_start("not safetensors",
+                   [](const Path& checkpoint) { write_file_atomically(checkpoint, "weights"); });
+  expect_new_start("optimiser lost to another process", [](const Path& checkpoint) {
+    std::filesystem::remove(optimiser_path(checkpoint, 1));
+  });
+  expect_new_start("optimiser cut off", [](const Path& checkpoint) {
+    write_file_atomically(optimiser_path(checkpoint, 1), "");
+  });
+  expect_new_start("of another config", [](const Path& checkpoint) {
+    RunConfig config = small_run_config();
+    config.train.lr = 0.5;
+    const std::atomic<bool> stop = true;
+    std::filesystem::remove(checkpoint);
+    SmallRun<float>(config).train(checkpoint, &stop);
+  });
+}
+
 TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
   SmallRun<float> run;
   const TrainOutcome outcome = run.train();
@@ -155,6 +206,29 @@ TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
   EXPECT_EQ(outcome.history[0].lr, learning_rate(schedule_of(run.config.train), 2));
   EXPECT_FALSE(outcome.diverged);
   EXPECT_EQ(outcome.steps_done, 7);
+}
+
+// Seconds of training are part of those that go by, in one sitting and over several.
+TEST(Trainer, TrainSecondsAreCountedOnce) {
+  RunConfig config = small_run_config(MixerKind::linear);
+  config.train.steps = 12000;  // progress, which stops the first sitting, comes after 0.1 s
+  config.train.checkpoint_every = 0;
+  const TemporaryFolder folder;
+  double passed = 0.0;
+  TrainOutcome outcome;
+  for (const bool first : {true, false}) {
+    SmallRun<float> run(config);
+    std::atomic<bool> stop = false;
+    const auto start = std::chrono::steady_clock::now();
+    outcome = run.train(folder.path() / "checkpoint.safetensors", &stop,
+                        [&](const TrainProgress&) { stop = first; });
+    passed += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    EXPECT_LE(outcome.train_seconds, passed);
+    ASSERT_EQ(outcome.interrupted, first);
+  }
+  EXPECT_EQ(outcome.steps_done, 12000);
+  // And they are most of them, so that counting any step twice would show above.
+  EXPECT_GT(outcome.train_seconds, 0.5 * passed);
 }
 
 TEST(Trainer, LearnsToCopy) {
@@ -183,6 +257,12 @@ TEST(Trainer, DivergenceEndsTheRunAndNamesTheStep) {
   EXPECT_LT(outcome.steps_done, config.train.steps);
   const std::string step = "at step " + std::to_string(outcome.steps_done + 1);
   EXPECT_NE(outcome.reason.find(step), std::string::npos) << outcome.reason;
+}
+
+TEST(Trainer, NansAreNamedWithoutTheirSign) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(fmt::format("{}", without_nan_sign(-nan)), "nan");
+  EXPECT_EQ(fmt::format("{}", without_nan_sign(-1.5)), "-1.5");
 }
 
 TEST(Trainer, GradientThatIsNotFiniteMovesNothing) {

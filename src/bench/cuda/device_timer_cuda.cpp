@@ -63,7 +63,7 @@ Timing measure_device(const TimingRule& rule, const std::function<void(Index cal
   const cudaStream_t stream = place().stream();
   Index call = 0;
   double queueing = 0.0;
-  for (Index i = 0; i < std::max<Index>(rule.warmup, 2); ++i) {
+  for (Index i = 0; i < std::max<Index>(rule.warmup, 2) && !rule.stopped(); ++i) {
     queueing = host_seconds([&] { body(call++); });
     VLA_CUDA(cudaStreamSynchronize(stream));
   }

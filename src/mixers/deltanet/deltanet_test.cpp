@@ -48,8 +48,9 @@ TEST(DeltaNet, SaturatedGates) {
   }
 }
 
-// The cumulative form of the gate's gradient over a long sequence: its rounding adds up like a
-// random walk over tokens (rounding_tolerance's sqrt(T)), it does not drift.
+// The gate's gradient is taken from states that the backward computes again, segment by segment:
+// their rounding adds up like a random walk over tokens (rounding_tolerance's sqrt(T)), it does not
+// drift.
 TEST(DeltaNet, GateGradientOfALongSequence) {
   const HeadDims dims{.batch = 1, .tokens = 2000, .heads = 1, .d_h = 16};
   expect_matches_reference<float>(kPaper, random_tensors(kPaper, dims, 23));

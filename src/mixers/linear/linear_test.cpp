@@ -1,3 +1,5 @@
+#include "mixers/linear/linear.h"
+
 #include <gtest/gtest.h>
 
 #include "testing/golden_mixers.h"
@@ -28,6 +30,29 @@ TEST(Linear, ClampedDenominator) {
   // At -11 all of them are clamped: 9 * 5 * e^-22 = 1.3e-8, away from the kink.
   expect_central_differences(*reference_core(kLinear, 5),
                              random_tensors(kLinear, small, 6, 0.1, -11.0));
+}
+
+// One token, one channel, q = k = -9: f = p = e^-9, c = e^-18 = 1.523e-8 is below the floor of
+// 1e-6.
+//   o = v e^-18 / 1e-6,  dv = e^-18 / 1e-6,  dq = dk = v e^-9 / 1e-6 phi'(-9) = v e^-18 / 1e-6
+// by hand, with g = 1 and phi' = e^x; without the clamp o were v, and dq and dk 0.
+TEST(Linear, ClampedDenominatorByHand) {
+  EXPECT_EQ(mixers::kLinearEpsilon, 1e-6);
+  constexpr double kQuotient = 0.015229979744712628;  // e^-18 / 1e-6
+  CoreTensors tensors{.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = 1}};
+  tensors.q = tensors.k = {-9.0};
+  tensors.v = {2.0};
+  tensors.d_o = {1.0};
+  const auto expect = [](const CoreRun& run, double tolerance) {
+    EXPECT_NEAR(run.o[0], 2 * kQuotient, tolerance);
+    EXPECT_NEAR(run.dv[0], kQuotient, tolerance);
+    EXPECT_NEAR(run.dq[0], 2 * kQuotient, tolerance);
+    EXPECT_NEAR(run.dk[0], 2 * kQuotient, tolerance);
+  };
+  // A handful of roundings; exp at -9 may be off by an ulp, which counts twice.
+  expect(run_core<double>(*reference_core(kLinear, 1), tensors), 1e-16);
+  expect(run_core<double>(*production_core<double>(kLinear, 1), tensors), 1e-16);
+  expect(run_core<float>(*production_core<float>(kLinear, 1), tensors), 1e-8);
 }
 
 // o_t = sum_{s<=t} v_s (f_s . p_t) / sum_{s<=t} f_s . p_t, evaluated pair by pair.

@@ -128,7 +128,7 @@ class Lane {
       token.w = times(state.a, token.u);
       token.delta = 1.0 + dot(token.u, token.w);
       add_outer(state.a, -1.0 / std::max(token.delta, config_.stab_eps), token.w, token.w);
-      if (nudged(tokens.size())) {
+      if (next_is_nudged()) {
         for (Index i = 0; i < d_; ++i) state.a(i, i) += config_.per_eps;
       }
     }
@@ -152,14 +152,20 @@ class Lane {
   std::vector<TokenGradients> backward(const std::vector<Vec>& d_o) const;
 
   /// Drops everything but the newest state and token.
-  void forget() { history.erase(history.begin(), history.end() - 1); }
+  void forget() {
+    forgotten_ += static_cast<Index>(tokens.size()) - 1;
+    history.erase(history.begin(), history.end() - 1);
+    tokens.erase(tokens.begin(), tokens.end() - 1);
+  }
 
   std::vector<State> history;
   std::vector<Token> tokens;
 
  private:
-  bool nudged(std::size_t token) const {
-    return config_.period > 0 && (static_cast<Index>(token) + 1) % config_.period == 0;
+  /// Whether the nudge follows the token that is being written.
+  bool next_is_nudged() const {
+    const Index token = forgotten_ + static_cast<Index>(tokens.size());  // from 0
+    return config_.period > 0 && (token + 1) % config_.period == 0;
   }
   const Vec& residual_direction(const Token& token) const {
     return config_.residual == Residual::key ? token.k : token.a;
@@ -173,6 +179,7 @@ class Lane {
   MixerConfig config_;
   Index d_;
   double u_scale_;
+  Index forgotten_ = 0;  // tokens
 };
 
 std::vector<TokenGradients> Lane::backward(const std::vector<Vec>& d_o) const {
@@ -328,7 +335,8 @@ class VlaReference final : public MixerCore<double> {
     return std::make_unique<VlaReferenceMemory>(config_, d_);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    return dims.lanes() * (2 * d_ + 1) * d_ * static_cast<Index>(sizeof(double));
+    const Index matrices = config_.penalty == Penalty::frozen ? 1 : 2;  // S, and A unless it stays
+    return dims.lanes() * (matrices * d_ + 1) * d_ * static_cast<Index>(sizeof(double));
   }
   Index saved_bytes(const HeadDims&) const override { return 0; }  // backward runs forward again
 

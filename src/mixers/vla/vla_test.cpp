@@ -14,6 +14,7 @@
 namespace vla_bench {
 namespace {
 
+using testing::CoreTensors;
 using testing::expect_contract;
 using testing::expect_golden;
 using testing::expect_matches_reference;
@@ -108,6 +109,41 @@ TEST(Vla, ClampsPassNoGradient) {
     expect_matches_reference<double>(config, tensors);
     expect_matches_reference<float>(config, tensors);
   }
+}
+
+// Keys and penalty directions shorter than 1e-12, zero included: unit() divides by its floor and
+// passes gradients without the projection (times 1e12: the comparison is relative to the largest).
+TEST(Vla, ShortVectorsTakeTheFloorOfUnit) {
+  const HeadDims dims{.batch = 1, .tokens = 20, .heads = 2, .d_h = 8};
+  for (Penalty penalty : {Penalty::learned, Penalty::key, Penalty::frozen}) {
+    MixerConfig config{.mixer = MixerKind::vla};
+    config.penalty = penalty;
+    config.feature_map = FeatureMap::identity;  // elu1 keeps keys away from zero
+    config.normaliser = Normaliser::none;
+    for (double shrink : {0.0, 2e-13}) {
+      CoreTensors tensors = random_tensors(config, dims, 24);
+      for (auto* vectors : {&tensors.k, &tensors.aux}) {
+        for (Index t : {0, 7, 19}) {
+          for (Index i = t * 16; i < (t + 1) * 16 && !vectors->empty(); ++i) {
+            double& value = (*vectors)[static_cast<std::size_t>(i)];
+            value = static_cast<float>(shrink * value);
+          }
+        }
+      }
+      expect_matches_reference<double>(config, tensors);
+      expect_matches_reference<float>(config, tensors);
+    }
+  }
+}
+
+TEST(Vla, AFrozenPenaltyHasNoState) {
+  const HeadDims dims{.batch = 3, .tokens = 50, .heads = 2, .d_h = 8};
+  MixerConfig config{.mixer = MixerKind::vla};
+  EXPECT_EQ(testing::reference_core(config, 8)->state_bytes(dims), 6 * (64 + 64 + 8) * 8);
+  EXPECT_EQ(testing::production_core<float>(config, 8)->state_bytes(dims), 6 * (64 + 64 + 8) * 4);
+  config.penalty = Penalty::frozen;
+  EXPECT_EQ(testing::reference_core(config, 8)->state_bytes(dims), 6 * (64 + 8) * 8);
+  EXPECT_EQ(testing::production_core<float>(config, 8)->state_bytes(dims), 6 * (64 + 8) * 4);
 }
 
 TEST(Vla, PenaltyInverseStaysSymmetricPositiveDefinite) {

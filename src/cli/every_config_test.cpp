@@ -1,0 +1,196 @@
+// Every config of the project end to end at tiny size: it runs, and each table that it and a report
+// write has the documented columns and reads back.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/subprocess.h"
+#include "report/table.h"
+#include "testing/source_dir.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::find_files;
+using testing::first_line;
+using testing::Outcome;
+using testing::run_program;
+using testing::slurp;
+using testing::source_dir;
+using testing::TemporaryFolder;
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+using Arguments = std::vector<std::string>;
+
+// The columns that the documentation promises, letter by letter.
+const std::map<std::string, std::string> kColumns = {
+    {"accuracy",
+     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,accuracy,"
+     "loss,train_seconds,device,precision,status,reason"},
+    {"recall", "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason"},
+    {"state_norm", "label,mixer,seed,t,s_norm,a_norm,precision"},
+    {"jacobian", "label,seed,t,sigma_max,cosine,product_norm,precision"},
+    {"latency",
+     "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,p90_s,"
+     "repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,bytes_per_s,"
+     "sgemm_flop_per_s,copy_bytes_per_s,status,reason"}};
+
+// And those of the tables that a report makes from them.
+const std::map<std::string, std::string> kDerivedColumns = {
+    {"accuracy_summary",
+     "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,device,precision,steps,"
+     "count_ok,count_not_ok,accuracy_mean,accuracy_sd,accuracy_ci95,loss_mean,loss_sd,loss_ci95,"
+     "train_seconds_mean,train_seconds_sd,train_seconds_ci95,config"},
+    {"history",
+     "experiment,label,mixer,n_pairs,d_h,seq_len,precision,seed,step,loss,accuracy,learning_rate,"
+     "gradient_norm"},
+    {"recall_summary",
+     "label,mixer,d_h,n_pairs,trials,precision,count_ok,count_not_ok,accuracy_mean,accuracy_sd,"
+     "accuracy_ci95,config"},
+    {"state_norm_summary",
+     "label,mixer,precision,source,n_heads,d_h,t,count,s_norm_mean,s_norm_sd,s_norm_ci95,"
+     "a_norm_mean,a_norm_sd,a_norm_ci95,linear_over_label,status,reason,config"},
+    {"jacobian_summary",
+     "label,precision,source,n_heads,d_h,t,count,sigma_max_mean,sigma_max_sd,sigma_max_ci95,"
+     "sigma_max_max,cosine_mean,cosine_sd,cosine_ci95,product_norm_mean,product_norm_sd,"
+     "product_norm_ci95,status,reason,config"},
+    {"latency_fit",
+     "label,mixer,implementation,precision,device,batch,n_heads,d_h,pass,threads,processor,"
+     "first_seq_len,last_seq_len,points,exponent,scale_s"},
+    {"latency_crossover",
+     "label,mixer,implementation,precision,device,batch,n_heads,d_h,pass,threads,processor,"
+     "baseline,baseline_implementation,baseline_precision,seq_len,basis,note"}};
+
+/// The tables that a report of this raw table consists of.
+std::vector<std::string> report_of(const std::string& table) {
+  if (table == "accuracy") return {"accuracy", "accuracy_summary", "history"};
+  if (table == "latency") return {"latency", "latency_crossover", "latency_fit"};
+  return {table, table + "_summary"};
+}
+
+std::string table_of(const std::string& experiment) {
+  return experiment == "mqar" || experiment == "copy" ? "accuracy" : experiment;
+}
+
+Arguments settings(const std::vector<std::string>& values) {
+  Arguments arguments;
+  for (const std::string& value : values) {
+    arguments.push_back("--set");
+    arguments.push_back(value);
+  }
+  return arguments;
+}
+
+/// The config's sweep with two values an axis.
+std::string short_sweep(const Json& config) {
+  Json sweep = config.value("sweep", Json::object());
+  for (auto& axis : sweep) {
+    if (axis.size() > 2) axis.erase(axis.begin() + 2, axis.end());
+  }
+  return sweep.dump();
+}
+
+/// Flags that make any config of the project run within a moment.
+Arguments tiny(const Json& config) {
+  std::vector<std::string> values = {
+      "model.n_heads=2",  "model.n_layers=1",      "model.d_ff=8",          "train.steps=3",
+      "train.warmup=1",   "train.batch=2",         "train.log_every=1",     "eval.batches=1",
+      "eval.batch=2",     "recall.trials=2",       "recall.codebook=8",     "latency.batch=1",
+      "latency.warmup=0", "latency.min_repeats=1", "latency.max_repeats=2", "threads=1"};
+  const std::string experiment = config.value("experiment", "mqar");
+  const Json sweep = config.value("sweep", Json::object());
+  values.push_back("sweep=" + short_sweep(config));
+  if (!sweep.contains("model.d_h")) values.push_back("model.d_h=4");
+  if (!sweep.contains("task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");
+  if (experiment == "state_norm" || experiment == "jacobian") values.push_back("task.seq_len=30");
+  if (config.value("seeds", Json::array()).size() > 2) values.push_back("seeds=[1,2]");
+  return settings(values);
+}
+
+/// Reads a CSV table by its documented columns; the Markdown beside it has as many rows.
+Table read_report_table(const fs::path& folder, const std::string& name) {
+  const std::string columns =
+      kColumns.contains(name) ? kColumns.at(name) : kDerivedColumns.at(name);
+  Schema schema{.name = name, .columns = {}};
+  for (std::size_t begin = 0; begin <= columns.size();) {
+    const std::size_t end = std::min(columns.find(',', begin), columns.size());
+    schema.columns.push_back(std::string_view(columns).substr(begin, end - begin));
+    begin = end + 1;
+  }
+  const Table table = read_csv(folder / (name + ".csv"), schema);
+  EXPECT_EQ(to_csv(table), slurp(folder / (name + ".csv"))) << name;
+  const std::string markdown = slurp(folder / (name + ".md"));
+  EXPECT_EQ(std::count(markdown.begin(), markdown.end(), '\n'),
+            static_cast<std::ptrdiff_t>(table.rows.size() + 2))
+      << name;
+  return table;
+}
+
+class EveryConfig : public ::testing::TestWithParam<std::string> {};
+
+std::vector<std::string> config_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(source_dir() / "configs")) {
+    const std::string stem = entry.path().stem().string();
+    if (entry.path().extension() == ".json" && stem != "schema") names.push_back(stem);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "runs").string();
+  const std::string path = (source_dir() / "configs" / (GetParam() + ".json")).string();
+  const Json config = Json::parse(slurp(path), nullptr, true, true);
+  const std::string table = table_of(config.value("experiment", "mqar"));
+  const Schema& schema = *find_schema(table);
+
+  // Those made for a GPU too: what the CPU does not have is skipped.
+  Arguments arguments = {"run", path, "--out", out, "--device", "cpu"};
+  for (const std::string& argument : tiny(config)) arguments.push_back(argument);
+  const Outcome run = run_program(arguments);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_NE(run.out.find("## " + table), std::string::npos) << run.out;
+  const auto tables = find_files(out, table + ".csv");
+  ASSERT_FALSE(tables.empty());
+  for (const fs::path& file : tables) {
+    EXPECT_EQ(first_line(slurp(file)), kColumns.at(table));
+    const Table rows = read_csv(file, schema);
+    EXPECT_FALSE(rows.rows.empty()) << file;
+    EXPECT_TRUE(fs::exists(file.parent_path() / "config.json"));
+    EXPECT_TRUE(fs::exists(file.parent_path() / "provenance.json"));
+    if (table != "accuracy") continue;
+    EXPECT_EQ(first_line(slurp(file.parent_path() / "history.csv")),
+              "step,loss,accuracy,learning_rate,gradient_norm");
+    EXPECT_TRUE(fs::exists(file.parent_path() / "checkpoint.safetensors"));
+    EXPECT_EQ(std::get<std::string>(rows.rows[0][rows.column("status")]), "ok");
+  }
+
+  const fs::path gathered = folder.path() / "report";
+  const Outcome report = run_program({"report", out, "--out", gathered.string()});
+  ASSERT_EQ(report.exit_code, 0) << report.err;
+  EXPECT_GE(Json::parse(slurp(gathered / "provenance.json")).size(), 1u);
+  std::vector<std::string> written;
+  for (const auto& entry : fs::directory_iterator(gathered)) {
+    if (entry.path().extension() == ".csv") written.push_back(entry.path().stem().string());
+  }
+  std::sort(written.begin(), written.end());
+  EXPECT_EQ(written, report_of(table));
+  for (const std::string& name : written) {
+    const Table rows = read_report_table(gathered, name);
+    EXPECT_FALSE(rows.rows.empty()) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Configs, EveryConfig, ::testing::ValuesIn(config_names()),
+                         [](const auto& name) { return name.param; });
+
+}  // namespace
+}  // namespace vla_bench
