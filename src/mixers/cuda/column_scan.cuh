@@ -19,6 +19,7 @@ struct ColumnShape {
   static constexpr int kColumns = kGroups * kThreadColumns;  // of a block
   static constexpr int kChannels = D / kGroup;
   static constexpr int kTokens = D == 128 ? 8 : 16;
+  static constexpr bool kAhead = D <= 64;  // walk_tile's: registers for two tokens' vectors
 };
 
 /// M_0 and what is added to M besides the updates.
@@ -32,7 +33,7 @@ struct ColumnForward {
   int tokens, heads, width;
   TokenSource x, y, b, c, gate;
   const float* scale;  // (B, T, H), multiplies `after`; or null
-  TokenView<float> before, after;
+  TokenTarget before, after;
   PenaltyState penalty;
 };
 
@@ -55,10 +56,21 @@ struct ColumnForwardTiles {
   alignas(16) float b[2][kBefore ? kTokens * D : 4];
   alignas(16) float gate[2][kGated ? kTokens * D : 4];
   alignas(16) float y[2][kTokens * kColumns];
-  float scale[2][kTokens];
+  float scale[2][kTokens];  // 1 without one
   // Results of a tile, written out together: no store stands between tokens.
-  float before[kBefore ? kTokens * kColumns : 1];
-  float after[kTokens * kColumns];
+  alignas(16) float before[kBefore ? kTokens * kColumns : 4];
+  alignas(16) float after[kTokens * kColumns];
+};
+
+/// What a thread reads of a token.
+template <int D, ColumnKind kKind>
+struct ColumnForwardOperands {
+  static constexpr int kChannels = ColumnShape<D>::kChannels;
+  float x[kChannels], c[kChannels];
+  float b[kKind != ColumnKind::plain ? kChannels : 1];
+  float gate[kKind == ColumnKind::gated ? kChannels : 1];
+  float y[ColumnShape<D>::kThreadColumns];
+  float factor;
 };
 
 template <int D, ColumnKind kKind>
@@ -74,6 +86,7 @@ __device__ inline void column_forward(const ColumnForward& args,
   constexpr bool kBefore = kKind != ColumnKind::plain;
   constexpr bool kGated = kKind == ColumnKind::gated;
   constexpr bool kPenalty = kKind == ColumnKind::penalty;
+  using Operands = ColumnForwardOperands<D, kKind>;
 
   constexpr int kThreads = Shape::kThreads;
   const int lane = static_cast<int>(blockIdx.x);
@@ -94,6 +107,9 @@ __device__ inline void column_forward(const ColumnForward& args,
   const TileCopier<D, C, kThreads> b_rows(kBefore ? args.b.lane(batch, head) : TokenRows{}, tokens);
   const TileCopier<D, C, kThreads> gate_rows(kGated ? args.gate.lane(batch, head) : TokenRows{},
                                              tokens);
+  const TileWriter<kColumns, C, kThreads> after_rows(args.after, batch, head, first_column, tokens);
+  const TileWriter<kColumns, C, kThreads> before_rows(kBefore ? args.before : TokenTarget{}, batch,
+                                                      head, first_column, tokens);
   const auto copy = [&](int buffer, int first) {
     x_rows.copy(tiles.x[buffer], first);
     c_rows.copy(tiles.c[buffer], first);
@@ -116,6 +132,7 @@ __device__ inline void column_forward(const ColumnForward& args,
   };
   if constexpr (kPenalty) add_to_diagonal(args.penalty.initial);
   NudgeCounter nudges(args.penalty.period);
+  if (scale == nullptr) fill_scalars(tiles.scale);
   copy(0, 0);
   close_group();
   for (int first = 0, buffer = 0; first < tokens; first += C, buffer ^= 1) {
@@ -123,53 +140,50 @@ __device__ inline void column_forward(const ColumnForward& args,
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-#pragma unroll 4
-    for (int t = 0; t < C; ++t) {
-      float vector[E];
-      if constexpr (kBefore) {
-        load_spread<D, G>(tiles.b[buffer] + t * D, g, vector);
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const float before = group_sum<G>(partial_dot<E>(m[r], vector));
-          if (g == r) {
-            tiles.before[t * kColumns + group + kGroups * r] = kPenalty ? before : -before;
-          }
-        }
-      }
-      if constexpr (kGated) {
-        load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-#pragma unroll
-          for (int e = 0; e < E; ++e) m[r][e] *= vector[e];
-        }
-      }
-      load_spread<D, G>(tiles.x[buffer] + t * D, g, vector);
+    const auto load = [&](int t, Operands& token) {
+      load_spread<D, G>(tiles.x[buffer] + t * D, g, token.x);
+      load_spread<D, G>(tiles.c[buffer] + t * D, g, token.c);
+      if constexpr (kBefore) load_spread<D, G>(tiles.b[buffer] + t * D, g, token.b);
+      if constexpr (kGated) load_spread<D, G>(tiles.gate[buffer] + t * D, g, token.gate);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float own = tiles.y[buffer][t * kColumns + group + kGroups * r];
-        const float y = kPenalty ? -own : own;
+        const float y = tiles.y[buffer][t * kColumns + group + kGroups * r];
+        token.y[r] = kPenalty ? -y : y;
+      }
+      token.factor = tiles.scale[buffer][t];
+    };
+    const auto use = [&](int t, const Operands& token) {
+      float before[R], after[R];
 #pragma unroll
-        for (int e = 0; e < E; ++e) m[r][e] = fmaf(vector[e], y, m[r][e]);
+      for (int r = 0; r < R; ++r) {
+        if constexpr (kBefore) before[r] = group_sum<G>(partial_dot<E>(m[r], token.b));
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          m[r][e] = fmaf(token.x[e], token.y[r], kGated ? m[r][e] * token.gate[e] : m[r][e]);
+        }
       }
       if constexpr (kPenalty) {
         if (nudges.next()) add_to_diagonal(args.penalty.nudge);
       }
-      load_spread<D, G>(tiles.c[buffer] + t * D, g, vector);
-      const float factor = scale != nullptr ? tiles.scale[buffer][t] : 1.0F;
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float after = group_sum<G>(partial_dot<E>(m[r], vector));
-        if (g == r) tiles.after[t * kColumns + group + kGroups * r] = after * factor;
+        after[r] = group_sum<G>(partial_dot<E>(m[r], token.c)) * token.factor;
       }
-    }
+      if (g < R) {
+        const int at = t * kColumns + group + kGroups * g;
+        if constexpr (kBefore) {
+          const float value = pick(before, g);
+          tiles.before[at] = kPenalty ? value : -value;
+        }
+        tiles.after[at] = pick(after, g);
+      }
+    };
+    walk_tile<C, 2, Shape::kAhead, Operands>(load, use);
     __syncthreads();
     if constexpr (kBefore) {
-      write_tile<kColumns, C, kThreads>(tiles.before, args.before, batch, head, first_column,
-                                        args.width, first, tokens);
+      before_rows.write(tiles.before, first);
     }
-    write_tile<kColumns, C, kThreads>(tiles.after, args.after, batch, head, first_column,
-                                      args.width, first, tokens);
+    after_rows.write(tiles.after, first);
   }
 }
 

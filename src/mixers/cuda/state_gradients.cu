@@ -15,7 +15,7 @@ struct ColumnBackward {
   TokenSource d_o, e, de, gate;  // along columns
   TokenSource q, r;              // across columns
   const float* scale;            // (B, T, H) or null
-  TokenView<float> da;
+  TokenTarget da;
 };
 
 template <int D, ColumnKind kKind>
@@ -30,8 +30,20 @@ struct ColumnBackwardTiles {
   alignas(16) float gate[2][kGated ? kTokens * D : 4];
   alignas(16) float q[2][kTokens * kColumns];
   alignas(16) float r[2][kResidual ? kTokens * kColumns : 4];
-  float scale[2][kTokens];
-  float da[kTokens * kColumns];  // of a tile, written out together
+  float scale[2][kTokens];                   // 1 without one
+  alignas(16) float da[kTokens * kColumns];  // of a tile, written out together
+};
+
+/// What a thread reads of a token.
+template <int D, ColumnKind kKind>
+struct ColumnBackwardOperands {
+  static constexpr int kChannels = ColumnShape<D>::kChannels;
+  static constexpr int kColumns = ColumnShape<D>::kThreadColumns;
+  float y[kChannels], e[kChannels];
+  float de[kKind != ColumnKind::plain ? kChannels : 1];
+  float gate[kKind == ColumnKind::gated ? kChannels : 1];
+  float q[kColumns];
+  float r[kKind != ColumnKind::plain ? kColumns : 1];
 };
 
 template <int D, ColumnKind kKind>
@@ -46,6 +58,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
   constexpr int kColumns = Shape::kColumns;
   constexpr bool kResidual = kKind != ColumnKind::plain;
   constexpr bool kGated = kKind == ColumnKind::gated;
+  using Operands = ColumnBackwardOperands<D, kKind>;
 
   constexpr int kThreads = Shape::kThreads;
   const int lane = static_cast<int>(blockIdx.x);
@@ -69,6 +82,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
   const TileCopier<kColumns, C, kThreads> q_rows(args.q.lane(batch, head, first_column), tokens);
   const TileCopier<kColumns, C, kThreads> r_rows(
       kResidual ? args.r.lane(batch, head, first_column) : TokenRows{}, tokens);
+  const TileWriter<kColumns, C, kThreads> da_rows(args.da, batch, head, first_column, tokens);
   const auto copy = [&](int buffer, int first) {
     y_rows.copy(tiles.y[buffer], first);
     e_rows.copy(tiles.e[buffer], first);
@@ -83,6 +97,7 @@ __device__ inline void column_backward(const ColumnBackward& args,
 
   float ds[R][E] = {};
   const int last = (tokens - 1) / C * C;
+  if (scale == nullptr) fill_scalars(tiles.scale);
   copy(0, last);
   close_group();
   for (int first = last, buffer = 0; first >= 0; first -= C, buffer ^= 1) {
@@ -90,45 +105,38 @@ __device__ inline void column_backward(const ColumnBackward& args,
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-#pragma unroll 4
-    for (int back = 0; back < C; ++back) {
+    const auto load = [&](int back, Operands& token) {
       const int t = C - 1 - back;
-      float vector[E];
-      load_spread<D, G>(tiles.y[buffer] + t * D, g, vector);
-      const float c = scale != nullptr ? tiles.scale[buffer][t] : 1.0F;
+      load_spread<D, G>(tiles.y[buffer] + t * D, g, token.y);
+      load_spread<D, G>(tiles.e[buffer] + t * D, g, token.e);
+      if constexpr (kResidual) load_spread<D, G>(tiles.de[buffer] + t * D, g, token.de);
+      if constexpr (kGated) load_spread<D, G>(tiles.gate[buffer] + t * D, g, token.gate);
+      const float c = tiles.scale[buffer][t];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float q = c * tiles.q[buffer][t * kColumns + group + kGroups * r];
-#pragma unroll
-        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(vector[e], q, ds[r][e]);
+        const int at = t * kColumns + group + kGroups * r;
+        token.q[r] = c * tiles.q[buffer][at];
+        if constexpr (kResidual) token.r[r] = tiles.r[buffer][at];
       }
-      load_spread<D, G>(tiles.e[buffer] + t * D, g, vector);
+    };
+    const auto use = [&](int back, const Operands& token) {
+      float da[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float da = group_sum<G>(partial_dot<E>(ds[r], vector));
-        if (g == r) tiles.da[t * kColumns + group + kGroups * r] = da;
-      }
-      if constexpr (kGated) {
-        load_spread<D, G>(tiles.gate[buffer] + t * D, g, vector);
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(token.y[e], token.q[r], ds[r][e]);
+        da[r] = group_sum<G>(partial_dot<E>(ds[r], token.e));
 #pragma unroll
-          for (int e = 0; e < E; ++e) ds[r][e] *= vector[e];
+        for (int e = 0; e < E; ++e) {
+          if constexpr (kGated) ds[r][e] *= token.gate[e];
+          if constexpr (kResidual) ds[r][e] = fmaf(-token.de[e], token.r[r], ds[r][e]);
         }
       }
-      if constexpr (kResidual) {
-        load_spread<D, G>(tiles.de[buffer] + t * D, g, vector);
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const float read = tiles.r[buffer][t * kColumns + group + kGroups * r];
-#pragma unroll
-          for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-vector[e], read, ds[r][e]);
-        }
-      }
-    }
+      if (g < R) tiles.da[(C - 1 - back) * kColumns + group + kGroups * g] = pick(da, g);
+    };
+    walk_tile<C, 2, Shape::kAhead, Operands>(load, use);
     __syncthreads();
-    write_tile<kColumns, C, kThreads>(tiles.da, args.da, batch, head, first_column, args.width,
-                                      first, tokens);
+    da_rows.write(tiles.da, first);
   }
 }
 
@@ -172,8 +180,8 @@ void state_gradients(cudaStream_t stream, const StateScan& scan, const StateGrad
                               .c = {scan.dims, args.d_o},
                               .gate = {scan.dims, scan.gate},
                               .scale = scan.scale,
-                              .before = args.dr,
-                              .after = args.dq,
+                              .before = {scan.dims, args.dr},
+                              .after = {scan.dims, args.dq},
                               .penalty = {}};
   const ColumnBackward backward{.tokens = tokens,
                                 .heads = heads,
@@ -185,7 +193,7 @@ void state_gradients(cudaStream_t stream, const StateScan& scan, const StateGrad
                                 .q = {scan.dims, scan.q},
                                 .r = {scan.dims, scan.r},
                                 .scale = scan.scale,
-                                .da = args.da};
+                                .da = {scan.dims, args.da}};
   with_head_size(scan.dims.d_h, [&](auto d) {
     constexpr int D = d;
     using Shape = ColumnShape<D>;

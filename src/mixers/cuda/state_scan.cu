@@ -20,6 +20,17 @@ struct RowShape {
   static constexpr int kTokens = D == 128 ? 8 : 16;  // of a tile: two of them fit into 48 KiB
 };
 
+/// What a thread reads of a token: rows' vectors and its rows' own numbers.
+template <int D>
+struct RowOperands {
+  static constexpr int kChannels = RowShape<D>::kChannels;
+  static constexpr int kRows = RowShape<D>::kRows;
+  float r[kChannels], a[kChannels], q[kChannels];
+  float own[kRows];  // v, or dn
+  float gate[kRows];
+  float factor;
+};
+
 /// With the gate's history in registers (kGateSegment states of a thread's share): at most 16
 /// channels of it.
 template <int D>
@@ -33,11 +44,19 @@ struct GatedRowShape {
   static constexpr int kTokens = static_cast<int>(kGateSegment);
 };
 
+template <int D>
+struct GatedRowOperands {
+  static constexpr int kChannels = GatedRowShape<D>::kChannels;
+  static constexpr int kRows = GatedRowShape<D>::kRows;
+  float r[kChannels], a[kChannels], q[kChannels];
+  float dn[kRows], gate[kRows];
+};
+
 struct ForwardArgs {
   int tokens, heads, width;
   TokenSource r, a, q, gate, v;
   const float* scale;
-  TokenView<float> o, e;
+  TokenTarget o, e;
   float* checkpoints;
 };
 
@@ -71,10 +90,10 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   __shared__ alignas(16) float q_tile[2][C * D];
   __shared__ alignas(16) float v_tile[2][C * kRows];
   __shared__ alignas(16) float gate_tile[2][kGated ? C * kRows : 4];
-  __shared__ float scale_tile[2][C];
+  __shared__ float scale_tile[2][C];  // 1 without a scale
   // Results of a tile, written out together: no store interrupts the chain of tokens.
-  __shared__ float o_tile[C * kRows];
-  __shared__ float e_tile[C * kRows];
+  __shared__ alignas(16) float o_tile[C * kRows];
+  __shared__ alignas(16) float e_tile[C * kRows];
 
   const int tokens = args.tokens;
   const RowBlock block(args.heads, tokens, kRows, args.scale);
@@ -88,6 +107,10 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
                                               tokens);
   const TileCopier<kRows, C, kThreads> gate_rows(
       kGated ? args.gate.lane(block.batch, block.head, block.first_row) : TokenRows{}, tokens);
+  const TileWriter<kRows, C, kThreads> o_rows(args.o, block.batch, block.head, block.first_row,
+                                              tokens);
+  const TileWriter<kRows, C, kThreads> e_rows(args.e, block.batch, block.head, block.first_row,
+                                              tokens);
   const auto copy = [&](int buffer, int first) {
     if constexpr (kResidual) r_rows.copy(r_tile[buffer], first);
     a_rows.copy(a_tile[buffer], first);
@@ -100,6 +123,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   };
 
   float s[R][E] = {};  // row group + kGroups r, channels channel_of(g, .)
+  if (block.scale == nullptr) fill_scalars(scale_tile);
   copy(0, 0);
   close_group();
   for (int first = 0, buffer = 0; first < tokens; first += C, buffer ^= 1) {
@@ -107,9 +131,19 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-    const bool scaled = block.scale != nullptr;
+    const auto load = [&](int t, RowOperands<D>& token) {
+      if constexpr (kResidual) load_spread<D, G>(r_tile[buffer] + t * D, g, token.r);
+      load_spread<D, G>(a_tile[buffer] + t * D, g, token.a);
+      load_spread<D, G>(q_tile[buffer] + t * D, g, token.q);
 #pragma unroll
-    for (int t = 0; t < C; ++t) {
+      for (int r = 0; r < R; ++r) {
+        const int at = t * kRows + group + Shape::kGroups * r;
+        token.own[r] = v_tile[buffer][at];
+        if constexpr (kGated) token.gate[r] = gate_tile[buffer][at];
+      }
+      token.factor = scale_tile[buffer][t];
+    };
+    const auto use = [&](int t, const RowOperands<D>& token) {
       if constexpr (kGated) {
         if (t % kGateSegment == 0 && args.checkpoints != nullptr && first + t < tokens) {
           const Index segments = (tokens + kGateSegment - 1) / kGateSegment;
@@ -121,43 +155,31 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
           }
         }
       }
-      float x[E];
-      float residual[R];
+      float residual[R], read[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        residual[r] = v_tile[buffer][t * kRows + group + Shape::kGroups * r];
+        residual[r] = token.own[r];
+        if constexpr (kResidual) residual[r] -= group_sum<G>(partial_dot<E>(s[r], token.r));  // 1
       }
-      if constexpr (kResidual) {  // 1
-        load_spread<D, G>(r_tile[buffer] + t * D, g, x);
-#pragma unroll
-        for (int r = 0; r < R; ++r) residual[r] -= group_sum<G>(partial_dot<E>(s[r], x));
-      }
-      load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float gate =
-            kGated ? gate_tile[buffer][t * kRows + group + Shape::kGroups * r] : 1.0F;
 #pragma unroll
-        for (int e = 0; e < E; ++e) {
-          s[r][e] = fmaf(residual[r], x[e], kGated ? gate * s[r][e] : s[r][e]);
+        for (int e = 0; e < E; ++e) {  // 2
+          s[r][e] = fmaf(residual[r], token.a[e], kGated ? token.gate[r] * s[r][e] : s[r][e]);
         }
+        read[r] = group_sum<G>(partial_dot<E>(s[r], token.q)) * token.factor;  // 3
       }
-      load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
-      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float n = group_sum<G>(partial_dot<E>(s[r], x));
-        const int at = t * kRows + group + Shape::kGroups * r;
-        if (g == r) o_tile[at] = n * c;
-        if (g == r) e_tile[at] = residual[r];
+      if (g < R) {
+        const int at = t * kRows + group + Shape::kGroups * g;
+        o_tile[at] = pick(read, g);
+        e_tile[at] = pick(residual, g);
       }
-    }
+    };
+    walk_tile<C, 2, true, RowOperands<D>>(load, use);
     __syncthreads();
-    write_tile<kRows, C, kThreads>(o_tile, args.o, block.batch, block.head, block.first_row,
-                                   args.width, first, tokens);
-    if (args.e.data != nullptr) {
-      write_tile<kRows, C, kThreads>(e_tile, args.e, block.batch, block.head, block.first_row,
-                                     args.width, first, tokens);
+    o_rows.write(o_tile, first);
+    if (args.e.view.data != nullptr) {
+      e_rows.write(e_tile, first);
     }
   }
 }
@@ -167,7 +189,7 @@ struct ResidualArgs {
   TokenSource r, a, q, gate, d_o, e;
   const float* scale;
   const float* checkpoints;
-  TokenView<float> de, dgate;
+  TokenTarget de, dgate;
 };
 
 /// No gate: dS alone.
@@ -185,8 +207,8 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   __shared__ alignas(16) float a_tile[2][C * D];
   __shared__ alignas(16) float q_tile[2][C * D];
   __shared__ alignas(16) float y_tile[2][C * kRows];
-  __shared__ float scale_tile[2][C];
-  __shared__ float de_tile[C * kRows];
+  __shared__ float scale_tile[2][C];  // 1 without a scale
+  __shared__ alignas(16) float de_tile[C * kRows];
 
   const int tokens = args.tokens;
   const RowBlock block(args.heads, tokens, kRows, args.scale);
@@ -198,6 +220,8 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   const TileCopier<D, C, kThreads> q_rows(args.q.lane(block.batch, block.head), tokens);
   const TileCopier<kRows, C, kThreads> y_rows(
       args.d_o.lane(block.batch, block.head, block.first_row), tokens);
+  const TileWriter<kRows, C, kThreads> de_rows(args.de, block.batch, block.head, block.first_row,
+                                               tokens);
   const auto copy = [&](int buffer, int first) {
     if constexpr (kResidual) r_rows.copy(r_tile[buffer], first);
     a_rows.copy(a_tile[buffer], first);
@@ -210,6 +234,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
 
   float ds[R][E] = {};
   const int last = (tokens - 1) / C * C;  // first token of the last tile
+  if (block.scale == nullptr) fill_scalars(scale_tile);
   copy(0, last);
   close_group();
   for (int first = last, buffer = 0; first >= 0; first -= C, buffer ^= 1) {
@@ -217,38 +242,37 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-    const bool scaled = block.scale != nullptr;
-#pragma unroll
-    for (int back = 0; back < C; ++back) {
+    const auto load = [&](int back, RowOperands<D>& token) {
       const int t = C - 1 - back;
-      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
-      float x[E];
-      load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
+      if constexpr (kResidual) load_spread<D, G>(r_tile[buffer] + t * D, g, token.r);
+      load_spread<D, G>(a_tile[buffer] + t * D, g, token.a);
+      load_spread<D, G>(q_tile[buffer] + t * D, g, token.q);
+      token.factor = scale_tile[buffer][t];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float dn = c * y_tile[buffer][t * kRows + group + Shape::kGroups * r];
-#pragma unroll
-        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(dn, x[e], ds[r][e]);
+        token.own[r] = token.factor * y_tile[buffer][t * kRows + group + Shape::kGroups * r];
       }
-      load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
+    };
+    const auto use = [&](int back, const RowOperands<D>& token) {
       float de[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        de[r] = group_sum<G>(partial_dot<E>(ds[r], x));
-        if (g == r) de_tile[t * kRows + group + Shape::kGroups * r] = de[r];
+#pragma unroll
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(token.own[r], token.q[e], ds[r][e]);  // 3
+        de[r] = group_sum<G>(partial_dot<E>(ds[r], token.a));                             // 2
       }
       if constexpr (kResidual) {  // 1
-        load_spread<D, G>(r_tile[buffer] + t * D, g, x);
 #pragma unroll
         for (int r = 0; r < R; ++r) {
 #pragma unroll
-          for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-de[r], x[e], ds[r][e]);
+          for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-de[r], token.r[e], ds[r][e]);
         }
       }
-    }
+      if (g < R) de_tile[(C - 1 - back) * kRows + group + Shape::kGroups * g] = pick(de, g);
+    };
+    walk_tile<C, 2, true, RowOperands<D>>(load, use);
     __syncthreads();
-    write_tile<kRows, C, kThreads>(de_tile, args.de, block.batch, block.head, block.first_row,
-                                   args.width, first, tokens);
+    de_rows.write(de_tile, first);
   }
 }
 
@@ -270,9 +294,9 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
   __shared__ alignas(16) float y_tile[2][C * kRows];
   __shared__ alignas(16) float e_tile[2][C * kRows];
   __shared__ alignas(16) float gate_tile[2][C * kRows];
-  __shared__ float scale_tile[2][C];
-  __shared__ float de_tile[C * kRows];
-  __shared__ float dgate_tile[C * kRows];
+  __shared__ float scale_tile[2][C];  // 1 without a scale
+  __shared__ alignas(16) float de_tile[C * kRows];
+  __shared__ alignas(16) float dgate_tile[C * kRows];
 
   const int tokens = args.tokens;
   const RowBlock block(args.heads, tokens, kRows, args.scale);
@@ -287,6 +311,8 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
   const TileCopier<kRows, C, kThreads> y_rows(args.d_o.lane(batch, head, first_row), tokens);
   const TileCopier<kRows, C, kThreads> e_rows(args.e.lane(batch, head, first_row), tokens);
   const TileCopier<kRows, C, kThreads> gate_rows(args.gate.lane(batch, head, first_row), tokens);
+  const TileWriter<kRows, C, kThreads> de_rows(args.de, batch, head, first_row, tokens);
+  const TileWriter<kRows, C, kThreads> dgate_rows(args.dgate, batch, head, first_row, tokens);
   const auto copy = [&](int buffer, int first) {
     r_rows.copy(r_tile[buffer], first);
     a_rows.copy(a_tile[buffer], first);
@@ -311,6 +337,7 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
   float ds[R][E] = {};
   float ahead[R][E];  // the checkpoint of the next segment visited, asked for one segment early
   const int last = (tokens - 1) / C * C;
+  if (block.scale == nullptr) fill_scalars(scale_tile);
   copy(0, last);
   close_group();
   load_checkpoint(last, ahead);
@@ -328,7 +355,6 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
     close_group();
     wait_for_groups<1>();
     __syncthreads();  // also: the tile before this one is written out
-    const bool scaled = block.scale != nullptr;
 #pragma unroll
     for (int t = 0; t + 1 < C; ++t) {
       float x[E];
@@ -343,40 +369,46 @@ __global__ void __launch_bounds__(GatedRowShape<D>::kThreads, 1)
         }
       }
     }
-#pragma unroll
-    for (int back = 0; back < C; ++back) {
+    const auto load = [&](int back, GatedRowOperands<D>& token) {
       const int t = C - 1 - back;
-      const float c = scaled ? scale_tile[buffer][t] : 1.0F;
-      float x[E];
-      load_spread<D, G>(q_tile[buffer] + t * D, g, x);  // 3
+      load_spread<D, G>(r_tile[buffer] + t * D, g, token.r);
+      load_spread<D, G>(a_tile[buffer] + t * D, g, token.a);
+      load_spread<D, G>(q_tile[buffer] + t * D, g, token.q);
+      const float c = scale_tile[buffer][t];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const float dn = c * y_tile[buffer][t * kRows + group + kGroups * r];
-#pragma unroll
-        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(dn, x[e], ds[r][e]);
+        const int at = t * kRows + group + kGroups * r;
+        token.dn[r] = c * y_tile[buffer][at];
+        token.gate[r] = gate_tile[buffer][at];
       }
-      load_spread<D, G>(a_tile[buffer] + t * D, g, x);  // 2
-      float de[R];
+    };
+    const auto use = [&](int back, const GatedRowOperands<D>& token) {
+      const int t = C - 1 - back;
+      float de[R], dgate[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        de[r] = group_sum<G>(partial_dot<E>(ds[r], x));
-        const float dgate = group_sum<G>(partial_dot<E>(ds[r], history[t][r]));
-        if (g == r) de_tile[t * kRows + group + kGroups * r] = de[r];
-        if (g == r) dgate_tile[t * kRows + group + kGroups * r] = dgate;
-      }
-      load_spread<D, G>(r_tile[buffer] + t * D, g, x);  // 1
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float gate = gate_tile[buffer][t * kRows + group + kGroups * r];
-#pragma unroll
-        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(-de[r], x[e], gate * ds[r][e]);
+        for (int e = 0; e < E; ++e) ds[r][e] = fmaf(token.dn[r], token.q[e], ds[r][e]);  // 3
+        de[r] = group_sum<G>(partial_dot<E>(ds[r], token.a));                            // 2
+        dgate[r] = group_sum<G>(partial_dot<E>(ds[r], history[t][r]));
       }
-    }
+#pragma unroll
+      for (int r = 0; r < R; ++r) {  // 1
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          ds[r][e] = fmaf(-de[r], token.r[e], token.gate[r] * ds[r][e]);
+        }
+      }
+      if (g < R) {
+        const int at = t * kRows + group + kGroups * g;
+        de_tile[at] = pick(de, g);
+        dgate_tile[at] = pick(dgate, g);
+      }
+    };
+    walk_tile<C, C, true, GatedRowOperands<D>>(load, use);  // unrolled: history is in registers
     __syncthreads();
-    write_tile<kRows, C, kThreads>(de_tile, args.de, batch, head, first_row, args.width, first,
-                                   tokens);
-    write_tile<kRows, C, kThreads>(dgate_tile, args.dgate, batch, head, first_row, args.width,
-                                   first, tokens);
+    de_rows.write(de_tile, first);
+    dgate_rows.write(dgate_tile, first);
   }
 }
 
@@ -392,8 +424,8 @@ void state_forward(cudaStream_t stream, const StateScan& scan, const StateForwar
                                 .gate = {scan.dims, scan.gate},
                                 .v = {scan.dims, args.v},
                                 .scale = scan.scale,
-                                .o = args.o,
-                                .e = args.e,
+                                .o = {scan.dims, args.o},
+                                .e = {scan.dims, args.e},
                                 .checkpoints = args.checkpoints};
   with_head_size(scan.dims.d_h, [&](auto d) {
     constexpr int D = d;
@@ -422,8 +454,8 @@ void state_residuals(cudaStream_t stream, const StateScan& scan, const StateResi
                                  .e = {scan.dims, args.e},
                                  .scale = scan.scale,
                                  .checkpoints = args.checkpoints,
-                                 .de = args.de,
-                                 .dgate = args.dgate};
+                                 .de = {scan.dims, args.de},
+                                 .dgate = {scan.dims, args.dgate}};
   with_head_size(scan.dims.d_h, [&](auto d) {
     constexpr int D = d;
     const auto lanes = static_cast<unsigned>(scan.dims.lanes());

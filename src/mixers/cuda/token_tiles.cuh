@@ -33,6 +33,17 @@ struct TokenSource {
   }
 };
 
+/// The same for results.
+struct TokenTarget {
+  TokenView<float> view;
+  int width = 0;
+  bool wide = false;
+
+  TokenTarget() = default;
+  TokenTarget(const HeadDims& dims, const TokenView<float>& view_)
+      : view(view_), width(static_cast<int>(dims.d_h)), wide(is_aligned(view_)) {}
+};
+
 __device__ inline void copy_ahead_4(float* to, const float* from, bool valid) {
   const auto shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
   const int bytes = valid ? 4 : 0;  // the rest of the 4 is filled with zeros
@@ -126,7 +137,56 @@ class TileCopier {
   bool exists_;
 };
 
-/// The same for one number a token, at data + t * stride.
+/// The reverse, for a tile (kTokens, kWidth) of results.
+template <int kWidth, int kTokens, int kThreads>
+class TileWriter {
+ public:
+  __device__ TileWriter(const TokenTarget& to, int batch, int head, int first_channel, int tokens)
+      : data_(to.view.data + batch * to.view.batch + head * to.view.head + first_channel),
+        stride_(to.view.token),
+        tokens_(tokens),
+        width_(to.width - first_channel),
+        wide_(to.wide),
+        token_(static_cast<int>(threadIdx.x) / kAcross),
+        channel_(static_cast<int>(threadIdx.x) % kAcross * 4) {}
+
+  /// Writes tokens from `first` on; those and channels that do not exist are left out.
+  __device__ void write(const float* tile, int first) const {
+    const int count = min(tokens_ - first, kTokens);
+    float* to = data_ + (first + token_) * stride_ + channel_;
+    const float* from = tile + token_ * kWidth + channel_;
+    const int channels = min(width_ - channel_, 4);
+#pragma unroll
+    for (int step = 0; step < (kTokens + kAtOnce - 1) / kAtOnce; ++step) {
+      if (token_ + step * kAtOnce < count) {
+        if (wide_) {
+          if (channels == 4) {
+            *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+          }
+        } else {
+          for (int c = 0; c < channels; ++c) to[c] = from[c];
+        }
+      }
+      to += kAtOnce * stride_;
+      from += kAtOnce * kWidth;
+    }
+  }
+
+ private:
+  static_assert(kWidth % 4 == 0);
+  static constexpr int kAcross = kWidth / 4;
+  static constexpr int kAtOnce = kThreads / kAcross;  // tokens that the block writes at once
+  static_assert(kThreads % kAcross == 0);
+
+  float* data_;
+  Index stride_;
+  int tokens_;
+  int width_;
+  bool wide_;
+  int token_, channel_;  // of this thread's first quad
+};
+
+/// TileCopier's for one number a token, at data + t * stride.
 template <int kTokens>
 __device__ inline void copy_scalars(float* tile, const float* data, Index stride, int first,
                                     int tokens) {
@@ -134,6 +194,12 @@ __device__ inline void copy_scalars(float* tile, const float* data, Index stride
   const int t = threadIdx.x;
   const bool valid = first + t < tokens;
   copy_ahead_4(tile + t, data + (valid ? (first + t) * stride : 0), valid);
+}
+
+/// Both tiles of a factor that there is none of: 1. Seen by other threads after a barrier.
+template <int kTokens>
+__device__ inline void fill_scalars(float (&tiles)[2][kTokens]) {
+  if (threadIdx.x < kTokens) tiles[0][threadIdx.x] = tiles[1][threadIdx.x] = 1.0F;
 }
 
 // A vector of D channels spread over a group of G neighbouring threads: thread g holds E = D / G
@@ -190,6 +256,37 @@ __device__ inline float group_sum(float value) {
   return value;
 }
 
+/// values[r] of thread r of a group; what the other threads of the group get has no meaning. A
+/// thread then stores one number where one thread would have stored all.
+template <int R>
+__device__ inline float pick(const float (&values)[R], int g) {
+  float value = values[0];
+#pragma unroll
+  for (int r = 1; r < R; ++r) value = g == r ? values[r] : value;
+  return value;
+}
+
+/// Runs use(i, operands) for i = 0 .. kTokens - 1, after load(i, operands). kAhead: the operands of
+/// a token are read while the one before is at work, for a thread issues in order and would
+/// otherwise wait for shared memory in every token's chain. It takes registers for two tokens.
+template <int kTokens, int kUnroll, bool kAhead, class Operands, class Load, class Use>
+__device__ inline void walk_tile(const Load& load, const Use& use) {
+  Operands now;
+  if constexpr (kAhead) load(0, now);
+#pragma unroll kUnroll
+  for (int i = 0; i < kTokens; ++i) {
+    if constexpr (kAhead) {
+      Operands next;
+      load(i + 1 < kTokens ? i + 1 : i, next);
+      use(i, now);
+      now = next;
+    } else {
+      load(i, now);
+      use(i, now);
+    }
+  }
+}
+
 /// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.
 __device__ inline float inverse_root(float x) {
   const float y = rsqrtf(x);
@@ -210,24 +307,6 @@ class NudgeCounter {
  private:
   int period_, left_;
 };
-
-/// Copies a tile (kTokens, kWidth) of shared memory to tokens first .. of `to`, channels from
-/// first_channel on; the threads of the block together.
-template <int kWidth, int kTokens, int kThreads>
-__device__ inline void write_tile(const float* tile, const TokenView<float>& to, int batch,
-                                  int head, int first_channel, int width, int first, int tokens) {
-  constexpr int kAcross = kWidth < kThreads ? kWidth : kThreads;
-  const int token0 = static_cast<int>(threadIdx.x) / kAcross;
-  const int channel0 = static_cast<int>(threadIdx.x) % kAcross;
-  const int count = min(kTokens, tokens - first);
-  float* out = to.data + batch * to.batch + head * to.head + first_channel + first * to.token;
-  for (int token = token0; token < count; token += kThreads / kAcross) {
-    for (int channel = channel0; channel < kWidth; channel += kAcross) {
-      if (first_channel + channel < width)
-        out[token * to.token + channel] = tile[token * kWidth + channel];
-    }
-  }
-}
 
 /// max(x, least), but NaN stays NaN.
 __device__ inline float at_least(float x, float least) { return x < least ? least : x; }

@@ -387,8 +387,8 @@ void penalty_reads(cudaStream_t stream, const PenaltyReads& args) {
                                   .c = {args.dims, args.db},
                                   .gate = {},
                                   .scale = nullptr,
-                                  .before = args.du,
-                                  .after = args.dk,
+                                  .before = {args.dims, args.du},
+                                  .after = {args.dims, args.dk},
                                   .penalty = {.initial = args.settings.inverse_lambda,
                                               .nudge = args.settings.per_eps,
                                               .period = args.settings.period}};
