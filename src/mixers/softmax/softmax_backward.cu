@@ -1,48 +1,22 @@
-// Softmax attention backward in plain float32; the numbers are the steps of softmax.h.
+// Softmax attention backward in plain float32; the numbers are the steps of softmax.h. Short
+// sequences go to softmax_backward_lane.cu.
 //
 // One kernel, two roles. With own rows = queries a block streams the keys up to its last query and
 // writes dq; with own rows = keys it streams the queries from its first key on and writes dk and
 // dv. Each computes scores and dp anew: seven products of tiles where one pass would need five, but
 // no gradient has two writers, so there are no atomics and the order of every sum is fixed.
 #include "core/cuda/check.h"
-#include "mixers/softmax/softmax_cuda_launch.h"
-#include "mixers/softmax/softmax_fma.cuh"
-#include "mixers/softmax/softmax_tiles.h"
+#include "mixers/softmax/softmax_backward_fma.cuh"
 
 namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
 enum class Own { queries, keys };
 
-struct Arguments {
-  int tokens, heads;
-  Rows<const float> q, k, v, o, d_o;
-  Rows<float> dq, dk, dv;
-  const float2* normalisation;
-  float2* row_terms;
-  float exponent_scale;  // log2(e) / sqrt(d): from q . k to the exponent of 2
-  float score_scale;     // 1 / sqrt(d)
-};
-
 template <class Tiles>
 constexpr int shared_floats() {
   // Two matrices' rows of each kind, a tile of weights, three terms of each streamed query.
   return 2 * (Tiles::kOwn + Tiles::kStream) * Tiles::kStride + Tiles::kWeights + 3 * Tiles::kStream;
-}
-
-/// What the weights and score gradients of a query are computed from.
-struct QueryTerms {
-  float shift, scale;  // its normalisation
-  float along;         // D
-};
-
-/// Step 2 of one pair: `product` = q . k becomes the weight, `dp` the gradient of the score.
-/// Rounded in the same way in both roles, which is why no product here may be fused with a sum.
-__device__ inline void differentiate(bool visible, const QueryTerms& query, float exponent_scale,
-                                     float& product, float& dp) {
-  const float exponential = exp2_approximate(fmaf(product, exponent_scale, -query.shift));
-  product = visible ? __fmul_rn(exponential, query.scale) : 0.0F;
-  dp = __fmul_rn(product, __fsub_rn(dp, query.along));
 }
 
 /// The part of x . y that a thread of the row holds: own row `row` of a tile with the row of a
@@ -56,29 +30,15 @@ __device__ inline float partial_dot(const float* tile, int row, const LaneRows<c
     const int channel = 4 * (tx + Tiles::kTx * m);
     const float4 x = quad(tile + row * Tiles::kStride + channel);
     const float4 y = load_quad(other, token, channel, inside);
-    sum = fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, fmaf(x.w, y.w, sum))));
+    sum = add_dot(x, y, sum);
   }
   return sum;
-}
-
-/// sums[r] = scale * (sums[r] - rest * row), written to the token's gradient.
-template <class Tiles>
-__device__ inline void write_corrected(const float4 (&sums)[Tiles::kQuads], float scale, float rest,
-                                       const LaneRows<const float>& rows,
-                                       const LaneRows<float>& gradient, int token, int tx) {
-#pragma unroll
-  for (int m = 0; m < Tiles::kQuads; ++m) {
-    const int channel = 4 * (tx + Tiles::kTx * m);
-    float4 sum = sums[m];
-    add_scaled(-rest, load_quad(rows, token, channel), sum);
-    store_quad(gradient, token, channel, scaled(scale, sum));
-  }
 }
 
 /// Block (head, batch element, tile).
 template <class Tiles, Own kOwn>
 __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
-    backward_float32_kernel(const Arguments args) {
+    backward_float32_kernel(const BackwardArguments args) {
   constexpr bool kOwnQueries = kOwn == Own::queries;
   constexpr int kRows = Tiles::kRows, kCols = Tiles::kCols, kQuads = Tiles::kQuads;
   float* own = shared_memory();                                    // q or k
@@ -187,22 +147,21 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     if constexpr (kOwnQueries) rest[r] = row_sum<Tiles>(rest[r]);
     if (token >= tokens) continue;
     if constexpr (kOwnQueries) {
-      write_corrected<Tiles>(sums[r], args.score_scale, rest[r], k, lane.rows(args.dq), token, tx);
+      const auto key = [&](int channel) { return load_quad(k, token, channel); };
+      write_corrected<Tiles>(sums[r], args.score_scale, rest[r], key, lane.rows(args.dq), token,
+                             tx);
       if (tx == 0) args.row_terms[lane.term(token)] = make_float2(terms[r].along, rest[r]);
     } else {
-      write_corrected<Tiles>(sums[r], args.score_scale, args.row_terms[lane.term(token)].y, q,
+      const auto query = [&](int channel) { return load_quad(q, token, channel); };
+      write_corrected<Tiles>(sums[r], args.score_scale, args.row_terms[lane.term(token)].y, query,
                              lane.rows(args.dk), token, tx);
-      const LaneRows<float> dv = lane.rows(args.dv);
-#pragma unroll
-      for (int m = 0; m < kQuads; ++m) {
-        store_quad(dv, token, 4 * (tx + Tiles::kTx * m), value_sums[r][m]);
-      }
+      write_row<Tiles>(value_sums[r], lane.rows(args.dv), token, tx);
     }
   }
 }
 
 template <class Tiles, Own kOwn>
-void launch_role(cudaStream_t stream, const HeadDims& dims, const Arguments& arguments) {
+void launch_role(cudaStream_t stream, const HeadDims& dims, const BackwardArguments& arguments) {
   constexpr int kBytes = shared_floats<Tiles>() * static_cast<int>(sizeof(float));
   static_assert(kBytes <= kSharedBytes);
   const dim3 grid = grid_of(dims, Tiles::kOwn);
@@ -215,20 +174,7 @@ void launch_role(cudaStream_t stream, const HeadDims& dims, const Arguments& arg
 template <class Wide, class Narrow>
 void choose(cudaStream_t stream, const Backward& args) {
   static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarpThreads);
-  const Arguments arguments{.tokens = static_cast<int>(args.dims.tokens),
-                            .heads = static_cast<int>(args.dims.heads),
-                            .q = Rows(args.q),
-                            .k = Rows(args.k),
-                            .v = Rows(args.v),
-                            .o = Rows(args.o),
-                            .d_o = Rows(args.d_o),
-                            .dq = Rows(args.dq),
-                            .dk = Rows(args.dk),
-                            .dv = Rows(args.dv),
-                            .normalisation = args.normalisation,
-                            .row_terms = args.row_terms,
-                            .exponent_scale = exponent_scale(args.dims.d_h),
-                            .score_scale = score_scale(args.dims.d_h)};
+  const BackwardArguments arguments(args);
   // Queries first: they leave the keys' kernel the terms of their rows.
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
     launch_role<Wide, Own::queries>(stream, args.dims, arguments);
@@ -242,6 +188,7 @@ void choose(cudaStream_t stream, const Backward& args) {
 }  // namespace
 
 void backward_float32(cudaStream_t stream, const Backward& args) {
+  if (takes_whole_lane(args.tiling, args.dims)) return backward_whole_lane(stream, args);
   switch (args.dims.d_h) {
     case 8:
       return choose<FmaTiles<8, 2, 16, 4, 16>, FmaTiles<8, 2, 16, 1, 16>>(stream, args);

@@ -30,13 +30,16 @@ struct Backward {
   HeadView<float> dq, dk, dv;             // (B, T, H, d), overwritten
   const float2* normalisation = nullptr;  // (B, T, H), what forward left
   /// Of a query: D_i and what rounding leaves of the sum of row i of dx; from the queries' kernel
-  /// to the keys'.
+  /// to the keys', where there are two.
   float2* row_terms = nullptr;  // (B, T, H), overwritten
 };
 
 /// Plain float32 arithmetic.
 void forward_float32(cudaStream_t stream, const Forward& args);
 void backward_float32(cudaStream_t stream, const Backward& args);
+
+/// backward_float32 of the sequences that takes_whole_lane (softmax_tiles.h) names, in one kernel.
+void backward_whole_lane(cudaStream_t stream, const Backward& args);
 
 /// Tensor cores; `precision` is tf32 or bf16.
 void forward_tensor_cores(cudaStream_t stream, Precision precision, const Forward& args);

@@ -13,7 +13,8 @@ using mixers::SoftmaxTiling;
 const MixerConfig kSoftmax{.mixer = MixerKind::softmax};
 
 constexpr SoftmaxTiling kTilings[] = {SoftmaxTiling::narrow, SoftmaxTiling::shared_keys,
-                                      SoftmaxTiling::medium, SoftmaxTiling::wide};
+                                      SoftmaxTiling::medium, SoftmaxTiling::wide,
+                                      SoftmaxTiling::whole_lane};
 
 std::unique_ptr<MixerCore<float>> make_core(Index d_h,
                                             SoftmaxTiling tiling = SoftmaxTiling::by_shape) {
@@ -62,6 +63,23 @@ TEST(SoftmaxCuda, MatchesReferenceAtTheEdgesOfTiles) {
   }
 }
 
+// The backward that has a whole lane in a block: every length, so every edge of its tiles of 4 and
+// squares of 8, up to the longest (80) and the first beyond.
+TEST(SoftmaxCuda, WholeLanesMatchReference) {
+  VLA_NEEDS_GPU();
+  for (const Index d_h : {8, 16, 32, 64}) {
+    const auto core = make_core(d_h, SoftmaxTiling::whole_lane);
+    for (Index tokens = 1; tokens <= 81; tokens += small_tests() ? 20 : 1) {
+      const HeadDims dims{.batch = 2, .tokens = tokens, .heads = 2, .d_h = d_h};
+      const CoreTensors tensors = random_tensors(kSoftmax, dims, 54);
+      const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
+      const CoreRun actual =
+          run_core<float>(*core, tensors, gpu_context(), true, tokens % 2);  // both layouts
+      expect_same_run(actual, expected, rounding_tolerance<float>(dims), describe(dims));
+    }
+  }
+}
+
 // A gradient is three products deep (scores, dp, the product with its result), each of two operands
 // rounded by u, relative to the largest terms of its sum: 6 u if all of them erred the same way. A
 // score of size x carries its error into a weight with the factor x; |x| stays below 3 here.
@@ -95,11 +113,13 @@ TEST(SoftmaxCuda, PrecisionsDiffer) {
 
 TEST(SoftmaxCuda, RepeatsBitForBit) {
   VLA_NEEDS_GPU();
-  const HeadDims dims{.batch = 3, .tokens = 145, .heads = 2, .d_h = 64};
-  const CoreTensors tensors = random_tensors(kSoftmax, dims, 45);
-  for (const SoftmaxTiling tiling : kTilings) {
-    for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
-      expect_gpu_repeats(*make_core(64, tiling), tensors, precision);
+  for (const Index tokens : {75, 145}) {
+    const HeadDims dims{.batch = 3, .tokens = tokens, .heads = 2, .d_h = 64};
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 45);
+    for (const SoftmaxTiling tiling : kTilings) {
+      for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
+        expect_gpu_repeats(*make_core(64, tiling), tensors, precision);
+      }
     }
   }
 }
@@ -156,15 +176,16 @@ TEST(SoftmaxCuda, IsCausal) {
 // float.
 TEST(SoftmaxCuda, LargeScoresAcrossTiles) {
   VLA_NEEDS_GPU();
-  for (const Index d_h : {16, 64}) {
-    const HeadDims dims{.batch = 1, .tokens = 200, .heads = 2, .d_h = d_h};
+  for (const HeadDims& dims : {HeadDims{.batch = 1, .tokens = 200, .heads = 2, .d_h = 16},
+                               HeadDims{.batch = 1, .tokens = 200, .heads = 2, .d_h = 64},
+                               HeadDims{.batch = 1, .tokens = 78, .heads = 2, .d_h = 32}}) {
     const CoreTensors tensors = random_tensors(kSoftmax, dims, 48, 30.0);
-    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
+    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
     // A score of size 3000 carries an error of 2^-24 * 3000 = 2e-4 into its weight.
     expect_everywhere(tensors, expected, Precision::float32, 5e-3);
     // Of rounded operands the weights are anybody's guess; they must be numbers.
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
-      const CoreRun run = run_core<float>(*make_core(d_h), tensors, gpu_context(precision));
+      const CoreRun run = run_core<float>(*make_core(dims.d_h), tensors, gpu_context(precision));
       for (const std::vector<double>* values : run.all()) {
         for (const double value : *values) ASSERT_TRUE(std::isfinite(value));
       }
@@ -200,7 +221,8 @@ TEST(SoftmaxCuda, GradientOfAKeyBiasVanishes) {
   CoreTensors tensors = random_tensors(kSoftmax, dims, 50, 0.02);
   for (double& value : tensors.v) value = static_cast<float>(value + 1.0);
   for (double& value : tensors.d_o) value = static_cast<float>(value + 0.5);
-  for (const SoftmaxTiling tiling : {SoftmaxTiling::narrow, SoftmaxTiling::wide}) {
+  for (const SoftmaxTiling tiling :
+       {SoftmaxTiling::narrow, SoftmaxTiling::wide, SoftmaxTiling::whole_lane}) {
     const CoreRun run = run_core<float>(*make_core(32, tiling), tensors, gpu_context());
     const auto channels = static_cast<std::size_t>(dims.heads * dims.d_h);
     for (std::size_t channel = 0; channel < channels; ++channel) {
@@ -243,6 +265,29 @@ TEST(SoftmaxCuda, ShapesChooseTheirTiles) {
         run_core<float>(*make_core(16, choice.tiling), tensors, gpu_context(), false);
     EXPECT_EQ(run_core<float>(*make_core(16), tensors, gpu_context(), false).o, expected.o)
         << describe(choice.dims);
+  }
+}
+
+// Sums over queries run the other way where a whole lane is in a block: dv tells the kernels apart.
+TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
+  VLA_NEEDS_GPU();
+  struct Choice {
+    Index tokens, d_h;
+    bool whole_lane;
+  };
+  for (const Choice& choice : {Choice{16, 32, false}, Choice{17, 32, true}, Choice{80, 64, true},
+                               Choice{81, 64, false}, Choice{73, 128, false}}) {
+    const HeadDims dims{.batch = 2, .tokens = choice.tokens, .heads = 2, .d_h = choice.d_h};
+    const CoreTensors tensors = random_tensors(kSoftmax, dims, 55);
+    const auto dv_of = [&](SoftmaxTiling tiling) {
+      return run_core<float>(*make_core(choice.d_h, tiling), tensors, gpu_context()).dv;
+    };
+    // shared_keys: the forward that so few lanes take by shape, and with it the same weights.
+    const std::vector<double> chosen = dv_of(SoftmaxTiling::by_shape);
+    EXPECT_EQ(chosen == dv_of(SoftmaxTiling::shared_keys), !choice.whole_lane) << describe(dims);
+    if (choice.whole_lane) {
+      EXPECT_EQ(chosen, dv_of(SoftmaxTiling::whole_lane)) << describe(dims);
+    }
   }
 }
 

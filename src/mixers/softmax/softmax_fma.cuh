@@ -44,6 +44,20 @@ struct FmaTiles {
   static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0);
 };
 
+/// Starts copying the channels channel .. channel + 3 of a token to shared memory; zeros beyond the
+/// last token.
+__device__ inline void copy_quad(float* to, const LaneRows<const float>& rows, int token,
+                                 int channel, int tokens) {
+  const bool inside = token < tokens;
+  const float* from = rows.at(min(token, tokens - 1)) + channel;
+  if (rows.vectors) {
+    copy_async<4>(to, from, inside);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) copy_async<1>(to + i, from + i, inside);
+  }
+}
+
 /// Starts copying rows first .. first + kTokens - 1 of a lane to shared memory; zeros beyond the
 /// last token.
 template <class Tiles, int kTokens>
@@ -55,16 +69,7 @@ __device__ inline void copy_rows(float* tile, const LaneRows<const float>& rows,
   const int channel = 4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow);
 #pragma unroll 4
   for (int row = threadIdx.x / kQuadsOfRow; row < kTokens; row += kRowsAtOnce) {
-    const int token = first + row;
-    const bool inside = token < tokens;
-    const float* from = rows.at(min(token, tokens - 1)) + channel;
-    float* to = tile + row * Tiles::kStride + channel;
-    if (rows.vectors) {
-      copy_async<4>(to, from, inside);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) copy_async<1>(to + i, from + i, inside);
-    }
+    copy_quad(tile + row * Tiles::kStride + channel, rows, first + row, channel, tokens);
   }
 }
 
@@ -157,14 +162,20 @@ __device__ inline void add_weighted_rows(const float* weights, const float* stre
   }
 }
 
-/// Over the kTx threads of a row; in every one of them.
-template <class Tiles>
-__device__ inline float row_sum(float value) {
+/// Over kThreads neighbouring threads, a power of two; in every one of them.
+template <int kThreads>
+__device__ inline float sum_over_threads(float value) {
 #pragma unroll
-  for (int offset = Tiles::kTx / 2; offset > 0; offset /= 2) {
+  for (int offset = kThreads / 2; offset > 0; offset /= 2) {
     value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
   }
   return value;
+}
+
+/// Over the kTx threads of a row; in every one of them.
+template <class Tiles>
+__device__ inline float row_sum(float value) {
+  return sum_over_threads<Tiles::kTx>(value);
 }
 template <class Tiles>
 __device__ inline float row_max(float value) {

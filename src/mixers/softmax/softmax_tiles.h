@@ -26,6 +26,12 @@ inline constexpr Index kWarpBlocks = 4 * kMultiprocessors;
 /// and is computed in vain, hence at most 1 / kRowsOfTiles of the work.
 inline constexpr Index kRowsOfTiles = 8;
 
+/// Sequences whose float32 backward is one block a lane: the longest is what 256 threads and half
+/// of a multiprocessor's shared memory hold (softmax_backward_lane.cu); below the shortest a
+/// lane is one tile of one warp anyway, and smaller blocks leave room for more lanes at once.
+inline constexpr Index kLongestLane = 80, kShortestLane = 17;
+inline constexpr Index kWidestLane = 64;  // d
+
 inline Index tiles(Index tokens, Index tile) { return (tokens + tile - 1) / tile; }
 
 inline Index blocks(const HeadDims& dims, Index tile) {
@@ -37,11 +43,23 @@ inline bool fits(const HeadDims& dims, Index tile) {
   return dims.tokens >= kRowsOfTiles * tile && blocks(dims, tile) >= kWideBlocks;
 }
 
+inline bool chosen_by_shape(SoftmaxTiling wanted) {
+  return wanted == SoftmaxTiling::by_shape || wanted == SoftmaxTiling::whole_lane;
+}
+
+/// Whether the float32 backward runs as one block a lane.
+inline bool takes_whole_lane(SoftmaxTiling wanted, const HeadDims& dims) {
+  if (!chosen_by_shape(wanted) || dims.tokens > kLongestLane || dims.d_h > kWidestLane) {
+    return false;
+  }
+  return wanted == SoftmaxTiling::whole_lane || dims.tokens >= kShortestLane;
+}
+
 /// The widest tiles that fit, of `wide` and `medium` own rows; where not even those of one warp
 /// (`narrow` own rows) are many, four warps share the keys of a tile.
 inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, Index wide,
                                    Index medium, Index narrow) {
-  if (wanted != SoftmaxTiling::by_shape) return wanted;
+  if (!chosen_by_shape(wanted)) return wanted;
   if (fits(dims, wide)) return SoftmaxTiling::wide;
   if (fits(dims, medium)) return SoftmaxTiling::medium;
   return blocks(dims, narrow) >= kWarpBlocks ? SoftmaxTiling::narrow : SoftmaxTiling::shared_keys;
@@ -49,7 +67,7 @@ inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, I
 
 /// Of two sizes of tiles: whether to take the wider.
 inline bool takes_wide(SoftmaxTiling wanted, const HeadDims& dims, Index wide) {
-  if (wanted == SoftmaxTiling::by_shape) return fits(dims, wide);
+  if (chosen_by_shape(wanted)) return fits(dims, wide);
   return wanted == SoftmaxTiling::wide || wanted == SoftmaxTiling::medium;
 }
 

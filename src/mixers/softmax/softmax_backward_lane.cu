@@ -1,0 +1,367 @@
+// Softmax attention backward in plain float32 for short sequences: one kernel, one block a lane;
+// the numbers are the steps of softmax.h.
+//
+// q, k, v and d_o of the whole lane stand in shared memory, and so do the weights p and the score
+// gradients dx once they are known, as 4 x 4 tiles of the lower triangle. Five products of tiles
+// instead of the seven of softmax_backward.cu, and no gradient needs a second kernel:
+//   scores: a thread has one tile of x and dp and leaves p, dx and its part of the rows' sums;
+//   gradients: a thread has four tokens' sums over four or eight channels of dq, then of dk (or of
+//     dv for one early and one late group of tokens): T / 4 + 1 tiles for everybody, though dq is
+//     long where dk is short. It meets the rests of its rows in dq and keeps them for dk.
+// Every element has one thread and every sum a fixed order.
+//
+// Floor at B = 64, H = 4, T = 73, d = 32 on an H100 (132 multiprocessors, 128 multiply-adds a clock
+// each, 1.75 GHz; 3.35 TB/s). 190 tiles of 16 pairs a lane, 5 d multiply-adds a pair, two lanes a
+// multiprocessor: 7,600 clocks, 4.3 us. Eight (T, d) matrices a lane, 19 MB: 5.7 us from memory,
+// less where they are still in L2. The blocks are a single wave, so little of the traffic runs
+// beside the arithmetic: 10 us, and the start of the kernel. Threads without a tile (66 of 256 in
+// the scores) and warps whose four groups of tokens differ in length add about 2 us.
+#include "core/cuda/check.h"
+#include "mixers/softmax/softmax_backward_fma.cuh"
+
+namespace vla_bench::mixers::softmax::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+/// Tokens along the side of a tile.
+constexpr int kSide = 4;
+constexpr int kMostTiles = kLongestLane / kSide;  // along the tokens
+static_assert(kLongestLane % (2 * kSide) == 0);
+
+/// A tile of the triangle in shared memory: dx and p, (4, 4) each, and the sums of the four rows of
+/// dx. An odd number of quads: any eight tiles in a row start in different banks.
+constexpr int kScoreGradients = 0, kWeights = 16, kRowSums = 32, kTileFloats = 36;
+
+/// Tile (row, column), column <= row, of the triangle.
+__host__ __device__ constexpr int tile_index(int row, int column) {
+  return row * (row + 1) / 2 + column;
+}
+
+/// Four tokens' rows are one after the other; a gap of a quad makes the same row of eight
+/// neighbouring tiles start in different banks.
+template <int kD>
+constexpr int kTileRows = (kSide * kD) + 4;
+
+/// As multiply_rows takes it: one thread, four rows with four rows.
+template <int kD>
+struct ScoreTile {
+  static constexpr int kChannels = kD, kStride = kD;
+  static constexpr int kTx = 1, kTy = 1, kRows = kSide, kCols = kSide;
+  static constexpr int kUnroll = 2;
+};
+
+/// Four tokens' sums; a thread has the channels 4 (tx + kTx m) .. + 3.
+template <int kD>
+struct GradientTile {
+  static constexpr int kStride = kD;
+  static constexpr int kTx = kD / 4 < 8 ? kD / 4 : 8;
+  static constexpr int kQuads = kD / (4 * kTx);
+  /// Threads of two tiles of tokens, who take turns: threads 1 or 2 apart share either the tile or
+  /// the channels, so that their reads of 16 bytes go together.
+  static constexpr int kPairThreads = 2 * kTx;
+  /// Threads at work on dq and dk, from which those of dv start, at a warp.
+  __host__ __device__ static constexpr int own_threads(int pairs) {
+    return (pairs * kPairThreads + kWarpThreads - 1) / kWarpThreads * kWarpThreads;
+  }
+
+  static_assert(kD % (4 * kTx) == 0);
+  // dv of two tiles of tokens is one thread's work: half as many threads.
+  static_assert(own_threads(kMostTiles / 2) + (kMostTiles / 2 + 1) / 2 * kPairThreads <= kThreads);
+};
+
+template <class Tile>
+struct Sums {
+  float4 of[kSide][Tile::kQuads];
+
+  __device__ Sums() {
+#pragma unroll
+    for (int r = 0; r < kSide; ++r) {
+#pragma unroll
+      for (int m = 0; m < Tile::kQuads; ++m) of[r][m] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    }
+  }
+
+  /// of[r] += sum over i of tile[r][i] * row i, or of tile[i][r] * row i.
+  template <bool kTransposed>
+  __device__ void add(const float* tile, const float* rows, int tx) {
+    float factors[kSide][kSide];
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+      const float4 row = quad(tile + kSide * i);
+      factors[i][0] = row.x;
+      factors[i][1] = row.y;
+      factors[i][2] = row.z;
+      factors[i][3] = row.w;
+    }
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+#pragma unroll
+      for (int m = 0; m < Tile::kQuads; ++m) {
+        const float4 x = quad(rows + i * Tile::kStride + 4 * (tx + Tile::kTx * m));
+#pragma unroll
+        for (int r = 0; r < kSide; ++r) {
+          add_scaled(kTransposed ? factors[i][r] : factors[r][i], x, of[r][m]);
+        }
+      }
+    }
+  }
+};
+
+/// What a block has in shared memory. `tiles` groups of four tokens; tokens beyond the last are
+/// zero.
+template <int kD>
+struct LaneMemory {
+  int tiles;
+  float *q, *k, *v, *d_o;  // (tiles, kTileRows)
+  float* triangle;         // (tile_index(tiles, 0), kTileFloats)
+  float *shifts, *scales;  // (4 tiles)
+  float* alongs;           // (4 tiles), D
+
+  __device__ LaneMemory(float* memory, int tiles_) : tiles(tiles_) {
+    const int rows = tiles * kTileRows<kD>;
+    q = memory;
+    k = q + rows;
+    v = k + rows;
+    d_o = v + rows;
+    triangle = d_o + rows;
+    shifts = triangle + tile_index(tiles, 0) * kTileFloats;
+    scales = shifts + kSide * tiles;
+    alongs = scales + kSide * tiles;
+  }
+  __host__ __device__ static constexpr int floats(int tiles) {
+    return tiles * (4 * kTileRows<kD> + 3 * kSide) + tile_index(tiles, 0) * kTileFloats;
+  }
+
+  __device__ float* tile(int row, int column) const {
+    return triangle + tile_index(row, column) * kTileFloats;
+  }
+  __device__ static int row_offset(int token) {
+    return token / kSide * kTileRows<kD> + token % kSide * kD;
+  }
+};
+
+/// Two blocks a multiprocessor, each of which costs a kilobyte of its own.
+constexpr int kHalfOfSharedBytes = (kSharedBytes + 1024) / 2 - 1024;
+
+/// A thread's quads of the lane's rows: the same channels of every kRowsAtOnce-th token.
+template <int kD>
+struct ThreadQuads {
+  static constexpr int kQuadsOfRow = kD / 4;
+  static constexpr int kRowsAtOnce = kThreads / kQuadsOfRow;
+  static constexpr int kRounds = (kLongestLane + kRowsAtOnce - 1) / kRowsAtOnce;
+  int first, channel;
+
+  __device__ ThreadQuads()
+      : first(static_cast<int>(threadIdx.x) / kQuadsOfRow),
+        channel(4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow)) {}
+
+  __device__ int token(int round) const { return first + round * kRowsAtOnce; }
+
+  __device__ void copy(float* matrix, const LaneRows<const float>& rows, int tokens,
+                       int tiles) const {
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) {
+      if (token(round) >= kSide * tiles) break;
+      copy_quad(matrix + LaneMemory<kD>::row_offset(token(round)) + channel, rows, token(round),
+                channel, tokens);
+    }
+  }
+};
+
+/// Step 2 of a tile, and what the gradients need of it.
+__device__ inline void leave_tile(int row, int column, const float* shifts, const float* scales,
+                                  const float* alongs, float exponent_scale,
+                                  float (&products)[kSide][kSide], float (&dp)[kSide][kSide],
+                                  float* tile) {
+  float sums[kSide];
+#pragma unroll
+  for (int r = 0; r < kSide; ++r) {
+    const int query = kSide * row + r;
+    const QueryTerms terms{shifts[query], scales[query], alongs[query]};
+#pragma unroll
+    for (int c = 0; c < kSide; ++c) {
+      differentiate(kSide * column + c <= query, terms, exponent_scale, products[r][c], dp[r][c]);
+    }
+    sums[r] = (dp[r][0] + dp[r][1]) + (dp[r][2] + dp[r][3]);
+    *reinterpret_cast<float4*>(tile + kScoreGradients + kSide * r) =
+        make_float4(dp[r][0], dp[r][1], dp[r][2], dp[r][3]);
+    *reinterpret_cast<float4*>(tile + kWeights + kSide * r) =
+        make_float4(products[r][0], products[r][1], products[r][2], products[r][3]);
+  }
+  *reinterpret_cast<float4*>(tile + kRowSums) = make_float4(sums[0], sums[1], sums[2], sums[3]);
+}
+
+/// Sums over the queries that see the keys of tile `own`, from the last query on: neighbouring
+/// tiles of keys meet the same queries at the same time. kPart is dx or p.
+template <int kD, int kPart>
+__device__ inline Sums<GradientTile<kD>> sum_over_queries(const LaneMemory<kD>& memory,
+                                                          const float* rows, int own, int tx) {
+  Sums<GradientTile<kD>> sums;
+#pragma unroll 1
+  for (int row = memory.tiles - 1; row >= own; --row) {
+    sums.template add<true>(memory.tile(row, own) + kPart, rows + row * kTileRows<kD>, tx);
+  }
+  return sums;
+}
+
+/// dq and dk of the tokens of tile `own`.
+template <int kD>
+__device__ inline void write_dq_dk(const LaneMemory<kD>& memory, int own, int tx, int tokens,
+                                   float score_scale, const LaneRows<float>& dq,
+                                   const LaneRows<float>& dk) {
+  using Tile = GradientTile<kD>;
+  float4 rest = make_float4(0.0F, 0.0F, 0.0F, 0.0F);  // of the rows of dx
+  const auto write = [&](const Sums<Tile>& sums, const float* diagonal,
+                         const LaneRows<float>& gradient) {
+    const float rests[kSide] = {rest.x, rest.y, rest.z, rest.w};
+#pragma unroll
+    for (int r = 0; r < kSide; ++r) {
+      const int token = kSide * own + r;
+      const float* row = diagonal + own * kTileRows<kD> + r * kD;
+      if (token >= tokens) continue;
+      write_corrected<Tile>(
+          sums.of[r], score_scale, rests[r], [&](int channel) { return quad(row + channel); },
+          gradient, token, tx);
+    }
+  };
+
+  Sums<Tile> query_sums;
+#pragma unroll 1
+  for (int column = 0; column <= own; ++column) {
+    const float* tile = memory.tile(own, column);
+    query_sums.template add<false>(tile + kScoreGradients, memory.k + column * kTileRows<kD>, tx);
+    add_scaled(1.0F, quad(tile + kRowSums), rest);
+  }
+  write(query_sums, memory.k, dq);                                                        // 1
+  write(sum_over_queries<kD, kScoreGradients>(memory, memory.q, own, tx), memory.q, dk);  // 1
+}
+
+/// dv of the tokens of tile `own`.
+template <int kD>
+__device__ inline void write_dv(const LaneMemory<kD>& memory, int own, int tx, int tokens,
+                                const LaneRows<float>& dv) {
+  using Tile = GradientTile<kD>;
+  const Sums<Tile> sums = sum_over_queries<kD, kWeights>(memory, memory.d_o, own, tx);  // 3
+#pragma unroll
+  for (int r = 0; r < kSide; ++r) {
+    if (kSide * own + r < tokens) write_row<Tile>(sums.of[r], dv, kSide * own + r, tx);
+  }
+}
+
+/// Block (head, batch element).
+template <int kD>
+__global__ void __launch_bounds__(kThreads, 2)
+    backward_whole_lane_kernel(const BackwardArguments args) {
+  using Quads = ThreadQuads<kD>;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int tokens = args.tokens;
+  const int tiles = (tokens + kSide - 1) / kSide;
+  const BlockLane lane{tokens, args.heads};
+  const LaneMemory<kD> memory(shared_memory(), tiles);
+  const Quads quads;
+
+  quads.copy(memory.q, lane.rows(args.q), tokens, tiles);
+  quads.copy(memory.k, lane.rows(args.k), tokens, tiles);
+  end_copies();
+  quads.copy(memory.d_o, lane.rows(args.d_o), tokens, tiles);
+  quads.copy(memory.v, lane.rows(args.v), tokens, tiles);
+  end_copies();
+  const LaneRows<const float> o = lane.rows(args.o);
+  float4 o_quads[Quads::kRounds];
+#pragma unroll
+  for (int round = 0; round < Quads::kRounds; ++round) {
+    o_quads[round] = load_quad(o, quads.token(round), quads.channel, quads.token(round) < tokens);
+  }
+  if (thread < kSide * tiles) {
+    const float2 normalisation =
+        thread < tokens ? args.normalisation[lane.term(thread)] : make_float2(0.0F, 0.0F);
+    memory.shifts[thread] = normalisation.x;
+    memory.scales[thread] = normalisation.y;
+  }
+
+  // Four threads have a square of tiles, so that threads 1 or 2 apart share their keys or their
+  // queries (GradientTile::kPairThreads); squares row by row of their triangle.
+  static_assert(kMostTiles / 2 * (kMostTiles / 2 + 1) / 2 * 4 <= kThreads);
+  int square_row = 0, square_column = thread / 4;
+  while (square_column > square_row) square_column -= ++square_row;
+  const int row = 2 * square_row + thread % 4 / 2, column = 2 * square_column + thread % 2;
+  const bool has_tile = row < tiles && column <= row;
+  const float* keys = memory.k + column * kTileRows<kD>;
+  const float* queries = memory.q + row * kTileRows<kD>;
+  float products[kSide][kSide], dp[kSide][kSide];
+
+  copies_arrived<1>();
+  __syncthreads();  // queries and keys are there
+  if (has_tile) multiply_rows<ScoreTile<kD>>(queries, keys, 0, 0, products);  // 1
+  copies_arrived<0>();
+#pragma unroll
+  for (int round = 0; round < Quads::kRounds; ++round) {
+    // d_o where this thread has put it itself.
+    const int token = quads.token(round);
+    const bool inside = token < kSide * tiles;
+    const float part =
+        inside ? add_dot(quad(memory.d_o + LaneMemory<kD>::row_offset(token) + quads.channel),
+                         o_quads[round], 0.0F)
+               : 0.0F;
+    const float along = sum_over_threads<Quads::kQuadsOfRow>(part);
+    if (inside && quads.channel == 0) memory.alongs[token] = along;
+  }
+  __syncthreads();  // d_o, values and D are there
+  if (has_tile) {
+    multiply_rows<ScoreTile<kD>>(memory.d_o + row * kTileRows<kD>,
+                                 memory.v + column * kTileRows<kD>, 0, 0, dp);  // 3
+    leave_tile(row, column, memory.shifts, memory.scales, memory.alongs, args.exponent_scale,
+               products, dp, memory.tile(row, column));  // 2
+  }
+  __syncthreads();  // the triangle is there
+
+  using Tile = GradientTile<kD>;
+  const int pairs = (tiles + 1) / 2;
+  const int dv_from = Tile::own_threads(pairs);
+  const bool has_dv = thread >= dv_from;
+  const int place = has_dv ? thread - dv_from : thread;
+  const int tx = place % 2 + place / 4 % (Tile::kTx / 2) * 2;
+  const int own = place / Tile::kPairThreads * 2 + place / 2 % 2;
+  if (!has_dv) {
+    if (own < tiles) {
+      write_dq_dk(memory, own, tx, tokens, args.score_scale, lane.rows(args.dq),
+                  lane.rows(args.dk));
+    }
+  } else if (own < pairs) {
+    const int late = tiles - 1 - own;
+    write_dv(memory, own, tx, tokens, lane.rows(args.dv));
+    if (late > own) write_dv(memory, late, tx, tokens, lane.rows(args.dv));
+  }
+}
+
+template <int kD>
+void launch(cudaStream_t stream, const Backward& args) {
+  using Memory = LaneMemory<kD>;
+  constexpr int kMostBytes = Memory::floats(kMostTiles) * static_cast<int>(sizeof(float));
+  static_assert(kMostBytes <= kHalfOfSharedBytes);
+  const int tiles = static_cast<int>(cuda::tiles(args.dims.tokens, kSide));
+  const int bytes = Memory::floats(tiles) * static_cast<int>(sizeof(float));
+  VLA_CUDA(cudaFuncSetAttribute(backward_whole_lane_kernel<kD>,
+                                cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes));
+  const dim3 grid = grid_of(args.dims, args.dims.tokens);
+  const BackwardArguments arguments(args);
+  backward_whole_lane_kernel<kD><<<grid, kThreads, bytes, stream>>>(arguments);
+  VLA_CUDA_LAUNCHED("backward_whole_lane_kernel");
+}
+
+}  // namespace
+
+void backward_whole_lane(cudaStream_t stream, const Backward& args) {
+  switch (args.dims.d_h) {
+    case 8:
+      return launch<8>(stream, args);
+    case 16:
+      return launch<16>(stream, args);
+    case 32:
+      return launch<32>(stream, args);
+    default:  // 64
+      return launch<64>(stream, args);
+  }
+}
+
+}  // namespace vla_bench::mixers::softmax::cuda
