@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -94,10 +95,17 @@ def _run(facts: dict[str, Any]) -> Document:
 
 
 def _config(config: dict[str, Any]) -> Document:
-    sweep = config.get("sweep") or {}
-    lists = {"mixers": config.get("mixers", []), **sweep, "seeds": config.get("seeds", [])}
-    facts = [(key, str(len(values))) for key, values in lists.items() if isinstance(values, list)]
-    return Document(str(config.get("name", "config")), _pretty(config), facts)
+    """Its facts are what its cells differ in."""
+    mixers = [
+        mixer.get("label") or mixer.get("mixer") if isinstance(mixer, dict) else mixer
+        for mixer in config.get("mixers", [])
+    ]
+    axes = {"mixers": mixers, **(config.get("sweep") or {}), "seeds": config.get("seeds", [])}
+    cells = math.prod(len(values) for values in axes.values())
+    facts = [(axis, ", ".join(map(str, values))) for axis, values in axes.items()]
+    return Document(
+        str(config.get("name", "config")), _pretty(config), [("cells", str(cells)), *facts]
+    )
 
 
 def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
