@@ -422,6 +422,6 @@ if __name__ == "__main__":
         print("skipped: no .venv (scripts/setup.sh makes it)")
         sys.exit(SKIPPED)
     result = unittest.main(exit=False).result
-    for _, reason in result.skipped:
+    for reason in sorted({reason for _, reason in result.skipped}):
         print(f"skipped: {reason}")
     sys.exit(1 if not result.wasSuccessful() else SKIPPED if result.skipped else 0)
