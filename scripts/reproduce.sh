@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, runs the quick suite, prints the tables and writes the figures.
+# Installs what is missing, builds, runs the quick suite, prints the tables and writes the figures and
+# the results page.
 # With --full: the paper's whole protocol. Stopped and started again, it goes on where it was.
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -51,9 +52,11 @@ for table in state_norm_summary jacobian_summary latency latency_fit latency_cro
   cat "$report/$table.md"
 done
 .venv/bin/python scripts/plot.py "$report" > /dev/null
+.venv/bin/python scripts/report.py "$report" --out "$report/page.html" > /dev/null
 
 echo
 echo "tables:  $report (CSV and Markdown)"
 echo "figures: $report/figures (PNG and PDF)"
+echo "page:    $report/page.html (all of it, for a browser)"
 echo "runs:    results/runs (config, provenance, history and checkpoint of every cell)"
 exit "$status"

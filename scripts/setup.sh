@@ -10,7 +10,8 @@ packages=(
   librandom123-dev libspdlog-dev libxxhash-dev nlohmann-json3-dev python3 python3-venv
 )
 # Tools count by command, so that a compiler or CMake from elsewhere is left alone.
-declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git)
+# The results page is tested in Chromium.
+declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git [chromium]=chromium)
 
 missing_packages() {
   local package tool

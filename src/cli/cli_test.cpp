@@ -352,6 +352,18 @@ TEST_F(Program, ReportsReadConfigsOfOtherVersions) {
   EXPECT_NE(history.find("mqar,vla,vla,3,4,10,float32,7,4,"), std::string::npos) << history;
 }
 
+TEST_F(Program, TheConfigsOfAReportMakeItsCellsAgain) {
+  ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
+  ASSERT_EQ(run_program({"report", at("runs"), "--out", at("report")}).exit_code, 0);
+  const Json configs = Json::parse(slurp(at("report") + "/configs.json"));
+  ASSERT_EQ(configs.size(), 1u) << configs.dump(2);
+  const Outcome again = run_program(
+      {"run", write("again.json", configs[0].dump()), "--out", at("runs"), "--device", "cpu"});
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_NE(again.err.find("6 cells were finished already"), std::string::npos) << again.err;
+  EXPECT_EQ(find_files(at("runs"), "accuracy.csv").size(), 6u);
+}
+
 TEST_F(Program, AReportThatFailsLeavesNoFolder) {
   const std::string out = at("report");
   EXPECT_EQ(run_program({"report", at("nowhere"), "--out", out}).exit_code, 2);

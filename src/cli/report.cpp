@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "report/suite_configs.h"
 #include "report/summary.h"
 
 namespace vla_bench::cli {
@@ -84,11 +85,13 @@ int report(const ReportOptions& options) {
     print_tables(tables, options.format);
   } else {
     const std::string provenance = gather_provenance(cells);
+    const std::string configs = suite_configs(cells);
     // All that can be wrong with the cells has come up by now: a report that fails leaves no
     // folder.
     require_writable_folder(options.out);
     write_tables(tables, options.out, options.format == "json");
     write_file_atomically(std::filesystem::path(options.out) / "provenance.json", provenance);
+    write_file_atomically(std::filesystem::path(options.out) / "configs.json", configs);
   }
   return kExitDone;
 }
@@ -105,7 +108,7 @@ void add_report(CommandLine& command_line) {
       "the other with an empty line between, or one JSON object of arrays. With --out every table\n"
       "becomes a CSV and a Markdown file (and JSON, with --format json), together with the "
       "learning\n"
-      "curves (history.csv) and the provenance of the cells.\n"
+      "curves (history.csv), the provenance of the cells, and the configs that make them again.\n"
       "Example: vla-bench report results/runs/quick --format csv --table accuracy_summary",
       [options] { return report(*options); });
   command.positional(options->folders, {"DIR", "Results folders, searched through"});

@@ -1,0 +1,180 @@
+"""The figures of scripts/plotting as panels that a page can set side by side or below each other, as
+wide as it is, with legend and notes as text."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D, Bbox
+
+from page.colours import variable
+from page.svg import Glyphs, inline
+from plotting.figures import FIGURES
+from plotting.style import LineStyle, line_styles
+from plotting.tables import Report
+
+
+@dataclass(frozen=True)
+class About:
+    title: str
+    text: str
+    experiments: tuple[str, ...]  # kinds of config that its tables come from
+
+
+ABOUT = {
+    "four_panels": About(
+        "The paper's figure",
+        "Latency, state norm, capacity and long context, as far as there is data.",
+        ("latency", "state_norm", "mqar"),
+    ),
+    "recall": About(
+        "Recall without training",
+        "Random keys are written to each memory and read back; nothing is learned.",
+        ("recall",),
+    ),
+    "jacobian": About(
+        "Jacobian of one step",
+        "Whether a step of the recurrence can enlarge what the state holds.",
+        ("jacobian",),
+    ),
+    "latency": About(
+        "Latency",
+        "The mixers alone, in every setting and pass that was timed.",
+        ("latency",),
+    ),
+    "accuracy": About(
+        "Capacity in every setting", "Recall after training against stored pairs.", ("mqar",)
+    ),
+    "learning_curves": About(
+        "Learning curves", "Accuracy over the steps of training.", ("mqar", "copy")
+    ),
+}
+
+# Dash patterns in units of a legend's line, 2 pixels wide.
+DASHES = {"-": "", "--": "6 4", "-.": "7 3 2 3", ":": "2 3"}
+LEGEND_WIDTH, LEGEND_HEIGHT, LEGEND_MARKER = 34, 12, 8  # pixels
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    name: str
+    stroke: str
+    dashes: str
+    marker: str  # SVG path
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    name: str
+    about: About
+    panels: list[str]  # SVG
+    legend: list[LegendEntry]
+    notes: list[str]
+
+
+def _marker_path(marker: str) -> str:
+    style = MarkerStyle(marker)
+    outline = style.get_path().transformed(style.get_transform())
+    size = max(outline.get_extents().width, outline.get_extents().height) or 1.0
+    to_pixels = Affine2D().scale(LEGEND_MARKER / size, -LEGEND_MARKER / size)  # SVG's y points down
+    placed = to_pixels.translate(LEGEND_WIDTH / 2, LEGEND_HEIGHT / 2)
+    lines = outline.transformed(placed).to_polygons(closed_only=False)
+    return " ".join(
+        "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + " Z" for polygon in lines
+    )
+
+
+def _legend_entry(style: LineStyle) -> LegendEntry:
+    return LegendEntry(
+        style.name, variable(style.colour), DASHES[style.line], _marker_path(style.marker)
+    )
+
+
+def _take_legend(figure: Figure, styles: dict[str, LineStyle]) -> list[LegendEntry]:
+    by_name = {style.name: style for style in styles.values()}
+    entries = []
+    for legend in list(figure.legends):
+        entries += [_legend_entry(by_name[text.get_text()]) for text in legend.get_texts()]
+        legend.remove()
+    return entries
+
+
+def _take_notes(figure: Figure) -> list[str]:
+    notes = figure.get_supxlabel()
+    figure.supxlabel("")
+    return [line for line in notes.splitlines() if line]
+
+
+def _panel_boxes(figure: Figure) -> list[Bbox]:
+    """One box a panel, in inches: all of one size, their axes at the same place in it, with room for
+    the widest labels. Panels of a row or column then line up however the page sets them."""
+    renderer = figure.canvas.get_renderer()
+    areas = [axes.get_window_extent(renderer) for axes in figure.axes]
+    tight = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    left = max(area.x0 - whole.x0 for area, whole in zip(areas, tight))
+    right = max(whole.x1 - area.x1 for area, whole in zip(areas, tight))
+    below = max(area.y0 - whole.y0 for area, whole in zip(areas, tight))
+    above = max(whole.y1 - area.y1 for area, whole in zip(areas, tight))
+    margin = 0.02 * figure.dpi  # half a line's width reaches over the extents
+    return [
+        Bbox.from_extents(
+            (area.x0 - left - margin) / figure.dpi,
+            (area.y0 - below - margin) / figure.dpi,
+            (area.x1 + right + margin) / figure.dpi,
+            (area.y1 + above + margin) / figure.dpi,
+        )
+        for area in areas
+    ]
+
+
+def _panel_label(axes: Axes, about: About) -> str:
+    """Titles carry formulas: "$d_h$ = 16" is said "d_h = 16"."""
+    titles = [about.title, *axes.get_title().splitlines()]
+    said = f"{', '.join(titles)}: {axes.get_ylabel()} against {axes.get_xlabel()}"
+    return said.replace("\\cdots", "...").replace("$", "")
+
+
+def _panel_svg(figure: Figure, axes: Axes, box: Bbox) -> str:
+    for other in figure.axes:
+        other.set_visible(other is axes)
+    buffer = io.StringIO()
+    # No date and no version, which would change the bytes.
+    figure.savefig(
+        buffer,
+        format="svg",
+        bbox_inches=box,
+        transparent=True,
+        metadata={"Date": None, "Creator": None},
+    )
+    return buffer.getvalue()
+
+
+def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure]:
+    """Those that there is data for. `prefix` begins the ids inside them."""
+    styles = line_styles(report)
+    figures = []
+    for name, draw in FIGURES.items():
+        figure = draw(report, styles)
+        if figure is None:
+            continue
+        about = ABOUT[name]
+        legend, notes = _take_legend(figure, styles), _take_notes(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # the layout is found: panels are cut out of it
+        panels = [
+            inline(
+                _panel_svg(figure, axes, box),
+                f"{prefix}-{name}-{index}-",
+                glyphs,
+                _panel_label(axes, about),
+            )
+            for index, (axes, box) in enumerate(zip(figure.axes, _panel_boxes(figure)))
+        ]
+        figures.append(PageFigure(name, about, panels, legend, notes))
+        plt.close(figure)
+    return figures

@@ -1,0 +1,155 @@
+"""Results folders, as `vla-bench report --out` writes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+from page.figures import PageFigure, page_figures
+from page.svg import Glyphs
+from page.tables import PageTable, curves_text, page_tables
+from page.text import slug
+from plotting.tables import Report
+
+# The facts of provenance.json that a reader asks for first, under the names that the page gives them.
+FACTS = {
+    "processor": "processor",
+    "cores": "cores",
+    "threads": "threads",
+    "jobs": "jobs",
+    "cuda": "GPU",
+    "git_hash": "source",
+    "version": "version",
+    "compiler": "compiler",
+    "build_type": "build",
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON document of a folder, folded away behind its title."""
+
+    title: str
+    text: str
+    facts: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Folder:
+    name: str
+    id: str
+    figures: list[PageFigure]
+    tables: list[PageTable]
+    curves: str
+    left_out: list[str]
+    machines: list[str]
+    provenance: list[Document]
+    configs: dict[str, list[Document]]  # by experiment
+
+    def configs_of(self, figure: PageFigure) -> list[Document]:
+        kinds = figure.about.experiments
+        return [config for kind in kinds for config in self.configs.get(kind, [])]
+
+
+@dataclass(frozen=True)
+class Results:
+    folders: list[Folder]
+    glyphs: Glyphs
+
+
+def _read_list(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list; none where there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(document, list) or not all(isinstance(item, dict) for item in document):
+        raise ValueError(f"{path}: expected a list of objects")
+    return document
+
+
+def _pretty(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    processor = f"{facts.get('processor', 'an unknown processor')}, {facts.get('cores', '?')} cores"
+    gpu = str(facts.get("cuda", ""))
+    return (
+        f"{gpu.removeprefix('available: ')}; {processor}"
+        if gpu.startswith("available")
+        else processor
+    )
+
+
+def _run(facts: dict[str, Any]) -> Document:
+    shown = [(name, str(facts[key])) for key, name in FACTS.items() if facts.get(key)]
+    if str(facts.get("git_dirty")) == "true":
+        shown.append(("source changed", "yes: not the committed source alone"))
+    return Document("provenance.json", _pretty(facts), shown)
+
+
+def _config(config: dict[str, Any]) -> Document:
+    """Its facts are what its cells differ in."""
+    mixers = [
+        mixer.get("label") or mixer.get("mixer") if isinstance(mixer, dict) else mixer
+        for mixer in config.get("mixers", [])
+    ]
+    axes = {"mixers": mixers, **(config.get("sweep") or {}), "seeds": config.get("seeds", [])}
+    cells = math.prod(len(values) for values in axes.values())
+    facts = [(axis, ", ".join(map(str, values))) for axis, values in axes.items()]
+    return Document(
+        str(config.get("name", "config")), _pretty(config), [("cells", str(cells)), *facts]
+    )
+
+
+def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
+    if not any(path.glob("*.csv")):
+        raise ValueError(
+            f"no tables (*.csv) in {path}: expected what `vla-bench report --out` wrote"
+        )
+    report = Report(path)
+    configs: dict[str, list[Document]] = {}
+    for config in _read_list(path / "configs.json"):
+        configs.setdefault(str(config.get("experiment")), []).append(_config(config))
+    provenance = _read_list(path / "provenance.json")
+    identity = slug(name)
+    try:
+        return Folder(
+            name=name,
+            id=identity,
+            figures=page_figures(report, identity, glyphs),
+            tables=page_tables(report),
+            curves=curves_text(report),
+            left_out=[
+                text
+                for table in ("accuracy", "latency", "recall")
+                if (text := report.left_out(table))
+            ],
+            machines=list(dict.fromkeys(_machine(facts) for facts in provenance)),
+            provenance=[_run(facts) for facts in provenance],
+            configs=configs,
+        )
+    except KeyError as error:  # a column
+        raise ValueError(f"{path}: missing or unknown: {error}") from None
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """As little of the end of each path as tells them apart: a page names no one's directories."""
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len({slug(name) for name in names}) == len(names):
+            return names
+    raise ValueError("a results folder is given twice")
+
+
+def read_folders(paths: Sequence[Path]) -> Results:
+    glyphs = Glyphs()
+    names = _short_names(paths)
+    return Results([_read_folder(path, name, glyphs) for path, name in zip(paths, names)], glyphs)

@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+"""Builds the results page with scripts/report.py from the CPU's reference tables and the made-up ones
+of src/testing/tables, and uses it in a headless Chromium as a reader does.
+
+Exit status 77 (skipped) when .venv or Chromium, which scripts/setup.sh installs, is missing; without
+Chromium alone, after the tests that need none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "scripts"))
+
+from page.browser import CHROMIUM, Browser  # noqa: E402
+
+PYTHON = SOURCE / ".venv/bin/python"
+MADE_UP = SOURCE / "src/testing/tables"
+REFERENCE = SOURCE / "results/reference/cpu"
+LEDGER = MADE_UP / "ledger.json"
+SKIPPED = 77
+
+FIGURES = {"four_panels", "recall", "jacobian", "latency", "learning_curves"}
+WIDTHS = {375: 812, 768: 1024, 1440: 900}  # of a phone, a tablet and a desk, with their heights
+SCHEMES = ("light", "dark")
+A4_WIDTH = 718  # CSS pixels between margins of 1 cm
+
+
+def start_report(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(PYTHON), str(SOURCE / "scripts/report.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_report(*arguments: object) -> tuple[int, str]:
+    """Exit status and messages."""
+    process = start_report(*arguments)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+class Temporary(unittest.TestCase):
+    folder: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.folder = Path(temporary.name)
+
+
+class ReportTest(Temporary):
+    """What needs no browser."""
+
+    def test_two_runs_give_the_same_bytes(self) -> None:
+        pages = [self.folder / "first.html", self.folder / "second.html"]
+        for process in [start_report(MADE_UP, "--ledger", LEDGER, "--out", page) for page in pages]:
+            _, errors = process.communicate()
+            self.assertEqual(process.returncode, 0, errors)
+        self.assertEqual(pages[0].read_bytes(), pages[1].read_bytes())
+        text = pages[0].read_text(encoding="utf-8")
+        self.assertNotIn(str(SOURCE), text, "a page names no one's directories")
+        self.assertNotRegex(text, r"\b20\d\d-\d\d-\d\d\b", "a date changes the bytes")
+
+    def test_what_is_missing_is_said(self) -> None:
+        tables = self.folder / "bare"
+        tables.mkdir()
+        (tables / "latency_fit.csv").write_text("label,exponent\nvla,1.0\n")
+        page = self.folder / "bare.html"
+        code, errors = run_report(tables, "--out", page, "--ledger", self.folder / "nowhere.json")
+        self.assertEqual(code, 0, errors)
+        text = page.read_text(encoding="utf-8")
+        for sentence in (
+            "there was no nowhere.json",
+            "hold nothing to draw",
+            "No provenance was recorded",
+        ):
+            self.assertIn(sentence, text)
+        code, errors = run_report(tables, "--out", page)
+        self.assertEqual(code, 0, errors)
+        self.assertIn("built without a ledger", page.read_text(encoding="utf-8"))
+
+    def test_bad_input_is_refused_and_nothing_written(self) -> None:
+        (self.folder / "ledger.json").write_text('[["C1"]]')
+        (self.folder / "ragged").mkdir()
+        (self.folder / "ragged/recall.csv").write_text("label,d_h\nvla\n")
+        (self.folder / "provenance").mkdir()
+        (self.folder / "provenance/latency_fit.csv").write_text("label\nvla\n")
+        (self.folder / "provenance/provenance.json").write_text("{")
+        (self.folder / "empty").mkdir()
+        page = self.folder / "never.html"
+        for arguments, message in (
+            ((MADE_UP, "--ledger", self.folder / "ledger.json"), "ledger.json: expected a list"),
+            ((self.folder / "ragged",), "ragged"),
+            ((self.folder / "provenance",), "provenance.json"),
+            ((self.folder / "empty",), "no tables (*.csv)"),
+            ((MADE_UP, MADE_UP), "given twice"),
+        ):
+            code, errors = run_report(*arguments, "--out", page)
+            self.assertEqual(code, 2, errors)
+            self.assertIn(message, errors)
+            self.assertFalse(page.exists())
+
+
+@unittest.skipUnless(CHROMIUM, "no Chromium (scripts/setup.sh installs it)")
+class PageTest(Temporary):
+    browser: Browser
+    page: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.page = cls.folder / "page.html"
+        code, errors = run_report(REFERENCE, MADE_UP, "--ledger", LEDGER, "--out", cls.page)
+        if code != 0:
+            raise AssertionError(errors)
+        cls.browser = Browser(cls.folder / "profile")
+        cls.addClassCleanup(cls.browser.close)
+
+    def open(self, width: int = 1440, scheme: str = "light", media: str = "screen") -> None:
+        self.browser.show(width, WIDTHS.get(width, 900), scheme, media)
+        self.browser.open(self.page)
+
+    def evaluate(self, body: str) -> Any:
+        """What the body of a JavaScript function returns."""
+        return self.browser.evaluate(f"(() => {{ {body} }})()")
+
+    def tearDown(self) -> None:
+        self.assertEqual(self.browser.complaints(), [])
+        self.assertEqual(self.browser.requests(), [self.page.as_uri()], "a page needs no network")
+
+    def test_every_figure_is_there(self) -> None:
+        for width in WIDTHS:
+            self.open(width)
+            figures = self.evaluate("""
+                return [...document.querySelectorAll("figure")].map((figure) => ({
+                  id: figure.id,
+                  panels: [...figure.querySelectorAll(".panel svg")].map((svg) => ({
+                    width: svg.getBoundingClientRect().width,
+                    height: svg.getBoundingClientRect().height,
+                    drawn: [...svg.querySelectorAll("path[style*=stroke], use[style*=stroke]")]
+                      .filter((mark) => mark.getBoundingClientRect().width > 20).length,
+                    letters: svg.querySelectorAll("use:not([style])").length,
+                    label: svg.getAttribute("aria-label"),
+                  })),
+                }));""")
+            wanted = {f"{folder}-{name}" for folder in ("cpu", "tables") for name in FIGURES}
+            self.assertEqual({figure["id"] for figure in figures}, wanted)
+            for figure in figures:
+                self.assertGreaterEqual(len(figure["panels"]), 1, figure["id"])
+                for panel in figure["panels"]:
+                    self.assertGreater(panel["width"], 250, figure["id"])
+                    self.assertGreater(panel["height"], 150, figure["id"])
+                    # Two axes at least, one line, and the numbers at the ticks.
+                    self.assertGreaterEqual(panel["drawn"], 3, figure["id"])
+                    self.assertGreater(panel["letters"], 10, figure["id"])
+                    self.assertNotRegex(panel["label"], r"[$\\]")
+
+    def test_ids_are_unique_and_links_resolve(self) -> None:
+        self.open()
+        found = self.evaluate(r"""
+            const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+            const targets = [];
+            for (const element of document.querySelectorAll("*")) {
+              for (const { name, value } of element.attributes) {
+                if (name.endsWith("href") && value.startsWith("#")) targets.push(value.slice(1));
+                for (const [, id] of value.matchAll(/url\(#([^)]+)\)/g)) targets.push(id);
+                if (name === "aria-labelledby") targets.push(value);
+              }
+            }
+            return {
+              twice: ids.filter((id, index) => ids.indexOf(id) !== index),
+              broken: targets.filter((id) => !ids.includes(id)),
+              links: targets.length,
+              outside: [...document.querySelectorAll("a")].map((link) => link.getAttribute("href"))
+                .filter((href) => !href.startsWith("#")),
+            };""")
+        self.assertEqual(found["twice"], [])
+        self.assertEqual(found["broken"], [])
+        self.assertGreater(found["links"], 100)
+        self.assertEqual(found["outside"], ["https://arxiv.org/abs/2605.11196"])
+
+    def column(self, table: str, name: str) -> list[str]:
+        return self.evaluate(f"""
+            const table = document.querySelector({json.dumps(table)});
+            const heads = [...table.tHead.rows[0].cells];
+            const index = heads.findIndex((head) => head.textContent.trim() === {json.dumps(name)});
+            return [...table.tBodies[0].rows].map(
+              (row) => row.cells[index].dataset.value ?? row.cells[index].textContent.trim());""")
+
+    def head(self, table: str, name: str, action: str) -> str:
+        """Does something to a head's button and returns the head's aria-sort."""
+        return self.evaluate(f"""
+            const table = document.querySelector({json.dumps(table)});
+            const head = [...table.tHead.rows[0].cells].find(
+              (head) => head.textContent.trim() === {json.dumps(name)});
+            const button = head.querySelector("button");
+            {action};
+            return head.getAttribute("aria-sort");""")
+
+    def test_a_click_sorts_and_another_turns_the_order_round(self) -> None:
+        self.open()
+        table = "#cpu-table-latency table"
+        before = self.column(table, "median_s")
+        self.assertEqual(self.head(table, "median_s", ""), "none")
+        self.assertEqual(self.head(table, "median_s", "button.click()"), "ascending")
+        self.assertEqual(self.column(table, "median_s"), sorted(before, key=float))
+        self.assertNotEqual(self.column(table, "median_s"), before)
+        self.assertEqual(self.head(table, "median_s", "button.click()"), "descending")
+        self.assertEqual(self.column(table, "median_s"), sorted(before, key=float, reverse=True))
+        # Another column takes over, and equal rows keep their order.
+        self.assertEqual(self.head(table, "label", "button.click()"), "ascending")
+        self.assertEqual(self.head(table, "median_s", ""), "none")
+        labels = self.column(table, "label")
+        self.assertEqual(labels, sorted(labels))
+        of_first = [
+            float(seconds)
+            for seconds, label in zip(self.column(table, "median_s"), labels)
+            if label == labels[0]
+        ]
+        self.assertEqual(of_first, sorted(of_first, reverse=True))
+
+    def test_the_ledger_sorts_with_what_is_missing_last(self) -> None:
+        self.open()
+        self.head(".ledger", "claim", "button.click(); button.click()")
+        claims = self.column(".ledger", "claim")
+        self.assertEqual(claims, ["C10", "C9", "C6", "C2", "C1"])
+        for times in (1, 2):
+            self.head(".ledger", "measured", "button.click()")
+            measured = self.column(".ledger", "measured")
+            self.assertEqual(measured[-1], "")
+            numbers = [float(value) for value in measured[:-1]]
+            self.assertEqual(numbers, sorted(numbers, reverse=times == 2))
+
+    def test_every_column_of_every_table_sorts(self) -> None:
+        self.open()
+        faults = self.evaluate("""
+            const faults = [];
+            const value = (row, index) =>
+              row.cells[index].dataset.value ?? row.cells[index].textContent.trim();
+            for (const table of document.querySelectorAll("table")) {
+              const body = table.tBodies[0];
+              const whole = [...body.rows].map((row) => row.textContent).sort().join();
+              for (const head of table.tHead.rows[0].cells) {
+                for (const direction of ["ascending", "descending"]) {
+                  head.querySelector("button").click();
+                  const name = `${table.closest("section").id} ${head.textContent.trim()}`;
+                  if (head.getAttribute("aria-sort") !== direction) faults.push(name + direction);
+                  if (head.dataset.kind !== "number") continue;
+                  const numbers = [...body.rows].map((row) => value(row, head.cellIndex))
+                    .filter((text) => text !== "").map(Number).filter((number) => !isNaN(number));
+                  const sign = direction === "ascending" ? 1 : -1;
+                  if (numbers.some((one, i) => i > 0 && sign * (one - numbers[i - 1]) < 0)) {
+                    faults.push(name);
+                  }
+                }
+              }
+              const after = [...body.rows].map((row) => row.textContent).sort().join();
+              if (after !== whole) faults.push("rows were lost");
+            }
+            return faults;""")
+        self.assertEqual(faults, [])
+
+    def test_sorting_is_reached_from_the_keyboard(self) -> None:
+        self.open()
+        self.assertEqual(self.head(".ledger", "claim", "button.focus()"), "none")
+        self.browser.press("Enter", 13, "\r")
+        self.assertEqual(self.head(".ledger", "claim", ""), "ascending")
+        self.browser.press("Tab", 9)
+        self.browser.press(" ", 32, " ")
+        self.assertEqual(self.head(".ledger", "verdict", ""), "ascending")
+        verdicts = self.column(".ledger", "verdict")
+        self.assertEqual(verdicts, sorted(verdicts))
+
+    def test_nothing_is_wider_than_the_window(self) -> None:
+        for width in WIDTHS:
+            for scheme in SCHEMES:
+                self.open(width, scheme)
+                # Folds hide what may be wide: all open.
+                found = self.evaluate("""
+                    for (const fold of document.querySelectorAll("details")) fold.open = true;
+                    const page = document.documentElement;
+                    const boxes = [...document.querySelectorAll(".scroll")];
+                    return {
+                      over: page.scrollWidth - page.clientWidth,
+                      scrolling: boxes.filter((box) => box.scrollWidth > box.clientWidth).length,
+                      outside: boxes.filter(
+                        (box) => box.getBoundingClientRect().right > page.clientWidth).length,
+                    };""")
+                self.assertEqual(found["over"], 0, f"{width} {scheme}")
+                self.assertEqual(found["outside"], 0, f"{width} {scheme}")
+                if width == 375:
+                    self.assertGreater(found["scrolling"], 3, "the tables are wider than a phone")
+
+    def test_heads_stay_while_a_table_scrolls(self) -> None:
+        self.open(375)
+        moved = self.evaluate("""
+            const box = document.querySelector("#cpu-table-recall_summary .scroll");
+            const head = box.querySelector("thead th");
+            const row = box.querySelector("tbody tr");
+            const before = [head, row].map((part) => part.getBoundingClientRect().top);
+            box.scrollTop = 200;
+            const after = [head, row].map((part) => part.getBoundingClientRect().top);
+            return after.map((top, index) => top - before[index]);""")
+        self.assertEqual(moved, [0, -200])
+
+    def test_figures_and_text_stand_out_in_both_schemes(self) -> None:
+        # WCAG asks 4.5 of text and 3 of marks. The palette's orange and light blue, told apart by all
+        # kinds of colour vision, are paler than that on white: 2 there.
+        papers = set()
+        for scheme, of_marks in (("light", 2.0), ("dark", 3.0)):
+            self.open(1440, scheme)
+            found = self.evaluate(r"""
+                const light = (colour) => {
+                  const [r, g, b] = colour.match(/[\d.]+/g).slice(0, 3).map((part) => {
+                    const x = part / 255;
+                    return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+                  });
+                  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+                };
+                const paper = getComputedStyle(document.documentElement).backgroundColor;
+                const contrast = (colour) => {
+                  const [low, high] = [light(colour), light(paper)].sort((a, b) => a - b);
+                  return (high + 0.05) / (low + 0.05);
+                };
+                const grid = getComputedStyle(document.querySelector("tbody td")).borderBottomColor;
+                const marks = {}, texts = {};
+                for (const mark of document.querySelectorAll(".panel svg *, .legend svg *")) {
+                  const style = getComputedStyle(mark);
+                  for (const colour of [style.stroke, style.fill]) {
+                    if (colour.startsWith("rgb(") && colour !== grid) marks[colour] = contrast(colour);
+                  }
+                }
+                for (const part of document.querySelectorAll("h2, p, td, th, dt, a, summary, .verdict")) {
+                  const colour = getComputedStyle(part).color;
+                  texts[colour] = contrast(colour);
+                }
+                return { paper, marks, texts };""")
+            papers.add(found["paper"])
+            self.assertGreater(len(found["marks"]), 5)
+            for colour, contrast in found["marks"].items():
+                self.assertGreater(contrast, of_marks, f"{colour} in {scheme}")
+            for colour, contrast in found["texts"].items():
+                self.assertGreater(contrast, 4.5, f"{colour} in {scheme}")
+        self.assertEqual(len(papers), 2, "one background for both schemes")
+
+    def test_the_config_of_a_figure_is_one_click_away(self) -> None:
+        self.open(375)
+        wanted = json.loads((MADE_UP / "configs.json").read_text())
+        shown = self.evaluate("""
+            return [...document.querySelectorAll("#tables-figures figure")].map((figure) => {
+              const fold = figure.querySelector("details");
+              const pres = [...fold.querySelectorAll("pre")];
+              const before = pres.filter((pre) => pre.checkVisibility()).length;
+              fold.querySelector("summary").click();
+              const after = pres.filter((pre) => pre.checkVisibility()).length;
+              return { id: figure.id, before, after, texts: pres.map((pre) => pre.textContent) };
+            });""")
+        configs = {}
+        for figure in shown:
+            self.assertEqual(figure["before"], 0, f"{figure['id']}: open already")
+            self.assertEqual(figure["after"], len(figure["texts"]), figure["id"])
+            configs[figure["id"]] = [json.loads(text) for text in figure["texts"]]
+        self.assertEqual(configs["tables-recall"], [wanted[4]])
+        self.assertEqual(configs["tables-latency"], [wanted[1]])
+        self.assertEqual(configs["tables-learning_curves"], wanted[2:4])
+        self.assertEqual(len(configs["tables-four_panels"]), 4)
+
+    def test_provenance_of_every_run_is_there(self) -> None:
+        self.open()
+        for folder, name in ((REFERENCE, "cpu"), (MADE_UP, "tables")):
+            texts = self.evaluate(f"""
+                return [...document.querySelectorAll("#{name}-provenance pre")].map(
+                  (pre) => pre.textContent);""")
+            self.assertEqual(
+                [json.loads(text) for text in texts],
+                json.loads((folder / "provenance.json").read_text()),
+            )
+
+    def test_markup_in_the_inputs_is_text(self) -> None:
+        self.open()
+        self.assertEqual(self.evaluate('return document.querySelectorAll("i").length;'), 0)
+        text = self.evaluate("return document.body.textContent;")
+        self.assertIn("<i>recall</i> & more", text)
+        self.assertIn("Cheaper than softmax from <T> & on", text)
+
+    def test_it_prints(self) -> None:
+        self.open(A4_WIDTH, "dark", "print")
+        found = self.evaluate("""
+            window.dispatchEvent(new Event("beforeprint"));
+            const page = document.documentElement;
+            return {
+              paper: getComputedStyle(page).backgroundColor,
+              over: page.scrollWidth - page.clientWidth,
+              clipped: [...document.querySelectorAll(".scroll")].filter(
+                (box) => box.scrollHeight > box.clientHeight + 1
+                      && getComputedStyle(box).overflowY !== "visible").length,
+              closed: document.querySelectorAll(".ledger details:not([open])").length,
+            };""")
+        self.assertEqual(
+            found, {"paper": "rgb(255, 255, 255)", "over": 0, "clipped": 0, "closed": 0}
+        )
+        document = self.browser.pdf()
+        self.assertTrue(document.startswith(b"%PDF-"))
+        self.assertTrue(document.rstrip().endswith(b"%%EOF"))
+        self.assertGreater(len(re.findall(rb"/Type\s*/Page\b", document)), 5)
+
+
+if __name__ == "__main__":
+    if not PYTHON.exists():
+        print("skipped: no .venv (scripts/setup.sh makes it)")
+        sys.exit(SKIPPED)
+    result = unittest.main(exit=False).result
+    for reason in sorted({reason for _, reason in result.skipped}):
+        print(f"skipped: {reason}")
+    sys.exit(1 if not result.wasSuccessful() else SKIPPED if result.skipped else 0)

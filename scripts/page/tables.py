@@ -1,0 +1,99 @@
+"""Tables of a results folder, made ready for a reader: what all rows share is said once, columns
+that hold nothing are left out, numbers are short and keep their exact value for sorting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from page.text import as_number, format_number
+from plotting.tables import Report, Row
+
+# Points of curves: hundreds of rows that the figures show better.
+CURVES = {"state_norm": "state norm", "jacobian": "Jacobian", "history": "learning curves"}
+
+# In the order of the page; tables that it does not know come after them under their own name.
+TITLES = {
+    "accuracy_summary": "Accuracy after training, over seeds",
+    "state_norm_summary": "State norm at the last token",
+    "jacobian_summary": "Jacobian of one step, over tokens and seeds",
+    "latency_crossover": "Where a mixer becomes cheaper than softmax",
+    "latency_fit": "Time against length, fitted",
+    "recall_summary": "Recall without training, over seeds",
+    "latency": "Latency, every measurement",
+    "accuracy": "Accuracy after training, every run",
+    "recall": "Recall without training, every run",
+}
+# Digits that only look like a number (84e9d958).
+NEVER_NUMBERS = {"config"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    value: str = ""  # what sorting compares; empty: the text
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class PageTable:
+    name: str  # of its CSV file
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    shared: list[tuple[str, str]] = field(default_factory=list)  # the same in every row
+
+
+def _numeric(name: str, rows: list[Row]) -> bool:
+    values = [row[name] for row in rows if row[name]]
+    return name not in NEVER_NUMBERS and all(as_number(value) is not None for value in values)
+
+
+def _cell(text: str, numeric: bool) -> Cell:
+    number = as_number(text) if numeric else None
+    return Cell(text) if number is None else Cell(format_number(number), text)
+
+
+def page_table(name: str, rows: list[Row]) -> PageTable:
+    shared: list[tuple[str, str]] = []
+    columns: list[Column] = []
+    for column in rows[0]:
+        values = {row[column] for row in rows}
+        numeric = _numeric(column, rows)
+        # An unnamed variant is labelled by its mixer.
+        says_nothing = column == "mixer" and all(row[column] == row.get("label") for row in rows)
+        if values == {""} or says_nothing:
+            continue
+        if len(values) == 1 and len(rows) > 1:
+            shared.append((column, _cell(values.pop(), numeric).text))
+        else:
+            columns.append(Column(column, numeric))
+    cells = [[_cell(row[column.name], column.numeric) for column in columns] for row in rows]
+    return PageTable(name, TITLES.get(name, name), columns, cells, shared)
+
+
+def _names(report: Report) -> list[str]:
+    found = {path.stem for path in report.folder.glob("*.csv")}
+    return [name for name in TITLES if name in found] + sorted(found - TITLES.keys())
+
+
+def page_tables(report: Report) -> list[PageTable]:
+    return [
+        page_table(name, report.all_rows(name))
+        for name in _names(report)
+        if name not in CURVES and report.all_rows(name)
+    ]
+
+
+def curves_text(report: Report) -> str:
+    """Says which tables the page leaves to the figures; empty when there is none."""
+    files = [
+        f"{name}.csv ({len(report.all_rows(name))} rows)"
+        for name in CURVES
+        if report.all_rows(name)
+    ]
+    return f"Points of curves are in the figures above and in {', '.join(files)}." if files else ""

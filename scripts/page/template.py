@@ -1,0 +1,40 @@
+"""Puts the page together. All that is not markup of our own is escaped: the template escapes
+everything but style, script and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from page.colours import declarations
+from page.folder import Results
+from page.ledger import Ledger
+
+HERE = Path(__file__).resolve().parent
+
+
+def _asset(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8"))
+
+
+def render(ledger: Ledger, results: Results) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["svg"] = Markup  # of page.svg, which escapes as it writes
+    return environment.get_template("page.html").render(
+        ledger=ledger,
+        folders=results.folders,
+        glyphs=results.glyphs.sprite(),
+        light=Markup(declarations(dark=False)),
+        dark=Markup(declarations(dark=True)),
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+    )

@@ -1,0 +1,134 @@
+#include "report/suite_configs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Place = Json::json_pointer;
+
+/// A value of a config that may differ from cell to cell. Lists are values as a whole.
+using Leaves = std::vector<std::pair<std::string, Json>>;  // JSON pointer -> value, in their order
+
+const char* const kMixers = "/mixers";
+const char* const kSeeds = "/seeds";
+
+void collect_leaves(const Json& value, const std::string& pointer, Leaves& leaves) {
+  if (!value.is_object()) {
+    leaves.emplace_back(pointer, value);
+    return;
+  }
+  for (const auto& [key, member] : value.items()) {
+    // A resolved cell has no sweep left; an empty one would stand in the way of the new one.
+    if (pointer.empty() && key == "sweep") continue;
+    collect_leaves(member, (Place(pointer) / key).to_string(), leaves);
+  }
+}
+
+Leaves leaves_of(const FinishedCell& cell) {
+  const Json config =
+      Json::parse(cell.config_json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  if (!config.is_object()) {
+    throw BadInput(fmt::format("[{}] expected a JSON object",
+                               (cell.directory.folder / "config.json").string()));
+  }
+  Leaves leaves;
+  collect_leaves(config, "", leaves);
+  return leaves;
+}
+
+using Cells = std::vector<Leaves>;  // distinct, all with the same pointers
+
+std::vector<Json> distinct_values(const Cells& cells, std::size_t leaf) {
+  std::set<Json> values;
+  for (const Leaves& leaves : cells) values.insert(leaves[leaf].second);
+  return {values.begin(), values.end()};
+}
+
+/// "/task/n_pairs" -> "task.n_pairs"
+std::string dotted(std::string pointer) {
+  pointer.erase(0, 1);
+  std::replace(pointer.begin(), pointer.end(), '/', '.');
+  return pointer;
+}
+
+/// A cell holds one mixer and one seed; a suite lists those of all its cells.
+Json joined(const std::vector<Json>& lists) {
+  Json all = Json::array();
+  for (const Json& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+
+/// One config where the cells are all combinations of their values; where they are not, those of
+/// each value of the leaf that takes the fewest.
+void append_configs(const Cells& cells, Json& configs) {
+  Json config = Json::object();
+  Json sweep = Json::object();
+  std::size_t combinations = 1;
+  std::size_t fewest = 0;  // leaf
+  std::size_t fewest_values = cells.size() + 1;
+  for (std::size_t leaf = 0; leaf < cells.front().size(); ++leaf) {
+    const std::string& pointer = cells.front()[leaf].first;
+    const std::vector<Json> values = distinct_values(cells, leaf);
+    combinations *= values.size();
+    if (values.size() > 1 && values.size() < fewest_values) {
+      fewest = leaf;
+      fewest_values = values.size();
+    }
+    const bool listed = (pointer == kMixers || pointer == kSeeds) && values.front().is_array();
+    if (listed) {
+      config[Place(pointer)] = joined(values);
+    } else {
+      config[Place(pointer)] = values.front();
+      if (values.size() > 1) sweep[dotted(pointer)] = values;
+    }
+  }
+  if (combinations == cells.size()) {
+    if (!sweep.empty()) config["sweep"] = std::move(sweep);
+    configs.push_back(std::move(config));
+    return;
+  }
+  for (const Json& value : distinct_values(cells, fewest)) {
+    Cells part;
+    std::copy_if(cells.begin(), cells.end(), std::back_inserter(part),
+                 [&](const Leaves& leaves) { return leaves[fewest].second == value; });
+    append_configs(part, configs);
+  }
+}
+
+}  // namespace
+
+std::string suite_configs(std::span<const FinishedCell> cells) {
+  // Configs of other versions have other keys; and neither of the rest can be swept.
+  using Suite = std::tuple<std::string, std::string, std::string, std::vector<std::string>>;
+  std::map<Suite, std::set<Leaves>> suites;
+  for (const FinishedCell& cell : cells) {
+    Leaves leaves = leaves_of(cell);
+    Suite suite;
+    for (const auto& [pointer, value] : leaves) {
+      if (pointer == "/experiment") std::get<0>(suite) = value.dump();
+      if (pointer == "/name") std::get<1>(suite) = value.dump();
+      if (pointer == "/device") std::get<2>(suite) = value.dump();
+      std::get<3>(suite).push_back(pointer);
+    }
+    suites[std::move(suite)].insert(std::move(leaves));
+  }
+  Json configs = Json::array();
+  for (const auto& [suite, distinct] : suites) {
+    append_configs({distinct.begin(), distinct.end()}, configs);
+  }
+  return configs.dump(2) + "\n";
+}
+
+}  // namespace vla_bench
