@@ -12,7 +12,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
-#include "cli/table_output.h"
+#include "cli/print_tables.h"
 #include "core/error.h"
 #include "core/files.h"
 
@@ -44,6 +44,15 @@ std::vector<FinishedCell> find_cells(std::vector<std::string> folders) {
   return cells;
 }
 
+void write_tables(const std::vector<Table>& tables, const std::filesystem::path& out) {
+  require_writable_folder(out);
+  for (const Table& table : tables) {
+    write_file_atomically(out / (table.name + ".csv"), to_csv(table));
+    write_file_atomically(out / (table.name + ".md"), to_markdown(table));
+    write_file_atomically(out / (table.name + ".json"), to_json(table));
+  }
+}
+
 int claims(const ClaimsOptions& options) {
   const std::vector<Claim> claims = read_claims(options.experiments);
   const CellIndex cells(find_cells(options.folders));
@@ -53,8 +62,7 @@ int claims(const ClaimsOptions& options) {
   if (options.out.empty()) {
     print_tables(tables, options.format);
   } else {
-    require_writable_folder(options.out);
-    write_tables(tables, options.out, /*json=*/true);
+    write_tables(tables, options.out);
   }
   const auto open = std::count_if(
       assessments.begin(), assessments.end(),
