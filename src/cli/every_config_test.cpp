@@ -35,7 +35,7 @@ const std::map<std::string, std::string> kColumns = {
      "loss,train_seconds,device,precision,status,reason"},
     {"recall", "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason"},
     {"state_norm", "label,mixer,seed,t,s_norm,a_norm,precision"},
-    {"jacobian", "label,seed,t,sigma_max,cosine,product_norm,precision"},
+    {"jacobian", "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision"},
     {"latency",
      "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,p90_s,"
      "repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,bytes_per_s,"
@@ -58,7 +58,8 @@ const std::map<std::string, std::string> kDerivedColumns = {
      "a_norm_mean,a_norm_sd,a_norm_ci95,linear_over_label,status,reason,config"},
     {"jacobian_summary",
      "label,precision,source,n_heads,d_h,t,count,sigma_max_mean,sigma_max_sd,sigma_max_ci95,"
-     "sigma_max_max,cosine_mean,cosine_sd,cosine_ci95,product_norm_mean,product_norm_sd,"
+     "sigma_max_max,closed_form_gap,cosine_mean,cosine_sd,cosine_ci95,product_norm_mean,product_"
+     "norm_sd,"
      "product_norm_ci95,status,reason,config"},
     {"latency_fit",
      "label,mixer,implementation,precision,device,batch,n_heads,d_h,pass,threads,processor,"
