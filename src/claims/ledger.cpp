@@ -153,16 +153,19 @@ Assessment assess(const Claim& claim, const CellIndex& cells) {
   const Run& run = gpu ? on_gpu : on_cpu;
   describe_run(run, gpu ? Device::cuda : Device::cpu, assessment);
 
+  const bool finished = run.complete() && assessment.missing.empty();
   std::vector<Table> tables;
-  if (run.complete() && assessment.missing.empty()) tables = gather_tables(run.finished);
-  for (const Criterion& criterion : claim.criteria) {
-    assessment.criteria.push_back(judge(tables, criterion));
-  }
-  if (claim.condition) {
-    for (const Criterion& criterion : claim.condition->criteria) {
-      assessment.condition.push_back(judge(tables, criterion));
+  if (finished) tables = gather_tables(run.finished);
+  const auto judge_all = [&](const std::vector<Criterion>& criteria) {
+    std::vector<Judgement> judgements;
+    for (const Criterion& criterion : criteria) {
+      judgements.push_back(finished ? judge(tables, criterion)
+                                    : Judgement{.met = {}, .note = "the run is not finished"});
     }
-  }
+    return judgements;
+  };
+  assessment.criteria = judge_all(claim.criteria);
+  if (claim.condition) assessment.condition = judge_all(claim.condition->criteria);
   assessment.verdict = verdict_of(assessment.criteria, assessment.condition);
   return assessment;
 }

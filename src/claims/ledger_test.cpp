@@ -81,6 +81,7 @@ TEST_F(Ledger, PartOfTheSeedsIsNoRun) {
   EXPECT_EQ(part.verdict, Verdict::no_run);
   EXPECT_EQ(part.finished, 1);
   EXPECT_EQ(part.device, "cpu");
+  EXPECT_EQ(part.criteria[0].note, "the run is not finished");
 }
 
 TEST_F(Ledger, AllCellsDecide) {
