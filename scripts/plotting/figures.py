@@ -145,6 +145,24 @@ def accuracy(report: Report, styles: Styles) -> Figure | None:
     return finish(figure, styles, axes, notes)
 
 
+def load(report: Report, styles: Styles) -> Figure | None:
+    """Accuracy against stored pairs a channel, one curve a mixer; drawn where every mixer has a
+    short convolution and there is more than one shape to compare."""
+    groups = {
+        layout: rows
+        for (layout,), rows in group(panels.load_rows(report), ["layout"]).items()
+        if len(group(rows, ["load"])) > 1
+    }
+    if not groups:
+        return None
+    figure, axes = grid(len(groups), 3)
+    for panel, (layout, rows) in zip(axes, groups.items()):
+        panels.load(panel, styles, rows)
+        panel.set_title(f"{layout} layout")
+    notes = [report.left_out("accuracy"), "Mean and standard deviation over shapes and seeds."]
+    return finish(figure, styles, axes, notes)
+
+
 def learning_curves(report: Report, styles: Styles) -> Figure | None:
     """Training accuracy over the steps, one panel a setting."""
     rows = report.rows("history")
@@ -173,5 +191,6 @@ FIGURES: dict[str, Callable[[Report, Styles], Figure | None]] = {
     "jacobian": jacobian,
     "latency": latency,
     "accuracy": accuracy,
+    "load": load,
     "learning_curves": learning_curves,
 }

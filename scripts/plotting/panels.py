@@ -156,6 +156,39 @@ def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
     return [f"Long context: {others} rows of other settings are not shown."] if others else []
 
 
+# Load: pairs a channel of state has to hold.
+
+
+def load_rows(report: Report) -> list[Row]:
+    """Rows by mixer and load, where every mixer was run once a point: several learning rates of a
+    point would be averaged into one. The label gives way to the mixer, which may carry a rate."""
+    point = ["mixer", "layout", "n_pairs", "d_h", "n_heads", "seq_len", "seed"]
+    rows = report.rows("accuracy", experiment="mqar")
+    rows = [row for row in rows if row["short_conv"] != "0"]
+    if any(len(members) > 1 for members in group(rows, point).values()):
+        return []
+    return [
+        {
+            **row,
+            "label": row["mixer"],
+            "load": repr(number(row, "n_pairs") / (number(row, "d_h") * number(row, "n_heads"))),
+            # Two shapes of one load are two measurements, not one repeated.
+            "seed": f"{row['d_h']} {row['n_heads']} {row['seed']}",
+        }
+        for row in rows
+    ]
+
+
+def load(axes: Axes, styles: Styles, rows: list[Row]) -> None:
+    lines = series_by_label(rows, "load", "accuracy")
+    for label, series in lines.items():
+        draw_points(axes, styles, label, series, series.deviation)
+    length_axis(
+        axes, (x for series in lines.values() for x in series.x), "pairs a channel: n / (H $d_h$)"
+    )
+    accuracy_axis(axes)
+
+
 # Recall.
 
 

@@ -36,6 +36,10 @@ void Subcommand::positional(std::vector<std::string>& variable, const OptionHelp
   app_.add_option(help.value, variable, help.text)->required()->option_text("...");
 }
 
+void Subcommand::optional_positional(std::vector<std::string>& variable, const OptionHelp& help) {
+  app_.add_option(help.value, variable, help.text)->option_text("...");
+}
+
 void Subcommand::option(const std::string& name, std::string& variable, const OptionHelp& help) {
   app_.add_option(name, variable, help.text)->option_text(help.value);
 }

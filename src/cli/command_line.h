@@ -41,6 +41,8 @@ class Subcommand {
   /// A required argument without a flag, and a list of at least one.
   void positional(std::string& variable, const OptionHelp& help);
   void positional(std::vector<std::string>& variable, const OptionHelp& help);
+  /// A list without a flag that may be left out.
+  void optional_positional(std::vector<std::string>& variable, const OptionHelp& help);
 
   /// `name` is "--flag". A vector takes one value each time the flag is given.
   void option(const std::string& name, std::string& variable, const OptionHelp& help);

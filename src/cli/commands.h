@@ -8,6 +8,7 @@ class CommandLine;
 
 void add_run(CommandLine& command_line);
 void add_report(CommandLine& command_line);
+void add_claims(CommandLine& command_line);
 void add_verify(CommandLine& command_line);
 void add_sample(CommandLine& command_line);
 void add_schema(CommandLine& command_line);

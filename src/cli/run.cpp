@@ -20,6 +20,7 @@
 #include "cli/worker_pool.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "experiments/cost.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "report/provenance.h"
@@ -160,6 +161,13 @@ std::vector<std::size_t> unfinished(const std::vector<PlannedCell>& plan, bool f
   return cells;
 }
 
+std::vector<RunConfig> configs_of(const std::vector<PlannedCell>& plan,
+                                  const std::vector<std::size_t>& cells) {
+  std::vector<RunConfig> configs;
+  for (const std::size_t index : cells) configs.push_back(plan[index].cell.config);
+  return configs;
+}
+
 struct Tally {
   std::atomic<Index> failed{0};
   std::atomic<Index> skipped{0};  // finished by another process meanwhile
@@ -218,6 +226,9 @@ int run(const RunOptions& options) {
                     .gpus = device == Device::cuda ? cuda_device_count() : 0,
                     .items = static_cast<Index>(todo.size()),
                     .jobs = options.jobs});
+  log_info(
+      "to run: " +
+      describe(estimate(configs_of(plan, todo), device, resolve_threads(config.threads)), device));
   if (options.dry_run) {
     print(to_markdown(plan_table(plan)));
     return kExitDone;

@@ -37,6 +37,15 @@ TEST(ExpandCells, FirstAxisSlowestThenMixersThenSeeds) {
   EXPECT_EQ(cells[15].config.task.n_pairs, 8);
 }
 
+TEST(ExpandCells, KeysOfOneAxisMoveTogether) {
+  const auto cells = cells_of(R"({"mixers": ["vla"], "sweep": {
+      "task.n_pairs": [4, 8], "model.d_h,model.n_heads,train.lr": [[16, 4, 0.1], [32, 1, 0.2]]}})");
+  ASSERT_EQ(cells.size(), 4u);
+  EXPECT_EQ(cells[1].title, "vla lr=0.2 n_pairs=4 d_h=32 n_heads=1 seed=42");
+  EXPECT_EQ(cells[1].config.model.n_heads, 1);
+  EXPECT_EQ(cells[2].title, "vla lr=0.1 n_pairs=8 d_h=16 n_heads=4 seed=42");
+}
+
 TEST(ExpandCells, CellConfigReproducesTheCell) {
   for (const CellConfig& cell : cells_of(R"({"mixers": ["vla", {"penalty": "frozen"}],
                                              "sweep": {"task.n_pairs": [4]}})")) {

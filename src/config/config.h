@@ -114,6 +114,7 @@ struct TaskConfig {
   TaskLayout layout = TaskLayout::paper;
   Index n_pairs = 24;
   std::optional<Index> seq_len;
+  Index curriculum = 0;
   double power_a = 0.01;
   bool random_filler = true;
 
@@ -129,6 +130,13 @@ struct TaskConfig {
                      "odd 2 floor((seq_len - 1) / 2) + 1",
              .min = 1,
              .max = 1 << 30});
+    v.field(
+        "curriculum", curriculum,
+        {.help = "mqar, paper layout: training steps over which the distinct pairs of a "
+                 "sequence grow from 1 to n_pairs, the other places repeating them; 0 = n_pairs "
+                 "from the start",
+         .min = 0,
+         .max = 1LL << 31});
     v.field("power_a", power_a, {.help = "zoology: exponent of the query gaps", .min = 1e-6});
     v.field("random_filler", random_filler,
             {.help = "zoology: fill unused positions with random tokens, else with 0"});
@@ -222,8 +230,9 @@ struct LatencyConfig {
     v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
     v.field("passes", passes, {.help = "forward, and backward alone"});
     v.field("implementations", implementations,
-            {.help = "production kernels; softmax on a GPU by the book (unfused) or by cuDNN "
-                     "(cudnn); the double reference (reference)"});
+            {.help = "production kernels; vla one token after the other (sequential); softmax on "
+                     "a GPU by the book (unfused) or by cuDNN (cudnn); the double reference "
+                     "(reference)"});
     v.field("warmup", warmup, {.help = "untimed calls", .min = 0});
     v.field("min_repeats", min_repeats, {.help = "timed calls at least", .min = 1});
     v.field("max_repeats", max_repeats, {.help = "timed calls at most", .min = 1});
@@ -234,7 +243,8 @@ struct LatencyConfig {
   }
 };
 
-/// One swept key: `key` is dotted ("task.n_pairs"), values are JSON texts in the order given.
+/// One swept key: `key` is dotted ("task.n_pairs"), values are JSON texts in the order given. Keys
+/// that move together are joined by commas, and each value is a list.
 struct SweepAxis {
   std::string key;
   std::vector<std::string> values;
@@ -275,7 +285,8 @@ struct RunConfig {
     v.field("seeds", seeds, {.help = "one cell a seed", .min = 0});
     v.sweep("sweep", sweep,
             {.help = "dotted key to a list of values; cartesian product, first key slowest, then "
-                     "mixers, then seeds fastest"});
+                     "mixers, then seeds fastest; \"key,key\" moves keys together through a list "
+                     "of lists"});
     v.field("device", device, {.help = "auto takes a GPU when there is one"});
     v.field("precision", precision,
             {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has float32 "

@@ -21,7 +21,7 @@ enum class TaskLayout { paper, zoology };
 enum class ProbeSource { model, gaussian };
 enum class RecallKeys { feature, gaussian };
 enum class LatencyPass { forward, backward };
-enum class Implementation { production, unfused, cudnn, reference };
+enum class Implementation { production, sequential, unfused, cudnn, reference };
 
 /// Spelling table of an enum: `enum_names<E>` is an array of (value, name).
 template <class E>
@@ -87,6 +87,7 @@ inline constexpr std::array enum_names<LatencyPass> = {
 template <>
 inline constexpr std::array enum_names<Implementation> = {
     std::pair{Implementation::production, std::string_view("production")},
+    std::pair{Implementation::sequential, std::string_view("sequential")},
     std::pair{Implementation::unfused, std::string_view("unfused")},
     std::pair{Implementation::cudnn, std::string_view("cudnn")},
     std::pair{Implementation::reference, std::string_view("reference")}};

@@ -1,5 +1,5 @@
-// JSON text to a document, strictly, and where in it a mistake stands. Internal to config: only
-// its .cpp files include this (nlohmann/json is slow to compile).
+// JSON text to a document, strictly, and where in it a mistake stands. Internal to config and
+// claims: only their .cpp files include this (nlohmann/json is slow to compile).
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -37,7 +37,7 @@ void apply_override(RunConfig& config, std::string_view text) {
   }
   set_key(config, key, value, place);
   // Left in place, the axis would overwrite what the user has just asked for.
-  std::erase_if(config.sweep, [&](const SweepAxis& axis) { return axis.key == key; });
+  drop_swept_key(config.sweep, key);
 }
 
 }  // namespace

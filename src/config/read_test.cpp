@@ -115,6 +115,13 @@ TEST(ParseConfig, EmptyAndRepeatedListsAreRefused) {
   EXPECT_REFUSED("/sweep/model.d_h: expected a list of at least one value",
                  R"({"sweep": {"model.d_h": []}})");
   EXPECT_REFUSED("/sweep/model.d_h/2: 8 stands twice", R"({"sweep": {"model.d_h": [8, 4, 8]}})");
+  EXPECT_REFUSED("/sweep/model.d_h,train.lr/1: expected a list of 2 values, one a key, got [4]",
+                 R"({"sweep": {"model.d_h,train.lr": [[8, 0.1], [4]]}})");
+  EXPECT_REFUSED("/sweep/model.d_h,train.lr/0/1: expected a finite number of at least 0",
+                 R"({"sweep": {"model.d_h,train.lr": [[8, "fast"]]}})");
+  EXPECT_REFUSED("/sweep/seeds,device: cannot be swept",
+                 R"({"sweep": {"seeds,device": [[[1], "cpu"]]}})");
+  EXPECT_REFUSED("unknown key \"\"", R"({"sweep": {"model.d_h,": [[8, 1]]}})");
   EXPECT_REFUSED("/seeds: 1 stands twice", R"({"seeds": [1, 2, 1]})");
 }
 
@@ -193,6 +200,12 @@ TEST(Validate, OtherExperiments) {
   EXPECT_REFUSED("at least 3 tokens", R"({"experiment": "copy", "task": {"seq_len": 2}})");
   EXPECT_EQ(sequence_length(parse_config(R"({"experiment": "copy"})", "x.json")), 63);
   EXPECT_REFUSED("/train/warmup: at most train.steps (10), got 300", R"({"train": {"steps": 10}})");
+  EXPECT_REFUSED("/task/curriculum: at most train.steps (3000), got 3001",
+                 R"({"task": {"curriculum": 3001}})");
+  EXPECT_REFUSED("/task/curriculum: the paper layout of mqar alone has one, got 5",
+                 R"({"task": {"curriculum": 5, "layout": "zoology"}})");
+  EXPECT_REFUSED("/task/curriculum: the paper layout of mqar alone has one, got 5",
+                 R"({"experiment": "copy", "task": {"curriculum": 5}})");
   EXPECT_REFUSED("exceed model.max_seq_len",
                  R"({"experiment": "state_norm", "task": {"seq_len": 5000}})");
   EXPECT_EQ(refusal(R"({"experiment": "state_norm", "probe": {"source": "gaussian"},
@@ -250,6 +263,15 @@ TEST(Overrides, ReplaceTheAxisOfASweptKey) {
   ASSERT_EQ(config.sweep.size(), 1u);
   EXPECT_EQ(config.sweep[0].key, "model.d_h");
   EXPECT_EQ(config.task.n_pairs, 8);
+}
+
+TEST(Overrides, TakeAKeyOutOfAnAxisOfSeveral) {
+  const char* text = R"({"sweep": {"train.lr,task.n_pairs": [[1e-3, 4], [1e-2, 4], [1e-2, 8]]}})";
+  const RunConfig config = parse_config(text, "x.json", std::vector<std::string>{"train.lr=0.1"});
+  ASSERT_EQ(config.sweep.size(), 1u);
+  EXPECT_EQ(config.sweep[0].key, "task.n_pairs");
+  EXPECT_EQ(config.sweep[0].values, (std::vector<std::string>{"4", "8"})) << "each once";
+  EXPECT_EQ(config.train.lr, 0.1);
 }
 
 TEST(Overrides, MistakesNameTheArgument) {

@@ -1,6 +1,6 @@
 // The visitor that fills a config struct from a JSON object. Strict: an unknown key, a wrong type
 // and a value out of range are errors that name the place and what was expected. Internal to
-// config.
+// config and claims.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,6 +1,9 @@
 #include "config/sweep.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 #include "config/set_key.h"
 
@@ -17,17 +20,26 @@ std::string value_text(const Json& value) {
 }
 
 struct Axis {
-  std::string key;
+  std::vector<std::string> keys;
   Place place;
-  std::vector<Json> values;
+  std::vector<Json> values;  // of several keys: lists with a value for each
+
+  const Json& value(std::size_t choice, std::size_t key) const {
+    return keys.size() == 1 ? values[choice] : values[choice][key];
+  }
+  Place place_of(std::size_t choice, std::size_t key) const {
+    return keys.size() == 1 ? place.at(choice) : place.at(choice).at(key);
+  }
 };
 
+void check_key(const std::string& key, const Place& place) {
+  if (key == "sweep" || key.starts_with("sweep.")) place.fail("a sweep cannot be swept");
+  if (key == "device") place.fail("cannot be swept: a run has one device (--device)");
+}
+
 Axis read_axis(const SweepAxis& axis, const Place& sweep) {
-  Axis read{axis.key, sweep.at(axis.key), {}};
-  if (axis.key == "sweep" || axis.key.starts_with("sweep.")) {
-    read.place.fail("a sweep cannot be swept");
-  }
-  if (axis.key == "device") read.place.fail("cannot be swept: a run has one device (--device)");
+  Axis read{axis_keys(axis.key), sweep.at(axis.key), {}};
+  for (const std::string& key : read.keys) check_key(key, read.place);
   if (axis.values.empty()) read.place.fail("expected at least one value");
   for (const std::string& text : axis.values) {
     Json value = parse_json(text, read.place.origin);
@@ -36,12 +48,48 @@ Axis read_axis(const SweepAxis& axis, const Place& sweep) {
         read.place.at(read.values.size()).fail(excerpt(value) + " stands twice in this list");
       }
     }
+    const std::size_t keys = read.keys.size();
+    if (keys > 1 && !(value.is_array() && value.size() == keys)) {
+      read.place.at(read.values.size())
+          .fail(
+              fmt::format("expected a list of {} values, one a key, got {}", keys, excerpt(value)));
+    }
     read.values.push_back(std::move(value));
   }
   return read;
 }
 
 }  // namespace
+
+std::vector<std::string> axis_keys(std::string_view key) {
+  std::vector<std::string> keys;
+  for (;;) {
+    const std::size_t comma = key.find(',');
+    keys.emplace_back(key.substr(0, comma));
+    if (comma == std::string_view::npos) return keys;
+    key.remove_prefix(comma + 1);
+  }
+}
+
+void drop_swept_key(std::vector<SweepAxis>& axes, std::string_view key) {
+  for (SweepAxis& axis : axes) {
+    std::vector<std::string> keys = axis_keys(axis.key);
+    const auto found = std::find(keys.begin(), keys.end(), key);
+    if (found == keys.end()) continue;
+    const auto position = found - keys.begin();
+    keys.erase(found);
+    std::vector<std::string> values;
+    for (const std::string& text : axis.values) {
+      Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+      if (!value.is_array() || value.size() != keys.size() + 1) continue;
+      value.erase(static_cast<std::size_t>(position));
+      const std::string rest = (keys.size() == 1 ? value[0] : value).dump();
+      if (std::find(values.begin(), values.end(), rest) == values.end()) values.push_back(rest);
+    }
+    axis = {fmt::format("{}", fmt::join(keys, ",")), std::move(values)};
+  }
+  std::erase_if(axes, [](const SweepAxis& axis) { return axis.key.empty(); });
+}
 
 std::string_view short_key(std::span<const Assignment> assignments, std::size_t i) {
   const auto last_part = [](std::string_view key) { return key.substr(key.rfind('.') + 1); };
@@ -80,8 +128,11 @@ std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view o
     for (const Axis& axis : axes) {
       stride /= axis.values.size();
       const std::size_t choice = i / stride % axis.values.size();
-      set_key(point.config, axis.key, axis.values[choice], axis.place.at(choice));
-      point.assignments.push_back({axis.key, value_text(axis.values[choice])});
+      for (std::size_t key = 0; key < axis.keys.size(); ++key) {
+        const Json& value = axis.value(choice, key);
+        set_key(point.config, axis.keys[key], value, axis.place_of(choice, key));
+        point.assignments.push_back({axis.keys[key], value_text(value)});
+      }
     }
   }
   return points;

@@ -88,7 +88,18 @@ void validate_mqar(const TaskConfig& task, Index vocab, Index tokens) {
   }
 }
 
+void validate_curriculum(const RunConfig& config) {
+  const Index curriculum = config.task.curriculum;
+  const bool paper =
+      config.experiment == ExperimentKind::mqar && config.task.layout == TaskLayout::paper;
+  require(curriculum == 0 || paper, "/task/curriculum",
+          "the paper layout of mqar alone has one, got {}", curriculum);
+  require(curriculum <= config.train.steps, "/task/curriculum", "at most train.steps ({}), got {}",
+          config.train.steps, curriculum);
+}
+
 void validate_training(const RunConfig& config) {
+  validate_curriculum(config);
   require(config.train.warmup <= config.train.steps, "/train/warmup",
           "at most train.steps ({}), got {}", config.train.steps, config.train.warmup);
 }

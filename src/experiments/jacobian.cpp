@@ -45,6 +45,7 @@ CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environme
   const std::vector<Index> recorded = recorded_tokens(sequence_length(config));
   const auto count = static_cast<Index>(recorded.size());
   std::vector<double> sigma(static_cast<std::size_t>(heads * count));  // (H, count)
+  std::vector<double> closed(sigma.size());                            // (H, count)
   std::vector<double> cosines(sigma.size());                           // (H, count)
   std::vector<double> product_norm(sigma.size());                      // (H, count)
   std::vector<Index> next(static_cast<std::size_t>(heads), 0);         // (H), into recorded
@@ -63,6 +64,7 @@ CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environme
         if (!(closed_form <= kLargestNorm)) return false;
         const auto slot = static_cast<std::size_t>(head * count + column++);
         sigma[slot] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
+        closed[slot] = closed_form;
         cosines[slot] = cosine(step.k, step.a);
         product_norm[slot] = product.norm();
         return true;
@@ -79,6 +81,7 @@ CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environme
     Record record(jacobian_schema(), config, environment.context.device);
     record.set("t", recorded[static_cast<std::size_t>(column)])
         .set("sigma_max", mean_over_heads(sigma, heads, column))
+        .set("sigma_closed_form", mean_over_heads(closed, heads, column))
         .set("product_norm", mean_over_heads(product_norm, heads, column));
     // Linear attention has k = a = 0: no angle, J = I.
     const double mean_cosine = mean_over_heads(cosines, heads, column);

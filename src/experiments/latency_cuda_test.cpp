@@ -51,6 +51,23 @@ TEST(LatencyOnGpu, TimesBothPassesOfEveryMixer) {
   }
 }
 
+TEST(LatencyOnGpu, TimesVlaTokenByToken) {
+  VLA_NEEDS_GPU();
+  // Every variant agrees with the reference, or its row would have failed; the longest fills half
+  // of a stream's queue.
+  for (const char* mixer :
+       {R"("vla")", R"({"mixer": "vla", "penalty": "frozen"})",
+        R"({"mixer": "vla", "penalty": "key", "residual": "write", "period": 3})",
+        R"({"mixer": "vla", "write": "raw", "normaliser": "none"})"}) {
+    for (const Index tokens : {1, 65, 512}) {
+      const CellResult result = run_on_gpu(mixer, R"("sequential")", tokens);
+      ASSERT_EQ(result.status, CellStatus::ok) << mixer << " " << tokens << ": " << result.reason;
+      EXPECT_EQ(text(result.table, 0, "implementation"), "sequential");
+      EXPECT_GT(number(result.table, 0, "median_s"), 1e-6);
+    }
+  }
+}
+
 TEST(LatencyOnGpu, TimesOtherSoftmaxesOrSaysWhyNot) {
   VLA_NEEDS_GPU();
   const CellResult result = run_on_gpu(R"("softmax")", R"("unfused", "cudnn")");

@@ -98,6 +98,22 @@ TEST(Latency, SaysWhyAnImplementationIsNotTimed) {
   }
 }
 
+TEST(Latency, TimesVlaTokenByToken) {
+  const std::string both = R"("production", "sequential")";
+  const CellResult vla = run_cell(latency_cell(R"("vla")", 20, both), on_threads(2));
+  EXPECT_EQ(vla.status, CellStatus::ok) << vla.reason;  // it agrees with the reference, too
+  ASSERT_EQ(vla.table.rows.size(), 4U);
+  EXPECT_EQ(text(vla.table, 2, "implementation"), "sequential");
+  EXPECT_EQ(text(vla.table, 2, "status"), "ok");
+  EXPECT_GT(number(vla.table, 2, "median_s"), 0.0);
+  EXPECT_EQ(text(vla.table, 3, "reason"), "sequential has a forward alone");
+
+  const CellResult longer = run_cell(latency_cell(R"("vla")", 513, both), on_threads(2));
+  EXPECT_EQ(text(longer.table, 2, "reason"), "sequential is timed up to 512 tokens");
+  const CellResult linear = run_cell(latency_cell(R"("linear")", 20, both), on_threads(2));
+  EXPECT_EQ(text(linear.table, 2, "reason"), "sequential is vla");
+}
+
 TEST(Latency, TimesTheReferenceOnShortSequencesAlone) {
   const std::string both = R"("production", "reference")";
   const CellResult brief = run_cell(latency_cell(R"("vla")", 8, both), on_threads(1));

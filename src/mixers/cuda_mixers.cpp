@@ -12,6 +12,7 @@
 #include "mixers/softmax/softmax_cuda.h"
 #include "mixers/softmax/softmax_cudnn.h"
 #include "mixers/vla/vla_cuda.h"
+#include "mixers/vla/vla_sequential.h"
 
 namespace vla_bench::mixers {
 namespace {
@@ -21,6 +22,9 @@ std::unique_ptr<MixerCore<float>> make_core(const MixerConfig& config, Index d_h
   if (implementation == Implementation::cudnn) return make_cudnn_softmax_core(config, d_h);
   if (implementation == Implementation::unfused) {
     return make_unfused_softmax_cuda_core(config, d_h);
+  }
+  if (implementation == Implementation::sequential) {
+    return make_sequential_vla_cuda_core(config, d_h);
   }
   switch (config.mixer) {
     case MixerKind::softmax:

@@ -7,7 +7,8 @@
 
 namespace vla_bench::mixers {
 
-/// `implementation` is not the reference; unfused and cudnn are asked for with softmax alone.
+/// `implementation` is not the reference; unfused and cudnn are asked for with softmax
+/// alone, sequential with vla.
 Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation);
 
 /// Throws RunError with cuda_mixer_support's reason.

@@ -10,6 +10,7 @@
 #include "mixers/linear/linear.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/vla/vla.h"
+#include "mixers/vla/vla_sequential.h"
 
 namespace vla_bench {
 namespace {
@@ -49,6 +50,9 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
   switch (implementation) {
     case Implementation::production:
       break;
+    case Implementation::sequential:
+      if (config.mixer != MixerKind::vla) return {.ok = false, .reason = "sequential is vla"};
+      break;
     case Implementation::unfused:
     case Implementation::cudnn:
       if (config.mixer != MixerKind::softmax) {
@@ -68,10 +72,10 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
 }
 
 Support pass_support(Implementation implementation, LatencyPass pass) {
-  if (implementation == Implementation::unfused && pass == LatencyPass::backward) {
-    return {.ok = false, .reason = "unfused has a forward alone"};
-  }
-  return {};
+  const bool forward_alone =
+      implementation == Implementation::unfused || implementation == Implementation::sequential;
+  if (!forward_alone || pass == LatencyPass::forward) return {};
+  return {.ok = false, .reason = fmt::format("{} has a forward alone", enum_name(implementation))};
 }
 
 Precision implementation_precision(const MixerConfig& config, Device device,
@@ -95,8 +99,11 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
           fmt::format("[{}] the reference exists in float64 alone", enum_name(config.mixer)));
     }
   }
-  return device == Device::cpu ? entry.make_core(config, d_h)
-                               : mixers::make_cuda_core<T>(config, d_h, implementation);
+  if (device == Device::cuda) return mixers::make_cuda_core<T>(config, d_h, implementation);
+  if (implementation == Implementation::sequential) {
+    return mixers::make_sequential_vla_core<T>(config, d_h);
+  }
+  return entry.make_core(config, d_h);
 }
 
 template std::unique_ptr<MixerCore<float>> make_mixer_core<float>(const MixerConfig&, Index, Device,

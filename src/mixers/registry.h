@@ -16,7 +16,8 @@ template <class T>
 std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d_h, Device device,
                                               Implementation implementation);
 
-/// Whether an implementation that runs at all has this pass: softmax by the book has no backward.
+/// Whether an implementation that runs at all has this pass: softmax by the book and VLA token by
+/// token have no backward.
 Support pass_support(Implementation implementation, LatencyPass pass);
 
 /// What a core computes its products in where the context asks for `asked`: softmax alone follows
@@ -25,8 +26,8 @@ Support pass_support(Implementation implementation, LatencyPass pass);
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked);
 
-/// How an implementation is called in tables: "recurrent", "tiled", "unfused", "cudnn",
-/// "reference".
+/// How an implementation is called in tables: "recurrent", "tiled", "sequential", "unfused",
+/// "cudnn", "reference".
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation);
 
 }  // namespace vla_bench

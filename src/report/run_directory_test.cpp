@@ -16,7 +16,8 @@ using testing::TemporaryFolder;
 
 Table one_row(std::int64_t t) {
   Table table(jacobian_schema());
-  table.add({std::string("vla"), std::int64_t{42}, t, 1.25, 0.5, 2.0, std::string("float32")});
+  table.add(
+      {std::string("vla"), std::int64_t{42}, t, 1.25, 1.25, 0.5, 2.0, std::string("float32")});
   return table;
 }
 

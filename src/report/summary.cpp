@@ -1,6 +1,7 @@
 #include "report/summary.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <functional>
 #include <set>
@@ -212,10 +213,27 @@ std::optional<double> time_average(std::vector<SourcedRow> rows, std::size_t t,
   return sum / previous;
 }
 
+std::optional<double> largest(const std::vector<double>& values) {
+  if (values.empty()) return std::nullopt;
+  return *std::max_element(values.begin(), values.end());
+}
+
+/// |a - b| of two columns, where both hold a number.
+std::vector<double> gaps(std::span<const SourcedRow> rows, std::size_t a, std::size_t b) {
+  std::vector<double> values;
+  for (const SourcedRow& row : rows) {
+    const auto x = number(row.values[a]);
+    const auto y = number(row.values[b]);
+    if (x && y) values.push_back(std::abs(*x - *y));
+  }
+  return values;
+}
+
 Table summarise_jacobian(const Gathered& gathered) {
   const Table& source = gathered.table;
   const std::size_t t = source.column("t");
   const std::size_t sigma_max = source.column("sigma_max");
+  const std::size_t closed_form = source.column("sigma_closed_form");
   const std::size_t cosine = source.column("cosine");
   const std::size_t product_norm = source.column("product_norm");
 
@@ -223,7 +241,7 @@ Table summarise_jacobian(const Gathered& gathered) {
   summary.name = "jacobian_summary";
   summary.columns = {"label", "precision", "source", "n_heads", "d_h", "t", "count"};
   append_columns(summary, {"sigma_max"});
-  summary.columns.emplace_back("sigma_max_max");
+  summary.columns.insert(summary.columns.end(), {"sigma_max_max", "closed_form_gap"});
   append_columns(summary, {"cosine", "product_norm"});
   summary.columns.insert(summary.columns.end(), {"status", "reason", "config"});
   for (const auto& [key, group] :
@@ -248,9 +266,8 @@ Table summarise_jacobian(const Gathered& gathered) {
     line.push_back(last.empty() ? Value() : last[0].values[t]);
     line.emplace_back(static_cast<std::int64_t>(sigma_means.size()));
     append_statistics(line, statistics(sigma_means));
-    line.push_back(value_of(sigmas.empty()
-                                ? std::nullopt
-                                : std::optional(*std::max_element(sigmas.begin(), sigmas.end()))));
+    line.push_back(value_of(largest(sigmas)));
+    line.push_back(value_of(largest(gaps(group.rows, sigma_max, closed_form))));
     append_statistics(line, statistics(cosine_means));
     append_statistics(line, statistics(numbers(last, product_norm)));
     append_outcome(line, group.cells);

@@ -22,7 +22,8 @@ namespace vla_bench {
 ///     of linear attention is there, under the same settings; empty without a linear run
 ///   jacobian_summary: over seeds, of each seed's mean sigma_max, mean cosine and last
 ///   product_norm;
-///     sigma_max_max is the largest of all
+///     sigma_max_max is the largest of all, closed_form_gap the largest |sigma_max -
+///     sigma_closed_form|
 ///   (these two also say status and reason, which their raw tables have no columns for, and have a
 ///     row for a label that measured nothing; seeds that diverged before the last t are left out of
 ///     the means)

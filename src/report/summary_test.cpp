@@ -252,8 +252,9 @@ TEST(Summary, StateNormComparesWithLinearOfTheSamePrecision) {
 TEST(Summary, JacobianOverSeeds) {
   const auto jacobian = [](int seed, double first, double second, double product) {
     const auto row = [&](std::int64_t t, double sigma, double norm) {
-      return std::vector<Value>{std::string("vla"),    std::int64_t{seed}, t, sigma, 0.9, norm,
-                                std::string("float32")};
+      return std::vector<Value>{
+          std::string("vla"),    std::int64_t{seed}, t, sigma, sigma - 0.25 * sigma, 0.9, norm,
+          std::string("float32")};
     };
     return probe_cell(jacobian_schema(), "vla", "vla", seed, "model",
                       {row(1, first, 1.0), row(4, second, product)});
@@ -268,6 +269,7 @@ TEST(Summary, JacobianOverSeeds) {
   EXPECT_NEAR(real(summary, 0, "sigma_max_mean"), ((1.0 + 3 * 1.2) / 4 + (1.1 + 3 * 1.5) / 4) / 2,
               1e-15);
   EXPECT_EQ(real(summary, 0, "sigma_max_max"), 1.5);
+  EXPECT_EQ(real(summary, 0, "closed_form_gap"), 0.375);
   EXPECT_NEAR(real(summary, 0, "cosine_mean"), 0.9, 1e-15);
   EXPECT_EQ(real(summary, 0, "product_norm_mean"), 4.0);
 }
@@ -314,8 +316,8 @@ TEST(Summary, SeedsThatDivergedAreCountedAndLeftOutOfTheMeans) {
   const auto jacobian = [](int seed, std::vector<std::int64_t> times, double sigma) {
     std::vector<std::vector<Value>> rows;
     for (const std::int64_t t : times) {
-      rows.push_back(
-          {std::string("vla"), std::int64_t{seed}, t, sigma, 0.9, 1.0, std::string("float32")});
+      rows.push_back({std::string("vla"), std::int64_t{seed}, t, sigma, sigma, 0.9, 1.0,
+                      std::string("float32")});
     }
     return probe_cell(jacobian_schema(), "vla", "vla", seed, "model", std::move(rows));
   };

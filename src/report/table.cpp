@@ -32,8 +32,9 @@ const Schema& state_norm_schema() {
 }
 
 const Schema& jacobian_schema() {
-  static const Schema schema{
-      "jacobian", {"label", "seed", "t", "sigma_max", "cosine", "product_norm", "precision"}};
+  static const Schema schema{"jacobian",
+                             {"label", "seed", "t", "sigma_max", "sigma_closed_form", "cosine",
+                              "product_norm", "precision"}};
   return schema;
 }
 

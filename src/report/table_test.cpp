@@ -48,7 +48,8 @@ TEST(Table, SchemasHaveTheDocumentedColumns) {
   EXPECT_EQ(header_line(recall_schema()),
             "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason");
   EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm,precision");
-  EXPECT_EQ(header_line(jacobian_schema()), "label,seed,t,sigma_max,cosine,product_norm,precision");
+  EXPECT_EQ(header_line(jacobian_schema()),
+            "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision");
   EXPECT_EQ(header_line(latency_schema()),
             "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,"
             "p90_s,repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,"

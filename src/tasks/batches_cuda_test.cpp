@@ -65,6 +65,12 @@ TEST(BatchesCuda, PaperLayout) {
   check(R"("model": {"vocab_size": 9}, "task": {"n_pairs": 4})");
 }
 
+TEST(BatchesCuda, Curriculum) {
+  VLA_NEEDS_GPU();
+  check(R"("task": {"n_pairs": 24, "curriculum": 3000})");  // indices before, at and after its end
+  check(R"("task": {"n_pairs": 5, "curriculum": 1})");
+}
+
 TEST(BatchesCuda, ZoologyLayout) {
   VLA_NEEDS_GPU();
   for (const char* filler : {"true", "false"}) {

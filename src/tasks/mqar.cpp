@@ -33,7 +33,10 @@ QuerySlots QuerySlotTable::view() const {
 }
 
 void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch) {
-  const MqarRow row{.n_pairs = static_cast<std::int32_t>(config.task.n_pairs),
+  const auto n_pairs = static_cast<std::int32_t>(config.task.n_pairs);
+  const Index curriculum = draws.stream == RngStream::train_batch ? config.task.curriculum : 0;
+  const MqarRow row{.n_pairs = n_pairs,
+                    .distinct = distinct_pairs(n_pairs, curriculum, draws.index),
                     .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                     .tokens = static_cast<std::int32_t>(batch.tokens),
                     .ignore = kIgnoreTarget};

@@ -68,28 +68,43 @@ VLA_HOST_DEVICE void copy_row(Draws& draws, std::int32_t vocab, std::int32_t tok
 }
 
 struct MqarRow {
-  std::int32_t n_pairs;  // n
-  std::int32_t vocab;    // V
-  std::int32_t tokens;   // T
-  std::int32_t ignore;   // target value that the loss ignores
+  std::int32_t n_pairs;   // n
+  std::int32_t distinct;  // of the n pairs, the rest repeat them: n but in a curriculum (paper)
+  std::int32_t vocab;     // V
+  std::int32_t tokens;    // T
+  std::int32_t ignore;    // target value that the loss ignores
 };
 
+/// Distinct pairs in the rows of training batch `index` when they grow from 1 to n over the first
+/// `curriculum` batches; 0: n from the start.
+VLA_HOST_DEVICE inline std::int32_t distinct_pairs(std::int32_t n_pairs, std::int64_t curriculum,
+                                                   std::int64_t index) {
+  if (index >= curriculum) return n_pairs;
+  // Both factors are below 2^31.
+  return 1 + static_cast<std::int32_t>((n_pairs - 1) * index / curriculum);
+}
+
 /// `k1 v1 .. kn vn SEP q1 .. qm`, m = T - 2n - 1: keys distinct and values with replacement from
-/// 0 .. V-2, queries uniform among the keys with replacement (arXiv:2605.11196, notebook 07).
-/// keys: (V - 1), as fill_counting leaves them from 0; scratch. T - 1 draws.
+/// 0 .. V-2, queries uniform among the keys with replacement (arXiv:2605.11196, notebook 07). Of c
+/// distinct pairs, pair i >= c is pair i mod c once more: what is to be remembered grows while T,
+/// the separator's place and the number of queries stay.
+/// keys: (V - 1), as fill_counting leaves them from 0; scratch. At most T - 1 draws.
 template <class Draws>
 VLA_HOST_DEVICE void mqar_paper_row(Draws& draws, const MqarRow& row, std::int32_t* keys,
                                     std::int32_t* inputs, std::int32_t* targets) {
   const std::int32_t pairs_end = 2 * row.n_pairs;
-  draw_distinct(draws, row.vocab - 1, row.n_pairs, keys);
-  for (std::int32_t i = 0; i < row.n_pairs; ++i) {
+  draw_distinct(draws, row.vocab - 1, row.distinct, keys);
+  for (std::int32_t i = 0; i < row.distinct; ++i) {
     inputs[2 * i] = keys[i];
     inputs[2 * i + 1] = draw_token(draws, row.vocab - 1);
+  }
+  for (std::int32_t t = 2 * row.distinct; t < pairs_end; ++t) {
+    inputs[t] = inputs[t - 2 * row.distinct];
   }
   inputs[pairs_end] = row.vocab - 1;
   for (std::int32_t t = 0; t <= pairs_end; ++t) targets[t] = row.ignore;
   for (std::int32_t t = pairs_end + 1; t < row.tokens; ++t) {
-    const std::int32_t pair = draw_token(draws, row.n_pairs);
+    const std::int32_t pair = draw_token(draws, row.distinct);
     inputs[t] = inputs[2 * pair];
     targets[t] = inputs[2 * pair + 1];
   }

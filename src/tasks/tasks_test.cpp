@@ -68,6 +68,45 @@ TEST(MqarPaper, LongerSequencesHoldMoreQueries) {
   EXPECT_EQ(std::count(targets.begin(), targets.end(), kIgnoreTarget), 17);
 }
 
+TEST(MqarPaper, ACurriculumGrowsFromOnePairToAll) {
+  EXPECT_EQ(distinct_pairs(24, 0, 0), 24) << "none";
+  EXPECT_EQ(distinct_pairs(24, 100, 0), 1);
+  EXPECT_EQ(distinct_pairs(24, 100, 99), 23);
+  EXPECT_EQ(distinct_pairs(24, 100, 100), 24);
+  EXPECT_EQ(distinct_pairs(1 << 20, Index{1} << 31, (Index{1} << 31) - 1), (1 << 20) - 1);
+  for (Index step = 1; step <= 100; ++step) {
+    const std::int32_t growth = distinct_pairs(24, 100, step) - distinct_pairs(24, 100, step - 1);
+    EXPECT_TRUE(growth == 0 || growth == 1) << step;
+  }
+}
+
+TEST(MqarPaper, ACurriculumRepeatsPairsAndKeepsTheShape) {
+  const RunConfig config = parse_config(R"({"task": {"n_pairs": 8, "curriculum": 100}})", "x.json");
+  const RunConfig plain = parse_config(R"({"task": {"n_pairs": 8}})", "x.json");
+  Batch batch, whole;
+  make_batch(config, RngStream::train_batch, 30, 5, batch);
+  make_batch(plain, RngStream::train_batch, 30, 5, whole);
+  ASSERT_EQ(batch.tokens, whole.tokens);
+  EXPECT_EQ(batch.target_rows.size(), whole.target_rows.size());
+  const auto distinct = static_cast<std::size_t>(distinct_pairs(8, 100, 30));
+  ASSERT_EQ(distinct, 3u);
+  for (Index b = 0; b < batch.batch; ++b) {
+    const auto inputs = input_row(batch, b);
+    const auto targets = target_row(batch, b);
+    const auto pairs = pairs_of(inputs, distinct);
+    for (std::size_t i = 2 * distinct; i < 16; ++i) EXPECT_EQ(inputs[i], inputs[i - 2 * distinct]);
+    EXPECT_EQ(inputs[16], 127);
+    for (std::size_t t = 17; t < inputs.size(); ++t) EXPECT_EQ(targets[t], pairs.at(inputs[t]));
+  }
+  // After it, and in the evaluation, the task is what it is without one.
+  for (const auto& [stream, index] : {std::pair(RngStream::train_batch, Index{100}),
+                                      std::pair(RngStream::eval_batch, Index{0})}) {
+    make_batch(config, stream, index, 5, batch);
+    make_batch(plain, stream, index, 5, whole);
+    for (Index b = 0; b < 5; ++b) EXPECT_EQ(input_row(batch, b), input_row(whole, b));
+  }
+}
+
 TEST(MqarPaper, FullVocabularyOfKeysIsAPermutation) {
   const Batch batch = batch_of(R"({"task": {"n_pairs": 127}})", 2);
   EXPECT_EQ(pairs_of(input_row(batch, 0), 127).size(), 127u);

@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
 BELOW_EXPERIMENTS = set(ALLOWED)
 ALLOWED["experiments"] = BELOW_EXPERIMENTS
 ALLOWED["testing"] = BELOW_EXPERIMENTS | {"experiments"}
-ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments"}
+ALLOWED["claims"] = {"config", "report", "core"}
+ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims"}
 MAIN_MAY_INCLUDE = {"cli", "core"}
 
 # Written into the build folder, so not found in src: no dependency on another folder.

@@ -66,6 +66,8 @@ class PlotTest(unittest.TestCase):
             self.assertEqual(process.returncode, 0, errors)
             # One capacity setting alone: the figure that compares settings has nothing to add.
             self.assertIn("accuracy: nothing to draw", errors)
+            # Nor has the one for mixers with a short convolution.
+            self.assertIn("load: nothing to draw", errors)
         names = sorted(path.name for path in folders[0].iterdir())
         self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in ("pdf", "png")))
         for name in names:
@@ -134,6 +136,39 @@ class PlotTest(unittest.TestCase):
         grid = [line for line in output.splitlines() if line.startswith("|")]
         self.assertEqual(len({line.count("|") for line in grid}), 1, "all rows are of one width")
         self.assertIn("0.115", next(line for line in grid if line.startswith("| softmax")))
+
+    def test_load_has_a_curve_a_mixer_over_all_shapes(self) -> None:
+        header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
+
+        def line(label: str, n_pairs: int, n_heads: int, seed: int, accuracy: float) -> str:
+            return (
+                f"mqar,{label} lr=0.001,{label},{n_pairs},32,{n_heads},{3 * n_pairs + 1},paper,4,"
+                f"{seed},3000,{accuracy},0.1,31.5,cpu,float32,ok,"
+            )
+
+        rows = [
+            line("vla", 32, 4, 43, 1.0),  # load 1/4
+            line("vla", 32, 1, 43, 0.5),  # load 1
+            line("vla", 128, 4, 43, 0.9),  # load 1, another shape
+            line("linear", 32, 4, 43, 0.8),
+        ]
+        program = (
+            "from plotting.panels import load_rows\n"
+            "from plotting.tables import series_by_label\n"
+            "lines = series_by_label(load_rows(report), 'load', 'accuracy')\n"
+            "print({label: list(zip(line.x, line.mean)) for label, line in lines.items()})"
+        )
+        table = self.folder / "accuracy.csv"
+        table.write_text("\n".join([header, *rows]) + "\n")
+        self.assertEqual(
+            run_python(program, self.folder).strip(),
+            "{'linear': [(0.25, 0.8)], 'vla': [(0.25, 1.0), (1.0, 0.7)]}",
+        )
+        self.assertIn("load.png", run_plot(self.folder, self.folder / "figures"))
+        # The same point at two rates: averaging them would be neither's accuracy.
+        twice = rows[0].replace("lr=0.001", "lr=0.01")
+        table.write_text("\n".join([header, *rows, twice]) + "\n")
+        self.assertEqual(run_python(program, self.folder).strip(), "{}")
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
         titles = (

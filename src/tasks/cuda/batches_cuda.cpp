@@ -27,9 +27,10 @@ RowKind kind_of(const RunConfig& config) {
 
 class CudaBatchMaker final : public BatchMaker::Implementation {
  public:
-  explicit CudaBatchMaker(const RunConfig& config) {
+  explicit CudaBatchMaker(const RunConfig& config) : curriculum_(config.task.curriculum) {
     rows_.kind = kind_of(config);
     rows_.row = {.n_pairs = static_cast<std::int32_t>(config.task.n_pairs),
+                 .distinct = static_cast<std::int32_t>(config.task.n_pairs),
                  .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                  .tokens = static_cast<std::int32_t>(sequence_length(config)),
                  .ignore = kIgnoreTarget};
@@ -41,6 +42,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
 
   void make_next(RngStream stream, Index* index, Batch& batch) override {
     rows_.stream = stream;
+    rows_.curriculum = stream == RngStream::train_batch ? curriculum_ : 0;
     rows_.index = index;
     rows_.batch = batch.batch;
     rows_.inputs = batch.inputs.data();
@@ -66,6 +68,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
     rows_.slots.tree = upload(rows_.slots.tree, tree_);
   }
 
+  Index curriculum_;
   BatchRows rows_;
   Array<std::uint32_t> weights_, tree_;  // (slots.count)
   Array<std::uint32_t> scratch_;         // (B, scratch_words)

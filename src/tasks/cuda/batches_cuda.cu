@@ -119,9 +119,11 @@ __global__ void __launch_bounds__(kWarp)
   const ZoologyPools pools{
       .keys = keys, .values = tokens_at(memory.values), .tree = words + memory.tree};
   const Share share{.first = lane, .step = kWarp};
-  const MqarRow& row = rows.row;
+  const Index index = *rows.index;
+  MqarRow row = rows.row;
+  row.distinct = distinct_pairs(row.n_pairs, rows.curriculum, index);
 
-  const Rng rng(rows.seed, rows.stream, static_cast<std::uint32_t>(*rows.index),
+  const Rng rng(rows.seed, rows.stream, static_cast<std::uint32_t>(index),
                 static_cast<std::uint32_t>(b));
   for (std::int32_t block = lane; block * kDrawsOfBlock < row.tokens; block += kWarp) {
     rng.draw_block(static_cast<std::uint32_t>(block), draws + block * kDrawsOfBlock);

@@ -16,7 +16,8 @@ enum class RowKind { paper, zoology, copy, random };
 /// All pointers are to device memory.
 struct BatchRows {
   RowKind kind = RowKind::random;
-  MqarRow row{};               // of copy and random: all but n_pairs
+  MqarRow row{};               // of copy and random: all but n_pairs; distinct is the kernel's
+  Index curriculum = 0;        // of training batches; see distinct_pairs
   bool random_filler = false;  // zoology
   QuerySlots slots{};          // zoology
   std::uint64_t seed = 0;

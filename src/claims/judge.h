@@ -1,0 +1,52 @@
+// From tables to verdicts.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "claims/expected.h"
+#include "report/table.h"
+
+namespace vla_bench {
+
+struct Measurement {
+  Value value;                 // empty: nothing was measured
+  std::optional<double> ci95;  // half width of the 95% interval
+  std::optional<Index> count;  // of seeds
+};
+
+/// The number that a selection names, or nothing where no row matches.
+///   row        the only matching row; several are BadInput naming the columns that tell them apart
+///   min, max   of the matching rows; empty values and NaN do not count
+///   mean       of the matching rows, with Student's interval over them where the column itself is
+///              no mean
+/// Interval and count come from the row: <quantity>_ci95 beside <quantity>_mean, count_ok or count.
+/// `place` names the criterion in messages; an unknown column is BadInput.
+std::optional<Measurement> measure(std::span<const Table> tables, const Selection& selection,
+                                   const std::string& place);
+
+/// a / b. Relative half widths add in squares: the first order of error propagation, for means of
+/// independent runs.
+Measurement ratio(const Measurement& a, const Measurement& b);
+
+struct Judgement {
+  Measurement measured{};
+  std::optional<bool> met;  // empty: no row to judge by
+  std::string note;         // why not, where the number alone does not say
+};
+/// The measured value decides, its interval is for the reader. A row without a value (a crossover
+/// that never comes, runs that all diverged) does not meet its criterion.
+Judgement judge(std::span<const Table> tables, const Criterion& criterion);
+
+enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, no_run };
+std::string_view verdict_name(Verdict verdict);
+
+/// All criteria met: reproduced. Else, all of the condition's met: not as stated. Else some:
+/// in part; none: not reproduced. A criterion that cannot be judged (of the condition only where it
+/// is needed): no run.
+Verdict verdict_of(std::span<const Judgement> criteria, std::span<const Judgement> condition);
+
+}  // namespace vla_bench

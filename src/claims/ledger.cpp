@@ -1,0 +1,213 @@
+#include "claims/ledger.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <system_error>
+
+#include "config/read.h"
+#include "report/grouping.h"
+#include "report/summary.h"
+
+namespace vla_bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The cells of a claim's configs on one device.
+struct Run {
+  Index cells = 0;
+  std::vector<FinishedCell> finished;
+
+  bool complete() const { return cells > 0 && static_cast<Index>(finished.size()) == cells; }
+};
+
+bool runs_on(const RunConfig& config, Device device) {
+  switch (config.device) {
+    case DeviceRequest::automatic:
+      return true;
+    case DeviceRequest::cpu:
+      return device == Device::cpu;
+    case DeviceRequest::cuda:
+      return device == Device::cuda;
+  }
+  return false;
+}
+
+Run run_on(const std::vector<RunConfig>& configs, Device device, const CellIndex& cells) {
+  Run run;
+  std::set<std::string> seen;  // two configs may share a cell
+  for (const RunConfig& config : configs) {
+    for (const CellConfig& cell : expand_cells(config, device)) {
+      if (!seen.insert(cell.hash).second) continue;
+      ++run.cells;
+      if (!runs_on(config, device)) continue;
+      if (const FinishedCell* found = cells.find(cell.hash, cell.config.name)) {
+        run.finished.push_back(*found);
+      }
+    }
+  }
+  return run;
+}
+
+/// The configs that are there; names of the generated ones that are not are joined in `missing`.
+std::vector<RunConfig> read_configs(const Claim& claim, std::string& missing) {
+  std::vector<RunConfig> configs;
+  for (const std::string& name : claim.configs) {
+    configs.push_back(read_config(claim.folder / name, {}));
+  }
+  for (const std::string& name : claim.generated) {
+    std::error_code ignored;
+    if (fs::is_regular_file(claim.folder / name, ignored)) {
+      configs.push_back(read_config(claim.folder / name, {}));
+    } else {
+      missing += (missing.empty() ? "" : ", ") + name;
+    }
+  }
+  return configs;
+}
+
+void describe_run(const Run& run, Device device, Assessment& assessment) {
+  assessment.cells = run.cells;
+  assessment.finished = static_cast<Index>(run.finished.size());
+  if (run.finished.empty()) return;
+  assessment.device = device_name(device);
+  std::set<std::string> machines, folders;
+  for (const FinishedCell& cell : run.finished) {
+    const Value processor = cell_facts(cell).processor;
+    if (const auto* name = std::get_if<std::string>(&processor)) machines.insert(*name);
+    folders.insert(cell.directory.folder.parent_path().string());
+  }
+  assessment.machines.assign(machines.begin(), machines.end());
+  assessment.runs.assign(folders.begin(), folders.end());
+}
+
+std::string interval_text(const Measurement& measured) {
+  const auto value = number(measured.value);
+  if (!value || !measured.ci95) return "";
+  return fmt::format("{:.4g} to {:.4g}", *value - *measured.ci95, *value + *measured.ci95);
+}
+
+Value count_of(const Measurement& measured) {
+  Value count;
+  if (measured.count) count = std::int64_t{*measured.count};
+  return count;
+}
+
+std::string met_text(const Judgement& judgement) {
+  if (!judgement.met) return "no run";
+  return *judgement.met ? "yes" : "no";
+}
+
+void add_criteria(Table& table, const std::string& id, const std::string& part,
+                  const std::vector<Criterion>& criteria,
+                  const std::vector<Judgement>& judgements) {
+  for (std::size_t i = 0; i < criteria.size(); ++i) {
+    const Criterion& criterion = criteria[i];
+    const Judgement& judgement = judgements[i];
+    Value low, high;
+    if (criterion.equals) {
+      low = *criterion.equals;
+      high = *criterion.equals;
+    } else {
+      low = value_of(criterion.accept[0]);
+      high = value_of(criterion.accept[1]);
+    }
+    table.add({id, part, criterion.what, judgement.measured.value,
+               value_of(judgement.measured.ci95), count_of(judgement.measured), low, high,
+               met_text(judgement), judgement.note, criterion.why});
+  }
+}
+
+}  // namespace
+
+CellIndex::CellIndex(std::vector<FinishedCell> cells) : cells_(std::move(cells)) {
+  for (const FinishedCell& cell : cells_) {
+    by_hash_.emplace(cell.directory.folder.filename().string(), &cell);
+  }
+}
+
+const FinishedCell* CellIndex::find(const std::string& hash, const std::string& run) const {
+  const FinishedCell* best = nullptr;
+  const auto [begin, end] = by_hash_.equal_range(hash);
+  for (auto entry = begin; entry != end; ++entry) {
+    const auto rank = [&](const FinishedCell& cell) {
+      const fs::path& folder = cell.directory.folder;
+      return std::pair(folder.parent_path().filename().string() != run, folder);
+    };
+    if (best == nullptr || rank(*entry->second) < rank(*best)) best = entry->second;
+  }
+  return best;
+}
+
+Assessment assess(const Claim& claim, const CellIndex& cells) {
+  Assessment assessment{.claim = &claim};
+  const std::vector<RunConfig> configs = read_configs(claim, assessment.missing);
+  const Run on_gpu = run_on(configs, Device::cuda, cells);
+  const Run on_cpu = run_on(configs, Device::cpu, cells);
+  const bool gpu =
+      on_gpu.complete() || (!on_cpu.complete() && on_gpu.finished.size() >= on_cpu.finished.size());
+  const Run& run = gpu ? on_gpu : on_cpu;
+  describe_run(run, gpu ? Device::cuda : Device::cpu, assessment);
+
+  const bool finished = run.complete() && assessment.missing.empty();
+  std::vector<Table> tables;
+  if (finished) tables = gather_tables(run.finished);
+  const auto judge_all = [&](const std::vector<Criterion>& criteria) {
+    std::vector<Judgement> judgements;
+    for (const Criterion& criterion : criteria) {
+      judgements.push_back(finished ? judge(tables, criterion)
+                                    : Judgement{.met = {}, .note = "the run is not finished"});
+    }
+    return judgements;
+  };
+  assessment.criteria = judge_all(claim.criteria);
+  if (claim.condition) assessment.condition = judge_all(claim.condition->criteria);
+  assessment.verdict = verdict_of(assessment.criteria, assessment.condition);
+  return assessment;
+}
+
+Table ledger_table(std::span<const Assessment> assessments) {
+  Table table;
+  table.name = "ledger";
+  table.columns = {"claim",  "title",   "published", "measured",     "interval",
+                   "count",  "verdict", "condition", "criteria_met", "cells",
+                   "device", "machine", "command",   "run"};
+  for (const Assessment& assessment : assessments) {
+    const Claim& claim = *assessment.claim;
+    const Measurement& headline = assessment.criteria.front().measured;
+    const auto met = std::count_if(assessment.criteria.begin(), assessment.criteria.end(),
+                                   [](const Judgement& one) { return one.met.value_or(false); });
+    std::string cells = fmt::format("{} of {}", assessment.finished, assessment.cells);
+    if (!assessment.missing.empty()) cells += fmt::format("; not made: {}", assessment.missing);
+    const bool conditional = assessment.verdict == Verdict::not_as_stated;
+    table.add({claim.id, claim.title, claim.published.value, headline.value,
+               interval_text(headline), count_of(headline),
+               std::string(verdict_name(assessment.verdict)),
+               conditional ? claim.condition->text : std::string(),
+               fmt::format("{} of {}", met, assessment.criteria.size()), cells, assessment.device,
+               fmt::format("{}", fmt::join(assessment.machines, ", ")), claim.command,
+               fmt::format("{}", fmt::join(assessment.runs, ", "))});
+  }
+  return table;
+}
+
+Table criteria_table(std::span<const Assessment> assessments) {
+  Table table;
+  table.name = "criteria";
+  table.columns = {"claim", "part", "what", "measured", "ci95", "count",
+                   "low",   "high", "met",  "note",     "why"};
+  for (const Assessment& assessment : assessments) {
+    const Claim& claim = *assessment.claim;
+    add_criteria(table, claim.id, "claim", claim.criteria, assessment.criteria);
+    if (claim.condition) {
+      add_criteria(table, claim.id, "condition", claim.condition->criteria, assessment.condition);
+    }
+  }
+  return table;
+}
+
+}  // namespace vla_bench

@@ -1,0 +1,172 @@
+#include "claims/ledger.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "config/read.h"
+#include "report/grouping.h"
+#include "testing/temporary_folder.h"
+
+namespace vla_bench {
+namespace {
+
+constexpr const char* kConfig =
+    R"({"name": "01_copy", "experiment": "copy", "mixers": ["vla"], "seeds": [1, 2]})";
+
+/// An experiment folder with two cells a device, and cells as a run leaves them.
+class Ledger : public ::testing::Test {
+ protected:
+  Ledger() {
+    std::ofstream(folder_.path() / "config.json") << kConfig;
+    claim_ = {.id = "C11",
+              .title = "copies",
+              .question = "does it copy?",
+              .published = {.value = "1.000", .source = "notebook 07"},
+              .configs = {"config.json"},
+              .generated = {},
+              .command = "vla-bench run config.json",
+              .criteria = {accuracy(0.99)},
+              .condition = {},
+              .folder = folder_.path()};
+  }
+
+  static Criterion accuracy(double low) {
+    return {.what = "accuracy",
+            .of = {.table = "accuracy_summary",
+                   .column = "accuracy_mean",
+                   .where = {{{"label", {std::string("vla")}}}}},
+            .over = {},
+            .accept = {low, 1.0},
+            .equals = {},
+            .why = "sampling",
+            .place = "x"};
+  }
+
+  /// Cell `index` (seed) of the config on a device, with this accuracy.
+  static FinishedCell cell(std::size_t index, Device device, double accuracy,
+                           const std::string& run = "01_copy", const char* config = kConfig) {
+    const CellConfig planned = expand_cells(parse_config(config, "x"), device).at(index);
+    FinishedCell cell{.directory = {std::filesystem::path("runs") / run / planned.hash},
+                      .config_json = dump_config(planned.config),
+                      .table = Table(accuracy_schema()),
+                      .provenance_json = R"({"processor": "a CPU", "cuda": "a GPU"})"};
+    const std::string name(device_name(device));
+    cell.table.add({std::string("copy"), std::string("vla"), std::string("vla"), std::int64_t{24},
+                    std::int64_t{32}, std::int64_t{4}, std::int64_t{63}, std::string("paper"),
+                    std::int64_t{0}, static_cast<std::int64_t>(index + 1), std::int64_t{3000},
+                    accuracy, 0.1, 1.0, name, std::string("float32"), std::string("ok"), Value()});
+    return cell;
+  }
+
+  Assessment assess_with(std::vector<FinishedCell> cells) const {
+    return assess(claim_, CellIndex(std::move(cells)));
+  }
+
+  testing::TemporaryFolder folder_;
+  Claim claim_;
+};
+
+TEST_F(Ledger, WithoutARunThereIsNoVerdict) {
+  const Assessment none = assess_with({});
+  EXPECT_EQ(none.verdict, Verdict::no_run);
+  EXPECT_EQ(none.cells, 2);
+  EXPECT_EQ(none.finished, 0);
+  EXPECT_EQ(none.device, "");
+}
+
+TEST_F(Ledger, PartOfTheSeedsIsNoRun) {
+  const Assessment part = assess_with({cell(0, Device::cpu, 1.0)});
+  EXPECT_EQ(part.verdict, Verdict::no_run);
+  EXPECT_EQ(part.finished, 1);
+  EXPECT_EQ(part.device, "cpu");
+  EXPECT_EQ(part.criteria[0].note, "the run is not finished");
+}
+
+TEST_F(Ledger, AllCellsDecide) {
+  const Assessment done = assess_with({cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 0.996)});
+  EXPECT_EQ(done.verdict, Verdict::reproduced);
+  EXPECT_EQ(done.machines, std::vector<std::string>{"a CPU"});
+  EXPECT_EQ(done.runs, std::vector<std::string>{"runs/01_copy"});
+  EXPECT_DOUBLE_EQ(*number(done.criteria[0].measured.value), 0.998);
+  EXPECT_EQ(done.criteria[0].measured.count, 2);
+}
+
+TEST_F(Ledger, CellsOfOtherSettingsDoNotCount) {
+  const char* other =
+      R"({"name": "01_copy", "experiment": "copy", "mixers": ["vla"], "seeds": [1, 2],
+          "train": {"lr": 1e-3}})";
+  const Assessment none = assess_with(
+      {cell(0, Device::cpu, 1.0, "01_copy", other), cell(1, Device::cpu, 1.0, "01_copy", other)});
+  EXPECT_EQ(none.finished, 0);
+  EXPECT_EQ(none.verdict, Verdict::no_run);
+}
+
+TEST_F(Ledger, DevicesAreNotMixedAndTheGpuComesFirst) {
+  const Assessment mixed = assess_with({cell(0, Device::cpu, 1.0), cell(1, Device::cuda, 1.0)});
+  EXPECT_EQ(mixed.verdict, Verdict::no_run);
+  EXPECT_EQ(mixed.finished, 1);
+
+  const Assessment both = assess_with({cell(0, Device::cpu, 0.5), cell(1, Device::cpu, 0.5),
+                                       cell(0, Device::cuda, 1.0), cell(1, Device::cuda, 1.0)});
+  EXPECT_EQ(both.device, "cuda");
+  EXPECT_EQ(both.machines, std::vector<std::string>{"a GPU"});
+  EXPECT_EQ(both.verdict, Verdict::reproduced);
+
+  const Assessment whole = assess_with(
+      {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0), cell(0, Device::cuda, 0.5)});
+  EXPECT_EQ(whole.device, "cpu");
+  EXPECT_EQ(whole.verdict, Verdict::reproduced);
+}
+
+TEST_F(Ledger, ACellCountsOnceAndItsOwnRunComesFirst) {
+  const Assessment done = assess_with({cell(0, Device::cpu, 0.1, "00_earlier"),
+                                       cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)});
+  EXPECT_EQ(done.finished, 2);
+  EXPECT_EQ(done.verdict, Verdict::reproduced);
+}
+
+TEST_F(Ledger, AMissingGeneratedConfigIsNoRun) {
+  claim_.generated = {"best.json"};
+  const std::vector<FinishedCell> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
+  const Assessment waiting = assess_with(cells);
+  EXPECT_EQ(waiting.verdict, Verdict::no_run);
+  EXPECT_EQ(waiting.missing, "best.json");
+  std::ofstream(folder_.path() / "best.json") << kConfig;
+  EXPECT_EQ(assess_with(cells).verdict, Verdict::reproduced);
+}
+
+TEST_F(Ledger, TablesHoldARowAClaimAndARowACriterion) {
+  claim_.criteria.push_back(accuracy(0.999));
+  claim_.condition = Condition{.text = "to two digits", .criteria = {accuracy(0.99)}};
+  const std::vector<Assessment> assessments = {
+      assess_with({cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 0.996)}), assess_with({})};
+  const Table ledger = ledger_table(assessments);
+  ASSERT_EQ(ledger.rows.size(), 2u);
+  const auto at = [&](std::size_t row, const char* column) {
+    return ledger.rows[row][ledger.column(column)];
+  };
+  EXPECT_EQ(at(0, "claim"), Value(std::string("C11")));
+  EXPECT_EQ(at(0, "published"), Value(std::string("1.000")));
+  EXPECT_EQ(at(0, "verdict"), Value(std::string("not as stated")));
+  EXPECT_EQ(at(0, "condition"), Value(std::string("to two digits")));
+  EXPECT_EQ(at(0, "criteria_met"), Value(std::string("1 of 2")));
+  EXPECT_EQ(at(0, "cells"), Value(std::string("2 of 2")));
+  // t(0.975, 1) = 12.706; the standard error of 1 and 0.996 is 0.002.
+  EXPECT_EQ(at(0, "interval"), Value(std::string("0.9726 to 1.023")));
+  EXPECT_EQ(at(1, "verdict"), Value(std::string("no run")));
+  EXPECT_EQ(at(1, "condition"), Value(std::string()));
+  EXPECT_EQ(at(1, "measured"), Value());
+
+  const Table criteria = criteria_table(assessments);
+  ASSERT_EQ(criteria.rows.size(), 6u);
+  const std::size_t met = criteria.column("met");
+  EXPECT_EQ(criteria.rows[0][met], Value(std::string("yes")));
+  EXPECT_EQ(criteria.rows[1][met], Value(std::string("no")));
+  EXPECT_EQ(criteria.rows[2][criteria.column("part")], Value(std::string("condition")));
+  EXPECT_EQ(criteria.rows[5][met], Value(std::string("no run")));
+}
+
+}  // namespace
+}  // namespace vla_bench
