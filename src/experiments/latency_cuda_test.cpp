@@ -58,7 +58,7 @@ TEST(LatencyOnGpu, TimesVlaTokenByToken) {
   for (const char* mixer :
        {R"("vla")", R"({"mixer": "vla", "penalty": "frozen"})",
         R"({"mixer": "vla", "penalty": "key", "residual": "write", "period": 3})",
-        R"({"mixer": "vla", "write": "raw", "normaliser": "none"})"}) {
+        R"({"mixer": "vla", "write": "raw", "normaliser": "none", "lambda_0": 1})"}) {
     for (const Index tokens : {1, 65, 512}) {
       const CellResult result = run_on_gpu(mixer, R"("sequential")", tokens);
       ASSERT_EQ(result.status, CellStatus::ok) << mixer << " " << tokens << ": " << result.reason;
