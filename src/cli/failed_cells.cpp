@@ -10,11 +10,11 @@ namespace {
 
 constexpr std::string_view kSuffix = ".failed.csv";
 
+}  // namespace
+
 std::filesystem::path failed_path(const RunDirectory& directory, std::string_view table_name) {
   return directory.folder / (std::string(table_name) + std::string(kSuffix));
 }
-
-}  // namespace
 
 void write_failed(const RunDirectory& directory, const Table& table, const CellOutcome& outcome) {
   directory.write_outcome(outcome);
@@ -37,7 +37,7 @@ std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root) {
     const RunDirectory directory{entry.path().parent_path()};
     if (schema == nullptr || directory.finished(schema->name)) continue;
     cells.push_back({.directory = directory,
-                     .config_json = read_file(directory.folder / "config.json"),
+                     .config_json = read_file(directory.config()),
                      .table = read_csv(entry.path(), *schema),
                      .outcome = directory.read_outcome(),
                      .provenance_json = directory.read_provenance()});

@@ -1,7 +1,6 @@
 // vla-bench report: finished cells in, the tables of a paper out.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/gather.h"
 #include "cli/output.h"
+#include "cli/print_tables.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "report/summary.h"
@@ -24,44 +24,6 @@ struct ReportOptions {
   std::string out;
   std::vector<std::string> names;  // empty: all
 };
-
-/// The tables that `names` asks for, in their own order. Throws BadInput for a name that is none.
-std::vector<Table> select(std::vector<Table> tables, const std::vector<std::string>& names) {
-  if (names.empty()) return tables;
-  std::vector<Table> selected;
-  for (const std::string& name : names) {
-    const auto named = [&](const Table& table) { return table.name == name; };
-    const auto found = std::find_if(tables.begin(), tables.end(), named);
-    if (found == tables.end()) {
-      std::string known;
-      for (const Table& table : tables) known += (known.empty() ? "" : ", ") + table.name;
-      throw BadInput(
-          fmt::format("--table: no table \"{}\" in these cells; there are {}", name, known));
-    }
-    selected.push_back(*found);
-  }
-  return selected;
-}
-
-void print_tables(const std::vector<Table>& tables, const std::string& format) {
-  if (format == "json") {
-    std::string members;
-    for (const Table& table : tables) {
-      members +=
-          fmt::format("{}\"{}\": {}", members.empty() ? "" : ",\n", table.name, to_json(table));
-    }
-    print(fmt::format("{{\n{}\n}}\n", members));
-    return;
-  }
-  for (std::size_t i = 0; i < tables.size(); ++i) {
-    if (format == "csv") {
-      if (i > 0) print("\n");
-      print(to_csv(tables[i]));
-    } else {
-      print(fmt::format("## {}\n\n{}\n", tables[i].name, to_markdown(tables[i])));
-    }
-  }
-}
 
 void write_tables(const std::vector<Table>& tables, const std::filesystem::path& out, bool json) {
   for (const Table& table : tables) {
@@ -79,7 +41,7 @@ int report(const ReportOptions& options) {
     Table history = gather_history(cells);
     if (!history.rows.empty()) tables.push_back(std::move(history));
   }
-  tables = select(std::move(tables), options.names);
+  tables = select_tables(std::move(tables), options.names);
   if (options.out.empty()) {
     print_tables(tables, options.format);
   } else {

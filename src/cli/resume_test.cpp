@@ -47,7 +47,7 @@ class Resume : public ::testing::Test {
   std::vector<RunDirectory> cells(const std::string& out) const {
     std::vector<RunDirectory> found;
     for (const auto& entry : fs::directory_iterator(folder_.path() / out / "resume")) {
-      found.push_back({entry.path()});
+      if (entry.is_directory()) found.push_back({entry.path()});
     }
     std::sort(found.begin(), found.end(), [](const RunDirectory& a, const RunDirectory& b) {
       return a.folder.filename() < b.folder.filename();
@@ -56,9 +56,7 @@ class Resume : public ::testing::Test {
   }
 
   /// The only cell below a results folder.
-  RunDirectory cell(const std::string& out) const {
-    return {fs::directory_iterator(folder_.path() / out / "resume")->path()};
-  }
+  RunDirectory cell(const std::string& out) const { return cells(out).at(0); }
 
   /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
   Outcome disturb(const std::string& out, int signal_number,
@@ -72,10 +70,8 @@ class Resume : public ::testing::Test {
   void await_checkpoint(const std::string& out) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < deadline) {
-      std::error_code absent;
-      const fs::directory_iterator cells(folder_.path() / out / "resume", absent);
-      if (!absent && cells != fs::directory_iterator() &&
-          fs::exists(cells->path() / "checkpoint.safetensors")) {
+      if (fs::exists(folder_.path() / out) &&
+          !testing::find_files(folder_.path() / out, "checkpoint.safetensors").empty()) {
         break;
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

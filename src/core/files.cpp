@@ -189,6 +189,8 @@ void require_writable_folder(const fs::path& folder) {
   ::unlink(probe.c_str());
 }
 
+bool is_temporary_file(const fs::path& path) { return is_temporary_name(path.filename().string()); }
+
 void remove_leftovers(const fs::path& folder) {
   // Longer than any write takes, and than the clocks of machines that share a folder differ.
   const auto oldest_kept = fs::file_time_type::clock::now() - std::chrono::hours(1);
@@ -196,8 +198,8 @@ void remove_leftovers(const fs::path& folder) {
   fs::directory_iterator entry(folder, code);
   while (!code && entry != fs::directory_iterator()) {
     std::error_code vanished;
-    const bool ours = is_temporary_name(entry->path().filename().string()) &&
-                      entry->is_regular_file(vanished) && !entry->is_symlink(vanished);
+    const bool ours = is_temporary_file(entry->path()) && entry->is_regular_file(vanished) &&
+                      !entry->is_symlink(vanished);
     if (ours && entry->last_write_time(vanished) < oldest_kept && !vanished) {
       fs::remove(entry->path(), vanished);
     }

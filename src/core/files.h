@@ -23,6 +23,9 @@ void require_writable_folder(const std::filesystem::path& folder);
 /// it is an hour old: younger files may still be written. Does nothing where it may not.
 void remove_leftovers(const std::filesystem::path& folder);
 
+/// Whether `path` is named as a file that is still being written, or was when its process died.
+bool is_temporary_file(const std::filesystem::path& path);
+
 /// 16 hexadecimal digits of XXH3-64.
 std::string hash_hex(std::string_view text);
 

@@ -1,5 +1,7 @@
 #include "mixers/work.h"
 
+#include "core/count.h"
+
 namespace vla_bench {
 namespace {
 
@@ -10,14 +12,16 @@ Index multiply_adds(const MixerConfig& mixer, LatencyPass pass, Index tokens, In
   };
   switch (mixer.mixer) {
     case MixerKind::softmax:
-      return factor(2, 5) * (tokens * (tokens + 1) / 2) * d;
+      // tokens * (tokens + 1) is even, and halved before it can be cut off.
+      return times({factor(2, 5), tokens % 2 == 0 ? tokens / 2 : tokens,
+                    tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
     case MixerKind::linear:
-      return factor(2, 6) * tokens * d * d;
+      return times({factor(2, 6), tokens, d, d});
     case MixerKind::deltanet:
-      return factor(3, 9) * tokens * d * d;
+      return times({factor(3, 9), tokens, d, d});
     case MixerKind::vla:
-      if (mixer.penalty == Penalty::frozen) return factor(3, 7) * tokens * d * d;
-      return factor(6, 16) * tokens * d * d;
+      if (mixer.penalty == Penalty::frozen) return times({factor(3, 7), tokens, d, d});
+      return times({factor(6, 16), tokens, d, d});
   }
   return 0;
 }
@@ -29,8 +33,8 @@ Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
   const Index d = dims.d_h;
   const Index inputs = 3 * d + aux_width(mixer_traits(mixer), d);
   const Index numbers = pass == LatencyPass::forward ? inputs + d : 2 * inputs + 2 * d;
-  return {.flop = 2 * dims.lanes() * multiply_adds(mixer, pass, dims.tokens, d),
-          .bytes = dims.rows() * dims.heads * numbers * element_bytes};
+  return {.flop = times({2, dims.batch, dims.heads, multiply_adds(mixer, pass, dims.tokens, d)}),
+          .bytes = times({dims.batch, dims.tokens, dims.heads, numbers, element_bytes})};
 }
 
 }  // namespace vla_bench

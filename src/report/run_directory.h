@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,11 +14,13 @@
 
 namespace vla_bench {
 
-/// How a cell ended, as status.json: {"status": ..., "reason": ...}. Not every table has columns
-/// for it.
+/// How a cell ended, as status.json: {"status": ..., "reason": ..., "seconds": ...}. Not every
+/// table has columns for it.
 struct CellOutcome {
   std::string status = "ok";  // ok, skipped, diverged or failed
   std::string reason{};
+  std::optional<double> seconds{};  // what it took from its start; folders of earlier versions have
+                                    // none
 };
 
 struct RunDirectory {
@@ -35,8 +38,16 @@ struct RunDirectory {
   std::string read_provenance() const;
   /// Publishes the cell: <table>.md, status.json, then <table>.csv.
   void publish(const Table& table, const CellOutcome& outcome) const;
+  std::filesystem::path config() const { return folder / "config.json"; }
   std::filesystem::path checkpoint() const { return folder / "checkpoint.safetensors"; }
 };
+
+/// The schema of the table that `directory` holds; null when it is not finished.
+const Schema* finished_schema(const RunDirectory& directory);
+
+/// Every folder below `root` and `root` itself, in path order. Links are not followed: they could
+/// lead in circles, and would count a cell twice. Throws BadInput when there is no such folder.
+std::vector<std::filesystem::path> find_folders(const std::filesystem::path& root);
 
 /// Finished cells below `root`, in path order: every folder that holds config.json and a table.
 struct FinishedCell {
