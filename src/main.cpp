@@ -21,6 +21,7 @@ int dispatch(int argc, char** argv) {
       "Exit codes: 0 done, 1 failed run, 2 bad input.",
       VLA_BENCH_VERSION);
   cli::add_run(command_line);
+  cli::add_merge(command_line);
   cli::add_plan(command_line);
   cli::add_report(command_line);
   cli::add_status(command_line);

@@ -77,7 +77,7 @@ class Program : public ::testing::Test {
 
 TEST_F(Program, HelpOfEverySubcommandHasAnExample) {
   for (const char* command :
-       {"run", "plan", "status", "report", "verify", "sample", "schema", "info"}) {
+       {"run", "plan", "status", "report", "merge", "verify", "sample", "schema", "info"}) {
     const Outcome help = run_program({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_NE(help.out.find("Example: vla-bench " + std::string(command)), std::string::npos);

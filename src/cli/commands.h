@@ -7,6 +7,7 @@ namespace vla_bench::cli {
 class CommandLine;
 
 void add_run(CommandLine& command_line);
+void add_merge(CommandLine& command_line);
 void add_plan(CommandLine& command_line);
 void add_report(CommandLine& command_line);
 void add_status(CommandLine& command_line);

@@ -1,4 +1,4 @@
-// plan and status, as a user drives them.
+// plan, status and merge, as a user drives them.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -165,6 +165,96 @@ TEST_F(Sweep, WatchingEndsWithTheSweepOrWithASignal) {
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   watching.send(SIGTERM);
   EXPECT_EQ(watching.wait().exit_code, 75);
+}
+
+TEST_F(Sweep, MergedPartsAreTheWhole) {
+  run("whole");
+  run("a", {"--shard", "0/2"});
+  run("b", {"--shard", "1/2"});
+  const Outcome merged = run_program({"merge", at("a"), at("b"), "--out", at("all")});
+  ASSERT_EQ(merged.exit_code, 0) << merged.err;
+  const auto expected = find_files(at("whole"), "checkpoint.safetensors");
+  const auto actual = find_files(at("all"), "checkpoint.safetensors");
+  ASSERT_EQ(actual.size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(actual[i].lexically_relative(at("all")), expected[i].lexically_relative(at("whole")));
+    EXPECT_EQ(slurp(actual[i]), slurp(expected[i]));
+  }
+  for (const char* file : {"provenance.json", "history.csv", "accuracy.csv", "accuracy.md"}) {
+    EXPECT_EQ(find_files(at("all"), file).size(), 6u) << file;
+  }
+  EXPECT_EQ(status("all").at("percent"), 100.0);
+  // Again, into a folder that has everything: nothing is copied.
+  const auto written = fs::last_write_time(actual[0]);
+  ASSERT_EQ(run_program({"merge", at("a"), "--out", at("all")}).exit_code, 0);
+  EXPECT_EQ(fs::last_write_time(actual[0]), written);
+  EXPECT_TRUE(find_files(at("all"), "provenance.others.json").empty());
+}
+
+TEST_F(Sweep, CopiesThatAgreeKeepBothProvenances) {
+  run("a");
+  run("b");
+  const RunDirectory other{first_cell("b")};
+  other.write_provenance("{\n  \"processor\": \"another\"\n}\n");
+  ASSERT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
+  EXPECT_EQ(slurp(first_cell("all") / "provenance.json"),
+            slurp(first_cell("a") / "provenance.json"));
+  const auto others = find_files(at("all"), "provenance.others.json");
+  ASSERT_EQ(others.size(), 1u);
+  EXPECT_EQ(Json::parse(slurp(others[0]))[0].at("processor"), "another");
+  // The note goes along with the next merge.
+  ASSERT_EQ(run_program({"merge", at("a"), at("all"), "--out", at("again")}).exit_code, 0);
+  EXPECT_EQ(slurp(find_files(at("again"), "provenance.others.json").at(0)), slurp(others[0]));
+}
+
+TEST_F(Sweep, ConflictsAreRefusedByName) {
+  run("a");
+  run("b");
+  const fs::path table = first_cell("b") / "accuracy.csv";
+  Table rows = read_csv(table, accuracy_schema());
+  rows.rows[0][rows.column("loss")] = 0.5;
+  write_file_atomically(table, to_csv(rows));
+  const Outcome merged = run_program({"merge", at("a"), at("b"), "--out", at("all")});
+  EXPECT_EQ(merged.exit_code, 2);
+  EXPECT_NE(merged.err.find(first_cell("a").string()), std::string::npos) << merged.err;
+  EXPECT_NE(merged.err.find(first_cell("b").string()), std::string::npos) << merged.err;
+  EXPECT_FALSE(fs::exists(at("all")));
+  // What lies in the folder already counts like any other copy.
+  EXPECT_EQ(run_program({"merge", at("b"), "--out", at("a")}).exit_code, 2);
+  // The time a training took is no difference.
+  rows = read_csv(first_cell("a") / "accuracy.csv", accuracy_schema());
+  rows.rows[0][rows.column("train_seconds")] = 1e6;
+  write_file_atomically(table, to_csv(rows));
+  EXPECT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
+}
+
+TEST_F(Sweep, TheFurthestCopyIsKept) {
+  run("a");
+  run("b");
+  run("done");
+  const fs::path hash = first_cell("a").filename();
+  // Unfinished in both, and further in b.
+  for (const char* root : {"a", "b"})
+    fs::remove(fs::path(at(root)) / "tiny" / hash / "accuracy.csv");
+  TensorFile checkpoint = TensorFile::read(first_cell("a") / "checkpoint.safetensors");
+  checkpoint.metadata()["step"] = "3";
+  checkpoint.write(first_cell("a") / "checkpoint.safetensors");
+  ASSERT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
+  EXPECT_EQ(TensorFile::read(first_cell("all") / "checkpoint.safetensors").integer("step"), 4);
+  EXPECT_EQ(status("all").at("begun"), 1);
+  // A finished one is further than any.
+  ASSERT_EQ(run_program({"merge", at("done"), "--out", at("all")}).exit_code, 0);
+  EXPECT_EQ(status("all").at("done"), 6);
+}
+
+TEST_F(Sweep, MergeRefusesWhatItCannotRead) {
+  fs::create_directory(at("empty"));
+  for (const Arguments& arguments :
+       {Arguments{"merge", at("missing"), "--out", at("all")},
+        Arguments{"merge", at("empty"), "--out", at("all")}, Arguments{"merge", at("empty")}}) {
+    EXPECT_EQ(run_program(arguments).exit_code, 2);
+  }
+  EXPECT_FALSE(fs::exists(at("all")));
 }
 
 }  // namespace
