@@ -1,10 +1,13 @@
 // A run that is killed and started again ends with the bits of an undisturbed one.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -67,11 +70,14 @@ class Resume : public ::testing::Test {
     return process.wait();
   }
 
-  void await_checkpoint(const std::string& out) const {
+  void await_checkpoint(const std::string& out) const { await_file(out, "checkpoint.safetensors"); }
+
+  /// Returns when a cell has that file.
+  void await_file(const std::string& out, const std::string& name) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < deadline) {
       if (fs::exists(folder_.path() / out) &&
-          !testing::find_files(folder_.path() / out, "checkpoint.safetensors").empty()) {
+          !testing::find_files(folder_.path() / out, name).empty()) {
         break;
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -153,6 +159,40 @@ TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
   ASSERT_FALSE(cell("stopped").finished("accuracy"));
   ASSERT_EQ(testing::run_program(command("stopped")).exit_code, 0);
   expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+// Nothing but the signal has this run write a checkpoint.
+TEST_F(Resume, TerminationCheckpointsWithinSeconds) {
+  const std::vector<std::string> rarely = {
+      "--set", "train.checkpoint_every=0", "--set", "train.steps=2000", "--set", "train.batch=16"};
+  const Outcome undisturbed = testing::run_program(command("whole", rarely));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  Process process(command("stopped", rarely));
+  await_file("stopped", "provenance.json");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // some hundred steps
+  const auto sent = std::chrono::steady_clock::now();
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(5));
+  ASSERT_FALSE(cell("stopped").finished("accuracy")) << "the run ended before it could be stopped";
+  const Index step = TensorFile::read(cell("stopped").checkpoint()).integer("step");
+  EXPECT_GT(step, 0);
+  EXPECT_LT(step, 2000);
+  ASSERT_EQ(testing::run_program(command("stopped", rarely)).exit_code, 0);
+  expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+// The plan of a large sweep takes a while: a task that is stopped in it is started again too.
+TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
+  std::vector<int> seeds(20'000);
+  std::iota(seeds.begin(), seeds.end(), 0);
+  Process process(command("early", {"--set", fmt::format("seeds=[{}]", fmt::join(seeds, ",")),
+                                    "--set", "mixers=[\"linear\",\"deltanet\",\"vla\"]"}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_TRUE(!fs::exists(folder_.path() / "early") ||
+              testing::find_files(folder_.path() / "early", "config.json").empty());
 }
 
 TEST_F(Resume, TerminationReachesEveryWorker) {
