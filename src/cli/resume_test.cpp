@@ -182,6 +182,18 @@ TEST_F(Resume, TerminationCheckpointsWithinSeconds) {
   expect_same_bits(cell("stopped"), cell("whole"));
 }
 
+// A scheduler signals the script of a job and the program that it started; the script passes its
+// own on.
+TEST_F(Resume, SignalsThatComeTogetherAreOne) {
+  Process process(command("stopped", {"--set", "train.steps=2000"}));
+  await_checkpoint("stopped");
+  for (int i = 0; i < 3; ++i) {
+    process.send(SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(process.wait().exit_code, 75);
+}
+
 // The plan of a large sweep takes a while: a task that is stopped in it is started again too.
 TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
   std::vector<int> seeds(20'000);

@@ -158,7 +158,7 @@ std::string listing(const std::vector<FolderStatus>& folders, CellStage stage) {
     }
   }
   if (table.rows.empty()) return {};
-  std::string text = "\n" + to_markdown(table);
+  std::string text = fmt::format("\n{}", to_markdown(table));
   if (unprinted > 0) text += fmt::format("and {} more\n", unprinted);
   return text;
 }
