@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "cli/run_files.h"
 #include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
@@ -97,13 +98,8 @@ class Resume : public ::testing::Test {
       return read_csv(directory.folder / "history.csv", history_schema()).rows;
     };
     EXPECT_EQ(history(actual), history(expected));
-    const auto rows = [](const RunDirectory& directory) {
-      Table table = read_csv(directory.folder / "accuracy.csv", accuracy_schema());
-      const auto seconds = static_cast<std::ptrdiff_t>(table.column("train_seconds"));
-      for (auto& row : table.rows) row.erase(row.begin() + seconds);
-      return table.rows;
-    };
-    EXPECT_EQ(rows(actual), rows(expected));
+    EXPECT_EQ(testing::timeless_rows(actual.folder / "accuracy.csv"),
+              testing::timeless_rows(expected.folder / "accuracy.csv"));
   }
 
   TemporaryFolder folder_;
