@@ -20,5 +20,6 @@ void clear_failed(const RunDirectory& directory, std::string_view table_name);
 
 /// Failed cells below `root` that nobody has finished since, in path order.
 std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root);
+std::vector<FinishedCell> read_failed_cells(const std::vector<ListedFolder>& folders);
 
 }  // namespace vla_bench::cli

@@ -49,7 +49,8 @@ using Cells = std::map<CellName, std::vector<Copy>>;
 
 /// Adds every cell below `root` to `cells`.
 void find_copies(const fs::path& root, Cells& cells) {
-  for (const fs::path& folder : find_folders(root)) {
+  for (const ListedFolder& listed : list_folders(root)) {
+    const fs::path& folder = listed.path;
     const Copy copy{.directory = {folder}, .finished = finished_schema({folder})};
     std::error_code ignored;
     if (!fs::is_regular_file(copy.directory.config(), ignored)) continue;
@@ -185,7 +186,8 @@ void note_others(const Copy& kept, const std::vector<Copy>& copies, const fs::pa
 void merge_notes(const std::vector<fs::path>& roots, const fs::path& out) {
   std::map<std::string, std::string> notes;  // by name
   for (const fs::path& root : roots) {
-    for (const fs::path& folder : find_folders(root)) {
+    for (const ListedFolder& listed : list_folders(root)) {
+      const fs::path& folder = listed.path;
       if (!has_sweep_note(folder)) continue;
       const std::string name = fs::weakly_canonical(folder).filename().string();
       const std::string text = read_file(sweep_note(folder));

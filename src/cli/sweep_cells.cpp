@@ -40,12 +40,11 @@ std::optional<PlannedCell> stray_cell(const RunDirectory& directory) {
 
 std::map<fs::path, std::vector<PlannedCell>> find_sweep_cells(const fs::path& root) {
   std::map<fs::path, std::set<fs::path>> cells;  // folder -> its cells' folders
-  for (const fs::path& folder : find_folders(root)) {
-    std::error_code ignored;
-    if (fs::is_regular_file(RunDirectory{folder}.config(), ignored)) {
-      cells[folder.parent_path()].insert(folder);
-    } else if (has_sweep_note(folder)) {
-      cells.try_emplace(folder);
+  for (const ListedFolder& listed : list_folders(root)) {
+    if (listed.has(RunDirectory{listed.path}.config().filename().string())) {
+      cells[listed.path.parent_path()].insert(listed.path);
+    } else if (listed.has(sweep_note(listed.path).filename().string())) {
+      cells.try_emplace(listed.path);
     }
   }
   std::map<fs::path, std::vector<PlannedCell>> found;

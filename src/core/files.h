@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,23 @@ namespace vla_bench {
 /// folder. Creates missing folders. On any failure (no permission, disk full) removes the temporary
 /// file and throws RunError naming the path and the system's reason.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// The same, piece by piece, for what is too large to be held: nothing is at `path` before
+/// commit(). Without one the temporary file is removed at the end of the scope.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view content);
+  void commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// The whole file. Throws BadInput naming the path and the reason.
 std::string read_file(const std::filesystem::path& path);

@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kConfig = "config.json";
 constexpr const char* kProvenance = "provenance.json";
 constexpr const char* kStatus = "status.json";
 
@@ -90,45 +91,83 @@ const Schema* finished_schema(const RunDirectory& directory) {
   return nullptr;
 }
 
-std::vector<fs::path> find_folders(const fs::path& root) {
+namespace {
+
+/// Adds `folder` and all below it. The kind of an entry comes with its name: no file is asked for
+/// it.
+void list_below(const fs::path& folder, std::vector<ListedFolder>& found) {
+  const std::size_t own = found.size();
+  found.push_back({.path = folder});
+  std::vector<fs::path> below;
+  std::error_code code;
+  fs::directory_iterator entry(folder, code);
+  while (!code && entry != fs::directory_iterator()) {
+    std::error_code vanished;
+    const fs::file_type type = entry->symlink_status(vanished).type();
+    if (type == fs::file_type::directory) {
+      below.push_back(entry->path());
+    } else if (entry->is_regular_file(vanished)) {
+      found[own].files.push_back(entry->path().filename().string());
+    }
+    entry.increment(code);
+  }
+  if (code) {
+    throw BadInput(fmt::format("[report] {}: cannot list: {}", folder.string(), code.message()));
+  }
+  for (const fs::path& one : below) list_below(one, found);
+}
+
+}  // namespace
+
+bool ListedFolder::has(std::string_view name) const {
+  return std::find(files.begin(), files.end(), name) != files.end();
+}
+
+std::vector<ListedFolder> list_folders(const fs::path& root) {
   std::error_code code;
   const fs::file_status status = fs::status(root, code);
   if (!fs::is_directory(status)) {
     throw BadInput(fmt::format("[report] {}: {}", root.string(),
                                fs::exists(status) ? "not a folder" : "no such folder"));
   }
-  std::vector<fs::path> found = {root};
-  fs::recursive_directory_iterator entry(root, code);
-  while (!code && entry != fs::recursive_directory_iterator()) {
-    std::error_code vanished;
-    if (entry->is_directory(vanished) && !entry->is_symlink(vanished)) {
-      found.push_back(entry->path());
-    }
-    entry.increment(code);
-  }
-  if (code) {
-    throw BadInput(fmt::format("[report] {}: cannot list: {}", root.string(), code.message()));
-  }
-  std::sort(found.begin(), found.end());
+  std::vector<ListedFolder> found;
+  list_below(root, found);
+  // In path order, by component. Comparing paths takes them apart each time.
+  std::sort(found.begin(), found.end(), [](const ListedFolder& a, const ListedFolder& b) {
+    return std::lexicographical_compare(
+        a.path.native().begin(), a.path.native().end(), b.path.native().begin(),
+        b.path.native().end(), [](char x, char y) {
+          // A separator ends a component: it stands before every other character.
+          return (x == '/' ? 0 : static_cast<unsigned char>(x) + 1) <
+                 (y == '/' ? 0 : static_cast<unsigned char>(y) + 1);
+        });
+  });
   return found;
 }
 
 std::vector<FinishedCell> find_finished_cells(const fs::path& root) {
+  return read_finished_cells(list_folders(root));
+}
+
+std::vector<FinishedCell> read_finished_cells(const std::vector<ListedFolder>& folders) {
   std::vector<FinishedCell> cells;
-  for (const fs::path& folder : find_folders(root)) {
-    const RunDirectory directory{folder};
-    std::error_code ignored;
-    if (!fs::is_regular_file(directory.config(), ignored)) continue;
+  for (const ListedFolder& folder : folders) {
+    if (!folder.has(kConfig)) continue;
     for (const Schema* schema : published_schemas()) {
-      if (!directory.finished(schema->name)) continue;
-      cells.push_back({.directory = directory,
-                       .config_json = read_file(directory.config()),
-                       .table = read_csv(folder / fmt::format("{}.csv", schema->name), *schema),
-                       .outcome = directory.read_outcome(),
-                       .provenance_json = directory.read_provenance()});
+      const std::string table = fmt::format("{}.csv", schema->name);
+      if (folder.has(table)) cells.push_back(read_cell(folder, table, *schema));
     }
   }
   return cells;
+}
+
+FinishedCell read_cell(const ListedFolder& folder, const std::string& table, const Schema& schema) {
+  const RunDirectory directory{folder.path};
+  return {.directory = directory,
+          .config_json = read_file(directory.config()),
+          .table = read_csv(folder.path / table, schema),
+          .outcome = folder.has(kStatus) ? directory.read_outcome() : CellOutcome(),
+          .provenance_json = folder.has(kProvenance) ? directory.read_provenance() : ""};
 }
 
 }  // namespace vla_bench

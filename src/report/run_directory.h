@@ -45,9 +45,17 @@ struct RunDirectory {
 /// The schema of the table that `directory` holds; null when it is not finished.
 const Schema* finished_schema(const RunDirectory& directory);
 
-/// Every folder below `root` and `root` itself, in path order. Links are not followed: they could
-/// lead in circles, and would count a cell twice. Throws BadInput when there is no such folder.
-std::vector<std::filesystem::path> find_folders(const std::filesystem::path& root);
+/// A folder and the names of the files in it.
+struct ListedFolder {
+  std::filesystem::path path;
+  std::vector<std::string> files{};
+
+  bool has(std::string_view name) const;
+};
+/// Every folder below `root` and `root` itself, in path order. Links to folders are not followed:
+/// they could lead in circles, and would count a cell twice. Throws BadInput when there is no such
+/// folder.
+std::vector<ListedFolder> list_folders(const std::filesystem::path& root);
 
 /// Finished cells below `root`, in path order: every folder that holds config.json and a table.
 struct FinishedCell {
@@ -58,5 +66,10 @@ struct FinishedCell {
   std::string provenance_json{};  // empty where there is none
 };
 std::vector<FinishedCell> find_finished_cells(const std::filesystem::path& root);
+std::vector<FinishedCell> read_finished_cells(const std::vector<ListedFolder>& folders);
+
+/// The cell in `folder` with the rows of its file `table`. Throws BadInput when a file cannot be
+/// read.
+FinishedCell read_cell(const ListedFolder& folder, const std::string& table, const Schema& schema);
 
 }  // namespace vla_bench
