@@ -13,6 +13,7 @@
 #include "cli/failed_cells.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/parallel.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -20,13 +21,9 @@ namespace {
 constexpr std::array kCellColumns = {"experiment", "label",   "mixer",     "n_pairs",
                                      "d_h",        "seq_len", "precision", "seed"};
 
-std::filesystem::path history_path(const FinishedCell& cell) {
-  return cell.directory.folder / "history.csv";
-}
-
 bool has_history(const FinishedCell& cell) {
   const bool trained = cell.table.name == accuracy_schema().name && !cell.table.rows.empty();
-  return trained && std::filesystem::exists(history_path(cell));
+  return trained && cell.has_history;
 }
 
 /// The cell's own row says whose curve it is: a config of another version need not be readable.
@@ -50,18 +47,23 @@ Table empty_history() {
 /// Whether CSV text is what to_csv prints of a history: then its lines can be taken as they stand.
 bool is_plain_history(std::string_view text, std::string_view header) {
   if (!text.starts_with(header) || !text.ends_with('\n')) return false;
+  if (text.find('"') != text.npos || text.find('\r') != text.npos) return false;
   const auto commas = std::count(header.begin(), header.end(), ',');
-  std::ptrdiff_t found = 0;
-  for (const char c : text) {
-    if (c == '"' || c == '\r') return false;
-    if (c == ',') ++found;
-    if (c == '\n' && std::exchange(found, 0) != commas) return false;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n') + 1);
+    if (std::count(line.begin(), line.end(), ',') != commas) return false;
+    text.remove_prefix(line.size());
   }
   return true;
 }
 
-/// Appends a cell's rows as CSV and returns their number.
-std::int64_t append_history(const FinishedCell& cell, std::string& out) {
+struct HistoryText {
+  std::string rows;  // CSV lines, without a header
+  std::int64_t count = 0;
+};
+
+/// A cell's rows behind what says whose they are.
+HistoryText history_text(const FinishedCell& cell, const std::string& header) {
   Table whose;
   whose.columns.assign(kCellColumns.begin(), kCellColumns.end());
   whose.add(whose_history(cell));
@@ -69,18 +71,17 @@ std::int64_t append_history(const FinishedCell& cell, std::string& out) {
   prefix.erase(0, prefix.find('\n') + 1);
   prefix.back() = ',';
 
-  static const std::string header = to_csv(Table(history_schema()));
-  std::string content = read_file(history_path(cell));
+  std::string content = read_file(cell.directory.history());
   if (!is_plain_history(content, header)) {
-    content = to_csv(read_csv(history_path(cell), history_schema()));
+    content = to_csv(read_csv(cell.directory.history(), history_schema()));
   }
-  std::int64_t rows = 0;
-  for (std::size_t at = header.size(); at < content.size(); ++rows) {
+  HistoryText text;
+  for (std::size_t at = header.size(); at < content.size(); ++text.count) {
     const std::size_t end = content.find('\n', at) + 1;
-    out.append(prefix).append(content, at, end - at);
+    text.rows.append(prefix).append(content, at, end - at);
     at = end;
   }
-  return rows;
+  return text;
 }
 
 }  // namespace
@@ -116,7 +117,8 @@ Table gather_history(const std::vector<FinishedCell>& cells) {
   for (const FinishedCell& cell : cells) {
     if (!has_history(cell)) continue;
     const std::vector<Value> prefix = whose_history(cell);
-    for (const std::vector<Value>& row : read_csv(history_path(cell), history_schema()).rows) {
+    for (const std::vector<Value>& row :
+         read_csv(cell.directory.history(), history_schema()).rows) {
       std::vector<Value> extended = prefix;
       extended.insert(extended.end(), row.begin(), row.end());
       gathered.add(std::move(extended));
@@ -127,18 +129,22 @@ Table gather_history(const std::vector<FinishedCell>& cells) {
 
 std::int64_t write_gathered_history(const std::vector<FinishedCell>& cells,
                                     const std::filesystem::path& path) {
-  constexpr std::size_t kBlock = 1 << 20;
+  constexpr std::size_t kHeld = 1024;  // cells whose rows are in memory
+  const std::string header = to_csv(Table(history_schema()));
   AtomicFile file(path);
-  std::string block = to_csv(empty_history());
+  file.write(to_csv(empty_history()));
   std::int64_t rows = 0;
-  for (const FinishedCell& cell : cells) {
-    if (!has_history(cell)) continue;
-    rows += append_history(cell, block);
-    if (block.size() < kBlock) continue;
-    file.write(block);
-    block.clear();
+  for (std::size_t first = 0; first < cells.size(); first += kHeld) {
+    std::vector<HistoryText> texts(std::min(kHeld, cells.size() - first));
+    parallel_items(kFileReaders, static_cast<Index>(texts.size()), [&](Index item) {
+      const auto at = static_cast<std::size_t>(item);
+      if (has_history(cells[first + at])) texts[at] = history_text(cells[first + at], header);
+    });
+    for (const HistoryText& text : texts) {
+      file.write(text.rows);
+      rows += text.count;
+    }
   }
-  file.write(block);
   file.commit();
   return rows;
 }

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/parallel.h"
 
 namespace vla_bench {
 namespace {
@@ -18,6 +20,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kConfig = "config.json";
 constexpr const char* kProvenance = "provenance.json";
+constexpr const char* kHistory = "history.csv";
 constexpr const char* kStatus = "status.json";
 
 const std::vector<const Schema*>& published_schemas() {
@@ -25,6 +28,22 @@ const std::vector<const Schema*>& published_schemas() {
                                                      &state_norm_schema(), &jacobian_schema(),
                                                      &latency_schema()};
   return schemas;
+}
+
+/// "ok" where the text says nothing else.
+CellOutcome parse_outcome(const std::string& json) {
+  const Json document = Json::parse(json, nullptr, false);
+  if (!document.is_object()) return {};
+  const auto text = [&](const char* key, const std::string& otherwise) {
+    const auto found = document.find(key);
+    const bool usable = found != document.end() && found->is_string();
+    return usable ? found->get<std::string>() : otherwise;
+  };
+  const auto seconds = document.find("seconds");
+  const bool timed = seconds != document.end() && seconds->is_number();
+  return {.status = text("status", "ok"),
+          .reason = text("reason", ""),
+          .seconds = timed ? std::optional(seconds->get<double>()) : std::nullopt};
 }
 
 }  // namespace
@@ -45,12 +64,11 @@ void RunDirectory::write_provenance(std::string_view json) const {
 
 std::string RunDirectory::read_provenance() const {
   std::error_code ignored;
-  if (!fs::is_regular_file(folder / kProvenance, ignored)) return {};
-  return read_file(folder / kProvenance);
+  return fs::is_regular_file(folder / kProvenance, ignored) ? read_file(folder / kProvenance) : "";
 }
 
 void RunDirectory::write_history(const Table& history) const {
-  write_file_atomically(folder / "history.csv", to_csv(history));
+  write_file_atomically(this->history(), to_csv(history));
 }
 
 void RunDirectory::write_outcome(const CellOutcome& outcome) const {
@@ -64,18 +82,7 @@ void RunDirectory::write_outcome(const CellOutcome& outcome) const {
 CellOutcome RunDirectory::read_outcome() const {
   std::error_code ignored;
   if (!fs::is_regular_file(folder / kStatus, ignored)) return {};
-  const Json document = Json::parse(read_file(folder / kStatus), nullptr, false);
-  if (!document.is_object()) return {};
-  const auto text = [&](const char* key, const std::string& otherwise) {
-    const auto found = document.find(key);
-    const bool usable = found != document.end() && found->is_string();
-    return usable ? found->get<std::string>() : otherwise;
-  };
-  const auto seconds = document.find("seconds");
-  const bool timed = seconds != document.end() && seconds->is_number();
-  return {.status = text("status", "ok"),
-          .reason = text("reason", ""),
-          .seconds = timed ? std::optional(seconds->get<double>()) : std::nullopt};
+  return parse_outcome(read_file(folder / kStatus));
 }
 
 void RunDirectory::publish(const Table& table, const CellOutcome& outcome) const {
@@ -93,6 +100,8 @@ const Schema* finished_schema(const RunDirectory& directory) {
 
 namespace {
 
+std::string csv_name(const Schema& schema) { return fmt::format("{}.csv", schema.name); }
+
 /// Adds `folder` and all below it. The kind of an entry comes with its name: no file is asked for
 /// it.
 void list_below(const fs::path& folder, std::vector<ListedFolder>& found) {
@@ -103,8 +112,7 @@ void list_below(const fs::path& folder, std::vector<ListedFolder>& found) {
   fs::directory_iterator entry(folder, code);
   while (!code && entry != fs::directory_iterator()) {
     std::error_code vanished;
-    const fs::file_type type = entry->symlink_status(vanished).type();
-    if (type == fs::file_type::directory) {
+    if (entry->is_directory(vanished) && !entry->is_symlink(vanished)) {
       below.push_back(entry->path());
     } else if (entry->is_regular_file(vanished)) {
       found[own].files.push_back(entry->path().filename().string());
@@ -150,14 +158,18 @@ std::vector<FinishedCell> find_finished_cells(const fs::path& root) {
 }
 
 std::vector<FinishedCell> read_finished_cells(const std::vector<ListedFolder>& folders) {
-  std::vector<FinishedCell> cells;
+  std::vector<std::pair<const ListedFolder*, const Schema*>> tables;
   for (const ListedFolder& folder : folders) {
     if (!folder.has(kConfig)) continue;
     for (const Schema* schema : published_schemas()) {
-      const std::string table = fmt::format("{}.csv", schema->name);
-      if (folder.has(table)) cells.push_back(read_cell(folder, table, *schema));
+      if (folder.has(csv_name(*schema))) tables.emplace_back(&folder, schema);
     }
   }
+  std::vector<FinishedCell> cells(tables.size());
+  parallel_items(kFileReaders, static_cast<Index>(tables.size()), [&](Index item) {
+    const auto& [folder, schema] = tables[static_cast<std::size_t>(item)];
+    cells[static_cast<std::size_t>(item)] = read_cell(*folder, csv_name(*schema), *schema);
+  });
   return cells;
 }
 
@@ -166,8 +178,11 @@ FinishedCell read_cell(const ListedFolder& folder, const std::string& table, con
   return {.directory = directory,
           .config_json = read_file(directory.config()),
           .table = read_csv(folder.path / table, schema),
-          .outcome = folder.has(kStatus) ? directory.read_outcome() : CellOutcome(),
-          .provenance_json = folder.has(kProvenance) ? directory.read_provenance() : ""};
+          .outcome =
+              folder.has(kStatus) ? parse_outcome(read_file(folder.path / kStatus)) : CellOutcome(),
+          .provenance_json =
+              folder.has(kProvenance) ? read_file(folder.path / kProvenance) : std::string(),
+          .has_history = folder.has(kHistory)};
 }
 
 }  // namespace vla_bench

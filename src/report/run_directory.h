@@ -39,6 +39,7 @@ struct RunDirectory {
   /// Publishes the cell: <table>.md, status.json, then <table>.csv.
   void publish(const Table& table, const CellOutcome& outcome) const;
   std::filesystem::path config() const { return folder / "config.json"; }
+  std::filesystem::path history() const { return folder / "history.csv"; }
   std::filesystem::path checkpoint() const { return folder / "checkpoint.safetensors"; }
 };
 
@@ -57,6 +58,10 @@ struct ListedFolder {
 /// folder.
 std::vector<ListedFolder> list_folders(const std::filesystem::path& root);
 
+/// Threads that read small files beside one another: more than a laptop's cores, because on a
+/// shared folder each waits for the server.
+inline constexpr int kFileReaders = 8;
+
 /// Finished cells below `root`, in path order: every folder that holds config.json and a table.
 struct FinishedCell {
   RunDirectory directory;
@@ -64,6 +69,7 @@ struct FinishedCell {
   Table table;
   CellOutcome outcome{};
   std::string provenance_json{};  // empty where there is none
+  bool has_history = false;       // a learning curve lies beside the table
 };
 std::vector<FinishedCell> find_finished_cells(const std::filesystem::path& root);
 std::vector<FinishedCell> read_finished_cells(const std::vector<ListedFolder>& folders);
