@@ -11,7 +11,8 @@ usage="usage: scripts/slurm/submit.sh CONFIG [--tasks N] [--out DIR] [--dry-run]
   --out DIR   root of the results (default results/runs)
   --dry-run   print the plan and submit nothing
   What follows -- goes to sbatch: --time, --partition, --cpus-per-task, --gres=gpu:1, ...
-  With an option that asks for GPUs the sweep runs on them (--device cuda)."
+  With an option that asks for GPUs the sweep runs on them (--device cuda). Tasks stop two minutes
+  before a time limit and go on in another run: a limit should be many times that."
 
 complain() {
   echo "submit: $1" >&2
