@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the build, the tests and the plots need and is not there yet. Run again, it does
 # nothing. Debian 12; as root or with sudo.
+#   scripts/setup.sh [--tests]   with what some tests alone need, and skip themselves without
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+case "$#:${1-}" in
+  0:) for_tests='' ;;
+  1:--tests) for_tests=yes ;;
+  *)
+    echo "usage: scripts/setup.sh [--tests]" >&2
+    exit 2
+    ;;
+esac
 
 # The libraries, by package. libgtest-dev's CMake files refer to libgmock-dev's library.
 packages=(
@@ -13,14 +23,28 @@ packages=(
 # The results page is tested in Chromium.
 declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git [chromium]=chromium)
 
+# A Slurm for the tests of job arrays. A machine that has one is left alone.
+test_packages=(slurm-wlm munge)
+
+is_missing() {
+  [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null) != installed ]]
+}
+
 missing_packages() {
   local package tool
   for tool in "${!tools[@]}"; do
     command -v "$tool" > /dev/null || echo "${tools[$tool]}"
   done
   for package in "${packages[@]}"; do
-    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null) == installed ]] ||
-      echo "$package"
+    if is_missing "$package"; then echo "$package"; fi
+  done
+}
+
+missing_test_packages() {
+  local package
+  if command -v sbatch > /dev/null; then return; fi
+  for package in "${test_packages[@]}"; do
+    if is_missing "$package"; then echo "$package"; fi
   done
 }
 
@@ -66,6 +90,12 @@ if command -v dpkg-query > /dev/null; then
   mapfile -t missing < <(missing_packages)
   if [[ ${#missing[@]} -gt 0 ]]; then
     install_packages "${missing[@]}"
+  fi
+  if [[ -n $for_tests ]]; then
+    mapfile -t missing < <(missing_test_packages)
+    if [[ ${#missing[@]} -gt 0 ]] && ! (install_packages "${missing[@]}"); then
+      echo "setup: without ${missing[*]}: the tests of job arrays will be skipped" >&2
+    fi
   fi
 else
   echo "setup: not a Debian system; wanted: ${tools[*]} ${packages[*]}" >&2

@@ -31,7 +31,7 @@ case $preset in
     ;;
 esac
 
-"$root/scripts/setup.sh"
+"$root/scripts/setup.sh" --tests
 "$root/scripts/build.sh" "$preset"
 # Tests run two at a time, each with its own threads: waiting ones give up their core.
 export OMP_WAIT_POLICY=passive

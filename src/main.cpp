@@ -21,8 +21,11 @@ int dispatch(int argc, char** argv) {
       "Exit codes: 0 done, 1 failed run, 2 bad input.",
       VLA_BENCH_VERSION);
   cli::add_run(command_line);
+  cli::add_merge(command_line);
+  cli::add_plan(command_line);
   cli::add_report(command_line);
   cli::add_claims(command_line);
+  cli::add_status(command_line);
   cli::add_verify(command_line);
   cli::add_sample(command_line);
   cli::add_schema(command_line);

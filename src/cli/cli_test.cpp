@@ -77,7 +77,8 @@ class Program : public ::testing::Test {
 };
 
 TEST_F(Program, HelpOfEverySubcommandHasAnExample) {
-  for (const char* command : {"run", "report", "claims", "verify", "sample", "schema", "info"}) {
+  for (const char* command : {"run", "plan", "status", "report", "claims", "merge", "verify",
+                              "sample", "schema", "info"}) {
     const Outcome help = run_program({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_NE(help.out.find("Example: vla-bench " + std::string(command)), std::string::npos);

@@ -44,6 +44,10 @@ void Subcommand::option(const std::string& name, std::string& variable, const Op
   app_.add_option(name, variable, help.text)->option_text(help.value);
 }
 
+void Subcommand::required(const std::string& name, std::string& variable, const OptionHelp& help) {
+  app_.add_option(name, variable, help.text)->option_text(help.value)->required();
+}
+
 void Subcommand::option(const std::string& name, std::vector<std::string>& variable,
                         const OptionHelp& help) {
   // Without this `--set a=1 CONFIG` would take CONFIG for a second value of --set.

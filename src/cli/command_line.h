@@ -47,6 +47,8 @@ class Subcommand {
   /// `name` is "--flag". A vector takes one value each time the flag is given.
   void option(const std::string& name, std::string& variable, const OptionHelp& help);
   void option(const std::string& name, std::vector<std::string>& variable, const OptionHelp& help);
+  /// One that must be given.
+  void required(const std::string& name, std::string& variable, const OptionHelp& help);
   /// Whole numbers are decimal digits and nothing else; others, and those out of range, are
   /// BadInput.
   void option(const std::string& name, Index& variable, const OptionHelp& help,

@@ -1,6 +1,5 @@
 #include "cli/failed_cells.h"
 
-#include <algorithm>
 #include <system_error>
 
 #include "core/files.h"
@@ -10,11 +9,11 @@ namespace {
 
 constexpr std::string_view kSuffix = ".failed.csv";
 
+}  // namespace
+
 std::filesystem::path failed_path(const RunDirectory& directory, std::string_view table_name) {
   return directory.folder / (std::string(table_name) + std::string(kSuffix));
 }
-
-}  // namespace
 
 void write_failed(const RunDirectory& directory, const Table& table, const CellOutcome& outcome) {
   directory.write_outcome(outcome);
@@ -27,24 +26,21 @@ void clear_failed(const RunDirectory& directory, std::string_view table_name) {
 }
 
 std::vector<FinishedCell> find_failed_cells(const std::filesystem::path& root) {
+  if (!std::filesystem::is_directory(root)) return {};
+  return read_failed_cells(list_folders(root));
+}
+
+std::vector<FinishedCell> read_failed_cells(const std::vector<ListedFolder>& folders) {
   std::vector<FinishedCell> cells;
-  if (!std::filesystem::is_directory(root)) return cells;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.ends_with(kSuffix)) continue;
-    const Schema* schema =
-        find_schema(std::string_view(name).substr(0, name.size() - kSuffix.size()));
-    const RunDirectory directory{entry.path().parent_path()};
-    if (schema == nullptr || directory.finished(schema->name)) continue;
-    cells.push_back({.directory = directory,
-                     .config_json = read_file(directory.folder / "config.json"),
-                     .table = read_csv(entry.path(), *schema),
-                     .outcome = directory.read_outcome(),
-                     .provenance_json = directory.read_provenance()});
+  for (const ListedFolder& folder : folders) {
+    for (const std::string& name : folder.files) {
+      if (!name.ends_with(kSuffix)) continue;
+      const Schema* schema =
+          find_schema(std::string_view(name).substr(0, name.size() - kSuffix.size()));
+      if (schema == nullptr || folder.has(std::string(schema->name) + ".csv")) continue;
+      cells.push_back(read_cell(folder, name, *schema));
+    }
   }
-  std::sort(cells.begin(), cells.end(), [](const FinishedCell& a, const FinishedCell& b) {
-    return a.directory.folder < b.directory.folder;
-  });
   return cells;
 }
 

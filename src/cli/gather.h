@@ -1,6 +1,8 @@
 // What a report holds beside the gathered tables: learning curves and provenance of all cells.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -18,6 +20,14 @@ std::vector<FinishedCell> collect_cells(const std::vector<std::string>& folders)
 /// experiment,label,mixer,n_pairs,d_h,seq_len,precision,seed, then history's own. Empty without
 /// training.
 Table gather_history(const std::vector<FinishedCell>& cells);
+
+/// The same straight into a CSV file, cell by cell: the curves of a large sweep are more than
+/// memory holds, and than anybody reads as Markdown. Returns the number of rows.
+std::int64_t write_gathered_history(const std::vector<FinishedCell>& cells,
+                                    const std::filesystem::path& path);
+
+/// How many of the cells have a curve.
+std::size_t count_histories(const std::vector<FinishedCell>& cells);
 
 /// JSON array of the distinct provenance.json of the cells.
 std::string gather_provenance(const std::vector<FinishedCell>& cells);

@@ -11,8 +11,7 @@
 
 namespace vla_bench::cli {
 
-/// Which cells are ours: those whose index in the expanded order (from 0) is `index` modulo
-/// `count`.
+/// One of `count` parts of a sweep, `index` from 0; see deal().
 struct Shard {
   Index index = 0;
   Index count = 1;
@@ -20,18 +19,29 @@ struct Shard {
 /// "I/N" with 0 <= I < N. Throws BadInput.
 Shard parse_shard(const std::string& text);
 
+/// The shard of every cell when cells of such operation counts are dealt to `shards`: longest
+/// first, each to the shard that has least to do by then; of equals the first in the list and the
+/// lowest shard. Which cells are finished does not count: tasks that start at different times
+/// agree.
+std::vector<Index> deal(const std::vector<Index>& flop, Index shards);
+
 struct PlannedCell {
   CellConfig cell;
   RunDirectory directory;
   const Schema* schema = nullptr;  // of the table that the cell fills
+  Index flop = 0;                  // cell_flop
+  Index shard = 0;                 // that it is dealt to
 
   bool finished() const { return directory.finished(schema->name); }
 };
 
-/// The cells of `config` in `shard`, below `root` ("results/runs"). Throws BadInput when `device`
-/// does not compute in the precision asked for.
+/// All cells of `config` below `root` ("results/runs"), in the expanded order, dealt to `shards`.
+/// Throws BadInput when `device` does not compute in the precision asked for.
 std::vector<PlannedCell> plan_cells(const RunConfig& config, Device device,
-                                    const std::filesystem::path& root, const Shard& shard);
+                                    const std::filesystem::path& root, Index shards = 1);
+
+/// Those of one shard, in the expanded order.
+std::vector<PlannedCell> only_shard(std::vector<PlannedCell> plan, Index shard);
 
 /// cell, title, hash, finished: what --dry-run prints.
 Table plan_table(const std::vector<PlannedCell>& plan);

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
 #include <set>
+#include <vector>
 
 #include "core/error.h"
+#include "testing/source_dir.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -25,19 +29,28 @@ TEST(ParseShard, RefusesWhatIsNoShard) {
   }
 }
 
+TEST(Deal, LongestFirstToTheShardWithLeast) {
+  // 9 | 7 | 6, then 5 to the third, 4 to the second, 3 to the first.
+  EXPECT_EQ(deal({3, 9, 4, 7, 5, 6}, 3), (std::vector<Index>{0, 0, 1, 1, 2, 2}));
+  // Equals: the first in the list to the lowest shard.
+  EXPECT_EQ(deal({2, 2, 2, 2, 2}, 2), (std::vector<Index>{0, 1, 0, 1, 0}));
+  EXPECT_EQ(deal({1, 2}, 1'000'000'000), (std::vector<Index>{1, 0}));
+  EXPECT_TRUE(deal({}, 3).empty());
+  // The loads do not overflow.
+  constexpr Index kMost = std::numeric_limits<Index>::max();
+  EXPECT_EQ(deal({kMost, kMost, kMost, kMost}, 2), (std::vector<Index>{0, 1, 0, 1}));
+}
+
 TEST(PlanCells, ShardsPartTheCells) {
   const RunConfig config = parse_config(kSweep, "test");
-  const auto whole = plan_cells(config, Device::cpu, "root", {});
+  const auto whole = plan_cells(config, Device::cpu, "root");
   ASSERT_EQ(whole.size(), 12u);  // 3 sweep points x 2 mixers x 2 seeds
   std::set<std::string> expected, found;
   for (const PlannedCell& planned : whole) expected.insert(planned.cell.hash);
   std::size_t count = 0;
   for (Index i = 0; i < 5; ++i) {
-    const auto part = plan_cells(config, Device::cpu, "root", {.index = i, .count = 5});
-    for (std::size_t j = 0; j < part.size(); ++j) {
-      EXPECT_EQ(part[j].cell.hash, whole[static_cast<std::size_t>(i) + 5 * j].cell.hash);
-      found.insert(part[j].cell.hash);
-    }
+    const auto part = only_shard(plan_cells(config, Device::cpu, "root", 5), i);
+    for (const PlannedCell& planned : part) found.insert(planned.cell.hash);
     count += part.size();
   }
   EXPECT_EQ(count, whole.size());
@@ -45,11 +58,28 @@ TEST(PlanCells, ShardsPartTheCells) {
   EXPECT_EQ(expected.size(), whole.size());
 }
 
+// The paper's capacity sweep, and the larger one beside it.
+TEST(PlanCells, NoShardIsFarAboveTheMean) {
+  for (const char* name : {"mqar.json", "sweep.json"}) {
+    const RunConfig config = read_config(testing::source_dir() / "configs" / name, {});
+    for (Index shards = 2; shards <= 8; ++shards) {
+      std::vector<double> loads(static_cast<std::size_t>(shards), 0.0);
+      double sum = 0.0;
+      for (const PlannedCell& planned : plan_cells(config, Device::cpu, "root", shards)) {
+        loads[static_cast<std::size_t>(planned.shard)] += static_cast<double>(planned.flop);
+        sum += static_cast<double>(planned.flop);
+      }
+      const double worst = *std::max_element(loads.begin(), loads.end());
+      EXPECT_LE(worst * static_cast<double>(shards) / sum, 1.15) << name << ": " << shards;
+    }
+  }
+}
+
 TEST(PlanCells, TheCpuRefusesWhatItDoesNotComputeIn) {
   const RunConfig config = parse_config(kSweep, "test", std::vector<std::string>{"precision=tf32"});
-  EXPECT_EQ(plan_cells(config, Device::cuda, "root", {}).size(), 12u);
+  EXPECT_EQ(plan_cells(config, Device::cuda, "root").size(), 12u);
   try {
-    plan_cells(config, Device::cpu, "root", {});
+    plan_cells(config, Device::cpu, "root");
     FAIL() << "the cpu took tf32";
   } catch (const BadInput& error) {
     EXPECT_STREQ(error.what(), "/precision: the cpu computes in float32 alone, got tf32");
@@ -57,7 +87,7 @@ TEST(PlanCells, TheCpuRefusesWhatItDoesNotComputeIn) {
 }
 
 TEST(PlanCells, FoldersAreRootNameHash) {
-  const auto plan = plan_cells(parse_config(kSweep, "test"), Device::cpu, "root", {});
+  const auto plan = plan_cells(parse_config(kSweep, "test"), Device::cpu, "root");
   const PlannedCell& first = plan.front();
   EXPECT_EQ(first.directory.folder, std::filesystem::path("root") / "plan" / first.cell.hash);
   EXPECT_EQ(first.schema->name, "recall");

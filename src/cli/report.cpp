@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/command_line.h"
@@ -18,6 +19,14 @@
 
 namespace vla_bench::cli {
 namespace {
+
+/// Learning curves beyond it are neither held in memory nor written as Markdown: a thousand of the
+/// paper's are 60,000 rows.
+constexpr std::size_t kMostCurvesHeld = 1000;
+
+/// Cells whose common configs are worked out, which takes 65 KB a cell; a larger sweep has been
+/// started from a config, which its sweep.json keeps.
+constexpr std::size_t kMostConfigsTold = 1000;
 
 struct ReportOptions {
   std::vector<std::string> folders;
@@ -35,25 +44,48 @@ void write_tables(const std::vector<Table>& tables, const std::filesystem::path&
   }
 }
 
+bool asks_for(const ReportOptions& options, std::string_view name) {
+  return std::find(options.names.begin(), options.names.end(), name) != options.names.end();
+}
+
+bool is_history(const Table& table) { return table.name == history_schema().name; }
+
 int report(const ReportOptions& options) {
   const std::vector<FinishedCell> cells = collect_cells(options.folders);
   std::vector<Table> tables = gather_tables(cells);
-  if (!options.out.empty()) {
-    Table history = gather_history(cells);
-    if (!history.rows.empty()) tables.push_back(std::move(history));
+  if (options.out.empty()) {
+    print_tables(select_tables(std::move(tables), options.names), options.format);
+    return kExitDone;
+  }
+  const std::filesystem::path out = options.out;
+  const bool wants_history = options.names.empty() || asks_for(options, history_schema().name);
+  const std::size_t curves = wants_history ? count_histories(cells) : 0;
+  const bool streamed = curves > kMostCurvesHeld;
+  if (curves > 0) {
+    // A streamed one stands here empty, so that it can be asked for by name.
+    tables.push_back(gather_history(streamed ? std::vector<FinishedCell>() : cells));
   }
   tables = select_tables(std::move(tables), options.names);
-  if (options.out.empty()) {
-    print_tables(tables, options.format);
+  if (streamed) std::erase_if(tables, is_history);
+  const std::string provenance = gather_provenance(cells);
+  const bool tells_configs = cells.size() <= kMostConfigsTold;
+  const std::string configs = tells_configs ? suite_configs(cells) : std::string();
+  // All that can be wrong with the cells has come up by now, but for the lines of streamed curves:
+  // a report that fails leaves no folder.
+  require_writable_folder(out);
+  write_tables(tables, out, options.format == "json");
+  if (streamed) {
+    const std::filesystem::path path = out / "history.csv";
+    const std::int64_t rows = write_gathered_history(cells, path);
+    log_info(
+        fmt::format("{}: {} rows, of {} trainings: as CSV alone", path.string(), rows, curves));
+  }
+  write_file_atomically(out / "provenance.json", provenance);
+  if (tells_configs) {
+    write_file_atomically(out / "configs.json", configs);
   } else {
-    const std::string provenance = gather_provenance(cells);
-    const std::string configs = suite_configs(cells);
-    // All that can be wrong with the cells has come up by now: a report that fails leaves no
-    // folder.
-    require_writable_folder(options.out);
-    write_tables(tables, options.out, options.format == "json");
-    write_file_atomically(std::filesystem::path(options.out) / "provenance.json", provenance);
-    write_file_atomically(std::filesystem::path(options.out) / "configs.json", configs);
+    log_info(fmt::format("no configs.json: {} cells, over {}; each cell has its config.json",
+                         cells.size(), kMostConfigsTold));
   }
   return kExitDone;
 }

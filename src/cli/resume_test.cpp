@@ -1,14 +1,18 @@
 // A run that is killed and started again ends with the bits of an undisturbed one.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "cli/run_files.h"
 #include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
@@ -47,7 +51,7 @@ class Resume : public ::testing::Test {
   std::vector<RunDirectory> cells(const std::string& out) const {
     std::vector<RunDirectory> found;
     for (const auto& entry : fs::directory_iterator(folder_.path() / out / "resume")) {
-      found.push_back({entry.path()});
+      if (entry.is_directory()) found.push_back({entry.path()});
     }
     std::sort(found.begin(), found.end(), [](const RunDirectory& a, const RunDirectory& b) {
       return a.folder.filename() < b.folder.filename();
@@ -56,9 +60,7 @@ class Resume : public ::testing::Test {
   }
 
   /// The only cell below a results folder.
-  RunDirectory cell(const std::string& out) const {
-    return {fs::directory_iterator(folder_.path() / out / "resume")->path()};
-  }
+  RunDirectory cell(const std::string& out) const { return cells(out).at(0); }
 
   /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
   Outcome disturb(const std::string& out, int signal_number,
@@ -69,13 +71,14 @@ class Resume : public ::testing::Test {
     return process.wait();
   }
 
-  void await_checkpoint(const std::string& out) const {
+  void await_checkpoint(const std::string& out) const { await_file(out, "checkpoint.safetensors"); }
+
+  /// Returns when a cell has that file.
+  void await_file(const std::string& out, const std::string& name) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < deadline) {
-      std::error_code absent;
-      const fs::directory_iterator cells(folder_.path() / out / "resume", absent);
-      if (!absent && cells != fs::directory_iterator() &&
-          fs::exists(cells->path() / "checkpoint.safetensors")) {
+      if (fs::exists(folder_.path() / out) &&
+          !testing::find_files(folder_.path() / out, name).empty()) {
         break;
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -95,13 +98,8 @@ class Resume : public ::testing::Test {
       return read_csv(directory.folder / "history.csv", history_schema()).rows;
     };
     EXPECT_EQ(history(actual), history(expected));
-    const auto rows = [](const RunDirectory& directory) {
-      Table table = read_csv(directory.folder / "accuracy.csv", accuracy_schema());
-      const auto seconds = static_cast<std::ptrdiff_t>(table.column("train_seconds"));
-      for (auto& row : table.rows) row.erase(row.begin() + seconds);
-      return table.rows;
-    };
-    EXPECT_EQ(rows(actual), rows(expected));
+    EXPECT_EQ(testing::timeless_rows(actual.folder / "accuracy.csv"),
+              testing::timeless_rows(expected.folder / "accuracy.csv"));
   }
 
   TemporaryFolder folder_;
@@ -157,6 +155,52 @@ TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
   ASSERT_FALSE(cell("stopped").finished("accuracy"));
   ASSERT_EQ(testing::run_program(command("stopped")).exit_code, 0);
   expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+// Nothing but the signal has this run write a checkpoint.
+TEST_F(Resume, TerminationCheckpointsWithinSeconds) {
+  const std::vector<std::string> rarely = {
+      "--set", "train.checkpoint_every=0", "--set", "train.steps=2000", "--set", "train.batch=16"};
+  const Outcome undisturbed = testing::run_program(command("whole", rarely));
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  Process process(command("stopped", rarely));
+  await_file("stopped", "provenance.json");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // some hundred steps
+  const auto sent = std::chrono::steady_clock::now();
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(5));
+  ASSERT_FALSE(cell("stopped").finished("accuracy")) << "the run ended before it could be stopped";
+  const Index step = TensorFile::read(cell("stopped").checkpoint()).integer("step");
+  EXPECT_GT(step, 0);
+  EXPECT_LT(step, 2000);
+  ASSERT_EQ(testing::run_program(command("stopped", rarely)).exit_code, 0);
+  expect_same_bits(cell("stopped"), cell("whole"));
+}
+
+// A scheduler signals the script of a job and the program that it started; the script passes its
+// own on.
+TEST_F(Resume, SignalsThatComeTogetherAreOne) {
+  Process process(command("stopped", {"--set", "train.steps=2000"}));
+  await_checkpoint("stopped");
+  for (int i = 0; i < 3; ++i) {
+    process.send(SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(process.wait().exit_code, 75);
+}
+
+// The plan of a large sweep takes a while: a task that is stopped in it is started again too.
+TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
+  std::vector<int> seeds(20'000);
+  std::iota(seeds.begin(), seeds.end(), 0);
+  Process process(command("early", {"--set", fmt::format("seeds=[{}]", fmt::join(seeds, ",")),
+                                    "--set", "mixers=[\"linear\",\"deltanet\",\"vla\"]"}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_TRUE(!fs::exists(folder_.path() / "early") ||
+              testing::find_files(folder_.path() / "early", "config.json").empty());
 }
 
 TEST_F(Resume, TerminationReachesEveryWorker) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -17,6 +18,8 @@
 #include "cli/plan.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
+#include "cli/sweep_file.h"
+#include "cli/sweep_options.h"
 #include "cli/worker_pool.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -33,12 +36,8 @@ namespace {
 constexpr std::size_t kMostRowsPrinted = 80;
 
 struct RunOptions {
-  std::string config;
-  std::vector<std::string> overrides;
-  std::string out = "results/runs";
-  std::string device;  // empty: the config's
+  SweepOptions sweep;
   std::optional<Index> threads;
-  std::optional<Index> seed;
   Index jobs = 0;  // 0: automatic
   std::string shard = "0/1";
   bool force = false;
@@ -46,15 +45,6 @@ struct RunOptions {
   bool quiet = false;
   bool verbose = false;
 };
-
-/// Flags are overrides of their config keys: read, checked and recorded the same way.
-RunConfig read_run_config(const RunOptions& options) {
-  std::vector<std::string> overrides = options.overrides;
-  if (!options.device.empty()) overrides.push_back(fmt::format("device=\"{}\"", options.device));
-  if (options.threads) overrides.push_back(fmt::format("threads={}", *options.threads));
-  if (options.seed) overrides.push_back(fmt::format("seeds=[{}]", *options.seed));
-  return read_config(options.config, overrides);
-}
 
 /// A cell's old table goes first: were the process killed halfway, the cell counts as unfinished.
 void forget(const PlannedCell& planned) {
@@ -76,6 +66,15 @@ CellResult run_on(const Slot& slot, const PlannedCell& planned,
   return run_cell(planned.cell, environment);
 }
 
+/// Seconds that a cell took: of this sitting, or of a training's steps in all of them.
+double seconds_of(const CellResult& result, std::chrono::steady_clock::duration sitting) {
+  const double seconds = std::chrono::duration<double>(sitting).count();
+  if (result.table.name != accuracy_schema().name || result.table.rows.empty()) return seconds;
+  const Value& trained = result.table.rows.front()[result.table.column("train_seconds")];
+  const double* in_all = std::get_if<double>(&trained);
+  return in_all == nullptr ? seconds : std::max(seconds, *in_all);
+}
+
 /// `workers` run beside one another, this one included.
 CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t workers,
                        Progress& progress) {
@@ -95,11 +94,14 @@ CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t
       .directory = &directory,
       .progress = [&](const TrainProgress& now) { progress.update(slot.worker, now); },
       .stop = &stop_requested()};
+  const auto start = std::chrono::steady_clock::now();
   CellResult result = run_on(slot, planned, environment);
+  const double seconds = seconds_of(result, std::chrono::steady_clock::now() - start);
   if (result.status == CellStatus::interrupted) return result;
   if (!result.history.rows.empty()) directory.write_history(result.history);
   const CellOutcome outcome{.status = std::string(status_name(result.status)),
-                            .reason = result.reason};
+                            .reason = result.reason,
+                            .seconds = seconds};
   if (result.status == CellStatus::failed) {
     write_failed(directory, result.table, outcome);
   } else {
@@ -216,9 +218,16 @@ int run(const RunOptions& options) {
   if (options.quiet || options.verbose) {
     configure_log(options.quiet ? Verbosity::quiet : Verbosity::verbose);
   }
-  const RunConfig config = read_run_config(options);
+  // From here on: the plan of a large sweep takes seconds, and a task that is stopped meanwhile is
+  // to be started again like any other.
+  install_stop_handlers();
+  std::vector<std::string> threads;
+  if (options.threads) threads.push_back(fmt::format("threads={}", *options.threads));
+  const RunConfig config = read_sweep(options.sweep, threads);
   const Device device = resolve_device(config.device);
-  const auto plan = plan_cells(config, device, options.out, parse_shard(options.shard));
+  const Shard shard = parse_shard(options.shard);
+  const auto whole = plan_cells(config, device, options.sweep.out, shard.count);
+  const auto plan = only_shard(whole, shard.index);
   const std::vector<std::size_t> todo = unfinished(plan, options.force);
   const std::vector<Slot> slots =
       assign_slots({.experiment = ruling_experiment(config, plan),
@@ -233,9 +242,9 @@ int run(const RunOptions& options) {
     print(to_markdown(plan_table(plan)));
     return kExitDone;
   }
-  require_writable_folder(options.out);
+  require_writable_folder(options.sweep.out);
+  note_sweep(config, device, options.sweep.out, whole);
 
-  install_stop_handlers();
   Tally tally;
   run_cells(options, plan, todo, slots, tally);
   if (stop_requested().load()) {
@@ -245,7 +254,7 @@ int run(const RunOptions& options) {
   const Index skipped = static_cast<Index>(plan.size() - todo.size()) + tally.skipped;
   if (skipped > 0) log_info(fmt::format("{} cells were finished already", skipped));
   print_tables(plan);
-  log_info(fmt::format("the cells' files lie below {}", options.out));
+  log_info(fmt::format("the cells' files lie below {}", options.sweep.out));
   const Index failed = tally.failed;
   if (failed > 0) log_error(fmt::format("{} of {} cells failed", failed, plan.size()));
   return failed > 0 ? kExitFailedRun : kExitDone;
@@ -262,22 +271,18 @@ void add_run(CommandLine& command_line) {
       "and exit with 130 and 75. Exit code 1 when a cell failed.\n"
       "Example: vla-bench run configs/mqar.json --set task.n_pairs=8 --seed 1 --shard 0/4",
       [options] { return run(*options); });
-  command.positional(options->config, {"CONFIG", "JSON config (see vla-bench schema)"});
-  command.option("--set", options->overrides,
-                 {"key.path=JSON", "Override a key of the config (repeatable)"});
-  command.option("--out", options->out, {"DIR", "Root of the results (default results/runs)"});
-  command.choice("--device", options->device, {"auto", "cpu", "cuda"},
-                 "Where to run (default: the config's)");
+  declare_sweep_options(command, options->sweep);
   command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"},
                  {0, kMostThreads});
   command.option("--jobs", options->jobs,
                  {"N",
                   "Cells to run at a time, spread over the GPUs or sharing the CPU's threads; 0 "
                   "(default): 1 on a CPU; of training 4 a GPU, of latency 1 a GPU"});
-  command.option("--seed", options->seed, {"N", "Run this seed instead of the config's seeds"});
   command.option(
       "--shard", options->shard,
-      {"I/N", "Run every N-th cell from cell I, I from 0 to N - 1; shards may share DIR"});
+      {"I/N",
+       "Run part I of N, I from 0 to N - 1: cells are dealt longest first (see vla-bench "
+       "plan); shards may share DIR"});
   command.flag("--force", options->force, "Run finished cells again, from the start");
   command.flag("--dry-run", options->dry_run, "Print the cells and run nothing");
   command.flag("--quiet", options->quiet, "No progress; warnings and tables alone");

@@ -5,8 +5,9 @@
 
 namespace vla_bench::cli {
 
-/// The first SIGINT or SIGTERM sets the flag; a second one ends the process at once, as without a
-/// handler.
+/// The first SIGINT or SIGTERM sets the flag; another one ends the process at once, as without a
+/// handler, unless it follows within a second: schedulers signal a job's script, which may pass it
+/// on, and its processes.
 void install_stop_handlers();
 
 /// Set by a signal; training checkpoints and returns when it sees it.

@@ -129,13 +129,16 @@ std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
     validate(point.config);
     for (std::size_t i = 0; i < point.config.mixers.size(); ++i) {
       const std::string label = cell_label(point, i);
+      // What all seeds share, made once: copies of a long list of seeds would cost its square.
+      RunConfig shared = point.config;
+      if (shared.name.empty()) shared.name = enum_name(shared.experiment);
+      shared.mixers = {point.config.mixers[i]};
+      shared.mixers.front().label = label;
+      shared.seeds.clear();
+      shared.device = device == Device::cuda ? DeviceRequest::cuda : DeviceRequest::cpu;
       for (const Index seed : point.config.seeds) {
-        CellConfig cell{point.config, "", cell_title(point, label, seed)};
-        if (cell.config.name.empty()) cell.config.name = enum_name(cell.config.experiment);
-        cell.config.mixers = {point.config.mixers[i]};
-        cell.config.mixers.front().label = label;
+        CellConfig cell{shared, "", cell_title(point, label, seed)};
         cell.config.seeds = {seed};
-        cell.config.device = device == Device::cuda ? DeviceRequest::cuda : DeviceRequest::cpu;
         cell.hash = cell_hash(cell.config);
         // A sweep over a key that this mixer does not have gives the same cell at every point.
         if (!seen.insert(cell.hash + cell.config.name).second) continue;

@@ -94,14 +94,17 @@ bool is_temporary_name(std::string_view name) {
   return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-/// Writes, syncs and closes a new file. Returns 0 or the error number; on failure no file is left.
-int write_new_file(const fs::path& path, std::string_view content) {
-  OpenFile file(path, O_WRONLY | O_CREAT | O_EXCL);
-  if (!file.is_open()) return errno;
-  if (file.write_all(content) && file.sync() && file.close()) return 0;
-  const int error = errno;
-  ::unlink(path.c_str());
-  return error;
+[[noreturn]] void throw_unwritable(const fs::path& path, int error) {
+  throw RunError(fmt::format("[file] {}: cannot write: {}", path.string(), reason(error)));
+}
+
+/// The folder of `path`, made if it is missing.
+fs::path made_folder(const fs::path& path) {
+  fs::path folder = folder_of(path);
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) throw_unwritable(path, code.value());
+  return folder;
 }
 
 /// Insertions, deletions, substitutions and transpositions of neighbours that turn `a` into `b`
@@ -127,25 +130,52 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-void write_file_atomically(const fs::path& path, std::string_view content) {
-  const auto fail = [&](int error) {
-    throw RunError(fmt::format("[file] {}: cannot write: {}", path.string(), reason(error)));
-  };
-  const fs::path folder = folder_of(path);
-  std::error_code code;
-  fs::create_directories(folder, code);
-  if (code) fail(code.value());
+struct AtomicFile::State {
+  fs::path path;
+  fs::path temporary;
+  OpenFile file;
+  bool exists = true;  // the temporary file
 
-  const fs::path temporary = temporary_name(folder);
-  if (const int error = write_new_file(temporary, content)) fail(error);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+  explicit State(const fs::path& path_)
+      : path(path_),
+        temporary(temporary_name(made_folder(path_))),
+        file(temporary, O_WRONLY | O_CREAT | O_EXCL) {}
+
+  /// The error number is taken before the temporary file is removed.
+  [[noreturn]] void fail() {
     const int error = errno;
-    ::unlink(temporary.c_str());
-    fail(error);
+    remove();
+    throw_unwritable(path, error);
   }
+  void remove() {
+    if (exists) ::unlink(temporary.c_str());
+    exists = false;
+  }
+};
+
+AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>(path)) {
+  if (!state_->file.is_open()) state_->fail();
+}
+
+AtomicFile::~AtomicFile() { state_->remove(); }
+
+void AtomicFile::write(std::string_view content) {
+  if (!state_->file.write_all(content)) state_->fail();
+}
+
+void AtomicFile::commit() {
+  if (!state_->file.sync() || !state_->file.close()) state_->fail();
+  if (::rename(state_->temporary.c_str(), state_->path.c_str()) != 0) state_->fail();
+  state_->exists = false;
   // Makes the rename itself survive a power cut. Some filesystems cannot sync a folder; the file
   // is whole either way.
-  OpenFile(folder, O_RDONLY | O_DIRECTORY).sync();
+  OpenFile(folder_of(state_->path), O_RDONLY | O_DIRECTORY).sync();
+}
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
 }
 
 std::string read_file(const fs::path& path) {
@@ -158,12 +188,13 @@ std::string read_file(const fs::path& path) {
   if (::fstat(file.descriptor(), &status) != 0) fail(errno);
   if (S_ISDIR(status.st_mode)) fail(EISDIR);
 
-  // The size is a hint: a pipe has none, and a file may grow.
+  // The size is a hint: a pipe has none, and a file may grow. One byte more than a file has shows
+  // its end without another block; what small files are read into is kept, by the thousands.
   constexpr std::size_t kBlock = 1 << 16;
-  std::string content(static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)) + kBlock, '\0');
+  std::string content(static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)) + 1, '\0');
   std::size_t filled = 0;
   while (true) {
-    if (filled == content.size()) content.resize(2 * content.size());
+    if (filled == content.size()) content.resize(std::max(kBlock, 2 * content.size()));
     const ssize_t count = uninterrupted([&] {
       return ::read(file.descriptor(), content.data() + filled, content.size() - filled);
     });
@@ -185,9 +216,11 @@ void require_writable_folder(const fs::path& folder) {
   if (code) fail(code.value());
   // Permission bits do not tell about read-only mounts and access lists: try.
   const fs::path probe = temporary_name(folder);
-  if (const int error = write_new_file(probe, "")) fail(error);
+  if (!OpenFile(probe, O_WRONLY | O_CREAT | O_EXCL).is_open()) fail(errno);
   ::unlink(probe.c_str());
 }
+
+bool is_temporary_file(const fs::path& path) { return is_temporary_name(path.filename().string()); }
 
 void remove_leftovers(const fs::path& folder) {
   // Longer than any write takes, and than the clocks of machines that share a folder differ.
@@ -196,8 +229,8 @@ void remove_leftovers(const fs::path& folder) {
   fs::directory_iterator entry(folder, code);
   while (!code && entry != fs::directory_iterator()) {
     std::error_code vanished;
-    const bool ours = is_temporary_name(entry->path().filename().string()) &&
-                      entry->is_regular_file(vanished) && !entry->is_symlink(vanished);
+    const bool ours = is_temporary_file(entry->path()) && entry->is_regular_file(vanished) &&
+                      !entry->is_symlink(vanished);
     if (ours && entry->last_write_time(vanished) < oldest_kept && !vanished) {
       fs::remove(entry->path(), vanished);
     }

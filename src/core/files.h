@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,23 @@ namespace vla_bench {
 /// file and throws RunError naming the path and the system's reason.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
+/// The same, piece by piece, for what is too large to be held: nothing is at `path` before
+/// commit(). Without one the temporary file is removed at the end of the scope.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view content);
+  void commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// The whole file. Throws BadInput naming the path and the reason.
 std::string read_file(const std::filesystem::path& path);
 
@@ -22,6 +40,9 @@ void require_writable_folder(const std::filesystem::path& folder);
 /// Removes what processes that were killed while they wrote left in `folder` (not below it), once
 /// it is an hour old: younger files may still be written. Does nothing where it may not.
 void remove_leftovers(const std::filesystem::path& folder);
+
+/// Whether `path` is named as a file that is still being written, or was when its process died.
+bool is_temporary_file(const std::filesystem::path& path);
 
 /// 16 hexadecimal digits of XXH3-64.
 std::string hash_hex(std::string_view text);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/parallel.h"
 #include "core/rng.h"
-#include "experiments/parallel.h"
 #include "mixers/mixer.h"
 
 namespace vla_bench {
@@ -100,7 +100,7 @@ struct CoreBuffers {
   void fill(const Context& context, std::uint64_t seed, std::uint32_t lane, Index columns,
             Array<T>& values) const {
     Array<T> host(Device::cpu, dims.rows() * columns);
-    parallel_items(context, columns > 0 ? dims.rows() : 0, [&](Index row) {
+    parallel_items(context.threads, columns > 0 ? dims.rows() : 0, [&](Index row) {
       Rng rng(seed, RngStream::benchmark, static_cast<std::uint32_t>(row), lane);
       for (Index i = 0; i < columns; ++i) {
         host[row * columns + i] = static_cast<T>(static_cast<float>(rng.normal()));

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/parallel.h"
 #include "core/rng.h"
-#include "experiments/parallel.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
 
@@ -124,7 +124,7 @@ ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment
   const ProbeInputs inputs(config, environment.context);
   const Index tokens = sequence_length(config);
   std::vector<ProbeEnd> ends(static_cast<std::size_t>(config.model.n_heads));
-  parallel_items(environment.context, config.model.n_heads, [&](Index head) {
+  parallel_items(environment.context.threads, config.model.n_heads, [&](Index head) {
     const auto memory = core.memory();
     TokenInputs token;
     std::vector<double> out(static_cast<std::size_t>(config.model.d_h));

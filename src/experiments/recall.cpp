@@ -4,10 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "core/statistics.h"
 #include "experiments/experiment.h"
-#include "experiments/parallel.h"
 #include "experiments/record.h"
 #include "mixers/feature_map.h"
 #include "mixers/registry.h"
@@ -95,7 +95,7 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);
   std::vector<double> accuracies(static_cast<std::size_t>(config.recall.trials));
-  parallel_items(context, config.recall.trials, [&](Index trial) {
+  parallel_items(context.threads, config.recall.trials, [&](Index trial) {
     if (stop != nullptr && stop->load()) return;
     const auto memory = core->memory();
     accuracies[static_cast<std::size_t>(trial)] = run_trial(config, trial, *memory);

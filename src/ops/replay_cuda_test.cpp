@@ -1,6 +1,10 @@
 // A training step of a small model out of every operation, recorded once and replayed: the same
 // bits as when it is asked for piece by piece.
 #include <array>
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "testing/gpu_operands.h"
 
@@ -225,6 +229,41 @@ TEST(ReplayCuda, GivesTheBitsOfEagerCalls) {
   EXPECT_EQ(replayed.state.loss.correct, eager.state.loss.correct);
   EXPECT_EQ(replayed.state.gradient_norm, eager.state.gradient_norm);
   EXPECT_EQ(replayed.state.learning_rate, eager.state.learning_rate);
+}
+
+// A sweep's workers: some take memory and handles and give them back while others record.
+TEST(ReplayCuda, RecordsWhileOtherThreadsComeAndGo) {
+  VLA_NEEDS_GPU();
+  constexpr int kThreads = 6, kRounds = 4, kSteps = 3;
+  Step alone(gpu_context());
+  for (int i = 0; i < kSteps; ++i) alone.request();
+  const std::vector<float> expected = alone.outcome().parameters;
+  for (int round = 0; round < kRounds; ++round) {
+    std::array<std::vector<float>, kThreads> parameters;
+    std::array<std::string, kThreads> faults;
+    {
+      std::vector<std::jthread> threads;
+      for (std::size_t i = 0; i < kThreads; ++i) {
+        threads.emplace_back([&, i] {
+          try {
+            Step step(gpu_context());
+            step.request();
+            if (i % 2 == 1) return;  // ends while others record
+            step.start_again();
+            Replay replay(Device::cuda, [&step] { step.request(); });
+            for (int k = 0; k < kSteps; ++k) replay.run();
+            parameters[i] = step.outcome().parameters;
+          } catch (const std::exception& error) {
+            faults[i] = error.what();
+          }
+        });
+      }
+    }
+    for (std::size_t i = 0; i < kThreads; ++i) {
+      EXPECT_EQ(faults[i], "");
+      if (i % 2 == 0) EXPECT_EQ(parameters[i], expected);
+    }
+  }
 }
 
 // The model of the test is a model: its loss falls.

@@ -54,7 +54,13 @@ MixerNames mixer_names(const Json& config) {
 
 /// What the cell ran on, as its provenance names it.
 Value processor_of(const FinishedCell& cell, const Json& config) {
-  const Json facts = Json::parse(cell.provenance_json, nullptr, /*allow_exceptions=*/false);
+  // Cells of a sweep share a few provenances, neighbours mostly the same one.
+  thread_local std::string text;
+  thread_local Json facts;
+  if (text.empty() || text != cell.provenance_json) {
+    text = cell.provenance_json;
+    facts = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  }
   if (!facts.is_object()) return {};
   const bool on_gpu = as_value(at(config, "/device")) == Value(std::string("cuda"));
   return as_value(at(facts, on_gpu ? "/cuda" : "/processor"));

@@ -6,7 +6,9 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <thread>
 
+#include "core/parallel.h"
 #include "report/grouping.h"
 #include "report/latency_summary.h"
 
@@ -24,12 +26,23 @@ Gathered gather(const Schema& schema, std::span<const FinishedCell> cells) {
   Gathered gathered;
   gathered.table = Table(schema);
   std::set<std::pair<std::string, std::string>> seen;
+  std::vector<const FinishedCell*> distinct;
   for (const FinishedCell& cell : cells) {
     if (cell.table.name != schema.name) continue;
     const std::string hash = cell.directory.folder.filename().string();
-    if (!seen.emplace(hash, to_csv(cell.table)).second) continue;
-    gathered.cells.push_back(cell_facts(cell));
-    for (const auto& row : cell.table.rows) gathered.rows.push_back({row, &gathered.cells.back()});
+    if (seen.emplace(hash, to_csv(cell.table)).second) distinct.push_back(&cell);
+  }
+  seen.clear();
+  gathered.cells.resize(distinct.size());
+  parallel_items(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
+                 static_cast<Index>(distinct.size()), [&](Index item) {
+                   const auto at = static_cast<std::size_t>(item);
+                   gathered.cells[at] = cell_facts(*distinct[at]);
+                 });
+  for (std::size_t i = 0; i < distinct.size(); ++i) {
+    for (const auto& row : distinct[i]->table.rows) {
+      gathered.rows.push_back({row, &gathered.cells[i]});
+    }
   }
   std::stable_sort(gathered.rows.begin(), gathered.rows.end(),
                    [](const SourcedRow& a, const SourcedRow& b) {

@@ -43,12 +43,20 @@ class ProgressReporter {
 };
 
 /// Steps to ask for before the host looks again: up to the next row of the history, checkpoint or
-/// end. A CPU is looked at after every step, a GPU often enough to stop within a second.
-Index steps_ahead(const Context& context, const TrainConfig& settings, Index step) {
+/// end. A CPU is looked at after every step, a GPU often enough to stop within a second whatever
+/// the size of the model: `seconds_per_step` is what the steps before took, 0 before the first.
+Index steps_ahead(const Context& context, const TrainConfig& settings, Index step,
+                  double seconds_per_step) {
   if (context.device == Device::cpu) return 1;
   constexpr Index kMost = 256;
+  constexpr Index kFirst = 4;       // of unknown length
+  constexpr double kLongest = 1.0;  // seconds without a look
+  Index most = kFirst;
+  if (seconds_per_step > 0.0) {
+    most = static_cast<Index>(std::clamp(kLongest / seconds_per_step, 1.0, double{kMost}));
+  }
   const auto until_multiple = [step](Index of) { return of - step % of; };
-  Index ahead = std::min({kMost, settings.steps - step, until_multiple(settings.log_every)});
+  Index ahead = std::min({most, settings.steps - step, until_multiple(settings.log_every)});
   if (settings.checkpoint_every > 0) {
     ahead = std::min(ahead, until_multiple(settings.checkpoint_every));
   }
@@ -144,12 +152,15 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
     TrainingStep<T> training_step(context, config, model, optimiser);
     ProgressReporter reporter(progress, outcome.steps_done);
     const double seconds_before = outcome.train_seconds;
+    double seconds_per_step = 0.0;
     while (outcome.steps_done < settings.steps) {
       const Clock::time_point start = Clock::now();
-      const Index ahead = steps_ahead(context, settings, outcome.steps_done);
+      const Index ahead = steps_ahead(context, settings, outcome.steps_done, seconds_per_step);
       for (Index i = 0; i < ahead; ++i) training_step.request();
       const ops::TrainingState state = optimiser.read();
-      outcome.train_seconds += seconds_since(start);
+      const double seconds = seconds_since(start);
+      outcome.train_seconds += seconds;
+      seconds_per_step = seconds / static_cast<double>(ahead);
       outcome.steps_done = state.step;
       if (state.diverged) {
         outcome.diverged = true;

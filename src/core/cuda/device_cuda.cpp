@@ -73,6 +73,7 @@ class GraphRecording final : public Replay::Recording {
   explicit GraphRecording(const std::function<void()>& work) : stream_(place().stream()) {
     // Thread-local: what other threads do meanwhile on their streams is none of this recording's
     // business.
+    const auto lock = exclude_recordings();
     VLA_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
     cudaGraph_t graph = nullptr;
     try {
@@ -90,6 +91,7 @@ class GraphRecording final : public Replay::Recording {
     VLA_CUDA(cudaGraphUpload(executable_, stream_));
   }
   ~GraphRecording() override {
+    const auto lock = exclude_recordings();
     // A failure to release is no worse than the failure that came before it.
     cudaGraphExecDestroy(executable_);
   }
@@ -121,7 +123,13 @@ std::string describe_device(int index) {
                      properties.minor);
 }
 
+std::unique_lock<std::recursive_mutex> exclude_recordings() {
+  static auto* const mutex = new std::recursive_mutex;  // outlives static arrays
+  return std::unique_lock(*mutex);
+}
+
 Place::Place(int device) : device_(device) {
+  const auto lock = exclude_recordings();
   VLA_CUDA(cudaSetDevice(device));
   keep_pool_memory(device);
   VLA_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
@@ -135,6 +143,7 @@ Place::Place(int device) : device_(device) {
 
 // At the end of a thread or the program: the driver may be gone already, nobody hears an error.
 Place::~Place() {
+  const auto lock = exclude_recordings();
   const auto outgrow = [this](const Scratch& scratch) {
     if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
   };
@@ -173,6 +182,7 @@ void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
   }
   Scratch& scratch = *found;
   if (scratch.bytes < bytes) {
+    const auto lock = exclude_recordings();
     cudaStreamCaptureStatus status;
     VLA_CUDA(cudaStreamIsCapturing(stream, &status));
     if (status != cudaStreamCaptureStatusNone) {
@@ -219,6 +229,7 @@ CudaStatus status() {
 }
 
 void* allocate(std::size_t bytes) {
+  const auto lock = exclude_recordings();
   const cudaStream_t stream = place().stream();
   void* pointer = nullptr;
   const cudaError_t error = cudaMallocAsync(&pointer, bytes, stream);
@@ -233,6 +244,7 @@ void* allocate(std::size_t bytes) {
 }
 
 void release(void* pointer) noexcept {
+  const auto lock = exclude_recordings();
   // Static arrays outlive the main thread's place: the default stream serves them.
   cudaFreeAsync(pointer, the_place != nullptr ? the_place->stream() : nullptr);
 }

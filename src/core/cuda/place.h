@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <mutex>
 #include <vector>
 
 namespace vla_bench::cuda {
@@ -12,6 +13,11 @@ namespace vla_bench::cuda {
 /// What is put aside; each kind has a stream of its own, so that none waits for another.
 enum class Aside { products, sums, batches };
 inline constexpr int kAsides = 3;
+
+/// Held while work is recorded, and while memory, streams and libraries' handles come and go: a
+/// worker that ends and gives its handles back would else invalidate what another one records.
+/// Recursive: what a recording must not do is still an error of its own, not a deadlock.
+[[nodiscard]] std::unique_lock<std::recursive_mutex> exclude_recordings();
 
 class Place {
  public:

@@ -55,8 +55,14 @@ void check(cudnnStatus_t status, const char* step) {
 
 class Handle {
  public:
-  explicit Handle(int device) : device_(device) { check(cudnnCreate(&handle_), "cudnnCreate"); }
-  ~Handle() { cudnnDestroy(handle_); }
+  explicit Handle(int device) : device_(device) {
+    const auto lock = vla_bench::cuda::exclude_recordings();
+    check(cudnnCreate(&handle_), "cudnnCreate");
+  }
+  ~Handle() {
+    const auto lock = vla_bench::cuda::exclude_recordings();
+    cudnnDestroy(handle_);
+  }
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
 

@@ -166,8 +166,12 @@ class Plan {
 /// library's workspaces would depend on who comes first.
 class Library {
  public:
-  explicit Library(int device) : device_(device) { VLA_CUBLAS(cublasLtCreate(&handle_)); }
+  explicit Library(int device) : device_(device) {
+    const auto lock = vla_bench::cuda::exclude_recordings();
+    VLA_CUBLAS(cublasLtCreate(&handle_));
+  }
   ~Library() {
+    const auto lock = vla_bench::cuda::exclude_recordings();
     plans_.clear();
     for (const auto& [stream, workspace] : workspaces_) cudaFree(workspace);
     cublasLtDestroy(handle_);
@@ -186,7 +190,10 @@ class Library {
  private:
   void* workspace(cudaStream_t stream) {
     void*& memory = workspaces_[stream];
-    if (memory == nullptr) VLA_CUDA(cudaMalloc(&memory, kWorkspaceBytes));
+    if (memory == nullptr) {
+      const auto lock = vla_bench::cuda::exclude_recordings();
+      VLA_CUDA(cudaMalloc(&memory, kWorkspaceBytes));
+    }
     return memory;
   }
 

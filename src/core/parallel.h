@@ -1,20 +1,20 @@
-// Independent items over the threads of a context. An item's result must not depend on which thread
+// Independent items over some threads. An item's result must not depend on which thread
 // runs it: then results do not depend on the number of threads either.
 #pragma once
 
 #include <exception>
 #include <vector>
 
-#include "ops/ops.h"
+#include "core/array.h"
 
 namespace vla_bench {
 
 /// Calls body(0) .. body(count - 1), each once. An exception cannot leave an OpenMP region: the one
 /// of the lowest item is rethrown when all items are done.
 template <class Body>
-void parallel_items(const Context& context, Index count, const Body& body) {
+void parallel_items(int threads, Index count, const Body& body) {
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(count));
-#pragma omp parallel for num_threads(context.threads) schedule(static, 1)
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (Index item = 0; item < count; ++item) {
     try {
       body(item);

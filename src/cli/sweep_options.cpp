@@ -1,0 +1,25 @@
+#include "cli/sweep_options.h"
+
+#include <fmt/format.h>
+
+namespace vla_bench::cli {
+
+void declare_sweep_options(Subcommand& command, SweepOptions& options) {
+  command.positional(options.config, {"CONFIG", "JSON config (see vla-bench schema)"});
+  command.option("--set", options.overrides,
+                 {"key.path=JSON", "Override a key of the config (repeatable)"});
+  command.option("--out", options.out, {"DIR", "Root of the results (default results/runs)"});
+  command.choice("--device", options.device, {"auto", "cpu", "cuda"},
+                 "Where to run (default: the config's)");
+  command.option("--seed", options.seed, {"N", "Run this seed instead of the config's seeds"});
+}
+
+RunConfig read_sweep(const SweepOptions& options, const std::vector<std::string>& more) {
+  std::vector<std::string> overrides = options.overrides;
+  if (!options.device.empty()) overrides.push_back(fmt::format("device=\"{}\"", options.device));
+  overrides.insert(overrides.end(), more.begin(), more.end());
+  if (options.seed) overrides.push_back(fmt::format("seeds=[{}]", *options.seed));
+  return read_config(options.config, overrides);
+}
+
+}  // namespace vla_bench::cli
