@@ -19,8 +19,9 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 CELLS = 2000
 ROWS = 60  # of every history: what the paper's 3,000 steps leave
-# 100,000 cells may take 1 GiB: 10 KiB each, beside what the program takes by itself.
-MOST_KIB = 100 * 1024 + 10 * CELLS
+# 100,000 cells may take 1 GiB: 10 KiB each, beside what the program takes by itself (over 200 MiB
+# where it is linked with CUDA's libraries).
+MOST_KIB = 10 * CELLS
 
 
 def make_cells(out: Path, cells: int) -> None:
@@ -65,6 +66,8 @@ class ReportScaleTest(unittest.TestCase):
         self.assertTrue([values(line) for line in lines[1:]] == [values(line) for line in expected])
 
     def test_many_curves_are_streamed(self) -> None:
+        make_cells(self.folder / "few", 10)
+        self.assertEqual(report(self.folder / "few", self.folder / "small").returncode, 0)
         make_cells(self.runs, CELLS)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         out = self.folder / "report"
@@ -72,7 +75,7 @@ class ReportScaleTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f"{CELLS * ROWS} rows, of {CELLS} trainings: as CSV alone", done.stderr)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        self.assertLess(peak, max(before, MOST_KIB))
+        self.assertLess(peak - before, MOST_KIB)
         self.check_history(out, CELLS)
         self.assertFalse((out / "history.md").exists())
         self.assertEqual(len((out / "accuracy.csv").read_text().splitlines()), 1 + CELLS)
