@@ -440,59 +440,6 @@ TEST_F(Program, SummariesArePrintedHoweverLongTheyAre) {
   EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 2 + 2 + 90 + 1);
 }
 
-TEST_F(Program, ClaimsHaveAVerdictOnceTheirCellsAreFinished) {
-  const fs::path experiment = folder_.path() / "experiments" / "01_tiny";
-  fs::create_directories(experiment);
-  std::ofstream(experiment / "config.json")
-      << R"({"experiment": "recall", "name": "01_tiny", "mixers": ["softmax"], "device": "cpu",
-             "model": {"d_h": 16}, "task": {"n_pairs": 2}})";
-  const auto expect = [&](const char* low) {
-    std::ofstream(experiment / "expected.json")
-        << R"({"id": "T1", "title": "softmax recalls", "question": "does it?",
-               "published": {"value": "1.000", "source": "nowhere"},
-               "configs": ["config.json"], "command": "vla-bench run config.json",
-               "criteria": [{"what": "accuracy", "table": "recall_summary",
-                             "column": "accuracy_mean", "where": {"label": "softmax"},
-                             "accept": [)"
-        << low << R"(, 1], "why": "exact"}]})";
-  };
-  expect("0.9");
-  const std::string runs = (folder_.path() / "runs").string();
-  fs::create_directories(runs);
-  const Arguments claims = {"claims", runs, "--experiments",
-                            (folder_.path() / "experiments").string()};
-
-  const Outcome before = run_program(claims);
-  EXPECT_EQ(before.exit_code, 1) << before.err;
-  EXPECT_NE(before.out.find("no run"), std::string::npos) << before.out;
-  EXPECT_NE(before.err.find("1 of 1 claims lack a finished run"), std::string::npos) << before.err;
-
-  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
-            0);
-  const Outcome after = run_program(claims + Arguments{"--format", "json"});
-  EXPECT_EQ(after.exit_code, 0) << after.err;
-  const Json row = Json::parse(after.out)["ledger"][0];
-  EXPECT_EQ(row["claim"], "T1");
-  EXPECT_EQ(row["measured"], 1.0);
-  EXPECT_EQ(row["verdict"], "reproduced");
-  EXPECT_EQ(row["cells"], "1 of 1");
-  EXPECT_EQ(row["run"], runs + "/01_tiny");
-
-  const fs::path out = folder_.path() / "ledger";
-  EXPECT_EQ(run_program(claims + Arguments{"--out", out.string()}).exit_code, 0);
-  EXPECT_EQ(Json::parse(slurp(out / "ledger.json"))[0], row);
-  EXPECT_EQ(first_line(slurp(out / "criteria.csv")),
-            "claim,part,what,measured,ci95,count,low,high,met,note,why");
-
-  expect("\"0.9\"");
-  const Outcome malformed = run_program(claims);
-  EXPECT_EQ(malformed.exit_code, 2);
-  EXPECT_NE(malformed.err.find("expected.json: /criteria/0/accept/0: expected a finite number"),
-            std::string::npos)
-      << malformed.err;
-  EXPECT_EQ(run_program({"claims", (folder_.path() / "nowhere").string()}).exit_code, 2);
-}
-
 TEST_F(Program, SchemaAndInfoAreJson) {
   EXPECT_TRUE(Json::parse(run_program({"schema"}).out).contains("properties"));
   const Json info = Json::parse(run_program({"info", "--json"}).out);

@@ -1,5 +1,6 @@
 // The contract of a sequence mixer. A mixer is a *core* (the recurrence or attention, over heads)
-// between projections that all mixers share (mixers/layer.h). Cores are what a mixer's folder holds:
+// between projections that all mixers share (mixers/layer.h). Cores are what a mixer's folder
+// holds:
 //   <name>.h              the mathematics in numbered steps, cost, source
 //   <name>_reference.cpp  plain double loops, forward and backward; the truth
 //   <name>_cpu.cpp        production core, float and double
@@ -40,8 +41,7 @@ struct HeadView {
   HeadView(T* data_, Index row_stride_, Index head_stride_)
       : data(data_), row_stride(row_stride_), head_stride(head_stride_) {}
   template <class U>
-    requires std::is_same_v<T, const U>
-  HeadView(const HeadView<U>& other)
+  requires std::is_same_v<T, const U> HeadView(const HeadView<U>& other)
       : data(other.data), row_stride(other.row_stride), head_stride(other.head_stride) {}
 
   bool empty() const { return data == nullptr; }
@@ -49,8 +49,8 @@ struct HeadView {
 };
 
 /// What a core reads: the raw projections (feature maps, normalisation, gates are the core's work).
-/// aux is u before normalisation (vla, penalty learned; w = d), gate logits (deltanet paper; w = d),
-/// the beta logit (deltanet standard; w = 1), or empty.
+/// aux is u before normalisation (vla, penalty learned; w = d), gate logits (deltanet paper; w =
+/// d), the beta logit (deltanet standard; w = 1), or empty.
 template <class T>
 struct CoreInputs {
   HeadDims dims;
@@ -59,10 +59,10 @@ struct CoreInputs {
 
 template <class T>
 struct CoreGradients {
-  HeadView<const T> o;        // (B, T, H, d), what forward wrote
-  HeadView<const T> d_o;      // (B, T, H, d), upstream
-  HeadView<T> dq, dk, dv;     // (B, T, H, d), overwritten
-  HeadView<T> daux;           // (B, T, H, w), overwritten; empty iff aux is
+  HeadView<const T> o;     // (B, T, H, d), what forward wrote
+  HeadView<const T> d_o;   // (B, T, H, d), upstream
+  HeadView<T> dq, dk, dv;  // (B, T, H, d), overwritten
+  HeadView<T> daux;        // (B, T, H, w), overwritten; empty iff aux is
 };
 
 /// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (MATHS, Proposition 2).
@@ -134,12 +134,12 @@ enum class AuxSource { none, token, key };
 
 /// The projections around a core: names follow the golden files (PyTorch state_dict).
 struct MixerTraits {
-  bool joint_qkv = false;         // softmax: one "qkv" map and "o"; others Wq, Wk, Wv and Wo
+  bool joint_qkv = false;  // softmax: one "qkv" map and "o"; others Wq, Wk, Wv and Wo
   AuxSource aux_source = AuxSource::none;
-  std::string aux_name;           // "Wu", "Wg" or "Wb"
+  std::string aux_name;  // "Wu", "Wg" or "Wb"
   bool aux_bias = false;
-  bool aux_per_head = false;      // one channel a head (Wb) instead of d
-  bool output_norm = false;       // "norm_o": LayerNorm over D before the output map
+  bool aux_per_head = false;  // one channel a head (Wb) instead of d
+  bool output_norm = false;   // "norm_o": LayerNorm over D before the output map
 };
 MixerTraits mixer_traits(const MixerConfig& config);
 /// Channels a head of the fourth projection: d, 1 (a scalar a head) or 0 (none).

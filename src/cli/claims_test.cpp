@@ -1,0 +1,83 @@
+// vla-bench claims as a user runs it, from no run to a verdict.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/subprocess.h"
+#include "testing/source_dir.h"
+
+namespace vla_bench {
+namespace {
+
+using testing::first_line;
+using testing::Outcome;
+using testing::run_program;
+using testing::slurp;
+using testing::TemporaryFolder;
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
+  const TemporaryFolder folder;
+  const fs::path experiment = folder.path() / "experiments" / "01_tiny";
+  fs::create_directories(experiment);
+  std::ofstream(experiment / "config.json")
+      << R"({"experiment": "recall", "name": "01_tiny", "mixers": ["softmax"], "device": "cpu",
+             "model": {"d_h": 16}, "task": {"n_pairs": 2}})";
+  const auto expect = [&](const char* low) {
+    std::ofstream(experiment / "expected.json")
+        << R"({"id": "T1", "title": "softmax recalls", "question": "does it?",
+               "published": {"value": "1.000", "source": "nowhere"},
+               "configs": ["config.json"], "command": "vla-bench run config.json",
+               "criteria": [{"what": "accuracy", "table": "recall_summary",
+                             "column": "accuracy_mean", "where": {"label": "softmax"},
+                             "accept": [)"
+        << low << R"(, 1], "why": "exact"}]})";
+  };
+  expect("0.9");
+  const std::string runs = (folder.path() / "runs").string();
+  fs::create_directories(runs);
+  const std::string experiments = (folder.path() / "experiments").string();
+  const auto claims = [&](const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"claims", runs, "--experiments", experiments};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program(arguments);
+  };
+
+  const Outcome before = claims();
+  EXPECT_EQ(before.exit_code, 1) << before.err;
+  EXPECT_NE(before.out.find("no run"), std::string::npos) << before.out;
+  EXPECT_NE(before.err.find("1 of 1 claims lack a finished run"), std::string::npos) << before.err;
+
+  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
+            0);
+  const Outcome after = claims({"--format", "json"});
+  EXPECT_EQ(after.exit_code, 0) << after.err;
+  const Json row = Json::parse(after.out)["ledger"][0];
+  EXPECT_EQ(row["claim"], "T1");
+  EXPECT_EQ(row["measured"], 1.0);
+  EXPECT_EQ(row["verdict"], "reproduced");
+  EXPECT_EQ(row["cells"], "1 of 1");
+  EXPECT_EQ(row["run"], runs + "/01_tiny");
+
+  const fs::path out = folder.path() / "ledger";
+  EXPECT_EQ(claims({"--out", out.string()}).exit_code, 0);
+  EXPECT_EQ(Json::parse(slurp(out / "ledger.json"))[0], row);
+  EXPECT_EQ(first_line(slurp(out / "criteria.csv")),
+            "claim,part,what,measured,ci95,count,low,high,met,note,why");
+
+  expect("\"0.9\"");
+  const Outcome malformed = claims();
+  EXPECT_EQ(malformed.exit_code, 2);
+  EXPECT_NE(malformed.err.find("expected.json: /criteria/0/accept/0: expected a finite number"),
+            std::string::npos)
+      << malformed.err;
+  EXPECT_EQ(run_program({"claims", (folder.path() / "nowhere").string()}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace vla_bench
