@@ -85,8 +85,7 @@ struct Matrix {
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
   /// Matrix<T> converts to Matrix<const T>.
   template <class U>
-    requires std::is_same_v<T, const U>
-  Matrix(const Matrix<U>& other)
+  requires std::is_same_v<T, const U> Matrix(const Matrix<U>& other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   bool empty() const { return data == nullptr; }
