@@ -20,7 +20,7 @@ namespace vla_bench::cli {
 /// What a parsed command line asks for; returns the exit code.
 using Action = std::function<int()>;
 
-/// What --help says of an option: its value as a placeholder ("DIR"), its meaning.
+/// What --help says of an option: the name of its value ("DIR"), its meaning.
 struct OptionHelp {
   std::string value;
   std::string text;
