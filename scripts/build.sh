@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Configures and builds one preset: scripts/build.sh PRESET [CMAKE_BUILD_ARGUMENT...]
+# Configures and builds one preset:
+#   scripts/build.sh PRESET [-DVARIABLE=VALUE]... [CMAKE_BUILD_ARGUMENT...]
 # `cmake --preset PRESET` does the same without ccache.
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -8,8 +9,13 @@ cd "$root"
 preset=$1
 shift
 options=()
+while [[ ${1-} == -D* ]]; do
+  options+=("$1")
+  shift
+done
 if command -v ccache > /dev/null; then
-  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  # It caches nothing that is compiled with precompiled headers.
+  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON)
   # Through the environment: a build without CUDA would complain of an option it does not use.
   export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
 fi
