@@ -3,7 +3,8 @@
 
 What 100,000 cells take is measured by hand (experiments/README.md). Here 2,000 must stay within
 bounds that a report which holds every curve, or blocks of memory for every file, breaks.
-The program under test is named in VLA_BENCH_BINARY.
+The program under test is named in VLA_BENCH_BINARY; with VLA_SANITIZED=1 its memory is not judged,
+since most of it is the sanitizer's.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class ReportScaleTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f"{CELLS * ROWS} rows, of {CELLS} trainings: as CSV alone", done.stderr)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        self.assertLess(peak - before, MOST_KIB)
+        if os.environ.get("VLA_SANITIZED") != "1":
+            self.assertLess(peak - before, MOST_KIB)
         self.check_history(out, CELLS)
         self.assertFalse((out / "history.md").exists())
         self.assertEqual(len((out / "accuracy.csv").read_text().splitlines()), 1 + CELLS)

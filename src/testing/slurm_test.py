@@ -41,8 +41,8 @@ SWEEP = {
     "eval": {"batches": 2, "batch": 8},
 }
 # Requeued jobs wait 6 to 10 s for the credential of their last run; the rest is for a machine that
-# does other things besides.
-PATIENCE_S = 60
+# does other things besides, or for a program with sanitizers.
+PATIENCE_S = 600 if os.environ.get("VLA_SANITIZED") == "1" else 60
 
 
 def run(*command: str | Path) -> str:
