@@ -1,6 +1,9 @@
-// Feature maps, unit vectors and their backward on a GPU: a warp a token and head. The CPU's are in
+// Feature maps, unit vectors and their backward on a GPU: D / 4 lanes a token and head, four
+// channels a lane, so that a request of memory is as wide as one can be. The CPU's are in
 // mixers/feature_map.h.
 #pragma once
+
+#include <cstdint>
 
 #include "config/enums.h"
 #include "mixers/cuda/token_tiles.cuh"
@@ -8,7 +11,6 @@
 
 namespace vla_bench::mixers::cuda {
 
-inline constexpr int kLanesOfWarp = 32;
 inline constexpr float kSmallestNorm = static_cast<float>(kUnitFloor);
 
 /// phi(x)
@@ -43,90 +45,122 @@ __device__ inline float feature_map_backward(FeatureMap map, float x, float dy) 
   return dy;
 }
 
-/// A warp's share of a vector of D channels: channel i of lane l is l + 32 i. Of `width` channels
-/// that exist; the others are read as 0 and not written.
+/// A lane's share of a token's channels.
+inline constexpr int kShare = 4;
+using Share = float[kShare];
+
+/// The token and head that the calling lane works on with its neighbours: lane l has channels 4 l
+/// to 4 l + 3. Of `width` channels that exist, a multiple of four; the others are read as 0 and not
+/// written. Lanes beyond the last token read along with its own, since sums want whole warps, and
+/// write nothing.
 template <int D>
-inline constexpr int kShare = (D + kLanesOfWarp - 1) / kLanesOfWarp;
+class TokenLanes {
+ public:
+  static constexpr int kLanes = D / kShare;
 
-template <int D>
-__device__ inline void load_share(const float* from, int width, float (&to)[kShare<D>]) {
-#pragma unroll
-  for (int i = 0; i < kShare<D>; ++i) {
-    const int channel = threadIdx.x % kLanesOfWarp + kLanesOfWarp * i;
-    to[i] = channel < width ? from[channel] : 0.0F;
+  /// Lanes of a grid of one-dimensional blocks go through (B, T, H) in order. Their number fits 32
+  /// bits as long as an array (B, T, H, 8) fits a GPU; a 64-bit division costs more than the rest.
+  __device__ explicit TokenLanes(const HeadDims& dims) {
+    const unsigned scalars = static_cast<unsigned>(dims.batch * dims.tokens * dims.heads);
+    const unsigned group = (blockIdx.x * blockDim.x + threadIdx.x) / kLanes;
+    const unsigned scalar = min(group, scalars - 1);
+    const unsigned row = scalar / static_cast<unsigned>(dims.heads);
+    const auto tokens = static_cast<unsigned>(dims.tokens);
+    valid_ = group < scalars;
+    channel_ = static_cast<int>(threadIdx.x % kLanes) * kShare;
+    exists_ = channel_ < static_cast<int>(dims.d_h);
+    batch_ = row / tokens;
+    token_ = row % tokens;
+    head_ = scalar % static_cast<unsigned>(dims.heads);
+    scalar_ = scalar;
   }
-}
-template <int D>
-__device__ inline void store_share(float* to, int width, const float (&from)[kShare<D>]) {
-#pragma unroll
-  for (int i = 0; i < kShare<D>; ++i) {
-    const int channel = threadIdx.x % kLanesOfWarp + kLanesOfWarp * i;
-    if (channel < width) to[channel] = from[i];
-  }
-}
 
-template <int N>
-__device__ inline float share_dot(const float (&x)[N], const float (&y)[N]) {
-  float sum = 0.0F;
-#pragma unroll
-  for (int i = 0; i < N; ++i) sum = fmaf(x[i], y[i], sum);
-  return group_sum<kLanesOfWarp>(sum);
-}
-template <int N>
-__device__ inline float share_norm(const float (&x)[N]) {
-  return sqrtf(share_dot(x, x));
-}
-
-/// dy <- (dy - y (y . dy)) / norm for y = unit(x), norm = |x|; below the floor, dy / floor.
-template <int N>
-__device__ inline void unit_backward(const float (&y)[N], float norm, float (&dy)[N]) {
-  float along = share_dot(y, dy);
-  if (norm < kSmallestNorm) along = 0.0F;
-  const float scale = 1.0F / at_least(norm, kSmallestNorm);
-#pragma unroll
-  for (int i = 0; i < N; ++i) dy[i] = fmaf(-y[i], along, dy[i]) * scale;
-}
-
-/// Which token and head the calling warp works on; `valid` is false beyond the last.
-struct WarpToken {
-  bool valid;
-  int width;  // channels of a head
-  int batch, head;
-  Index token;   // within its sequence
-  Index scalar;  // of a (B, T, H) array
-
-  /// Warps of a grid of one-dimensional blocks go through (B, T, H) in order.
-  __device__ static WarpToken here(const HeadDims& dims) {
-    const Index warp = (static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x) / kLanesOfWarp;
-    const Index row = warp / dims.heads;
-    return {row < dims.batch * dims.tokens,
-            static_cast<int>(dims.d_h),
-            static_cast<int>(row / dims.tokens),
-            static_cast<int>(warp % dims.heads),
-            row % dims.tokens,
-            warp};
-  }
+  /// Whether this lane's channels are there at all.
+  __device__ bool exists() const { return exists_; }
+  /// Whether this lane writes what a token has one of.
+  __device__ bool writes_scalars() const { return valid_ && channel_ == 0; }
+  /// Of a (B, T, H) array.
+  __device__ Index scalar() const { return scalar_; }
 
   template <class T>
   __device__ T* of(const TokenView<T>& view) const {
-    return view.data + batch * view.batch + token * view.token + head * view.head;
+    return view.data + batch_ * view.batch + token_ * view.token + head_ * view.head;
   }
+
+  __device__ void load(const TokenView<const float>& view, Share& to) const {
+    const float* from = of(view) + channel_;
+    if (!exists_) {
+      to[0] = to[1] = to[2] = to[3] = 0.0F;
+    } else if (is_whole_quad(from)) {
+      const float4 quad = *reinterpret_cast<const float4*>(from);
+      to[0] = quad.x;
+      to[1] = quad.y;
+      to[2] = quad.z;
+      to[3] = quad.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kShare; ++i) to[i] = from[i];
+    }
+  }
+
+  __device__ void store(const TokenView<float>& view, const Share& from) const {
+    if (!valid_ || !exists_) return;
+    float* to = of(view) + channel_;
+    if (is_whole_quad(to)) {
+      *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kShare; ++i) to[i] = from[i];
+    }
+  }
+
+  /// sum += the token's channels of `view`, when there is one.
+  __device__ void add(const TokenView<const float>& view, Share& sum) const {
+    if (view.data == nullptr) return;
+    Share addend;
+    load(view, addend);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) sum[i] += addend[i];
+  }
+
+  /// x . y over the token's channels, in each of its lanes.
+  __device__ static float dot(const Share& x, const Share& y) {
+    return group_sum<kLanes>(partial_dot(x, y));
+  }
+  __device__ static float norm(const Share& x) { return sqrtf(dot(x, x)); }
+
+  /// x <- unit(x); returns |x|.
+  __device__ static float make_unit(Share& x) {
+    const float length = norm(x);
+    const float scale = 1.0F / at_least(length, kSmallestNorm);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) x[i] *= scale;
+    return length;
+  }
+
+  /// dy <- (dy - y (y . dy)) / length for y = unit(x), length = |x|; below the floor, dy / floor.
+  __device__ static void unit_backward(const Share& y, float length, Share& dy) {
+    float along = dot(y, dy);  // not below a condition: sums want whole warps
+    if (length < kSmallestNorm) along = 0.0F;
+    const float scale = 1.0F / at_least(length, kSmallestNorm);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) dy[i] = fmaf(-y[i], along, dy[i]) * scale;
+  }
+
+ private:
+  __device__ static bool is_whole_quad(const float* at) {
+    return reinterpret_cast<std::uintptr_t>(at) % sizeof(float4) == 0;
+  }
+
+  bool valid_, exists_;
+  int channel_;
+  unsigned batch_, token_, head_, scalar_;
 };
 
-/// sum += the token's share of `view`, when there is one.
+inline constexpr int kFeatureThreads = 128;  // of a block
 template <int D>
-__device__ inline void add_share(const WarpToken& at, const TokenView<const float>& view,
-                                 float (&sum)[kShare<D>]) {
-  if (view.data == nullptr) return;
-  float addend[kShare<D>];
-  load_share<D>(at.of(view), at.width, addend);
-#pragma unroll
-  for (int i = 0; i < kShare<D>; ++i) sum[i] += addend[i];
-}
-
-inline constexpr int kFeatureThreads = 128;  // of a block: four tokens
-inline unsigned feature_blocks(const HeadDims& dims) {
-  constexpr Index kTokensOfBlock = kFeatureThreads / kLanesOfWarp;
+unsigned feature_blocks(const HeadDims& dims) {
+  constexpr Index kTokensOfBlock = kFeatureThreads / TokenLanes<D>::kLanes;
   return static_cast<unsigned>((dims.rows() * dims.heads + kTokensOfBlock - 1) / kTokensOfBlock);
 }
 

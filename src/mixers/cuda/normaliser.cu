@@ -14,20 +14,18 @@ __global__ void __launch_bounds__(D < 32 ? 32 : D)
   walk_denominators<D>(args, static_cast<int>(blockIdx.x), products);
 }
 
-/// A warp a token and head.
 template <int D>
 __global__ void __launch_bounds__(kFeatureThreads)
     normaliser_terms_kernel(const NormaliserTerms args) {
-  const WarpToken at = WarpToken::here(args.dims);
-  if (!at.valid) return;
-  float o[kShare<D>], d_o[kShare<D>];
-  load_share<D>(at.of(args.o), at.width, o);
-  load_share<D>(at.of(args.d_o), at.width, d_o);
-  const float along = share_dot(o, d_o);
-  if (threadIdx.x % kLanesOfWarp != 0) return;
-  const float c = args.denominator[at.scalar];
-  args.scale[at.scalar] = 1.0F / at_least(c, args.floor);
-  args.d_denominator[at.scalar] = c < args.floor ? 0.0F : -along / c;
+  const TokenLanes<D> at(args.dims);
+  Share o, d_o;
+  at.load(args.o, o);
+  at.load(args.d_o, d_o);
+  const float along = at.dot(o, d_o);
+  if (!at.writes_scalars()) return;
+  const float c = args.denominator[at.scalar()];
+  args.scale[at.scalar()] = 1.0F / at_least(c, args.floor);
+  args.d_denominator[at.scalar()] = c < args.floor ? 0.0F : -along / c;
 }
 
 }  // namespace
@@ -44,7 +42,7 @@ void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
 
 void normaliser_terms(cudaStream_t stream, const NormaliserTerms& args) {
   with_head_size(args.dims.d_h, [&](auto d) {
-    normaliser_terms_kernel<d><<<feature_blocks(args.dims), kFeatureThreads, 0, stream>>>(args);
+    normaliser_terms_kernel<d><<<feature_blocks<d>(args.dims), kFeatureThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("normaliser_terms_kernel");
 }

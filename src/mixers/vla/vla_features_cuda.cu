@@ -7,59 +7,49 @@ namespace vla_bench::mixers::cuda {
 namespace {
 
 /// f = phi(kappa), k = unit(f); returns |f|.
-template <int N>
-__device__ float key_features(FeatureMap map, const float (&kappa)[N], int width, float (&f)[N],
-                              float (&k)[N]) {
+template <int D>
+__device__ float key_features(const TokenLanes<D>& at, FeatureMap map, const Share& kappa, Share& f,
+                              Share& k) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    // Channels beyond the width do not exist: phi(0) is not 0.
-    const bool exists = static_cast<int>(threadIdx.x) % kLanesOfWarp + kLanesOfWarp * i < width;
-    f[i] = exists ? apply_feature_map(map, kappa[i]) : 0.0F;
+  for (int i = 0; i < kShare; ++i) {
+    // Channels that do not exist stay 0: phi(0) need not be.
+    f[i] = k[i] = at.exists() ? apply_feature_map(map, kappa[i]) : 0.0F;
   }
-  const float norm = share_norm(f);
-  const float scale = 1.0F / at_least(norm, kSmallestNorm);
-#pragma unroll
-  for (int i = 0; i < N; ++i) k[i] = f[i] * scale;
-  return norm;
+  return at.make_unit(k);
 }
 
 template <int D>
 __global__ void __launch_bounds__(kFeatureThreads) vla_features_kernel(const VlaFeatures args) {
-  const WarpToken at = WarpToken::here(args.dims);
-  if (!at.valid) return;
+  const TokenLanes<D> at(args.dims);
   const VlaFeatureSettings& settings = args.settings;
-  float raw[kShare<D>], f[kShare<D>], k[kShare<D>];
-  load_share<D>(at.of(args.q), at.width, raw);
+  Share raw, f, k;
+  at.load(args.q, raw);
 #pragma unroll
-  for (int i = 0; i < kShare<D>; ++i) raw[i] = apply_feature_map(settings.feature_map, raw[i]);
-  store_share<D>(at.of(args.query), at.width, raw);
-  load_share<D>(at.of(args.kappa), at.width, raw);
-  key_features(settings.feature_map, raw, at.width, f, k);
-  store_share<D>(at.of(args.f), at.width, f);
-  store_share<D>(at.of(args.k), at.width, k);
+  for (int i = 0; i < kShare; ++i) raw[i] = apply_feature_map(settings.feature_map, raw[i]);
+  at.store(args.query, raw);
+  at.load(args.kappa, raw);
+  key_features(at, settings.feature_map, raw, f, k);
+  at.store(args.f, f);
+  at.store(args.k, k);
   switch (settings.penalty) {
     case Penalty::learned: {
-      load_share<D>(at.of(args.aux), at.width, raw);
-      const float scale = settings.u_scale / at_least(share_norm(raw), kSmallestNorm);
+      at.load(args.aux, raw);
+      const float scale = settings.u_scale / at_least(at.norm(raw), kSmallestNorm);
 #pragma unroll
-      for (int i = 0; i < kShare<D>; ++i) raw[i] *= scale;
-      store_share<D>(at.of(args.u), at.width, raw);
+      for (int i = 0; i < kShare; ++i) raw[i] *= scale;
+      at.store(args.u, raw);
       break;
     }
     case Penalty::key:
 #pragma unroll
-      for (int i = 0; i < kShare<D>; ++i) raw[i] = settings.u_scale * k[i];
-      store_share<D>(at.of(args.u), at.width, raw);
+      for (int i = 0; i < kShare; ++i) raw[i] = settings.u_scale * k[i];
+      at.store(args.u, raw);
       break;
     case Penalty::frozen: {
 #pragma unroll
-      for (int i = 0; i < kShare<D>; ++i) raw[i] = settings.inverse_lambda * k[i];  // b
-      if (settings.unit_write) {
-        const float scale = 1.0F / at_least(share_norm(raw), kSmallestNorm);
-#pragma unroll
-        for (int i = 0; i < kShare<D>; ++i) raw[i] *= scale;
-      }
-      store_share<D>(at.of(args.a), at.width, raw);
+      for (int i = 0; i < kShare; ++i) raw[i] = settings.inverse_lambda * k[i];  // b
+      if (settings.unit_write) at.make_unit(raw);
+      at.store(args.a, raw);
       break;
     }
   }
@@ -68,79 +58,72 @@ __global__ void __launch_bounds__(kFeatureThreads) vla_features_kernel(const Vla
 template <int D>
 __global__ void __launch_bounds__(kFeatureThreads)
     vla_feature_gradients_kernel(const VlaFeatureGradients args) {
-  constexpr int N = kShare<D>;
-  const WarpToken at = WarpToken::here(args.dims);
-  if (!at.valid) return;
+  const TokenLanes<D> at(args.dims);
   const VlaFeatureSettings& settings = args.settings;
 
-  float raw[N], gradient[N] = {};
-  load_share<D>(at.of(args.q), at.width, raw);
-  add_share<D>(at, args.dquery[0], gradient);
-  add_share<D>(at, args.dquery[1], gradient);
+  Share raw, gradient = {};
+  at.load(args.q, raw);
+  at.add(args.dquery[0], gradient);
+  at.add(args.dquery[1], gradient);
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
+  for (int i = 0; i < kShare; ++i) {
     gradient[i] = feature_map_backward(settings.feature_map, raw[i], gradient[i]);
   }
-  store_share<D>(at.of(args.dq), at.width, gradient);
+  at.store(args.dq, gradient);
 
-  float f[N], k[N], dk[N] = {};
-  load_share<D>(at.of(args.kappa), at.width, raw);
-  const float f_norm = key_features(settings.feature_map, raw, at.width, f, k);
-  add_share<D>(at, args.dk[0], dk);
-  add_share<D>(at, args.dk[1], dk);
+  Share f, k, dk = {};
+  at.load(args.kappa, raw);
+  const float f_norm = key_features(at, settings.feature_map, raw, f, k);
+  at.add(args.dk[0], dk);
+  at.add(args.dk[1], dk);
 
   if (settings.penalty == Penalty::frozen) {
     // b = k / lambda_0, a = unit(b) or b.
-    float da[N] = {};
-    add_share<D>(at, args.da[0], da);
-    add_share<D>(at, args.da[1], da);
+    Share da = {};
+    at.add(args.da[0], da);
+    at.add(args.da[1], da);
     if (settings.unit_write) {
-      float b[N];
+      Share b;
 #pragma unroll
-      for (int i = 0; i < N; ++i) b[i] = settings.inverse_lambda * k[i];
-      const float b_norm = share_norm(b);
-      const float scale = 1.0F / at_least(b_norm, kSmallestNorm);
-#pragma unroll
-      for (int i = 0; i < N; ++i) b[i] *= scale;
-      unit_backward(b, b_norm, da);
+      for (int i = 0; i < kShare; ++i) b[i] = settings.inverse_lambda * k[i];
+      const float b_norm = at.make_unit(b);
+      at.unit_backward(b, b_norm, da);
     }
 #pragma unroll
-    for (int i = 0; i < N; ++i) dk[i] = fmaf(settings.inverse_lambda, da[i], dk[i]);
+    for (int i = 0; i < kShare; ++i) dk[i] = fmaf(settings.inverse_lambda, da[i], dk[i]);
   } else {
-    float du[N], w[N];
-    load_share<D>(at.of(args.du), at.width, du);
-    load_share<D>(at.of(args.w), at.width, w);
+    Share du, w;
+    at.load(args.du, du);
+    at.load(args.w, w);
     const float d_delta =
-        args.d_delta[at.scalar] * sqrtf(at_least(args.delta[at.scalar], settings.stab_eps));
+        args.d_delta[at.scalar()] * sqrtf(at_least(args.delta[at.scalar()], settings.stab_eps));
 #pragma unroll
-    for (int i = 0; i < N; ++i) du[i] = settings.u_scale * fmaf(d_delta, w[i], du[i]);
+    for (int i = 0; i < kShare; ++i) du[i] = settings.u_scale * fmaf(d_delta, w[i], du[i]);
     if (settings.penalty == Penalty::key) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) dk[i] += du[i];
+      for (int i = 0; i < kShare; ++i) dk[i] += du[i];
     } else {
-      float aux[N];
-      load_share<D>(at.of(args.aux), at.width, aux);
-      const float norm = share_norm(aux);
-      const float scale = 1.0F / at_least(norm, kSmallestNorm);
-#pragma unroll
-      for (int i = 0; i < N; ++i) aux[i] *= scale;
-      unit_backward(aux, norm, du);
-      store_share<D>(at.of(args.daux), at.width, du);
+      Share aux;
+      at.load(args.aux, aux);
+      const float norm = at.make_unit(aux);
+      at.unit_backward(aux, norm, du);
+      at.store(args.daux, du);
     }
   }
 
-  unit_backward(k, f_norm, dk);
-  add_share<D>(at, args.df, dk);
+  at.unit_backward(k, f_norm, dk);
+  at.add(args.df, dk);
 #pragma unroll
-  for (int i = 0; i < N; ++i) dk[i] = feature_map_backward(settings.feature_map, raw[i], dk[i]);
-  store_share<D>(at.of(args.dkappa), at.width, dk);
+  for (int i = 0; i < kShare; ++i)
+    dk[i] = feature_map_backward(settings.feature_map, raw[i], dk[i]);
+  at.store(args.dkappa, dk);
 }
 
 }  // namespace
 
 void vla_features(cudaStream_t stream, const VlaFeatures& args) {
   with_head_size(args.dims.d_h, [&](auto d) {
-    vla_features_kernel<d><<<feature_blocks(args.dims), kFeatureThreads, 0, stream>>>(args);
+    vla_features_kernel<d><<<feature_blocks<d>(args.dims), kFeatureThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("vla_features_kernel");
 }
@@ -148,7 +131,7 @@ void vla_features(cudaStream_t stream, const VlaFeatures& args) {
 void vla_feature_gradients(cudaStream_t stream, const VlaFeatureGradients& args) {
   with_head_size(args.dims.d_h, [&](auto d) {
     vla_feature_gradients_kernel<d>
-        <<<feature_blocks(args.dims), kFeatureThreads, 0, stream>>>(args);
+        <<<feature_blocks<d>(args.dims), kFeatureThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("vla_feature_gradients_kernel");
 }
