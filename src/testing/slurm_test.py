@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,10 +120,10 @@ class SlurmTest(unittest.TestCase):
         run(program, "run", config, "--out", cls.folder / "whole", "--jobs", "2", "--threads", "2")
         cls.reference = results(cls.folder / "whole/disturbed")
 
-    def submit(self, out: str, tasks: int = TASKS) -> str:
-        return run(
-            SUBMIT, self.folder / "sweep.json", "--tasks", str(tasks), "--out", self.folder / out
-        )
+    def submit(self, out: str, tasks: int = TASKS, *options: str) -> str:
+        folder = self.folder / out
+        command = [SUBMIT, self.folder / "sweep.json", "--tasks", str(tasks), "--out", folder]
+        return run(*command, "--", *options)
 
     def array_of(self, output: str) -> str:
         """The id of the job array that submit.sh names."""
@@ -161,6 +162,29 @@ class SlurmTest(unittest.TestCase):
         done = self.submit("twice/runs")
         self.assertIn("nothing to do", done)
         self.assertEqual(run("squeue", "--noheader"), "")
+
+    def test_gpus_are_asked_for_and_given_to_the_program(self) -> None:
+        """On GPUs in name: behind the program's name is one that notes how it is called, and runs
+        on the CPU what is to run on a GPU."""
+        calls = self.folder / "calls"
+        stand_in = self.folder / "stand_in"
+        stand_in.write_text(
+            "#!/usr/bin/env bash\n"
+            f'[[ $1 != run ]] || echo "${{CUDA_VISIBLE_DEVICES-none}} $*" >> {calls}\n'
+            '[[ $1 != run ]] || set -- "${@/#cuda/cpu}"\n'
+            f'exec {os.environ["VLA_BENCH_BINARY"]} "$@"\n'
+        )
+        stand_in.chmod(0o755)
+        with unittest.mock.patch.dict(os.environ, VLA_BENCH_BINARY=str(stand_in)):
+            self.assertIn("on cuda", self.submit("gpus/runs", TASKS, "--gres=gpu:1"))
+        self.wait_for_queue()
+        self.check_results("gpus/runs")
+        lines = calls.read_text().splitlines()
+        self.assertEqual(len(lines), TASKS)
+        for line in lines:
+            self.assertIn("--device cuda", line)
+            # Of the two that the node has one each.
+            self.assertIn(line.split()[0], ("0", "1"))
 
     def test_disturbed_tasks_lose_nothing(self) -> None:
         job = self.array_of(self.submit("once/runs"))
