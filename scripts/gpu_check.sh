@@ -123,25 +123,30 @@ step_info() {
   return 1
 }
 
-# run_tests FOLDER [COMMAND...]: every CUDA test under the command; the logs go to the folder. Adds
-# to `passed`, `skipped` and `broken`.
+# run_tests FOLDER AT_ONCE [COMMAND...]: every CUDA test under the command, AT_ONCE at a time; the logs
+# go to the folder. Adds to `passed`, `skipped` and `broken`.
 run_tests() {
-  local folder=$1 test log line
-  shift
+  local folder=$1 at_once=$2 test name line
+  local -A pids=()
+  shift 2
   for test in "$build"/*_cuda_test; do
     [[ -x $test ]] || continue
-    log=$folder/${test##*/}.log
-    logged "$log" "$@" "$test" || broken+=("${test##*/}")
+    while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done
+    logged "$folder/${test##*/}.log" "$@" "$test" &
+    pids[${test##*/}]=$!
+  done
+  for name in "${!pids[@]}"; do
+    wait "${pids[$name]}" || broken+=("$name")
     while IFS= read -r line; do
       if [[ $line =~ ^"[  PASSED  ] "([0-9]+)" test" ]]; then ((passed += BASH_REMATCH[1])); fi
       if [[ $line =~ ^"[  SKIPPED ] "([0-9]+)" test" ]]; then ((skipped += BASH_REMATCH[1])); fi
-    done < "$log"
+    done < "$folder/$name.log"
   done
 }
 
 step_tests() {
   local passed=0 skipped=0 broken=()
-  run_tests "$out/tests"
+  run_tests "$out/tests" 1
   detail="$passed passed, $skipped skipped"
   if ((${#broken[@]})); then detail+="; failed: ${broken[*]}"; fi
   ((${#broken[@]} == 0 && passed > 0))
@@ -176,7 +181,8 @@ step_sanitizer() {
   fi
   for tool in memcheck racecheck; do
     passed=0 skipped=0 broken=()
-    VLA_SMALL_TESTS=1 run_tests "$out/sanitizer/$tool" \
+    # At once: instrumenting the kernels takes a core and most of the time.
+    VLA_SMALL_TESTS=1 run_tests "$out/sanitizer/$tool" "$(nproc)" \
       "$sanitizer" --tool "$tool" --error-exitcode 9
     # The tool's own last word, for what an exit status does not tell (warnings of hazards).
     for log in "$out/sanitizer/$tool"/*.log; do
