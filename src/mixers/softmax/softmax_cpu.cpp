@@ -17,7 +17,8 @@ namespace softmax {
 inline constexpr Index kQueries = 32;
 inline constexpr Index kKeys = 64;
 static_assert(kQueries % kProductRows == 0 && kKeys % kProductRows == 0);
-static_assert(kKeys % kQueries == 0, "a tile of queries never starts before a tile of keys it sees");
+static_assert(kKeys % kQueries == 0,
+              "a tile of queries never starts before a tile of keys it sees");
 
 constexpr Index round_up(Index value, Index multiple) {
   return (value + multiple - 1) / multiple * multiple;
