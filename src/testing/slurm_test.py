@@ -86,15 +86,15 @@ def results(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def processes_of(config_stem: str, shard: str) -> list[int]:
-    """The programs that run a shard of a config."""
+def processes_of(folder: Path, shard: str) -> list[int]:
+    """The programs that run a shard into a results folder."""
     found = []
     for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             arguments = cmdline.read_text().split("\0")
         except OSError:  # it has ended
             continue
-        if "run" in arguments[:2] and shard in arguments and config_stem in " ".join(arguments):
+        if "run" in arguments[:2] and shard in arguments and str(folder) in arguments:
             found.append(int(cmdline.parent.name))
     return found
 
@@ -187,10 +187,11 @@ class SlurmTest(unittest.TestCase):
             self.assertIn(line.split()[0], ("0", "1"))
 
     def test_disturbed_tasks_lose_nothing(self) -> None:
+        runs = self.folder / "once/runs"
         job = self.array_of(self.submit("once/runs"))
 
         def programs_of() -> list[list[int]]:
-            return [processes_of("sweep-", f"{task}/{TASKS}") for task in range(TASKS)]
+            return [processes_of(runs, f"{task}/{TASKS}") for task in range(TASKS)]
 
         wait_until(lambda: all(programs_of()), "all four tasks run")
         wait_until(lambda: self.finished("once/runs") >= 2, "two cells are finished")
@@ -217,7 +218,7 @@ class SlurmTest(unittest.TestCase):
 
         # The two others come back; the node goes away under them.
         def restarted() -> bool:
-            return any(processes_of("sweep-", f"{task}/{TASKS}") for task in (2, 3))
+            return any(processes_of(runs, f"{task}/{TASKS}") for task in (2, 3))
 
         wait_until(restarted, "a requeued task runs again")
         run("scontrol", "update", "nodename=localhost", "state=down", "reason=test")
