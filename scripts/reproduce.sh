@@ -25,7 +25,7 @@ case "$#:${1-}" in
 esac
 
 "$root/scripts/setup.sh"
-# Without a GPU a first build leaves the CUDA kernels out, which take as long as all the rest; they are
+# Without a GPU a first build leaves the CUDA kernels out, which take nearly as long as the rest; they are
 # in a build that has them (scripts/test.sh and cmake make one where nvcc is). On the CPU two cells at a
 # time train a fifth faster than one on all threads; timings want the machine to themselves.
 cuda=() training=()
