@@ -40,6 +40,7 @@ TEST(DeviceTimer, CountsCallsFromTheFirstWarmUp) {
 // the GPU's timer may tick once a microsecond or two.
 TEST(DeviceTimer, MeasuresTheDevice) {
   VLA_NEEDS_GPU();
+  VLA_NEEDS_TRUE_TIMES();
   const cudaStream_t stream = cuda::place().stream();
   const Timing timing = measure_device(kFixed, [&](Index) { cuda::hold(stream, 200'000); });
   EXPECT_GE(timing.median_s, 197e-6);
@@ -49,6 +50,7 @@ TEST(DeviceTimer, MeasuresTheDevice) {
 // The host takes 500 us between two kernels of 10 us each: none of it may show.
 TEST(DeviceTimer, LeavesTheHostOut) {
   VLA_NEEDS_GPU();
+  VLA_NEEDS_TRUE_TIMES();
   const cudaStream_t stream = cuda::place().stream();
   const Timing timing = measure_device(kFixed, [&](Index) {
     cuda::hold(stream, 10'000);
@@ -62,6 +64,7 @@ TEST(DeviceTimer, LeavesTheHostOut) {
 // The first hold is sized by warm calls; later calls that are slower to queue must not count.
 TEST(DeviceTimer, HoldsLongerWhenTheHostIsLate) {
   VLA_NEEDS_GPU();
+  VLA_NEEDS_TRUE_TIMES();
   const cudaStream_t stream = cuda::place().stream();
   Index slow = 0;
   const Timing timing = measure_device(kFixed, [&](Index call) {
@@ -130,6 +133,7 @@ TEST(DeviceTimer, KnowsTheMemoryOfTheGpu) {
 // slower than plain float32.
 TEST(Ceilings, ArePlausibleOnTheGpu) {
   VLA_NEEDS_GPU();
+  VLA_NEEDS_TRUE_TIMES();
   const Ceilings& plain = measured_ceilings(testing::gpu_context());
   EXPECT_GT(plain.flops_per_s, 5e12);
   EXPECT_LT(plain.flops_per_s, 1e15);

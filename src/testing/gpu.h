@@ -13,6 +13,12 @@
     GTEST_SKIP() << "no GPU: " << ::vla_bench::cuda_status().detail; \
   }
 
+/// After VLA_NEEDS_GPU in tests of how long kernels take.
+#define VLA_NEEDS_TRUE_TIMES()                                                  \
+  if (::vla_bench::testing::small_tests()) {                                    \
+    GTEST_SKIP() << "VLA_SMALL_TESTS is set: kernels take longer under a tool"; \
+  }
+
 namespace vla_bench::testing {
 
 inline Context gpu_context(Precision precision = Precision::float32) {
