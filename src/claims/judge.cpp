@@ -92,7 +92,8 @@ Measurement mean_of(const Table& table, const std::vector<const Row*>& rows, std
     values.push_back(*value);
   }
   const Statistics spread = statistics(values);
-  Measurement measured{.value = spread.mean, .ci95 = {}, .count = spread.count};
+  Measurement measured{
+      .value = spread.mean, .ci95 = {}, .count = spread.count, .without_number = 0};
   const bool of_means = table.columns[column].ends_with(kMean);
   if (spread.count > 1 && !of_means) measured.ci95 = spread.ci95;
   if (of_means) measured.count = of_row(table, *rows.front(), column).count;
@@ -102,13 +103,19 @@ Measurement mean_of(const Table& table, const std::vector<const Row*>& rows, std
 Measurement extreme_of(const Table& table, const std::vector<const Row*>& rows, std::size_t column,
                        bool largest) {
   const Row* best = nullptr;
+  Index without_number = 0;
   for (const Row* row : rows) {
     const auto value = number((*row)[column]);
-    if (!value || std::isnan(*value)) continue;
+    if (!value || std::isnan(*value)) {
+      ++without_number;
+      continue;
+    }
     const int order = best == nullptr ? 0 : compare((*row)[column], (*best)[column]);
     if (best == nullptr || (largest ? order > 0 : order < 0)) best = row;
   }
-  return best == nullptr ? Measurement{} : of_row(table, *best, column);
+  Measurement measured = best == nullptr ? Measurement{} : of_row(table, *best, column);
+  measured.without_number = without_number;
+  return measured;
 }
 
 }  // namespace
@@ -139,7 +146,10 @@ Measurement ratio(const Measurement& a, const Measurement& b) {
   const auto above = number(a.value);
   const auto below = number(b.value);
   if (!above || !below || *below == 0.0) return {};
-  Measurement quotient{.value = *above / *below, .ci95 = {}, .count = {}};
+  Measurement quotient{.value = *above / *below,
+                       .ci95 = {},
+                       .count = {},
+                       .without_number = a.without_number + b.without_number};
   if (a.ci95 && b.ci95 && *above != 0.0) {
     quotient.ci95 = std::abs(*above / *below) * std::hypot(*a.ci95 / *above, *b.ci95 / *below);
   }
@@ -166,6 +176,11 @@ Judgement judge(std::span<const Table> tables, const Criterion& criterion) {
   const auto value = number(measured->value);
   if (!value) {
     judgement.note = "the row holds no number";
+    return judgement;
+  }
+  if (measured->without_number > 0) {
+    judgement.note = fmt::format("{} of its rows hold{} no number", measured->without_number,
+                                 measured->without_number == 1 ? "s" : "");
     return judgement;
   }
   const auto& low = criterion.accept[0];

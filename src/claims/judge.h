@@ -16,11 +16,12 @@ struct Measurement {
   Value value;                 // empty: nothing was measured
   std::optional<double> ci95;  // half width of the 95% interval
   std::optional<Index> count;  // of seeds
+  Index without_number = 0;    // rows that matched and hold none
 };
 
 /// The number that a selection names, or nothing where no row matches.
 ///   row        the only matching row; several are BadInput naming the columns that tell them apart
-///   min, max   of the matching rows; empty values and NaN do not count
+///   min, max   of the matching rows that hold a number; the others are counted
 ///   mean       of the matching rows, with Student's interval over them where the column itself is
 ///              no mean
 /// Interval and count come from the row: <quantity>_ci95 beside <quantity>_mean, count_ok or count.
@@ -38,7 +39,8 @@ struct Judgement {
   std::string note;         // why not, where the number alone does not say
 };
 /// The measured value decides, its interval is for the reader. A row without a value (a crossover
-/// that never comes, runs that all diverged) does not meet its criterion.
+/// that never comes, runs that all diverged) does not meet its criterion, and among several leaves
+/// their extreme unknown: it does not meet the criterion either.
 Judgement judge(std::span<const Table> tables, const Criterion& criterion);
 
 enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, no_run };

@@ -118,6 +118,8 @@ TEST(Measure, TheMeanOfRawRowsHasStudentsInterval) {
 
 TEST(Measure, NanIsNoExtremeYetSpoilsAMean) {
   EXPECT_EQ(number(measured(norms_at(100, Reduction::max))->value), 15.0);
+  EXPECT_EQ(measured(norms_at(100, Reduction::max))->without_number, 1);
+  EXPECT_EQ(measured(norms_at(10, Reduction::max))->without_number, 0);
   EXPECT_TRUE(std::isnan(*number(measured(norms_at(100, Reduction::mean))->value)));
 }
 
@@ -165,6 +167,19 @@ TEST(Judge, ARowWithoutANumberIsNotMetAndNoRowIsNoRun) {
   EXPECT_FALSE(none.met.has_value());
   EXPECT_EQ(none.note, "no such row of accuracy_summary");
   EXPECT_EQ(judged(norms_at(100, Reduction::mean), {}, 1e9).met, false) << "NaN is in no interval";
+}
+
+// The lowest of those that did not diverge is not the lowest.
+TEST(Judge, AnExtremeIsUnknownWhereARowHoldsNoNumber) {
+  Selection both = accuracy_of("linear", 8);
+  both.where.columns[1].second = {whole(8), whole(24)};
+  both.statistic = Reduction::min;
+  const Judgement lowest = judged(both, 0.2, {});
+  EXPECT_EQ(number(lowest.measured.value), 0.25);
+  EXPECT_EQ(lowest.met, false);
+  EXPECT_EQ(lowest.note, "1 of its rows holds no number");
+  EXPECT_EQ(judged(norms_at(100, Reduction::max), {}, 1e9).met, false);
+  EXPECT_EQ(judged(norms_at(10, Reduction::max), {}, 1e9).met, true);
 }
 
 TEST(Judge, DividesByTheSecondSelection) {
