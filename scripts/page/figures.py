@@ -50,6 +50,11 @@ ABOUT = {
     "accuracy": About(
         "Capacity in every setting", "Recall after training against stored pairs.", ("mqar",)
     ),
+    "load": About(
+        "Capacity against load",
+        "Recall after training against stored pairs a channel, one curve a mixer over all shapes.",
+        ("mqar",),
+    ),
     "learning_curves": About(
         "Learning curves", "Accuracy over the steps of training.", ("mqar", "copy")
     ),

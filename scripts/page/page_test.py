@@ -73,6 +73,21 @@ class ReportTest(Temporary):
         self.assertNotIn(str(SOURCE), text, "a page names no one's directories")
         self.assertNotRegex(text, r"\b20\d\d-\d\d-\d\d\b", "a date changes the bytes")
 
+    def test_every_figure_has_a_title(self) -> None:
+        program = (
+            "from page.figures import ABOUT\n"
+            "from plotting.figures import FIGURES\n"
+            "print(ABOUT.keys() ^ FIGURES.keys())"
+        )
+        output = subprocess.run(
+            [PYTHON, "-c", program],
+            cwd=SOURCE / "scripts",
+            text=True,
+            check=True,
+            capture_output=True,
+        ).stdout
+        self.assertEqual(output.strip(), "set()")
+
     def test_what_is_missing_is_said(self) -> None:
         tables = self.folder / "bare"
         tables.mkdir()

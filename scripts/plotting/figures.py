@@ -13,9 +13,18 @@ from matplotlib.ticker import MaxNLocator
 
 from plotting import panels
 from plotting.panels import Styles
-from plotting.tables import Report, commonest, group, number, recall_rows, series_by_label
+from plotting.tables import (
+    Report,
+    commonest,
+    group,
+    line_name,
+    number,
+    recall_rows,
+    series_by_label,
+)
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
+LEGEND_BELOW = 1.0  # inches that a legend below its panel takes
 
 
 def grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
@@ -122,6 +131,8 @@ def latency(report: Report, styles: Styles) -> Figure | None:
     if not groups:
         return None
     figure, axes = grid(len(groups), 2)
+    if any(len({line_name(row) for row in rows}) > panels.MOST_INSIDE for rows in groups.values()):
+        figure.set_figheight(figure.get_figheight() + LEGEND_BELOW * math.ceil(len(groups) / 2))
     notes = []
     for panel, (key, rows) in zip(axes, groups.items()):
         panels.draw_latency(panel, report, styles, rows)

@@ -3,10 +3,12 @@ that a reader of the figure needs (rows left out, settings not shown)."""
 
 from __future__ import annotations
 
+import re
 from typing import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from plotting.style import LineStyle
 from plotting.tables import (
@@ -120,9 +122,19 @@ def usual_length(row: Row) -> float:
     return 3 * pairs + 1 if row["layout"] == "paper" else 4 * pairs
 
 
+def without_rates(rows: list[Row]) -> list[Row]:
+    """Mixers at the best learning rate of each point, with the mixer for a label: one curve, whatever
+    the rates. All rows as they are where labels tell more apart, or a point was run at several."""
+    point = ["mixer", "layout", "short_conv", "n_pairs", "d_h", "n_heads", "seq_len", "steps", "seed"]
+    told_by_rate = all(re.fullmatch(f"{row['mixer']} lr=[^ ]+", row["label"]) for row in rows)
+    if not told_by_rate or any(len(members) > 1 for members in group(rows, point).values()):
+        return rows
+    return [{**row, "label": row["mixer"]} for row in rows]
+
+
 def capacity_rows(report: Report) -> list[Row]:
     rows = report.rows("accuracy", experiment="mqar")
-    return [row for row in rows if number(row, "seq_len") == usual_length(row)]
+    return without_rates([row for row in rows if number(row, "seq_len") == usual_length(row)])
 
 
 def long_context_rows(report: Report) -> list[Row]:
@@ -244,6 +256,9 @@ def jacobian(axes: Axes, report: Report, styles: Styles, quantity: str) -> None:
 
 LATENCY_SETTING = ["kernels", "device", "batch", "n_heads", "d_h"]
 MILLISECONDS = 1e3
+BELOW_TICKS = 0.75  # inches from the axes to a legend below the name of the axis
+FARTHEST = 10_000_000  # tokens
+MOST_INSIDE = 4  # lines whose legend leaves room for them within the axes
 
 
 def latency_rows(report: Report, table: str, **wanted: str) -> list[Row]:
@@ -271,6 +286,13 @@ def exponent(report: Report, row: Row) -> float | None:
     return number(fits[0], "exponent") if len(fits) == 1 and fits[0]["exponent"] else None
 
 
+def crossover_length(crossover: Row) -> str:
+    """A fit carried further than anybody's sequences gives a bound, not a length."""
+    if number(crossover, "seq_len") > FARTHEST:
+        return f"T > {FARTHEST:,} ({crossover['basis']})"
+    return f"T = {crossover['seq_len']} ({crossover['basis']})"
+
+
 def crossover_note(report: Report, styles: Styles, row: Row) -> str:
     """Where mixers become cheaper than each softmax, in the setting and pass of `row`."""
     shared = ["pass", *LATENCY_SETTING]
@@ -280,7 +302,7 @@ def crossover_note(report: Report, styles: Styles, row: Row) -> str:
         found, ["baseline_implementation", "baseline_precision"]
     ).items():
         texts = [
-            f"{styles[crossover['label']].name} T = {crossover['seq_len']} ({crossover['basis']})"
+            f"{styles[crossover['label']].name} {crossover_length(crossover)}"
             for crossover in rivals
             if crossover["seq_len"]
         ]
@@ -319,7 +341,16 @@ def draw_latency(axes: Axes, report: Report, styles: Styles, rows: list[Row]) ->
     )
     axes.set_yscale("log")
     axes.set_ylabel(f"{rows[0]['pass']} time (ms)")
-    axes.legend(loc="best")
+    if len(middle) <= MOST_INSIDE:
+        axes.legend(loc="best")
+    else:
+        below = ScaledTranslation(0.0, -BELOW_TICKS, axes.figure.dpi_scale_trans)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            bbox_transform=axes.transAxes + below,
+            ncols=2,
+        )
 
 
 def production_forward_rows(report: Report) -> list[Row]:

@@ -165,10 +165,20 @@ class PlotTest(unittest.TestCase):
             "{'linear': [(0.25, 0.8)], 'vla': [(0.25, 1.0), (1.0, 0.7)]}",
         )
         self.assertIn("load.png", run_plot(self.folder, self.folder / "figures"))
+        # Nor do the points' rates split a curve against the pairs.
+        labels = (
+            "from plotting.panels import capacity_rows\n"
+            "print(sorted({row['label'] for row in capacity_rows(report)}))"
+        )
+        self.assertEqual(run_python(labels, self.folder).strip(), "['linear', 'vla']")
         # The same point at two rates: averaging them would be neither's accuracy.
         twice = rows[0].replace("lr=0.001", "lr=0.01")
         table.write_text("\n".join([header, *rows, twice]) + "\n")
         self.assertEqual(run_python(program, self.folder).strip(), "{}")
+        self.assertEqual(
+            run_python(labels, self.folder).strip(),
+            "['linear lr=0.001', 'vla lr=0.001', 'vla lr=0.01']",
+        )
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
         titles = (
