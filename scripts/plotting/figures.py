@@ -15,6 +15,7 @@ from plotting import panels
 from plotting.panels import Styles
 from plotting.tables import (
     Report,
+    Row,
     commonest,
     group,
     line_name,
@@ -63,6 +64,10 @@ def finish(figure: Figure, styles: Styles, axes: Iterable[Axes], notes: Iterable
     return figure
 
 
+def capacity_groups(report: Report) -> dict[tuple[str, ...], list[Row]]:
+    return group(panels.capacity_rows(report), panels.CAPACITY_SETTING)
+
+
 def four_panels(report: Report, styles: Styles) -> Figure | None:
     """The paper's figure: latency, state norm, capacity, long context; those that have data."""
     accuracy_bars = "Accuracy: mean and standard deviation over seeds."
@@ -81,8 +86,9 @@ def four_panels(report: Report, styles: Styles) -> Figure | None:
         (panels.long_context_rows(report), panels.long_context, accuracy_bars),
     )
     drawn = [(draw, bars) for rows, draw, bars in candidates if rows]
-    if not drawn:
-        return None
+    only_capacity = [draw for draw, _ in drawn] == [panels.capacity]
+    if not drawn or (only_capacity and len(capacity_groups(report)) > 1):
+        return None  # in the second case `accuracy` shows all of it
     figure, axes = grid(len(drawn), 2 if len(drawn) == 4 else 3)
     notes = []
     for panel, (draw, _) in zip(axes, drawn):
@@ -145,7 +151,7 @@ def latency(report: Report, styles: Styles) -> Figure | None:
 
 def accuracy(report: Report, styles: Styles) -> Figure | None:
     """Capacity in every setting; drawn when there is more than the four-panel figure shows."""
-    groups = group(panels.capacity_rows(report), panels.CAPACITY_SETTING)
+    groups = capacity_groups(report)
     if len(groups) < 2:
         return None
     figure, axes = grid(len(groups), 3)
