@@ -21,7 +21,8 @@ struct NormaliserForward {
   float* denominator = nullptr;  // (B, T, H): c before its floor
   float* scale = nullptr;        // (B, T, H): 1 / max(c, floor)
 };
-/// On its own; vla_penalty_cuda.h runs it beside the penalty path.
+/// On its own, for VLA without a penalty; vla_penalty_cuda.h runs it beside the penalty path, and
+/// state_scan.h does linear attention's, whose f is what it writes along, with the state's rows.
 void normaliser_forward(cudaStream_t stream, const NormaliserForward& args);
 
 /// What the backward's kernels start from.

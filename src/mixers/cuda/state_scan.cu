@@ -31,6 +31,12 @@ struct RowOperands {
   float factor;
 };
 
+/// What the normaliser's warp reads of a token.
+template <int D>
+struct SumOperands {
+  float a[RowShape<D>::kChannels], q[RowShape<D>::kChannels];
+};
+
 /// With the gate's history in registers (kGateSegment states of a thread's share): at most 16
 /// channels of it.
 template <int D>
@@ -58,7 +64,15 @@ struct ForwardArgs {
   const float* scale;
   TokenTarget o, e;
   float* checkpoints;
+  float* denominator;
+  float floor;
 };
+
+constexpr int kWarp = 32;
+
+/// Without r a warp more, for the normaliser.
+template <int D, bool kResidual>
+inline constexpr int kForwardThreads = RowShape<D>::kThreads + (kResidual ? 0 : kWarp);
 
 /// What all blocks of a row pass know about their lane.
 struct RowBlock {
@@ -76,7 +90,7 @@ struct RowBlock {
 };
 
 template <int D, bool kResidual, bool kGated>
-__global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
+__global__ void __launch_bounds__(kForwardThreads<D, kResidual>, 1)
     state_forward_kernel(const ForwardArgs args) {
   using Shape = RowShape<D>;
   constexpr int C = Shape::kTokens;
@@ -99,6 +113,8 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   const RowBlock block(args.heads, tokens, kRows, args.scale);
   const int g = threadIdx.x % G;
   const int group = threadIdx.x / G;
+  // Whole warps: those before have the rows and do all the copying.
+  const bool normalises = !kResidual && threadIdx.x >= kThreads;
   const TileCopier<D, C, kThreads> r_rows(
       kResidual ? args.r.lane(block.batch, block.head) : TokenRows{}, tokens);
   const TileCopier<D, C, kThreads> a_rows(args.a.lane(block.batch, block.head), tokens);
@@ -112,6 +128,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   const TileWriter<kRows, C, kThreads> e_rows(args.e, block.batch, block.head, block.first_row,
                                               tokens);
   const auto copy = [&](int buffer, int first) {
+    if (normalises) return;
     if constexpr (kResidual) r_rows.copy(r_tile[buffer], first);
     a_rows.copy(a_tile[buffer], first);
     q_rows.copy(q_tile[buffer], first);
@@ -123,7 +140,8 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
   };
 
   float s[R][E] = {};  // row group + kGroups r, channels channel_of(g, .)
-  if (block.scale == nullptr) fill_scalars(scale_tile);
+  float z[E] = {};     // channels channel_of(g, .), the same in every group of the warp
+  if (kResidual && block.scale == nullptr) fill_scalars(scale_tile);
   copy(0, 0);
   close_group();
   for (int first = 0, buffer = 0; first < tokens; first += C, buffer ^= 1) {
@@ -141,7 +159,6 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
         token.own[r] = v_tile[buffer][at];
         if constexpr (kGated) token.gate[r] = gate_tile[buffer][at];
       }
-      token.factor = scale_tile[buffer][t];
     };
     const auto use = [&](int t, const RowOperands<D>& token) {
       if constexpr (kGated) {
@@ -167,7 +184,7 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
         for (int e = 0; e < E; ++e) {  // 2
           s[r][e] = fmaf(residual[r], token.a[e], kGated ? token.gate[r] * s[r][e] : s[r][e]);
         }
-        read[r] = group_sum<G>(partial_dot<E>(s[r], token.q)) * token.factor;  // 3
+        read[r] = group_sum<G>(partial_dot<E>(s[r], token.q));  // 3, the scale apart
       }
       if (g < R) {
         const int at = t * kRows + group + Shape::kGroups * g;
@@ -175,9 +192,33 @@ __global__ void __launch_bounds__(RowShape<D>::kThreads, 1)
         e_tile[at] = pick(residual, g);
       }
     };
-    walk_tile<C, 2, true, RowOperands<D>>(load, use);
+    if (normalises) {
+      const int own = static_cast<int>(threadIdx.x) - kThreads;  // the token whose c is kept
+      float c = 0.0F;
+      const auto load_sum = [&](int t, SumOperands<D>& token) {
+        load_spread<D, G>(a_tile[buffer] + t * D, g, token.a);
+        load_spread<D, G>(q_tile[buffer] + t * D, g, token.q);
+      };
+      const auto use_sum = [&](int t, const SumOperands<D>& token) {
+#pragma unroll
+        for (int e = 0; e < E; ++e) z[e] += token.a[e];
+        const float along = group_sum<G>(partial_dot<E>(z, token.q));
+        if (t == own) c = along;
+      };
+      walk_tile<C, 2, true, SumOperands<D>>(load_sum, use_sum);
+      if (own < C) {
+        scale_tile[buffer][own] = 1.0F / at_least(c, args.floor);
+        if (blockIdx.y == 0 && first + own < tokens) {
+          const Index row = static_cast<Index>(block.batch) * tokens + first + own;
+          args.denominator[row * args.heads + block.head] = c;
+        }
+      }
+    } else {
+      walk_tile<C, 2, true, RowOperands<D>>(load, use);
+    }
     __syncthreads();
-    o_rows.write(o_tile, first);
+    if (normalises) continue;
+    o_rows.write(o_tile, first, scale_tile[buffer]);
     if (args.e.view.data != nullptr) {
       e_rows.write(e_tile, first);
     }
@@ -426,17 +467,22 @@ void state_forward(cudaStream_t stream, const StateScan& scan, const StateForwar
                                 .scale = scan.scale,
                                 .o = {scan.dims, args.o},
                                 .e = {scan.dims, args.e},
-                                .checkpoints = args.checkpoints};
+                                .checkpoints = args.checkpoints,
+                                .denominator = args.denominator,
+                                .floor = args.floor};
   with_head_size(scan.dims.d_h, [&](auto d) {
     constexpr int D = d;
     using Shape = RowShape<D>;
     const dim3 grid(static_cast<unsigned>(scan.dims.lanes()), D / Shape::kBlockRows);
     if (scan.gate.data != nullptr) {
-      state_forward_kernel<D, true, true><<<grid, Shape::kThreads, 0, stream>>>(kernel_args);
+      state_forward_kernel<D, true, true>
+          <<<grid, kForwardThreads<D, true>, 0, stream>>>(kernel_args);
     } else if (scan.r.data != nullptr) {
-      state_forward_kernel<D, true, false><<<grid, Shape::kThreads, 0, stream>>>(kernel_args);
+      state_forward_kernel<D, true, false>
+          <<<grid, kForwardThreads<D, true>, 0, stream>>>(kernel_args);
     } else {
-      state_forward_kernel<D, false, false><<<grid, Shape::kThreads, 0, stream>>>(kernel_args);
+      state_forward_kernel<D, false, false>
+          <<<grid, kForwardThreads<D, false>, 0, stream>>>(kernel_args);
     }
   });
   VLA_CUDA_LAUNCHED("state_forward_kernel");

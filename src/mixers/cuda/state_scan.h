@@ -57,6 +57,10 @@ struct StateForward {
   TokenView<float> o;
   TokenView<float> e;            // empty: not wanted
   float* checkpoints = nullptr;  // (lanes, segments, d, d): S before each segment; null: not wanted
+  // Without r (linear attention) the pass is its normaliser's as well, in place of scan.scale: z_t
+  // = z_{t-1} + a_t, c_t = z_t . q_t, o_t = n_t / max(c_t, floor).
+  float* denominator = nullptr;  // (B, T, H): c before its floor; null iff there is r
+  float floor = 0.0F;
 };
 void state_forward(cudaStream_t stream, const StateScan& scan, const StateForward& args);
 

@@ -152,24 +152,11 @@ class TileWriter {
 
   /// Writes tokens from `first` on; those and channels that do not exist are left out.
   __device__ void write(const float* tile, int first) const {
-    const int count = min(tokens_ - first, kTokens);
-    float* to = data_ + (first + token_) * stride_ + channel_;
-    const float* from = tile + token_ * kWidth + channel_;
-    const int channels = min(width_ - channel_, 4);
-#pragma unroll
-    for (int step = 0; step < (kTokens + kAtOnce - 1) / kAtOnce; ++step) {
-      if (token_ + step * kAtOnce < count) {
-        if (wide_) {
-          if (channels == 4) {
-            *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
-          }
-        } else {
-          for (int c = 0; c < channels; ++c) to[c] = from[c];
-        }
-      }
-      to += kAtOnce * stride_;
-      from += kAtOnce * kWidth;
-    }
+    write_times(tile, first, [](int) { return 1.0F; });
+  }
+  /// The same, each token times its own of `factors` (kTokens).
+  __device__ void write(const float* tile, int first, const float* factors) const {
+    write_times(tile, first, [&](int token) { return factors[token]; });
   }
 
  private:
@@ -177,6 +164,32 @@ class TileWriter {
   static constexpr int kAcross = kWidth / 4;
   static constexpr int kAtOnce = kThreads / kAcross;  // tokens that the block writes at once
   static_assert(kThreads % kAcross == 0);
+
+  template <class FactorOf>
+  __device__ void write_times(const float* tile, int first, const FactorOf& factor_of) const {
+    const int count = min(tokens_ - first, kTokens);
+    float* to = data_ + (first + token_) * stride_ + channel_;
+    const float* from = tile + token_ * kWidth + channel_;
+    const int channels = min(width_ - channel_, 4);
+#pragma unroll
+    for (int step = 0; step < (kTokens + kAtOnce - 1) / kAtOnce; ++step) {
+      const int token = token_ + step * kAtOnce;
+      if (token < count) {
+        const float factor = factor_of(token);
+        if (wide_) {
+          if (channels == 4) {
+            const float4 quad = *reinterpret_cast<const float4*>(from);
+            *reinterpret_cast<float4*>(to) =
+                make_float4(quad.x * factor, quad.y * factor, quad.z * factor, quad.w * factor);
+          }
+        } else {
+          for (int c = 0; c < channels; ++c) to[c] = from[c] * factor;
+        }
+      }
+      to += kAtOnce * stride_;
+      from += kAtOnce * kWidth;
+    }
+  }
 
   float* data_;
   Index stride_;

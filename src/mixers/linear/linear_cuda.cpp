@@ -20,21 +20,16 @@ class LinearCore final : public MixerCore<float> {
     const cudaStream_t stream = vla_bench::cuda::place().stream();
     Array<float>& kept = saved != nullptr ? *saved : unsaved_;
     kept.resize(context.device, saved_size(dims));
-    scale_.resize(context.device, dims.rows() * dims.heads);
     const Trace<float> trace = this->trace(dims, kept.data());
     linear_features(stream, {.dims = dims,
                              .q = token_view(dims, inputs.q),
                              .k = token_view(dims, inputs.k),
                              .p = trace.p,
                              .f = trace.f});  // 1
-    normaliser_forward(stream, {.dims = dims,
-                                .f = trace.f,
-                                .q = trace.p,
-                                .floor = kFloor,
-                                .denominator = trace.denominator,
-                                .scale = scale_.data()});  // 3, 5
     StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
-    state_forward(stream, scan(dims, trace.f, trace.p), state);  // 2, 4
+    state.denominator = trace.denominator;
+    state.floor = kFloor;
+    state_forward(stream, scan(dims, trace.f, trace.p, nullptr), state);  // 2 to 5
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
@@ -57,7 +52,7 @@ class LinearCore final : public MixerCore<float> {
     terms.d_denominator = d_denominator_.data();
     normaliser_terms(stream, terms);  // 5
 
-    const StateScan scan = this->scan(dims, trace.f, trace.p);
+    const StateScan scan = this->scan(dims, trace.f, trace.p, scale_.data());
     StateResiduals residuals{.d_o = d_o, .de = token_view(dims, gradients.dv)};
     state_residuals(stream, scan, residuals);  // 2: dv
     StateGradients state{.e = token_view(dims, inputs.v), .d_o = d_o};
@@ -111,11 +106,12 @@ class LinearCore final : public MixerCore<float> {
     return token_view(dims, array.data(), dims.d_h);
   }
 
-  StateScan scan(const HeadDims& dims, TokenView<const float> f, TokenView<const float> p) const {
+  static StateScan scan(const HeadDims& dims, TokenView<const float> f, TokenView<const float> p,
+                        const float* scale) {
     StateScan scan{.dims = dims};
     scan.a = f;
     scan.q = p;
-    scan.scale = scale_.data();
+    scan.scale = scale;
     return scan;
   }
 
