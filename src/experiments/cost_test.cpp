@@ -12,20 +12,12 @@ RunConfig config_of(std::string_view json) { return testing::cell_of(json).confi
 
 constexpr const char* kTraining = R"({"experiment": "mqar", "mixers": ["vla"]})";
 
-TEST(Cost, ATrainingIsItsOperationsAtTheStatedRate) {
+TEST(Cost, ATrainingIsItsOperationsAndOnAGpuItsLaunches) {
   const RunConfig config = config_of(kTraining);
   const auto flop = static_cast<double>(cell_flop(config));
-  // The rates come from this very step: 10 GFLOP, 1.0 ms on a GPU and 89 ms on two threads.
-  EXPECT_NEAR(flop / 3000, 10e9, 1e9);
-  EXPECT_DOUBLE_EQ(estimated_seconds(config, Device::cuda, 16), flop / 10e12);
+  EXPECT_NEAR(flop / 3000, 10e9, 1e9);  // a step
+  EXPECT_DOUBLE_EQ(estimated_seconds(config, Device::cuda, 16), 3000 * 0.28e-3 + flop / 30e12);
   EXPECT_DOUBLE_EQ(estimated_seconds(config, Device::cpu, 2), flop / 100e9);
-}
-
-TEST(Cost, AShortStepOfAGpuIsItsLaunches) {
-  const RunConfig config = config_of(
-      R"({"experiment": "mqar", "mixers": ["linear"], "task": {"n_pairs": 1},
-          "train": {"steps": 1000, "batch": 1}})");
-  EXPECT_DOUBLE_EQ(estimated_seconds(config, Device::cuda, 1), 0.3);
 }
 
 TEST(Cost, AProbeHasAThreadAHeadAtMost) {
@@ -52,7 +44,7 @@ TEST(Cost, SumsCellsAndReadsAsASentence) {
   EXPECT_EQ(cost.steps, 6000);
   EXPECT_DOUBLE_EQ(cost.seconds, 2 * estimated_seconds(cells[0], Device::cuda, 1));
   EXPECT_EQ(describe(cost, Device::cuda),
-            "2 cells, 6,000 training steps, about 7 s of one GPU (estimated from counted "
+            "2 cells, 6,000 training steps, about 4 s of one GPU (estimated from counted "
             "operations)");
   EXPECT_EQ(describe({.cells = 1, .steps = 0, .seconds = 130.0}, Device::cpu),
             "1 cell, about 2 min of one CPU (estimated from counted operations)");
