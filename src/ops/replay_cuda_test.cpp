@@ -261,7 +261,9 @@ TEST(ReplayCuda, RecordsWhileOtherThreadsComeAndGo) {
     }
     for (std::size_t i = 0; i < kThreads; ++i) {
       EXPECT_EQ(faults[i], "");
-      if (i % 2 == 0) EXPECT_EQ(parameters[i], expected);
+      if (i % 2 == 0) {
+        EXPECT_EQ(parameters[i], expected);
+      }
     }
   }
 }
