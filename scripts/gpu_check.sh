@@ -123,6 +123,18 @@ step_info() {
   return 1
 }
 
+# logged_test LOG COMMAND...: again where compute-sanitizer had an error of its own (now and then it
+# loses track of a launch where threads record graphs side by side): what it then says is worth nothing.
+logged_test() {
+  local status=0
+  logged "$@" || status=$?
+  if [[ $(< "$1") == *"Internal Sanitizer Error"* ]]; then
+    status=0
+    logged "$@" || status=$?
+  fi
+  return "$status"
+}
+
 # run_tests FOLDER AT_ONCE [COMMAND...]: every CUDA test under the command, AT_ONCE at a time; the logs
 # go to the folder. Adds to `passed`, `skipped` and `broken`.
 run_tests() {
@@ -132,7 +144,7 @@ run_tests() {
   for test in "$build"/*_cuda_test; do
     [[ -x $test ]] || continue
     while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done
-    logged "$folder/${test##*/}.log" "$@" "$test" &
+    logged_test "$folder/${test##*/}.log" "$@" "$test" &
     pids[${test##*/}]=$!
   done
   for name in "${!pids[@]}"; do
@@ -174,9 +186,9 @@ step_verify() {
 
 step_sanitizer() {
   local sanitizer tool log line found status=0 passed skipped broken
-  # racecheck reports hazards in cuDNN's kernels, which are not this project's to mend, and takes long
-  # over cuBLAS's: both are left out, by parts of their names that no kernel here has.
-  local libraries=kns=cudnn,kns=cublas,kns=cutlass,kns=gemm,kns=nvjet
+  # racecheck speaks of this project's kernels alone: it reports hazards in cuDNN's, which are not
+  # this project's to mend.
+  local own=kns=vla_bench
   local -a options
   sanitizer=$(command -v compute-sanitizer) || sanitizer=/usr/local/cuda/bin/compute-sanitizer
   if [[ ! -x $sanitizer ]]; then
@@ -185,7 +197,7 @@ step_sanitizer() {
   fi
   for tool in memcheck racecheck; do
     passed=0 skipped=0 broken=() options=(--tool "$tool" --error-exitcode 9)
-    if [[ $tool == racecheck ]]; then options+=(--kernel-name-exclude "$libraries"); fi
+    if [[ $tool == racecheck ]]; then options+=(--kernel-name "$own"); fi
     # At once: instrumenting the kernels takes a core and most of the time.
     VLA_SMALL_TESTS=1 run_tests "$out/sanitizer/$tool" "$(nproc)" \
       "$sanitizer" "${options[@]}"

@@ -117,12 +117,14 @@ struct CoreBuffers {
 };
 
 /// How many sets of buffers make one round larger than twice the L2 cache, so that a pass finds
-/// nothing there of its last call on the same set: at least 2, at most 512, and at most a quarter
-/// of the free memory unless a single set is larger. `touched_bytes` of a set are read or written
-/// by a pass, `set_bytes` are allocated.
-inline Index buffer_sets(Index l2_bytes, Index free_bytes, Index touched_bytes, Index set_bytes) {
+/// nothing there of its last call on the same set: at least 2, at most 512 and `most_calls`, and at
+/// most a quarter of the free memory unless a single set is larger. `touched_bytes` of a set are
+/// read or written by a pass, `set_bytes` are allocated.
+inline Index buffer_sets(Index l2_bytes, Index free_bytes, Index touched_bytes, Index set_bytes,
+                         Index most_calls) {
+  const Index most = std::clamp<Index>(most_calls, 2, 512);
   const Index wanted =
-      std::clamp<Index>(2 * l2_bytes / std::max<Index>(touched_bytes, 1) + 1, 2, 512);
+      std::clamp<Index>(2 * l2_bytes / std::max<Index>(touched_bytes, 1) + 1, 2, most);
   const Index fitting = free_bytes / 4 / std::max<Index>(set_bytes, 1);
   return std::max<Index>(std::min(wanted, fitting), 1);
 }

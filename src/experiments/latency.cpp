@@ -35,6 +35,13 @@ HeadDims head_dims(const RunConfig& config) {
           .d_h = config.model.d_h};
 }
 
+/// Of a pass, timed or not: measure_device warms up with two at least, and the samples that it
+/// throws away are few, for each doubles the hold.
+Index most_calls(const LatencyConfig& latency) {
+  constexpr Index kLateSamples = 16;
+  return std::max<Index>(latency.warmup, 2) + latency.max_repeats + kLateSamples;
+}
+
 TimingRule timing_rule(const LatencyConfig& latency, const CellEnvironment& environment) {
   return {.warmup = latency.warmup,
           .min_repeats = latency.min_repeats,
@@ -85,8 +92,9 @@ class BufferRound {
     const GpuMemory gpu = gpu_memory();
     // A forward touches less than a backward: what suffices for it suffices for both.
     const Index touched = work_of(config, implementation, LatencyPass::forward).bytes;
-    const Index count = buffer_sets(gpu.l2_bytes, gpu.free_bytes, touched,
-                                    sets_.front().bytes() + core.saved_bytes(dims));
+    const Index count =
+        buffer_sets(gpu.l2_bytes, gpu.free_bytes, touched,
+                    sets_.front().bytes() + core.saved_bytes(dims), most_calls(config.latency));
     sets_.reserve(static_cast<std::size_t>(count));
     for (Index i = 1; i < count; ++i) sets_.emplace_back(sets_.front(), i);
   }

@@ -71,20 +71,28 @@ TEST(LatencyOnGpu, TimesVlaTokenByToken) {
   }
 }
 
-TEST(LatencyOnGpu, TimesOtherSoftmaxesOrSaysWhyNot) {
+TEST(LatencyOnGpu, TimesUnfusedSoftmax) {
   VLA_NEEDS_GPU();
-  const CellResult result = run_on_gpu(R"("softmax")", R"("unfused", "cudnn")");
-  ASSERT_EQ(result.table.rows.size(), 4U);
+  const CellResult result = run_on_gpu(R"("softmax")", R"("unfused")");
+  ASSERT_EQ(result.table.rows.size(), 2U);
   EXPECT_EQ(text(result.table, 0, "implementation"), "unfused");
   EXPECT_EQ(text(result.table, 0, "status"), "ok") << result.reason;
   EXPECT_EQ(text(result.table, 1, "pass"), "backward");
   EXPECT_EQ(text(result.table, 1, "status"), "skipped");
   EXPECT_EQ(text(result.table, 1, "reason"), "unfused has a forward alone");
-  EXPECT_EQ(text(result.table, 2, "implementation"), "cudnn");
-  EXPECT_EQ(text(result.table, 2, "precision"), "bf16");
+}
+
+TEST(LatencyOnGpu, TimesCudnnOrSaysWhyNot) {
+  VLA_NEEDS_GPU();
+  // Its ceiling is a product on tensor cores, and racecheck faults in cuBLASLt's.
+  VLA_NEEDS_TRUE_TIMES();
+  const CellResult result = run_on_gpu(R"("softmax")", R"("cudnn")");
+  ASSERT_EQ(result.table.rows.size(), 2U);
   const Support cudnn =
       mixer_support({.mixer = MixerKind::softmax}, 64, Device::cuda, Implementation::cudnn);
-  for (std::size_t row : {2U, 3U}) {
+  for (std::size_t row = 0; row < 2; ++row) {
+    EXPECT_EQ(text(result.table, row, "implementation"), "cudnn");
+    EXPECT_EQ(text(result.table, row, "precision"), "bf16");
     EXPECT_EQ(text(result.table, row, "status"), cudnn.ok ? "ok" : "skipped") << result.reason;
     if (!cudnn.ok) {
       EXPECT_EQ(text(result.table, row, "reason"), cudnn.reason);

@@ -309,15 +309,19 @@ TEST(CoreBuffers, RotateByWholeTokens) {
 TEST(CoreBuffers, OneRoundIsLargerThanTwiceTheCache) {
   constexpr Index kMiB = Index{1} << 20;
   constexpr Index kPlenty = Index{1} << 40;
+  constexpr Index kManyCalls = 10000;
   // 61 sets of 2 MiB are the first that exceed 120 MiB.
-  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 2 * kMiB, 8 * kMiB), 61);
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 2 * kMiB, 8 * kMiB, kManyCalls), 61);
   // One set is larger than the cache: another one, so that a call does not meet its own output.
-  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 500 * kMiB, 900 * kMiB), 2);
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 500 * kMiB, 900 * kMiB, kManyCalls), 2);
   // Small sets: a bound on their number.
-  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 1000, 4000), 512);
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 1000, 4000, kManyCalls), 512);
+  // No set is touched twice by so few calls; by fewer than two there is one to spare.
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 2 * kMiB, 8 * kMiB, 21), 21);
+  EXPECT_EQ(buffer_sets(60 * kMiB, kPlenty, 2 * kMiB, 8 * kMiB, 1), 2);
   // A quarter of the memory, and one set where not even two fit.
-  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 2 * kMiB, 8 * kMiB), 31);
-  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 300 * kMiB, 900 * kMiB), 1);
+  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 2 * kMiB, 8 * kMiB, kManyCalls), 31);
+  EXPECT_EQ(buffer_sets(60 * kMiB, 1000 * kMiB, 300 * kMiB, 900 * kMiB, kManyCalls), 1);
 }
 
 TEST(CoreBuffers, AreTheSameInBothTypesAndOnAnyThreads) {

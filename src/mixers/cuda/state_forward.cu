@@ -13,6 +13,7 @@ struct RowOperands {
   static constexpr int kRows = RowShape<D>::kRows;
   float r[kChannels], a[kChannels], q[kChannels];
   float v[kRows], gate[kRows];
+  float scale;
 };
 
 /// What the normaliser's warp reads of a token.
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kForwardThreads<D, kResidual>, 1)
   __shared__ alignas(16) float q_tile[2][C * D];
   __shared__ alignas(16) float v_tile[2][C * kRows];
   __shared__ alignas(16) float gate_tile[2][kGated ? C * kRows : 4];
-  __shared__ float scale_tile[2][C];  // 1 without a scale
+  __shared__ float scale_tile[2][C];  // 1 without a scale; without r the normaliser's 1 / c
   // Results of a tile, written out together: no store interrupts the chain of tokens.
   __shared__ alignas(16) float o_tile[C * kRows];
   __shared__ alignas(16) float e_tile[C * kRows];
@@ -107,6 +108,7 @@ __global__ void __launch_bounds__(kForwardThreads<D, kResidual>, 1)
         token.v[r] = v_tile[buffer][at];
         if constexpr (kGated) token.gate[r] = gate_tile[buffer][at];
       }
+      token.scale = kResidual ? scale_tile[buffer][t] : 1.0F;
     };
     const auto use = [&](int t, const RowOperands<D>& token) {
       if constexpr (kGated) {
@@ -132,7 +134,7 @@ __global__ void __launch_bounds__(kForwardThreads<D, kResidual>, 1)
         for (int e = 0; e < E; ++e) {  // 2
           s[r][e] = fmaf(residual[r], token.a[e], kGated ? token.gate[r] * s[r][e] : s[r][e]);
         }
-        read[r] = group_sum<G>(partial_dot<E>(s[r], token.q));  // 3, the scale apart
+        read[r] = group_sum<G>(partial_dot<E>(s[r], token.q)) * token.scale;  // 3
       }
       if (g < R) {
         const int at = t * kRows + group + Shape::kGroups * g;
@@ -166,7 +168,11 @@ __global__ void __launch_bounds__(kForwardThreads<D, kResidual>, 1)
     }
     __syncthreads();
     if (normalises) continue;
-    o_rows.write(o_tile, first, scale_tile[buffer]);
+    if constexpr (kResidual) {
+      o_rows.write(o_tile, first);
+    } else {  // known now; written again two tiles on, after the barrier above
+      o_rows.write(o_tile, first, scale_tile[buffer]);
+    }
     if (args.e.view.data != nullptr) {
       e_rows.write(e_tile, first);
     }

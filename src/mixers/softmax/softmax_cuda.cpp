@@ -16,10 +16,10 @@ namespace vla_bench::mixers {
 namespace softmax::cuda {
 namespace {
 
-/// Limits of the kernels' grids (65,535 along batch elements and tiles, of 16 tokens at least) and
-/// of their 32-bit positions.
+/// Limits of the kernels' grids: 65,535 along batch elements and along tiles. For long sequences
+/// those have 32 tokens and more: narrower ones are chosen where wide ones would be few.
 constexpr Index kMostBatch = 65535;
-constexpr Index kMostTokens = (Index{1} << 20) - 16;
+constexpr Index kMostTokens = kMostBatch * 32;
 
 void require_sizes(const HeadDims& dims, Precision precision) {
   if (precision != Precision::float32 && dims.d_h < kLeastOnTensorCores) {
