@@ -154,11 +154,17 @@ def accuracy(report: Report, styles: Styles) -> Figure | None:
     groups = capacity_groups(report)
     if len(groups) < 2:
         return None
+    curves = {key: rows for key, rows in groups.items() if len(group(rows, ["n_pairs"])) > 1}
+    points = len(groups) - len(curves) if curves else 0
+    if points:
+        groups = curves
     figure, axes = grid(len(groups), 3)
     for panel, (key, rows) in zip(axes, groups.items()):
         panels.draw_accuracy(panel, styles, rows, "n_pairs")
         panel.set_title(panels.setting_text(dict(zip(panels.CAPACITY_SETTING, key))))
     notes = [report.left_out("accuracy"), "Mean and standard deviation over seeds."]
+    if points:
+        notes.append(f"Settings with one number of pairs are not shown: {points}.")
     return finish(figure, styles, axes, notes)
 
 

@@ -115,6 +115,9 @@ def draw_curve(axes: Axes, styles: Styles, label: str, series: Series) -> None:
 
 # Accuracy.
 
+CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps", "precision"]
+LONG_CONTEXT_SETTING = CAPACITY_SETTING + ["n_pairs"]
+
 
 def usual_length(row: Row) -> float:
     """Sequence length that a config with `seq_len: null` gets."""
@@ -138,8 +141,12 @@ def capacity_rows(report: Report) -> list[Row]:
 
 
 def long_context_rows(report: Report) -> list[Row]:
+    """Of settings that were run at several lengths other than the usual one."""
     rows = report.rows("accuracy", experiment="mqar")
-    return [row for row in rows if number(row, "seq_len") != usual_length(row)]
+    longer = [row for row in rows if number(row, "seq_len") != usual_length(row)]
+    settings = group(longer, LONG_CONTEXT_SETTING).values()
+    several = [members for members in settings if len(group(members, ["seq_len"])) > 1]
+    return without_rates([row for members in several for row in members])
 
 
 def draw_accuracy(axes: Axes, styles: Styles, rows: list[Row], x: str) -> None:
@@ -151,9 +158,6 @@ def draw_accuracy(axes: Axes, styles: Styles, rows: list[Row], x: str) -> None:
     accuracy_axis(axes)
 
 
-CAPACITY_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "steps", "precision"]
-
-
 def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
     setting, rows, others = commonest(capacity_rows(report), CAPACITY_SETTING)
     draw_accuracy(axes, styles, rows, "n_pairs")
@@ -162,7 +166,7 @@ def capacity(axes: Axes, report: Report, styles: Styles) -> Notes:
 
 
 def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
-    setting, rows, others = commonest(long_context_rows(report), CAPACITY_SETTING + ["n_pairs"])
+    setting, rows, others = commonest(long_context_rows(report), LONG_CONTEXT_SETTING)
     draw_accuracy(axes, styles, rows, "seq_len")
     axes.set_title(f"Long context\n{setting_text(setting)}")
     return [f"Long context: {others} rows of other settings are not shown."] if others else []

@@ -171,6 +171,15 @@ class PlotTest(unittest.TestCase):
             "print(sorted({row['label'] for row in capacity_rows(report)}))"
         )
         self.assertEqual(run_python(labels, self.folder).strip(), "['linear', 'vla']")
+        # One head has one number of pairs: no curve, and the figure says that it leaves it out.
+        shown = (
+            "from plotting.figures import accuracy\n"
+            "from plotting.style import line_styles, set_up\n"
+            "set_up()\n"
+            "figure = accuracy(report, line_styles(report))\n"
+            "print(len(figure.axes), 'pairs are not shown: 1.' in str(figure.texts))"
+        )
+        self.assertEqual(run_python(shown, self.folder).strip(), "1 True")
         # The same point at two rates: averaging them would be neither's accuracy.
         twice = rows[0].replace("lr=0.001", "lr=0.01")
         table.write_text("\n".join([header, *rows, twice]) + "\n")
@@ -195,15 +204,17 @@ class PlotTest(unittest.TestCase):
         lines = (TABLES / "accuracy.csv").read_text().splitlines(keepends=True)
         header = lines[0].strip().split(",")
         n_pairs, seq_len = header.index("n_pairs"), header.index("seq_len")
-        usual = [
-            line
-            for line in lines[1:]
-            if int(line.split(",")[seq_len]) == 3 * int(line.split(",")[n_pairs]) + 1
-        ]
-        (self.folder / "accuracy.csv").write_text("".join([lines[0], *usual]))
-        self.assertEqual(
-            run_python(titles, self.folder).strip(), "['Latency', 'State norm', 'Capacity']"
-        )
+        usual, longer = [], {}
+        for line in lines[1:]:
+            tokens, pairs = (int(line.split(",")[column]) for column in (seq_len, n_pairs))
+            (usual if tokens == 3 * pairs + 1 else longer.setdefault(tokens, [])).append(line)
+        self.assertGreater(len(longer), 1)
+        # One length alone is no curve over lengths: sweeps over pairs may be of one, too.
+        for others in ([], next(iter(longer.values()))):
+            (self.folder / "accuracy.csv").write_text("".join([lines[0], *usual, *others]))
+            self.assertEqual(
+                run_python(titles, self.folder).strip(), "['Latency', 'State norm', 'Capacity']"
+            )
 
 
 if __name__ == "__main__":
