@@ -50,6 +50,11 @@ ABOUT = {
     "accuracy": About(
         "Capacity in every setting", "Recall after training against stored pairs.", ("mqar",)
     ),
+    "comparison": About(
+        "One change at a time",
+        "Recall after training at one number of pairs, by mixer and what was changed.",
+        ("mqar",),
+    ),
     "load": About(
         "Capacity against load",
         "Recall after training against stored pairs a channel, one curve a mixer over all shapes.",

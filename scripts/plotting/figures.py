@@ -25,6 +25,7 @@ from plotting.tables import (
 )
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
+LINE_HEIGHT = 0.13  # inches, of a line of text in `comparison`
 LEGEND_BELOW = 1.0  # inches that a legend below its panel takes
 
 
@@ -86,6 +87,8 @@ def four_panels(report: Report, styles: Styles) -> Figure | None:
         (panels.long_context_rows(report), panels.long_context, accuracy_bars),
     )
     drawn = [(draw, bars) for rows, draw, bars in candidates if rows]
+    if panels.comparison_rows(report)[0]:
+        drawn = [(draw, bars) for draw, bars in drawn if draw is not panels.capacity]
     only_capacity = [draw for draw, _ in drawn] == [panels.capacity]
     if not drawn or (only_capacity and len(capacity_groups(report)) > 1):
         return None  # in the second case `accuracy` shows all of it
@@ -152,7 +155,7 @@ def latency(report: Report, styles: Styles) -> Figure | None:
 def accuracy(report: Report, styles: Styles) -> Figure | None:
     """Capacity in every setting; drawn when there is more than the four-panel figure shows."""
     groups = capacity_groups(report)
-    if len(groups) < 2:
+    if len(groups) < 2 or panels.comparison_rows(report)[0]:
         return None
     curves = {key: rows for key, rows in groups.items() if len(group(rows, ["n_pairs"])) > 1}
     points = len(groups) - len(curves) if curves else 0
@@ -166,6 +169,20 @@ def accuracy(report: Report, styles: Styles) -> Figure | None:
     if points:
         notes.append(f"Settings with one number of pairs are not shown: {points}.")
     return finish(figure, styles, axes, notes)
+
+
+def comparison(report: Report, styles: Styles) -> Figure | None:
+    """Accuracy of everything that was changed at one number of pairs."""
+    rows, usual = panels.comparison_rows(report)
+    if not rows:
+        return None
+    _, heights = panels.comparison_names([label for (label,) in group(rows, ["label"])])
+    figure, axes = plt.subplots(
+        figsize=(1.5 * PANEL_WIDTH, LINE_HEIGHT * (heights[-1] + 1.0) + 1.0)
+    )
+    notes = panels.comparison(axes, rows, usual, styles)
+    notes += [report.left_out("accuracy"), "Mean and standard deviation over seeds."]
+    return finish(figure, styles, [axes], notes)
 
 
 def load(report: Report, styles: Styles) -> Figure | None:
@@ -214,6 +231,7 @@ FIGURES: dict[str, Callable[[Report, Styles], Figure | None]] = {
     "jacobian": jacobian,
     "latency": latency,
     "accuracy": accuracy,
+    "comparison": comparison,
     "load": load,
     "learning_curves": learning_curves,
 }

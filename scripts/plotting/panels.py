@@ -4,13 +4,16 @@ that a reader of the figure needs (rows left out, settings not shown)."""
 from __future__ import annotations
 
 import re
+import textwrap
+from collections import Counter
+from itertools import accumulate
 from typing import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from plotting.style import LineStyle
+from plotting.style import MIXER_COLOURS, LineStyle
 from plotting.tables import (
     Report,
     Row,
@@ -50,12 +53,17 @@ USUAL = {
 }
 
 
+def setting_parts(setting: dict[str, str]) -> list[str]:
+    return [
+        SETTING_NAMES.get(column, column + " {}").format(value)
+        for column, value in setting.items()
+        if value
+    ]
+
+
 def setting_text(setting: dict[str, str]) -> str:
-    parts = []
-    for column, value in setting.items():
-        if value and USUAL.get(column) != value:
-            parts.append(SETTING_NAMES.get(column, column + " {}").format(value))
-    return ", ".join(parts)
+    unusual = {column: value for column, value in setting.items() if USUAL.get(column) != value}
+    return ", ".join(setting_parts(unusual))
 
 
 def length_axis(axes: Axes, values: Iterable[float], label: str) -> None:
@@ -170,6 +178,68 @@ def long_context(axes: Axes, report: Report, styles: Styles) -> Notes:
     draw_accuracy(axes, styles, rows, "seq_len")
     axes.set_title(f"Long context\n{setting_text(setting)}")
     return [f"Long context: {others} rows of other settings are not shown."] if others else []
+
+
+# Comparison: what was changed at one number of pairs, a row each.
+
+COMPARED = ["layout", "d_h", "n_heads", "n_pairs", "short_conv", "steps", "precision"]
+FEWEST_COMPARED = 9  # fewer stand beside each other in a legend
+
+
+def comparison_rows(report: Report) -> tuple[list[Row], dict[str, str]]:
+    """Rows by what tells them apart, and the values that most of them share and that their labels
+    leave unsaid. Only where all are of one number of pairs in one sequence, so that curves would be
+    points above each other, and where a legend would not hold them; else no rows."""
+    rows = report.rows("accuracy", experiment="mqar")
+    if len(group(rows, ["layout", "n_pairs", "seq_len"])) != 1:
+        return [], {}
+    # A label is a name and what was swept, "name key=value ...".
+    parts = [dict(re.findall(r"(\S+)=(\S+)", row["label"])) for row in rows]
+    swept = [key for key in parts[0] if all(key in part for part in parts)]
+    told = [{key: part[key] for key in swept} for part in parts]
+    for setting, row in zip(told, rows):
+        setting.update({column: row[column] for column in COMPARED})
+    usual = {key: Counter(setting[key] for setting in told).most_common(1)[0][0] for key in told[0]}
+    compared = []
+    for setting, row in zip(told, rows):
+        name = " ".join(word for word in row["label"].split() if word.split("=")[0] not in swept)
+        changed = {key: value for key, value in setting.items() if value != usual[key]}
+        compared.append({**row, "label": ", ".join([name] + setting_parts(changed))})
+    return (compared, usual) if len(group(compared, ["label"])) >= FEWEST_COMPARED else ([], {})
+
+
+def comparison_names(labels: Sequence[str]) -> tuple[list[str], list[float]]:
+    """The labels as they stand beside the axis, which keeps most of the width, and how far down from
+    its top: in lines of text, with half a line between them."""
+    names = [textwrap.fill(label, 42) for label in labels]
+    lines = [name.count("\n") + 1.5 for name in names]
+    return names, [end - own / 2 for end, own in zip(accumulate(lines), lines)]
+
+
+def comparison(axes: Axes, rows: list[Row], usual: dict[str, str], styles: Styles) -> Notes:
+    mixers = {row["label"]: row["mixer"] for row in rows}
+    lines = series_by_label(rows, "n_pairs", "accuracy")
+    order = list(MIXER_COLOURS)
+    # From above: mixer by mixer, the most accurate first.
+    labels = sorted(lines, key=lambda label: (order.index(mixers[label]), -lines[label].mean[0]))
+    names, heights = comparison_names(labels)
+    for height, label in zip(heights, labels):
+        style, series = styles[mixers[label]], lines[label]
+        axes.errorbar(
+            series.mean,
+            [height],
+            xerr=series.deviation,
+            color=style.colour,
+            marker=style.marker,
+            capsize=2.5,
+            elinewidth=1.0,
+        )
+    axes.set_yticks(heights, names, fontsize=8)
+    axes.set_ylim(heights[-1] + 1.0, heights[0] - 1.0)
+    axes.set_xlim(-0.03, 1.05)
+    axes.set_xlabel("accuracy (fraction)")
+    axes.set_ylabel("what was changed")
+    return [f"Where nothing else is said: {setting_text(usual)}.".replace("$", "")]
 
 
 # Load: pairs a channel of state has to hold.

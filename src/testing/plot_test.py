@@ -189,6 +189,42 @@ class PlotTest(unittest.TestCase):
             "['linear lr=0.001', 'vla lr=0.001', 'vla lr=0.01']",
         )
 
+    def test_changes_at_one_number_of_pairs_get_a_row_each(self) -> None:
+        header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
+
+        def line(label: str, taps: int, steps: int, accuracy: float) -> str:
+            return (
+                f"mqar,{label},{label.split()[0]},24,32,4,73,paper,{taps},42,{steps},{accuracy},"
+                "0.1,31.5,cpu,float32,ok,"
+            )
+
+        mixers = ["softmax", "linear", "deltanet", "deltanet variant=standard"]
+        rows = [line(f"{mixer} lr=0.0003", 0, 3000, 0.1) for mixer in mixers]
+        rows += [line(f"{mixer} lr=0.0003", 4, 3000, 0.9) for mixer in mixers]
+        rows += [line("softmax lr=0.001", 0, 30000, 0.2)]
+        program = (
+            "from plotting.panels import comparison_rows\n"
+            "rows, usual = comparison_rows(report)\n"
+            "print([(row['label'], row['accuracy']) for row in rows][3:], usual.get('lr'))"
+        )
+        table = self.folder / "accuracy.csv"
+        table.write_text("\n".join([header, *rows]) + "\n")
+        self.assertEqual(
+            run_python(program, self.folder).strip(),
+            "[('deltanet variant=standard', '0.1'), ('softmax, short conv 4', '0.9'), "
+            "('linear, short conv 4', '0.9'), ('deltanet, short conv 4', '0.9'), "
+            "('deltanet variant=standard, short conv 4', '0.9'), "
+            "('softmax, lr 0.001, 30000 steps', '0.2')] 0.0003",
+        )
+        figures = run_plot(self.folder, self.folder / "figures")
+        self.assertIn("comparison.png", figures)
+        self.assertNotIn("accuracy.png", figures)
+        self.assertNotIn("four_panels.png", figures)
+        # Eight stand in a legend; and a second number of pairs makes curves of them.
+        for others in (rows[:8], [*rows, rows[0].replace(",24,32,4,73,", ",8,32,4,25,")]):
+            table.write_text("\n".join([header, *others]) + "\n")
+            self.assertEqual(run_python(program, self.folder).strip(), "[] None")
+
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
         titles = (
             "from plotting.figures import four_panels\n"
