@@ -53,6 +53,28 @@ def run_python(program: str, tables: Path) -> str:
     ).stdout
 
 
+def accuracy_row(
+    label: str,
+    *,
+    accuracy: float,
+    n_pairs: int = 24,
+    n_heads: int = 4,
+    taps: int = 4,
+    seed: int = 43,
+    steps: int = 3000,
+) -> str:
+    """Of accuracy.csv, in the order of its header; the label begins with the mixer."""
+    return (
+        f"mqar,{label},{label.split()[0]},{n_pairs},32,{n_heads},{3 * n_pairs + 1},paper,{taps},"
+        f"{seed},{steps},{accuracy},0.1,31.5,cpu,float32,ok,"
+    )
+
+
+def accuracy_table(rows: list[str]) -> str:
+    header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
+    return "\n".join([header, *rows]) + "\n"
+
+
 class PlotTest(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -138,12 +160,9 @@ class PlotTest(unittest.TestCase):
         self.assertIn("0.115", next(line for line in grid if line.startswith("| softmax")))
 
     def test_load_has_a_curve_a_mixer_over_all_shapes(self) -> None:
-        header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
-
         def line(label: str, n_pairs: int, n_heads: int, seed: int, accuracy: float) -> str:
-            return (
-                f"mqar,{label} lr=0.001,{label},{n_pairs},32,{n_heads},{3 * n_pairs + 1},paper,4,"
-                f"{seed},3000,{accuracy},0.1,31.5,cpu,float32,ok,"
+            return accuracy_row(
+                f"{label} lr=0.001", n_pairs=n_pairs, n_heads=n_heads, seed=seed, accuracy=accuracy
             )
 
         rows = [
@@ -159,7 +178,7 @@ class PlotTest(unittest.TestCase):
             "print({label: list(zip(line.x, line.mean)) for label, line in lines.items()})"
         )
         table = self.folder / "accuracy.csv"
-        table.write_text("\n".join([header, *rows]) + "\n")
+        table.write_text(accuracy_table(rows))
         self.assertEqual(
             run_python(program, self.folder).strip(),
             "{'linear': [(0.25, 0.8)], 'vla': [(0.25, 1.0), (1.0, 0.7)]}",
@@ -182,7 +201,7 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(run_python(shown, self.folder).strip(), "1 True")
         # The same point at two rates: averaging them would be neither's accuracy.
         twice = rows[0].replace("lr=0.001", "lr=0.01")
-        table.write_text("\n".join([header, *rows, twice]) + "\n")
+        table.write_text(accuracy_table([*rows, twice]))
         self.assertEqual(run_python(program, self.folder).strip(), "{}")
         self.assertEqual(
             run_python(labels, self.folder).strip(),
@@ -190,13 +209,8 @@ class PlotTest(unittest.TestCase):
         )
 
     def test_changes_at_one_number_of_pairs_get_a_row_each(self) -> None:
-        header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
-
         def line(label: str, taps: int, steps: int, accuracy: float) -> str:
-            return (
-                f"mqar,{label},{label.split()[0]},24,32,4,73,paper,{taps},42,{steps},{accuracy},"
-                "0.1,31.5,cpu,float32,ok,"
-            )
+            return accuracy_row(label, taps=taps, steps=steps, accuracy=accuracy)
 
         mixers = ["softmax", "linear", "deltanet", "deltanet variant=standard"]
         rows = [line(f"{mixer} lr=0.0003", 0, 3000, 0.1) for mixer in mixers]
@@ -208,7 +222,7 @@ class PlotTest(unittest.TestCase):
             "print([(row['label'], row['accuracy']) for row in rows][3:], usual.get('lr'))"
         )
         table = self.folder / "accuracy.csv"
-        table.write_text("\n".join([header, *rows]) + "\n")
+        table.write_text(accuracy_table(rows))
         self.assertEqual(
             run_python(program, self.folder).strip(),
             "[('deltanet variant=standard', '0.1'), ('softmax, short conv 4', '0.9'), "
@@ -222,7 +236,7 @@ class PlotTest(unittest.TestCase):
         self.assertNotIn("four_panels.png", figures)
         # Eight stand in a legend; and a second number of pairs makes curves of them.
         for others in (rows[:8], [*rows, rows[0].replace(",24,32,4,73,", ",8,32,4,25,")]):
-            table.write_text("\n".join([header, *others]) + "\n")
+            table.write_text(accuracy_table(others))
             self.assertEqual(run_python(program, self.folder).strip(), "[] None")
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
