@@ -3,17 +3,22 @@
 
     scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
 
-A point is what the cells of RUN share when the learning rate is left out: mixer, sizes, task. Its
-best rate is that of the highest held-out accuracy; of equal ones that of the lowest loss, then the
-smallest. Every point must have a finished cell for every rate of the sweep. The config has fresh
+RUN is the sweep's folder of cells or its pack (NAME.jsonl). Records are read as they are:
+`vla-bench status` says whether one is damaged.
+
+A point is what cells share when the learning rate and the seed are left out: the whole of their
+configs besides. Its best rate is that of the highest held-out accuracy, the mean over the seeds; of
+equal ones that of the lowest mean loss, then the smallest. A rate at which a seed diverged is never
+best. Every point must have a finished cell for every rate and seed of the sweep. A best rate at the
+edge of the rates is named on standard error, as a better one may lie beyond. The config has fresh
 seeds, none of which chose a rate.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -23,7 +28,7 @@ from typing import Any
 Config = dict[str, Any]
 
 FRESH_SEEDS = [43, 44, 45, 46]
-# What tells points apart, beside the mixer.
+# What a point sets in the config that is written, beside the mixer.
 POINT_KEYS = ["model.n_heads", "model.d_h", "task.n_pairs", "task.seq_len"]
 RATE = "train.lr"
 
@@ -50,7 +55,28 @@ class Cell:
 
     @property
     def point(self) -> str:
-        return json.dumps([self.mixer, *self.sizes])
+        """The config without its rate, its seed and what only names it."""
+        left_out = {"name", "seeds", "sweep", "mixers"}
+        rest = {key: value for key, value in self.config.items() if key not in left_out}
+        rest["train"] = {key: value for key, value in rest["train"].items() if key != "lr"}
+        (mixer,) = self.config["mixers"]
+        rest["mixer"] = {key: value for key, value in mixer.items() if key != "label"}
+        return json.dumps(rest, sort_keys=True)
+
+    @property
+    def shared(self) -> str:
+        """What the config that is written can say only once: the point without mixer and sizes."""
+        rest = json.loads(self.point)
+        del rest["mixer"]
+        for key in POINT_KEYS:
+            section, name = key.split(".")
+            rest[section].pop(name, None)
+        return json.dumps(rest, sort_keys=True)
+
+    @property
+    def seed(self) -> int:
+        (seed,) = self.config["seeds"]
+        return seed
 
     @property
     def rate(self) -> float:
@@ -62,41 +88,90 @@ def at(config: Config, key: str) -> Any:
     return config[section][name]
 
 
+def record_lines(run: Path) -> list[str]:
+    """The finished cells, a line of JSON each, in the order of their hashes."""
+    if run.is_dir():
+        return [path.read_text(encoding="utf-8") for path in sorted(run.glob("*/record.json"))]
+    lines = run.read_text(encoding="utf-8").splitlines()
+    if not lines or "pack" not in json.loads(lines[0]):
+        raise Incomplete(f"{run}: neither a folder nor a pack")
+    return lines[1:]
+
+
 def read_cells(run: Path) -> list[Cell]:
     cells = []
-    for table in sorted(run.glob("*/accuracy.csv")):
-        with table.open(newline="", encoding="utf-8") as file:
-            (row,) = csv.DictReader(file, strict=True)
-        config = json.loads((table.parent / "config.json").read_text(encoding="utf-8"))
-        accuracy = float(row["accuracy"]) if row["accuracy"] else None
-        cells.append(Cell(config, accuracy, float(row["loss"] or "inf")))
+    for line in record_lines(run):
+        record = json.loads(line)
+        table = record["tables"].get("accuracy")
+        if table is None or not table["rows"]:
+            cells.append(Cell(record["config"], None, math.inf))
+            continue
+        (values,) = table["rows"]
+        row = dict(zip(table["columns"], values))
+        # null, or {"number": "nan"}: not a number
+        accuracy, loss = (
+            float(row[name]) if isinstance(row[name], (int, float)) else None
+            for name in ("accuracy", "loss")
+        )
+        if record["status"] != "ok":
+            accuracy = None
+        cells.append(Cell(record["config"], accuracy, math.inf if loss is None else loss))
     if not cells:
-        raise Incomplete(f"{run}: no finished training below it")
+        raise Incomplete(f"{run}: no finished training in it")
     return cells
 
 
-def best_of(cells: list[Cell], rates: set[float]) -> Cell:
-    """The cell at the best rate of one point."""
-    missing = rates - {cell.rate for cell in cells}
+@dataclass(frozen=True)
+class Rate:
+    """The cells of one point at one rate."""
+
+    rate: float
+    cells: list[Cell]
+
+    @property
+    def measured(self) -> bool:
+        return all(cell.accuracy is not None for cell in self.cells)
+
+    @property
+    def accuracy(self) -> float:
+        return math.fsum(cell.accuracy for cell in self.cells) / len(self.cells)
+
+    @property
+    def loss(self) -> float:
+        return math.fsum(cell.loss for cell in self.cells) / len(self.cells)
+
+
+def best_of(cells: list[Cell], rates: set[float], seeds: set[int]) -> Cell:
+    """A cell at the best rate of one point."""
     sizes = dict(zip(POINT_KEYS, cells[0].sizes))
     name = f"{cells[0].mixer['label']} {sizes}"
+    by_rate = {rate: Rate(rate, [cell for cell in cells if cell.rate == rate]) for rate in rates}
+    missing = sorted(
+        rate for rate in rates if {cell.seed for cell in by_rate[rate].cells} != seeds
+    )
     if missing:
-        raise Incomplete(f"{name}: no finished cell at {RATE} of {sorted(missing)}")
-    measured = [cell for cell in cells if cell.accuracy is not None]
+        raise Incomplete(f"{name}: no finished cell at {RATE} of {missing} for every seed")
+    measured = [rate for rate in by_rate.values() if rate.measured]
     if not measured:
         raise Incomplete(f"{name}: no rate gave an accuracy")
-    return min(measured, key=lambda cell: (-cell.accuracy, cell.loss, cell.rate))
+    best = min(measured, key=lambda rate: (-rate.accuracy, rate.loss, rate.rate))
+    for edge, end in ((min(rates), "smallest"), (max(rates), "largest")):
+        if best.rate == edge and len(rates) > 1:
+            print(f"best_rates: {name}: best at {edge}, the {end} rate", file=sys.stderr)
+    return best.cells[0]
 
 
 def best_config(cells: list[Cell], name: str) -> Config:
-    seeds = {seed for cell in cells for seed in cell.config["seeds"]}
+    seeds = {cell.seed for cell in cells}
     if seeds & set(FRESH_SEEDS):
         raise Incomplete(f"seeds {sorted(seeds)} chose the rates: {FRESH_SEEDS} are not fresh")
+    if len({cell.shared for cell in cells}) > 1:
+        raise Incomplete(f"points differ in more than mixer, {', '.join(POINT_KEYS)}")
     points: dict[str, list[Cell]] = {}
     for cell in cells:
         points.setdefault(cell.point, []).append(cell)
     rates = {cell.rate for cell in cells}
-    best = [best_of(members, rates) for members in points.values()]
+    best = [best_of(members, rates, seeds) for members in points.values()]
     best.sort(key=lambda cell: (cell.mixer["label"], *(size or 0 for size in cell.sizes)))
 
     settled = {"sweep", "device"}  # the one is made here, the other is where the run will be
@@ -128,14 +203,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of the sweep's cells")
+    parser.add_argument("run", type=Path, help="folder of the sweep's cells, or its pack")
     parser.add_argument("config", type=Path, help="config to write")
     options = parser.parse_args(arguments)
     run: Path = options.run
     try:
-        name = run.name.removesuffix("_rates") + "_best"
-        text = to_text(best_config(read_cells(run), name), run.name)
-    except (Incomplete, OSError, ValueError, KeyError) as error:
+        stem = run.name.removesuffix(".jsonl")
+        name = stem.removesuffix("_rates") + "_best"
+        text = to_text(best_config(read_cells(run), name), stem)
+    except (Incomplete, OSError, ValueError, KeyError, TypeError) as error:
         print(f"best_rates: {error}", file=sys.stderr)
         return 2
     temporary = options.config.with_suffix(".json.new")

@@ -224,25 +224,40 @@ same_file() {
   [[ -f $1 && -f $2 && $(sha256sum < "$1") == $(sha256sum < "$2") ]]
 }
 
-# Whether two runs left the same bits, times apart; says what differs.
-same_bits() {
-  local first=$1 second=$2 cell file count=0
-  for cell in "$first"/mqar/*/; do
-    cell=${cell%/}
-    [[ -f $cell/accuracy.csv ]] || continue
-    ((++count))
-    for file in checkpoint.safetensors history.csv; do
-      same_file "$cell/$file" "$second/mqar/${cell##*/}/$file" || {
-        echo "$file of ${cell##*/} differs between ${first##*/} and ${second##*/}"
-        return 1
-      }
-    done
-    [[ $(without_column "$cell/accuracy.csv" train_seconds) == \
-      $(without_column "$second/mqar/${cell##*/}/accuracy.csv" train_seconds) ]] || {
-      echo "accuracy.csv of ${cell##*/} differs between ${first##*/} and ${second##*/}"
+# Makes the tables of a run's cells beside it, FOLDER.accuracy.csv and FOLDER.history.csv.
+tables_of() {
+  local table
+  for table in accuracy history; do
+    timeout --kill-after=10 "$most_seconds" "$bench" report "$1" --format csv --table "$table" \
+      > "$1.$table.csv" || {
+      echo "no table of $table of ${1##*/}"
       return 1
     }
   done
+}
+
+# Whether two runs, whose tables there are, left the same bits, times apart; says what differs.
+same_bits() {
+  local first=$1 second=$2 cell name count=0
+  local pair="between ${first##*/} and ${second##*/}"
+  for cell in "$first"/mqar/*/; do
+    name=$(basename -- "$cell")
+    [[ -f $cell/record.json ]] || continue
+    ((++count))
+    same_file "$cell/checkpoint.safetensors" "$second/mqar/$name/checkpoint.safetensors" || {
+      echo "checkpoint.safetensors of $name differs $pair"
+      return 1
+    }
+  done
+  same_file "$first.history.csv" "$second.history.csv" || {
+    echo "the learning curves differ $pair"
+    return 1
+  }
+  [[ $(without_column "$first.accuracy.csv" train_seconds) == \
+    $(without_column "$second.accuracy.csv" train_seconds) ]] || {
+    echo "the accuracies differ $pair"
+    return 1
+  }
   echo "$count trainings of 200 steps"
   ((count > 0))
 }
@@ -258,6 +273,7 @@ step_repeat() {
       detail="the run failed: $folder/$name.log"
       return 1
     }
+    detail=$(tables_of "$folder/$name") || return 1
   done
   detail=$(same_bits "$folder/first" "$folder/second") || return 1
   detail=$(same_bits "$folder/first" "$folder/beside") || return 1

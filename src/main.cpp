@@ -22,6 +22,7 @@ int dispatch(int argc, char** argv) {
       VLA_BENCH_VERSION);
   cli::add_run(command_line);
   cli::add_merge(command_line);
+  cli::add_pack(command_line);
   cli::add_plan(command_line);
   cli::add_report(command_line);
   cli::add_claims(command_line);

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 /// The cells of a claim's configs on one device.
 struct Run {
   Index cells = 0;
-  std::vector<FinishedCell> finished;
+  std::vector<CellRecord> finished;
 
   bool complete() const { return cells > 0 && static_cast<Index>(finished.size()) == cells; }
 };
@@ -45,7 +45,7 @@ Run run_on(const std::vector<RunConfig>& configs, Device device, const CellIndex
       if (!seen.insert(cell.hash).second) continue;
       ++run.cells;
       if (!runs_on(config, device)) continue;
-      if (const FinishedCell* found = cells.find(cell.hash, cell.config.name)) {
+      if (const CellRecord* found = cells.find(cell.hash)) {
         run.finished.push_back(*found);
       }
     }
@@ -70,16 +70,24 @@ std::vector<RunConfig> read_configs(const Claim& claim, std::string& missing) {
   return configs;
 }
 
+/// The run's folder, or the pack.
+std::string place_of_run(const CellRecord& cell) {
+  constexpr std::string_view kPack = ".jsonl:";  // a line's number follows
+  const std::size_t line = cell.place.rfind(kPack);
+  if (line != std::string::npos) return cell.place.substr(0, line + kPack.size() - 1);
+  return fs::path(cell.place).parent_path().string();
+}
+
 void describe_run(const Run& run, Device device, Assessment& assessment) {
   assessment.cells = run.cells;
   assessment.finished = static_cast<Index>(run.finished.size());
   if (run.finished.empty()) return;
   assessment.device = device_name(device);
   std::set<std::string> machines, folders;
-  for (const FinishedCell& cell : run.finished) {
+  for (const CellRecord& cell : run.finished) {
     const Value processor = cell_facts(cell).processor;
     if (const auto* name = std::get_if<std::string>(&processor)) machines.insert(*name);
-    folders.insert(cell.directory.folder.parent_path().string());
+    folders.insert(place_of_run(cell));
   }
   assessment.machines.assign(machines.begin(), machines.end());
   assessment.runs.assign(folders.begin(), folders.end());
@@ -124,23 +132,13 @@ void add_criteria(Table& table, const std::string& id, const std::string& part,
 
 }  // namespace
 
-CellIndex::CellIndex(std::vector<FinishedCell> cells) : cells_(std::move(cells)) {
-  for (const FinishedCell& cell : cells_) {
-    by_hash_.emplace(cell.directory.folder.filename().string(), &cell);
-  }
+CellIndex::CellIndex(std::vector<CellRecord> cells) : cells_(std::move(cells)) {
+  for (const CellRecord& cell : cells_) by_hash_.emplace(cell.hash, &cell);
 }
 
-const FinishedCell* CellIndex::find(const std::string& hash, const std::string& run) const {
-  const FinishedCell* best = nullptr;
-  const auto [begin, end] = by_hash_.equal_range(hash);
-  for (auto entry = begin; entry != end; ++entry) {
-    const auto rank = [&](const FinishedCell& cell) {
-      const fs::path& folder = cell.directory.folder;
-      return std::pair(folder.parent_path().filename().string() != run, folder);
-    };
-    if (best == nullptr || rank(*entry->second) < rank(*best)) best = entry->second;
-  }
-  return best;
+const CellRecord* CellIndex::find(const std::string& hash) const {
+  const auto found = by_hash_.find(hash);
+  return found == by_hash_.end() ? nullptr : found->second;
 }
 
 Assessment assess(const Claim& claim, const CellIndex& cells) {

@@ -8,22 +8,21 @@
 #include <vector>
 
 #include "claims/judge.h"
-#include "report/run_directory.h"
+#include "report/record.h"
 
 namespace vla_bench {
 
-/// Finished cells by the hash that names their folder.
+/// Sealed cells, each once, by their hash.
 class CellIndex {
  public:
-  explicit CellIndex(std::vector<FinishedCell> cells);
+  explicit CellIndex(std::vector<CellRecord> cells);
 
-  /// Of several runs of a cell the one below `run` ("01_state_norm"), else the first in path order;
-  /// null when there is none.
-  const FinishedCell* find(const std::string& hash, const std::string& run) const;
+  /// Null when there is none.
+  const CellRecord* find(const std::string& hash) const;
 
  private:
-  std::vector<FinishedCell> cells_;
-  std::multimap<std::string, const FinishedCell*> by_hash_;
+  std::vector<CellRecord> cells_;
+  std::map<std::string, const CellRecord*> by_hash_;
 };
 
 /// A claim held against the cells of its configs, and no others: the config decides what counts as
@@ -38,7 +37,7 @@ struct Assessment {
   Index finished = 0;
   std::string device;                 // "" where none is finished
   std::vector<std::string> machines;  // processors or GPUs, as provenance names them
-  std::vector<std::string> runs;      // folders of the cells
+  std::vector<std::string> runs;      // folders and packs that the cells lie in
   std::string missing;                // generated configs that are not there yet
 };
 Assessment assess(const Claim& claim, const CellIndex& cells);

@@ -45,22 +45,23 @@ class Ledger : public ::testing::Test {
   }
 
   /// Cell `index` (seed) of the config on a device, with this accuracy.
-  static FinishedCell cell(std::size_t index, Device device, double accuracy,
-                           const std::string& run = "01_copy", const char* config = kConfig) {
+  static CellRecord cell(std::size_t index, Device device, double accuracy,
+                         const std::string& run = "01_copy", const char* config = kConfig) {
     const CellConfig planned = expand_cells(parse_config(config, "x"), device).at(index);
-    FinishedCell cell{.directory = {std::filesystem::path("runs") / run / planned.hash},
-                      .config_json = dump_config(planned.config),
-                      .table = Table(accuracy_schema()),
-                      .provenance_json = R"({"processor": "a CPU", "cuda": "a GPU"})"};
     const std::string name(device_name(device));
-    cell.table.add({std::string("copy"), std::string("vla"), std::string("vla"), std::int64_t{24},
-                    std::int64_t{32}, std::int64_t{4}, std::int64_t{63}, std::string("paper"),
-                    std::int64_t{0}, static_cast<std::int64_t>(index + 1), std::int64_t{3000},
-                    accuracy, 0.1, 1.0, name, std::string("float32"), std::string("ok"), Value()});
+    Table table(accuracy_schema());
+    table.add({std::string("copy"), std::string("vla"), std::string("vla"), std::int64_t{24},
+               std::int64_t{32}, std::int64_t{4}, std::int64_t{63}, std::string("paper"),
+               std::int64_t{0}, static_cast<std::int64_t>(index + 1), std::int64_t{3000}, accuracy,
+               0.1, 1.0, name, std::string("float32"), std::string("ok"), Value()});
+    CellRecord cell{.config = planned.config, .hash = planned.hash};
+    cell.provenance = Provenance({{"processor", "a CPU"}, {"cuda", "a GPU"}});
+    cell.tables = {std::move(table)};
+    cell.place = "runs/" + run + "/" + planned.hash;
     return cell;
   }
 
-  Assessment assess_with(std::vector<FinishedCell> cells) const {
+  Assessment assess_with(std::vector<CellRecord> cells) const {
     return assess(claim_, CellIndex(std::move(cells)));
   }
 
@@ -120,16 +121,16 @@ TEST_F(Ledger, DevicesAreNotMixedAndTheGpuComesFirst) {
   EXPECT_EQ(whole.verdict, Verdict::reproduced);
 }
 
-TEST_F(Ledger, ACellCountsOnceAndItsOwnRunComesFirst) {
-  const Assessment done = assess_with({cell(0, Device::cpu, 0.1, "00_earlier"),
-                                       cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)});
-  EXPECT_EQ(done.finished, 2);
-  EXPECT_EQ(done.verdict, Verdict::reproduced);
+TEST_F(Ledger, NamesThePackThatACellLiesIn) {
+  CellRecord packed = cell(1, Device::cpu, 1.0);
+  packed.place = "reference/01_copy.jsonl:3";
+  const Assessment done = assess_with({cell(0, Device::cpu, 1.0), packed});
+  EXPECT_EQ(done.runs, (std::vector<std::string>{"reference/01_copy.jsonl", "runs/01_copy"}));
 }
 
 TEST_F(Ledger, AMissingGeneratedConfigIsNoRun) {
   claim_.generated = {"best.json"};
-  const std::vector<FinishedCell> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
+  const std::vector<CellRecord> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
   const Assessment waiting = assess_with(cells);
   EXPECT_EQ(waiting.verdict, Verdict::no_run);
   EXPECT_EQ(waiting.missing, "best.json");

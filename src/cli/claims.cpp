@@ -1,10 +1,10 @@
 // vla-bench claims: the published claims, held against finished runs.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,11 +15,12 @@
 #include "cli/print_tables.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "runs/find.h"
 
 namespace vla_bench::cli {
 namespace {
 
-constexpr const char* kDefaultFolder = "results";
+constexpr const char* kDefaultFolder = "results/runs";
 
 struct ClaimsOptions {
   std::vector<std::string> folders;
@@ -29,19 +30,10 @@ struct ClaimsOptions {
 };
 
 /// Without any cell the ledger still says what is missing.
-std::vector<FinishedCell> find_cells(std::vector<std::string> folders) {
-  const bool given = !folders.empty();
-  if (!given) folders = {kDefaultFolder};
-  std::vector<FinishedCell> cells;
-  std::set<std::filesystem::path> seen;  // folders may overlap
-  for (const std::string& folder : folders) {
-    if (!given && !std::filesystem::is_directory(folder)) continue;
-    for (FinishedCell& cell : find_finished_cells(folder)) {
-      const auto place = std::filesystem::weakly_canonical(cell.directory.folder);
-      if (seen.insert(place).second) cells.push_back(std::move(cell));
-    }
-  }
-  return cells;
+FoundCells read_cells(const std::vector<std::string>& folders) {
+  if (!folders.empty()) return find_cells({folders.begin(), folders.end()});
+  if (!std::filesystem::is_directory(kDefaultFolder)) return {};
+  return find_cells({kDefaultFolder});
 }
 
 void write_tables(const std::vector<Table>& tables, const std::filesystem::path& out) {
@@ -55,7 +47,11 @@ void write_tables(const std::vector<Table>& tables, const std::filesystem::path&
 
 int claims(const ClaimsOptions& options) {
   const std::vector<Claim> claims = read_claims(options.experiments);
-  const CellIndex cells(find_cells(options.folders));
+  FoundCells found = read_cells(options.folders);
+  for (const std::string& problem : found.problems) log_error(problem);
+  const bool nothing_run = found.records.empty();
+  const bool problems = !found.problems.empty();
+  const CellIndex cells(std::move(found.records));
   std::vector<Assessment> assessments;
   for (const Claim& claim : claims) assessments.push_back(assess(claim, cells));
   const std::vector<Table> tables = {ledger_table(assessments), criteria_table(assessments)};
@@ -67,7 +63,15 @@ int claims(const ClaimsOptions& options) {
   const auto open = std::count_if(
       assessments.begin(), assessments.end(),
       [](const Assessment& assessment) { return assessment.verdict == Verdict::no_run; });
-  if (open == 0) return kExitDone;
+  if (nothing_run) {
+    log_warning(fmt::format("no finished cell in {}; for a first verdict: vla-bench run {}",
+                            options.folders.empty()
+                                ? kDefaultFolder
+                                : fmt::format("{}", fmt::join(options.folders, ", ")),
+                            "experiments/01_state_norm/config.json && vla-bench claims"));
+    return kExitFailedRun;
+  }
+  if (open == 0) return problems ? kExitFailedRun : kExitDone;
   log_warning(fmt::format("{} of {} claims lack a finished run", open, claims.size()));
   return kExitFailedRun;
 }
@@ -85,11 +89,13 @@ void add_claims(CommandLine& command_line) {
       "is finished below the DIRs, all on one device. Prints two tables, ledger and criteria; "
       "with\n"
       "--out they become CSV, Markdown and JSON files.\n"
-      "Exit code 1 when a claim lacks its run.\n"
+      "The committed reference counts only where it is named: results/reference/h200.\n"
+      "Exit code 1 when a claim lacks its run, or a record is damaged.\n"
       "Example: vla-bench claims results/runs --format json",
       [options] { return claims(*options); });
-  command.optional_positional(options->folders,
-                              {"DIR", "Results folders, searched through (default results)"});
+  command.optional_positional(
+      options->folders,
+      {"DIR", "Results folders, searched through, or packs (default results/runs)"});
   command.option("--experiments", options->experiments,
                  {"DIR", "Folder of the experiments (default experiments)"});
   command.choice("--format", options->format, {"markdown", "csv", "json"},

@@ -51,7 +51,7 @@ TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
   const Outcome before = claims();
   EXPECT_EQ(before.exit_code, 1) << before.err;
   EXPECT_NE(before.out.find("no run"), std::string::npos) << before.out;
-  EXPECT_NE(before.err.find("1 of 1 claims lack a finished run"), std::string::npos) << before.err;
+  EXPECT_NE(before.err.find("for a first verdict: vla-bench run"), std::string::npos) << before.err;
 
   ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
             0);
@@ -69,6 +69,14 @@ TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
   EXPECT_EQ(Json::parse(slurp(out / "ledger.json"))[0], row);
   EXPECT_EQ(first_line(slurp(out / "criteria.csv")),
             "claim,part,what,measured,ci95,count,low,high,met,note,why");
+
+  // Case 2: without a folder, what was run in results/runs decides, and nothing was.
+  const fs::path here = fs::current_path();
+  fs::current_path(folder.path());
+  const Outcome nothing = run_program({"claims", "--experiments", experiments});
+  fs::current_path(here);
+  EXPECT_EQ(nothing.exit_code, 1) << nothing.err;
+  EXPECT_NE(nothing.err.find("no finished cell in results/runs"), std::string::npos) << nothing.err;
 
   expect("\"0.9\"");
   const Outcome malformed = claims();

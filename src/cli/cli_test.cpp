@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/run_files.h"
 #include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
@@ -77,8 +78,8 @@ class Program : public ::testing::Test {
 };
 
 TEST_F(Program, HelpOfEverySubcommandHasAnExample) {
-  for (const char* command : {"run", "plan", "status", "report", "claims", "merge", "verify",
-                              "sample", "schema", "info"}) {
+  for (const char* command : {"run", "plan", "status", "report", "claims", "merge", "pack",
+                              "verify", "sample", "schema", "info"}) {
     const Outcome help = run_program({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_NE(help.out.find("Example: vla-bench " + std::string(command)), std::string::npos);
@@ -129,10 +130,10 @@ TEST_F(Program, BadInputExitsWithTwoAndNamesTheFault) {
         "2", "--out", at("never")},
        "--jobs: latency is timed by one worker a device: at most 1 here, got 2"},
       {run("precision=tf32") + Arguments{"--device", "cpu"},
-       "/precision: the cpu computes in float32 alone, got tf32"},
+       "/precision: the cpu computes in float32 only, got tf32"},
       {run("precision=float16"), "precision"},
       {run("sweep.precision=[\"float32\",\"bf16\"]") + Arguments{"--device", "cpu"},
-       "/precision: the cpu computes in float32 alone, got bf16"},
+       "/precision: the cpu computes in float32 only, got bf16"},
       {{"run", plain, "--device", "abacus"}, "abacus"},
       {{"run", plain, "--quiet", "--verbose"}, "--quiet and --verbose"},
       {{"run", plain, "--shard", "3/3"}, "--shard"},
@@ -182,7 +183,7 @@ TEST_F(Program, DryRunPrintsTheCellsAndWritesNothing) {
 TEST_F(Program, FinishedCellsAreSkippedUnlessForced) {
   const Arguments command = {"run", write_training(), "--out", at("runs")};
   ASSERT_EQ(run_program(command).exit_code, 0);
-  const auto tables = find_files(at("runs"), "accuracy.csv");
+  const auto tables = find_files(at("runs"), "record.json");
   ASSERT_EQ(tables.size(), 6u);
   const auto written = fs::last_write_time(tables[0]);
   const Outcome again = run_program(command);
@@ -258,16 +259,19 @@ TEST_F(Program, JobsDoNotChangeAnyResult) {
   ASSERT_EQ(two.size(), 6u);
   for (std::size_t i = 0; i < one.size(); ++i) {
     EXPECT_EQ(one[i].parent_path().filename(), two[i].parent_path().filename());
-    for (const char* file : {"checkpoint.safetensors", "history.csv", "config.json"}) {
-      EXPECT_EQ(slurp(one[i].parent_path() / file), slurp(two[i].parent_path() / file)) << two[i];
-    }
-    const Json provenance = Json::parse(slurp(two[i].parent_path() / "provenance.json"));
-    EXPECT_EQ(provenance.at("jobs"), "2");
-    EXPECT_EQ(provenance.at("threads"), "1") << "three threads for two workers";
+    EXPECT_EQ(slurp(one[i]), slurp(two[i])) << two[i];
   }
-  const fs::path alone = one.front().parent_path() / "provenance.json";
-  EXPECT_EQ(Json::parse(slurp(alone)).at("jobs"), "1");
-  EXPECT_EQ(Json::parse(slurp(alone)).at("threads"), "3");
+  const auto cells_of = [&](const std::string& runs) { return testing::sealed_cells(at(runs)); };
+  const auto alone = cells_of("1"), beside = cells_of("2");
+  ASSERT_EQ(alone.size(), 6u);
+  for (auto a = alone.begin(), b = beside.begin(); a != alone.end(); ++a, ++b) {
+    EXPECT_EQ(comparable_rows(a->second), comparable_rows(b->second));
+    EXPECT_EQ(to_csv(a->second.history), to_csv(b->second.history));
+    EXPECT_EQ(b->second.provenance.fact("jobs"), "2");
+    EXPECT_EQ(b->second.provenance.fact("threads"), "1") << "three threads for two workers";
+    EXPECT_EQ(a->second.provenance.fact("jobs"), "1");
+    EXPECT_EQ(a->second.provenance.fact("threads"), "3");
+  }
 }
 
 TEST_F(Program, WithJobsEveryCellIsReportedAndFailedOnesAreCounted) {
@@ -288,8 +292,7 @@ TEST_F(Program, WithJobsEveryCellIsReportedAndFailedOnesAreCounted) {
 TEST_F(Program, SeedReplacesTheSeeds) {
   const std::string config = write_training();
   ASSERT_EQ(run_program({"run", config, "--out", at("runs"), "--seed", "3"}).exit_code, 0);
-  const fs::path table = find_files(at("runs"), "accuracy.csv").front();
-  const Table rows = read_csv(table, *find_schema("accuracy"));
+  const Table rows = testing::sealed_cells(at("runs")).begin()->second.tables.at(0);
   EXPECT_EQ(std::get<std::int64_t>(rows.rows[0][rows.column("seed")]), 3);
 }
 
@@ -306,7 +309,7 @@ TEST_F(Program, DivergedTrainingsAreReportedAndTheSweepGoesOn) {
                              "--set", "train.clip_norm=1e9"};
   const Outcome run = run_program(command);
   EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(find_files(at("runs"), "accuracy.csv").size(), 6u);
+  EXPECT_EQ(find_files(at("runs"), "record.json").size(), 6u);
   EXPECT_NE(run.out.find("diverged"), std::string::npos) << run.out;
 }
 
@@ -338,20 +341,37 @@ TEST_F(Program, ReportsParseInEveryFormat) {
   EXPECT_EQ(run_program({"report", at("runs"), "--table", "speed"}).exit_code, 2);
 }
 
-// A report needs little of a cell's config; what other versions wrote there stays readable.
-TEST_F(Program, ReportsReadConfigsOfOtherVersions) {
+// A key that a record does not have has its default: records of earlier versions stay readable.
+TEST_F(Program, ReportsReadRecordsWithoutLaterKeys) {
   ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
-  for (const fs::path& path : find_files(at("runs"), "config.json")) {
-    Json config = Json::parse(slurp(path));
-    config["mixers"][0]["label"] = std::string(300, 'x');
-    config["mixers"][0]["a_key_of_the_future"] = 1;
-    config["task"].erase("layout");
-    write_file_atomically(path, config.dump());
+  for (const fs::path& path : find_files(at("runs"), "record.json")) {
+    const std::string line = slurp(path);
+    const std::string key = R"("power_a":0.01,)";
+    std::string body = "{" + std::string(open_line(line, "x"));
+    ASSERT_NE(body.find(key), std::string::npos) << body;
+    body.erase(body.find(key), key.size());
+    write_file_atomically(path, seal_line(body));
   }
   const Outcome report = run_program({"report", at("runs"), "--out", at("report")});
   ASSERT_EQ(report.exit_code, 0) << report.err;
   const std::string history = slurp(at("report") + "/history.csv");
   EXPECT_NE(history.find("mqar,vla,vla,3,4,10,float32,7,4,"), std::string::npos) << history;
+}
+
+// Case 9: tables of other cells do not stay beside those of these.
+TEST_F(Program, AReportReplacesAnEarlierOne) {
+  ASSERT_EQ(run_program({"run", write_training(), "--out", at("a")}).exit_code, 0);
+  const std::string recall = write("recall.json", R"({"experiment": "recall", "mixers": ["vla"],
+      "model": {"d_h": 4}, "task": {"n_pairs": 2}, "recall": {"trials": 2, "codebook": 4}})");
+  ASSERT_EQ(run_program({"run", recall, "--out", at("b")}).exit_code, 0);
+  ASSERT_EQ(run_program({"report", at("a"), "--out", at("report")}).exit_code, 0);
+  write("report/README.md", "mine");
+  ASSERT_EQ(run_program({"report", at("b"), "--out", at("report")}).exit_code, 0);
+  EXPECT_TRUE(fs::exists(at("report/recall.csv")));
+  EXPECT_TRUE(fs::exists(at("report/README.md")));
+  for (const char* file : {"accuracy.csv", "accuracy.md", "accuracy_summary.csv", "history.csv"}) {
+    EXPECT_FALSE(fs::exists(at("report") + "/" + file)) << file;
+  }
 }
 
 TEST_F(Program, TheConfigsOfAReportMakeItsCellsAgain) {
@@ -363,7 +383,7 @@ TEST_F(Program, TheConfigsOfAReportMakeItsCellsAgain) {
       {"run", write("again.json", configs[0].dump()), "--out", at("runs"), "--device", "cpu"});
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_NE(again.err.find("6 cells were finished already"), std::string::npos) << again.err;
-  EXPECT_EQ(find_files(at("runs"), "accuracy.csv").size(), 6u);
+  EXPECT_EQ(find_files(at("runs"), "record.json").size(), 6u);
 }
 
 TEST_F(Program, AReportThatFailsLeavesNoFolder) {
@@ -372,8 +392,6 @@ TEST_F(Program, AReportThatFailsLeavesNoFolder) {
   EXPECT_EQ(run_program({"report", folder_.path().string(), "--out", out}).exit_code, 2);
   ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
   EXPECT_EQ(run_program({"report", at("runs"), "--out", out, "--table", "speed"}).exit_code, 2);
-  write_file_atomically(find_files(at("runs"), "history.csv").back(), "step\n");
-  EXPECT_EQ(run_program({"report", at("runs"), "--out", out}).exit_code, 2);
   EXPECT_FALSE(fs::exists(out));
 }
 
@@ -401,12 +419,12 @@ TEST_F(Program, ReasonsOfProbesReachTheirSummaries) {
     const Outcome run = run_program({"run", config, "--out", out});
     EXPECT_EQ(run.exit_code, 0) << run.err;
     EXPECT_NE(run.out.find(reason), std::string::npos) << run.out;
-    for (const fs::path& path : find_files(out, "status.json")) {
-      const Json outcome = Json::parse(slurp(path));
-      EXPECT_EQ(outcome.at("status"), status);
-      EXPECT_NE(outcome.at("reason").get<std::string>().find(reason), std::string::npos);
+    const auto cells = testing::sealed_cells(out);
+    for (const auto& [path, record] : cells) {
+      EXPECT_EQ(record.outcome.status, status);
+      EXPECT_NE(record.outcome.reason.find(reason), std::string::npos);
     }
-    EXPECT_EQ(find_files(out, "status.json").size(), 2u);
+    EXPECT_EQ(cells.size(), 2u);
     const Outcome report = run_program({"report", out, "--format", "json"});
     ASSERT_EQ(report.exit_code, 0) << report.err;
     const Json tables = Json::parse(report.out);
@@ -465,7 +483,9 @@ TEST_F(Program, FullDisksAreAnError) {
       run_program({"run", write_training(), "--out", at("runs")}, {.file_size = 6000});
   EXPECT_EQ(run.exit_code, 1) << run.err;
   EXPECT_NE(run.err.find("File too large"), std::string::npos) << run.err;
-  EXPECT_TRUE(find_files(at("runs"), "accuracy.csv").empty());
+  for (const auto& [path, record] : testing::sealed_cells(at("runs"))) {
+    EXPECT_EQ(record.outcome.status, "failed") << path;
+  }
   for (const auto& entry : fs::recursive_directory_iterator(at("runs"))) {
     EXPECT_EQ(entry.path().string().find(".tmp"), std::string::npos) << entry.path();
   }

@@ -8,6 +8,7 @@ class CommandLine;
 
 void add_run(CommandLine& command_line);
 void add_merge(CommandLine& command_line);
+void add_pack(CommandLine& command_line);
 void add_plan(CommandLine& command_line);
 void add_report(CommandLine& command_line);
 void add_claims(CommandLine& command_line);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "claims/expected.h"
+#include "cli/run_files.h"
 #include "cli/subprocess.h"
 #include "config/read.h"
 #include "report/table.h"
@@ -24,7 +25,6 @@
 namespace vla_bench {
 namespace {
 
-using testing::find_files;
 using testing::first_line;
 using testing::Outcome;
 using testing::run_program;
@@ -202,7 +202,6 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   const std::string path = (source_dir() / GetParam()).string();
   const Json config = Json::parse(slurp(path), nullptr, true, true);
   const std::string table = table_of(config.value("experiment", "mqar"));
-  const Schema& schema = *find_schema(table);
 
   // Those made for a GPU too: what the CPU does not have is skipped.
   Arguments arguments = {"run", path, "--out", out, "--device", "cpu"};
@@ -210,18 +209,16 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   const Outcome run = run_program(arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_NE(run.out.find("## " + table), std::string::npos) << run.out;
-  const auto tables = find_files(out, table + ".csv");
-  ASSERT_FALSE(tables.empty());
-  for (const fs::path& file : tables) {
-    EXPECT_EQ(first_line(slurp(file)), kColumns.at(table));
-    const Table rows = read_csv(file, schema);
-    EXPECT_FALSE(rows.rows.empty()) << file;
-    EXPECT_TRUE(fs::exists(file.parent_path() / "config.json"));
-    EXPECT_TRUE(fs::exists(file.parent_path() / "provenance.json"));
+  const auto cells = testing::sealed_cells(out);
+  ASSERT_FALSE(cells.empty());
+  for (const auto& [path_of_cell, record] : cells) {
+    const Table& rows = record.tables.at(0);
+    EXPECT_EQ(first_line(to_csv(rows)), kColumns.at(table));
+    EXPECT_FALSE(rows.rows.empty()) << path_of_cell;
+    EXPECT_FALSE(record.provenance.empty());
     if (table != "accuracy") continue;
-    EXPECT_EQ(first_line(slurp(file.parent_path() / "history.csv")),
-              "step,loss,accuracy,learning_rate,gradient_norm");
-    EXPECT_TRUE(fs::exists(file.parent_path() / "checkpoint.safetensors"));
+    EXPECT_FALSE(record.history.rows.empty());
+    EXPECT_TRUE(fs::exists(path_of_cell / "checkpoint.safetensors"));
     EXPECT_EQ(std::get<std::string>(rows.rows[0][rows.column("status")]), "ok");
   }
 

@@ -32,12 +32,12 @@ constexpr unsigned kSeed = 20260511;
 // Uniform up to here: from before the first file to the middle of the sweep.
 constexpr int kLatestKillMs = 250;
 
-/// Bytes and time of every finished table: one that is written again is not lost, but was for
+/// Bytes and time of every record: one that is written again is not lost, but was for
 /// nothing.
-std::map<fs::path, std::pair<std::string, fs::file_time_type>> tables(const fs::path& root) {
+std::map<fs::path, std::pair<std::string, fs::file_time_type>> records(const fs::path& root) {
   std::map<fs::path, std::pair<std::string, fs::file_time_type>> found;
   if (!fs::exists(root)) return found;
-  for (const fs::path& path : find_files(root, "accuracy.csv")) {
+  for (const fs::path& path : find_files(root, "record.json")) {
     found[path] = {testing::slurp(path), fs::last_write_time(path)};
   }
   return found;
@@ -69,7 +69,7 @@ TEST(Faults, AHundredKillsLoseNothingThatWasFinished) {
     bool complete = false;
     while (!complete) {
       SCOPED_TRACE("kill " + std::to_string(kills) + ", sweep " + std::to_string(sweeps));
-      const auto before = tables(out);
+      const auto before = records(out);
       Process process(command(out));
       if (kills < kKills) {
         std::this_thread::sleep_for(std::chrono::milliseconds(moment(random)));
@@ -80,11 +80,11 @@ TEST(Faults, AHundredKillsLoseNothingThatWasFinished) {
       ASSERT_TRUE(complete || outcome.signal == SIGKILL) << outcome.err;
       if (!complete) ++kills;
 
-      const auto after = tables(out);
+      const auto after = records(out);
       for (const auto& [path, content] : before) {
         ASSERT_TRUE(after.contains(path) && after.at(path) == content) << path;
       }
-      // Throws where a table is not whole.
+      // Throws where a record is not whole.
       for (const auto& [cell, found] : finished_trainings(out)) {
         ASSERT_TRUE(found == expected.at(cell)) << cell;
       }

@@ -70,7 +70,7 @@ class SmallDisk {
 TEST(FullDisk, IsAClearErrorAndTheSweepCompletesWithSpace) {
   const testing::TemporaryFolder folder;
   if (const std::string reason = enter_mount_namespace(); !reason.empty()) GTEST_SKIP() << reason;
-  const SmallDisk disk(folder.path() / "disk", "400k");
+  const SmallDisk disk(folder.path() / "disk", "200k");
   if (!disk.reason().empty()) GTEST_SKIP() << "a tmpfs cannot be mounted: " << disk.reason();
 
   const fs::path config = folder.path() / "config.json";

@@ -1,11 +1,10 @@
-// vla-bench merge: results folders of several machines into one.
+// vla-bench merge: results folders and packs of several machines into one folder.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,65 +14,152 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
-#include "cli/failed_cells.h"
 #include "cli/output.h"
-#include "cli/sweep_file.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/safetensors.h"
-#include "report/run_directory.h"
-#include "report/table.h"
+#include "runs/cell_folder.h"
+#include "runs/find.h"
+#include "runs/pack.h"
+#include "runs/sweep_note.h"
 
 namespace vla_bench::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
-// Beside provenance.json: an array of what else made the same rows.
-constexpr const char* kOtherProvenance = "provenance.others.json";
 
 struct MergeOptions {
   std::vector<std::string> folders;
   std::string out;
 };
 
-/// A cell as it lies in one of the folders.
+/// How far a copy is: a finished one counts for more than any checkpoint, a checkpoint for more
+/// than a failure.
+struct Progress {
+  enum class Stage { begun, checkpoint, finished } stage = Stage::begun;
+  Index step = 0;  // of a checkpoint
+
+  auto operator<=>(const Progress&) const = default;
+};
+
+/// A cell as it lies in one of the folders or packs.
 struct Copy {
-  RunDirectory directory;
-  const Schema* finished = nullptr;  // its table, when it has one
+  fs::path folder;        // empty: in a pack
+  RecordSource source{};  // of a sealed one
+  std::string place;      // for messages
+  Progress progress{};
+  std::string rows{};              // a digest of comparable_rows, of a finished one
+  std::vector<Provenance> made{};  // by which, the copy's own first
+  bool in_out = false;             // lies in the folder that receives all of them
 };
 
 using CellName = std::pair<std::string, std::string>;  // <name>, <hash>
 using Cells = std::map<CellName, std::vector<Copy>>;
 
-/// Adds every cell below `root` to `cells`.
-void find_copies(const fs::path& root, Cells& cells) {
-  for (const ListedFolder& listed : list_folders(root)) {
-    const fs::path& folder = listed.path;
-    const Copy copy{.directory = {folder}, .finished = finished_schema({folder})};
-    std::error_code ignored;
-    if (!fs::is_regular_file(copy.directory.config(), ignored)) continue;
-    const fs::path whole = fs::weakly_canonical(folder);  // "." has no name
-    std::vector<Copy>& copies =
-        cells[{whole.parent_path().filename().string(), whole.filename().string()}];
-    const bool seen = std::any_of(copies.begin(), copies.end(), [&](const Copy& other) {
-      return fs::weakly_canonical(other.directory.folder) == whole;
-    });
-    if (!seen) copies.push_back(copy);
+struct Found {
+  Cells cells;
+  std::map<std::string, std::string> notes;  // sweeps, by run
+  std::vector<std::string> problems;
+};
+
+Progress progress_of_checkpoint(const CellFolder& cell) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(cell.checkpoint(), ignored)) return {};
+  try {
+    return {.stage = Progress::Stage::checkpoint,
+            .step = TensorFile::read(cell.checkpoint()).integer("step")};
+  } catch (const BadInput&) {
+    return {};
   }
 }
 
-/// What must be equal wherever a cell was computed. The time a training took is not; timings of
-/// latency are what it measured, and stay.
-std::string comparable(const Copy& copy) {
-  Table table =
-      read_csv(copy.directory.folder / fmt::format("{}.csv", copy.finished->name), *copy.finished);
-  if (copy.finished == &accuracy_schema()) {
-    const std::size_t seconds = table.column("train_seconds");
-    for (auto& row : table.rows) row[seconds] = Value();
+/// Fills in what a sealed line says. Throws BadInput.
+void read_sealed(std::string_view line, const std::string& hash, Copy& copy) {
+  const CellRecord record = read_record(line, copy.place);
+  if (record.hash != hash) {
+    throw BadInput(fmt::format("[{}] record: of another cell, {}", copy.place, record.hash));
   }
-  return to_csv(table);
+  if (record.outcome.status == "failed") return;
+  copy.progress.stage = Progress::Stage::finished;
+  copy.rows = hash_hex(comparable_rows(record));
+  copy.made.push_back(record.provenance);
+  copy.made.insert(copy.made.end(), record.others.begin(), record.others.end());
+}
+
+void add_note(const std::string& name, const std::string& text, const std::string& place,
+              Found& found) {
+  const auto [note, is_new] = found.notes.try_emplace(name, text);
+  if (!is_new && note->second != text) {
+    log_warning(fmt::format("{}: another sweep than the one that was found first", place));
+  }
+}
+
+void add_folder(const fs::path& folder, bool in_out, Found& found) {
+  const fs::path whole = fs::weakly_canonical(folder);  // "." has no name
+  const CellFolder cell{folder};
+  Copy copy{.folder = folder,
+            .source = {.file = cell.record()},
+            .place = folder.string(),
+            .progress = progress_of_checkpoint(cell),
+            .in_out = in_out};
+  const std::string hash = whole.filename().string();
+  try {
+    std::error_code ignored;
+    if (fs::exists(cell.record(), ignored)) {
+      read_sealed(read_file(cell.record(), kLongestRecord), hash, copy);
+    }
+  } catch (const BadInput& error) {
+    found.problems.emplace_back(error.what());
+    return;
+  }
+  found.cells[{whole.parent_path().filename().string(), hash}].push_back(std::move(copy));
+}
+
+void add_pack(const fs::path& pack, bool in_out, Found& found) {
+  try {
+    PackReader reader(pack);
+    if (!reader.note().sweep.empty()) {
+      add_note(reader.note().name, reader.note().sweep + "\n", pack.string(), found);
+    }
+    while (const auto line = reader.next()) {
+      Copy copy{.folder = {},
+                .source = {.file = pack, .offset = line->offset, .in_pack = true},
+                .place = place_in_pack(pack, line->number),
+                .in_out = in_out};
+      try {
+        const std::string hash = read_head(line->text, copy.place).hash;
+        read_sealed(line->text, hash, copy);
+        found.cells[{reader.note().name, hash}].push_back(std::move(copy));
+      } catch (const BadInput& error) {
+        found.problems.emplace_back(error.what());
+      }
+    }
+  } catch (const BadInput& error) {
+    found.problems.emplace_back(error.what());
+  }
+}
+
+/// Adds everything below `root`.
+void find_copies(const fs::path& root, bool in_out, std::set<fs::path>& seen, Found& found) {
+  std::error_code ignored;
+  if (fs::is_regular_file(root, ignored)) {
+    add_pack(root, in_out, found);
+    return;
+  }
+  for (const ListedFolder& listed : list_folders(root)) {
+    if (!seen.insert(fs::weakly_canonical(listed.path)).second) continue;
+    if (listed.has("record.json") || listed.has("begun.json")) {
+      add_folder(listed.path, in_out, found);
+    }
+    if (has_sweep_note(listed.path)) {
+      const fs::path note = sweep_note(listed.path);
+      add_note(fs::weakly_canonical(listed.path).filename().string(), read_file(note),
+               note.string(), found);
+    }
+    for (const std::string& file : listed.files) {
+      if (is_pack_name(file)) add_pack(listed.path / file, in_out, found);
+    }
+  }
 }
 
 /// Throws BadInput naming the cells whose finished copies differ.
@@ -81,17 +167,13 @@ void require_agreement(const Cells& cells) {
   constexpr std::size_t kMostNamed = 10;
   std::vector<std::string> conflicts;
   for (const auto& [name, copies] : cells) {
-    std::optional<std::string> rows;
     const Copy* first = nullptr;
     for (const Copy& copy : copies) {
-      if (copy.finished == nullptr) continue;
-      std::string own = comparable(copy);
-      if (!rows) {
-        rows = std::move(own);
+      if (copy.progress.stage != Progress::Stage::finished) continue;
+      if (first == nullptr) {
         first = &copy;
-      } else if (own != *rows) {
-        conflicts.push_back(fmt::format("{} and {}", first->directory.folder.string(),
-                                        copy.directory.folder.string()));
+      } else if (copy.rows != first->rows) {
+        conflicts.push_back(fmt::format("{} and {}", first->place, copy.place));
         break;
       }
     }
@@ -107,131 +189,99 @@ void require_agreement(const Cells& cells) {
   throw BadInput("merge: the same cell has different rows, nothing was merged:" + text);
 }
 
-/// How far a cell is: a finished one counts for more than any checkpoint, any checkpoint for more
-/// than a failure.
-std::pair<int, Index> progress_of(const Copy& copy) {
-  if (copy.finished != nullptr) return {2, 0};
-  std::error_code ignored;
-  if (!fs::is_regular_file(copy.directory.checkpoint(), ignored)) return {0, 0};
-  try {
-    return {1, TensorFile::read(copy.directory.checkpoint()).integer("step")};
-  } catch (const BadInput&) {
-    return {0, 0};
-  }
-}
-
 /// The copy to keep; of equals the first.
 const Copy& furthest(const std::vector<Copy>& copies) {
-  if (copies.size() == 1) return copies.front();
-  const Copy* best = nullptr;
-  std::pair<int, Index> progress;
-  for (const Copy& copy : copies) {
-    const auto own = progress_of(copy);
-    if (best == nullptr || own > progress) {
-      best = &copy;
-      progress = own;
-    }
-  }
-  return *best;
+  return *std::max_element(copies.begin(), copies.end(),
+                           [](const Copy& a, const Copy& b) { return a.progress < b.progress; });
 }
 
 /// Files in the order in which a run writes them: whenever a merge is stopped, the cell in `out` is
 /// unfinished or whole, and a checkpoint has its optimiser's file beside it.
-int turn_of(const fs::path& file, const Copy& copy) {
-  const std::string name = file.filename().string();
-  if (file == copy.directory.config()) return 0;
-  if (file == copy.directory.checkpoint()) return 2;
-  if (copy.finished != nullptr && name == fmt::format("{}.csv", copy.finished->name)) return 3;
-  return 1;
+int turn_of(const fs::path& file, const CellFolder& cell) {
+  if (file == cell.begun()) return 0;
+  return file == cell.checkpoint() ? 2 : 1;
 }
 
-void copy_cell(const Copy& from, const fs::path& to) {
+/// All files but the record.
+void copy_files(const CellFolder& from, const CellFolder& to) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(from.directory.folder)) {
-    if (entry.is_regular_file() && !is_temporary_file(entry.path())) files.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(from.path)) {
+    const bool whole = entry.is_regular_file() && !is_temporary_file(entry.path());
+    if (whole && entry.path() != from.record()) files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end(), [&](const fs::path& a, const fs::path& b) {
     return std::pair(turn_of(a, from), a) < std::pair(turn_of(b, from), b);
   });
   for (const fs::path& file : files) {
-    write_file_atomically(to / file.filename(), read_file(file));
+    write_file_atomically(to.path / file.filename(), read_file(file));
   }
 }
 
-/// Notes in `to` what made the copies that agree with the one kept.
-void note_others(const Copy& kept, const std::vector<Copy>& copies, const fs::path& to) {
-  std::set<std::string> others;
+/// What made the copies that agree with the one kept, beyond what that one knows already.
+std::vector<Provenance> others_of(const Copy& kept, const std::vector<Copy>& copies) {
+  std::map<std::string, Provenance> others;
   for (const Copy& copy : copies) {
-    if (copy.finished == nullptr) continue;
-    others.insert(copy.directory.read_provenance());
-    std::error_code ignored;
-    const fs::path earlier = copy.directory.folder / kOtherProvenance;
-    if (!fs::is_regular_file(earlier, ignored)) continue;
-    const Json documents = Json::parse(read_file(earlier), nullptr, /*allow_exceptions=*/false);
-    if (!documents.is_array()) continue;
-    for (const Json& document : documents) others.insert(document.dump(2) + "\n");
-  }
-  others.erase(kept.directory.read_provenance());
-  others.erase("");
-  if (others.empty()) return;
-  Json array = Json::array();
-  for (const std::string& text : others) {
-    Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!document.is_discarded()) array.push_back(std::move(document));
-  }
-  write_file_atomically(to / kOtherProvenance, array.dump(2) + "\n");
-}
-
-/// The notes of which sweeps lie where; of different ones the first is kept.
-void merge_notes(const std::vector<fs::path>& roots, const fs::path& out) {
-  std::map<std::string, std::string> notes;  // by name
-  for (const fs::path& root : roots) {
-    for (const ListedFolder& listed : list_folders(root)) {
-      const fs::path& folder = listed.path;
-      if (!has_sweep_note(folder)) continue;
-      const std::string name = fs::weakly_canonical(folder).filename().string();
-      const std::string text = read_file(sweep_note(folder));
-      const auto [note, is_new] = notes.try_emplace(name, text);
-      if (!is_new && note->second != text) {
-        log_warning(fmt::format("{}: another sweep than the one that was found first",
-                                sweep_note(folder).string()));
-      }
+    for (const Provenance& one : copy.made) {
+      if (!one.empty()) others.emplace(one.to_json(), one);
     }
   }
-  for (const auto& [name, text] : notes) {
-    if (!has_sweep_note(out / name)) write_file_atomically(sweep_note(out / name), text);
+  others.erase(kept.made.front().to_json());
+  std::vector<Provenance> list;
+  for (auto& [text, one] : others) list.push_back(std::move(one));
+  return list;
+}
+
+/// The kept record's line, with everything that made its copies. Empty: it lies in `out` as it is.
+std::string merged_line(const Copy& kept, const std::vector<Copy>& copies) {
+  std::string line = kept.source.in_pack ? read_pack_line(kept.source.file, kept.source.offset)
+                                         : read_file(kept.source.file, kLongestRecord);
+  std::vector<Provenance> others = others_of(kept, copies);
+  if (others.size() + 1 > kept.made.size()) {
+    CellRecord record = read_record(line, kept.place, ReadHistory::yes);
+    record.others = std::move(others);
+    return seal(record) + "\n";
   }
+  if (kept.in_out) return {};
+  if (!line.ends_with('\n')) line += '\n';
+  return line;
+}
+
+/// Brings one cell into `to`; whether something was written.
+bool merge_cell(const std::vector<Copy>& copies, const CellFolder& to) {
+  const Copy& kept = furthest(copies);
+  if (!kept.folder.empty() && !kept.in_out) copy_files({kept.folder}, to);
+  if (kept.progress.stage != Progress::Stage::finished) return !kept.in_out;
+  const std::string line = merged_line(kept, copies);
+  if (line.empty()) return false;
+  write_file_atomically(to.record(), line);
+  std::error_code ignored;
+  fs::remove(to.begun(), ignored);
+  return true;
 }
 
 int merge(const MergeOptions& options) {
   const fs::path out = options.out;
-  std::vector<fs::path> roots(options.folders.begin(), options.folders.end());
+  Found found;
+  std::set<fs::path> seen;
   // What lies in `out` is one of the folders to join, and the first.
-  if (fs::is_directory(out)) roots.insert(roots.begin(), out);
-  Cells cells;
-  for (const fs::path& root : roots) find_copies(root, cells);
-  if (cells.empty()) throw BadInput("merge: no cell in these folders");
-  require_agreement(cells);
+  if (fs::is_directory(out)) find_copies(out, true, seen, found);
+  for (const fs::path root : options.folders) find_copies(root, false, seen, found);
+  for (const std::string& problem : found.problems) log_error(problem);
+  if (found.cells.empty()) throw BadInput("merge: no cell in these folders");
+  require_agreement(found.cells);
   require_writable_folder(out);
 
   std::int64_t finished = 0, copied = 0;
-  for (const auto& [name, copies] : cells) {
-    const Copy& kept = furthest(copies);
-    const fs::path to = out / name.first / name.second;
-    if (fs::weakly_canonical(kept.directory.folder) != fs::weakly_canonical(to)) {
-      copy_cell(kept, to);
-      ++copied;
-    }
-    if (kept.finished != nullptr) {
-      note_others(kept, copies, to);
-      clear_failed({to}, kept.finished->name);
-      ++finished;
-    }
+  for (const auto& [name, copies] : found.cells) {
+    if (merge_cell(copies, {out / name.first / name.second})) ++copied;
+    if (furthest(copies).progress.stage == Progress::Stage::finished) ++finished;
   }
-  merge_notes(roots, out);
-  log_info(fmt::format("{} cells, {} finished, in {} ({} copied)", cells.size(), finished,
+  for (const auto& [name, text] : found.notes) {
+    if (!has_sweep_note(out / name)) write_file_atomically(sweep_note(out / name), text);
+  }
+  log_info(fmt::format("{} cells, {} finished, in {} ({} copied)", found.cells.size(), finished,
                        out.string(), copied));
-  return kExitDone;
+  return found.problems.empty() ? kExitDone : kExitFailedRun;
 }
 
 }  // namespace
@@ -239,18 +289,20 @@ int merge(const MergeOptions& options) {
 void add_merge(CommandLine& command_line) {
   const auto options = std::make_shared<MergeOptions>();
   Subcommand command = command_line.add(
-      "merge", "Join the results folders of several machines",
+      "merge", "Join the results folders and packs of several machines",
       "Copies every cell into OUT/NAME/HASH, what lies there already being one of the copies: a\n"
       "finished one, else the one whose checkpoint is furthest. Finished copies of a cell must "
       "have\n"
-      "the same rows, train_seconds apart (those of a latency are timings and hardly will);\n"
-      "otherwise nothing is merged and the cells are named. provenance.json says what made the "
-      "copy\n"
-      "that was kept, provenance.others.json what made the others. Nothing may be running in the\n"
-      "folders. Stopped and started again, it goes on.\n"
+      "the same rows, train_seconds and labels apart (those of a latency are timings and hardly\n"
+      "will); otherwise nothing is merged and the cells are named. A record keeps what made it, "
+      "and\n"
+      "what made the copies that agree with it. Damaged records are named and left out, and the\n"
+      "exit code is 1. Nothing may be running in the folders. Stopped and started again, it goes "
+      "on.\n"
       "Example: vla-bench merge machine1/runs machine2/runs --out results/runs",
       [options] { return merge(*options); });
-  command.positional(options->folders, {"DIR", "Results folders (DIR/NAME/HASH or NAME/HASH)"});
+  command.positional(options->folders,
+                     {"DIR", "Results folders (DIR/NAME/HASH or NAME/HASH), or packs"});
   command.required("--out", options->out, {"OUT", "Folder that receives all of them"});
 }
 

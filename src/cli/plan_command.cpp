@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "cli/cell_state.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
-#include "cli/plan.h"
 #include "cli/print_tables.h"
 #include "cli/sweep_options.h"
 #include "core/error.h"
+#include "runs/cell_state.h"
+#include "runs/plan.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -84,16 +84,16 @@ int plan(const PlanOptions& options) {
   const Device device =
       config.device == DeviceRequest::cuda ? Device::cuda : resolve_device(config.device);
   const auto cells = plan_cells(config, device, options.sweep.out, options.tasks);
-  std::vector<CellState> states;
+  const PackIndex packs(options.sweep.out);
+  const std::vector<CellState> states = cell_states(cells, packs);
   Pace pace;
-  for (const PlannedCell& planned : cells) {
-    states.push_back(cell_state(planned));
-    if (states.back().seconds) pace.add(planned, *states.back().seconds);
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    if (states[i].seconds) pace.add(cells[i], *states[i].seconds);
   }
   std::map<std::string, Rest> folders;
   std::vector<Rest> tasks(static_cast<std::size_t>(options.tasks));
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    folders[cells[i].directory.folder.parent_path().string()].add(cells[i], states[i], pace);
+    folders[cells[i].folder.path.parent_path().string()].add(cells[i], states[i], pace);
     tasks[static_cast<std::size_t>(cells[i].shard)].add(cells[i], states[i], pace);
   }
   print_tables(select_tables({sweep_table(folders, device), tasks_table(tasks)}, options.tables),

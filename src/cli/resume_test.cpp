@@ -16,8 +16,6 @@
 #include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
-#include "report/run_directory.h"
-#include "report/table.h"
 
 namespace vla_bench {
 namespace {
@@ -48,19 +46,20 @@ class Resume : public ::testing::Test {
   }
 
   /// Every cell below a results folder, in the order of their hashes.
-  std::vector<RunDirectory> cells(const std::string& out) const {
-    std::vector<RunDirectory> found;
+  std::vector<CellFolder> cells(const std::string& out) const {
+    std::vector<CellFolder> found;
     for (const auto& entry : fs::directory_iterator(folder_.path() / out / "resume")) {
-      if (entry.is_directory()) found.push_back({entry.path()});
+      const bool cell = entry.is_directory() && entry.path().filename() != "tables";
+      if (cell) found.push_back({entry.path()});
     }
-    std::sort(found.begin(), found.end(), [](const RunDirectory& a, const RunDirectory& b) {
-      return a.folder.filename() < b.folder.filename();
+    std::sort(found.begin(), found.end(), [](const CellFolder& a, const CellFolder& b) {
+      return a.path.filename() < b.path.filename();
     });
     return found;
   }
 
   /// The only cell below a results folder.
-  RunDirectory cell(const std::string& out) const { return cells(out).at(0); }
+  CellFolder cell(const std::string& out) const { return cells(out).at(0); }
 
   /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
   Outcome disturb(const std::string& out, int signal_number,
@@ -86,7 +85,7 @@ class Resume : public ::testing::Test {
   }
 
   /// Every tensor of a checkpoint and every value of a table, times apart.
-  void expect_same_bits(const RunDirectory& actual, const RunDirectory& expected) const {
+  void expect_same_bits(const CellFolder& actual, const CellFolder& expected) const {
     const TensorFile a = TensorFile::read(actual.checkpoint());
     const TensorFile b = TensorFile::read(expected.checkpoint());
     ASSERT_EQ(a.names(), b.names());
@@ -94,12 +93,11 @@ class Resume : public ::testing::Test {
       if (name.find("seconds") != std::string::npos) continue;
       EXPECT_EQ(a.at(name).data, b.at(name).data) << name;
     }
-    const auto history = [](const RunDirectory& directory) {
-      return read_csv(directory.folder / "history.csv", history_schema()).rows;
+    const auto record = [](const CellFolder& folder) {
+      return read_record(read_file(folder.record()), folder.path.string(), ReadHistory::yes);
     };
-    EXPECT_EQ(history(actual), history(expected));
-    EXPECT_EQ(testing::timeless_rows(actual.folder / "accuracy.csv"),
-              testing::timeless_rows(expected.folder / "accuracy.csv"));
+    EXPECT_EQ(to_csv(record(actual).history), to_csv(record(expected).history));
+    EXPECT_EQ(comparable_rows(record(actual)), comparable_rows(record(expected)));
   }
 
   TemporaryFolder folder_;
@@ -111,7 +109,7 @@ TEST_F(Resume, AfterAKillTheResultHasTheSameBits) {
   ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
   const Outcome killed = disturb("killed", SIGKILL);
   ASSERT_EQ(killed.signal, SIGKILL) << killed.err;
-  ASSERT_FALSE(cell("killed").finished("accuracy")) << "the run ended before it could be killed";
+  ASSERT_FALSE(fs::exists(cell("killed").record())) << "the run ended before it could be killed";
   const Outcome resumed = testing::run_program(command("killed"));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   expect_same_bits(cell("killed"), cell("whole"));
@@ -152,7 +150,7 @@ TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
   const Outcome stopped = disturb("stopped", SIGTERM);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
   EXPECT_EQ(stopped.out, "");
-  ASSERT_FALSE(cell("stopped").finished("accuracy"));
+  ASSERT_FALSE(fs::exists(cell("stopped").record()));
   ASSERT_EQ(testing::run_program(command("stopped")).exit_code, 0);
   expect_same_bits(cell("stopped"), cell("whole"));
 }
@@ -164,13 +162,13 @@ TEST_F(Resume, TerminationCheckpointsWithinSeconds) {
   const Outcome undisturbed = testing::run_program(command("whole", rarely));
   ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
   Process process(command("stopped", rarely));
-  await_file("stopped", "provenance.json");
+  await_file("stopped", "begun.json");
   std::this_thread::sleep_for(std::chrono::milliseconds(100));  // some hundred steps
   const auto sent = std::chrono::steady_clock::now();
   process.send(SIGTERM);
   EXPECT_EQ(process.wait().exit_code, 75);
   EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(5));
-  ASSERT_FALSE(cell("stopped").finished("accuracy")) << "the run ended before it could be stopped";
+  ASSERT_FALSE(fs::exists(cell("stopped").record())) << "the run ended before it could be stopped";
   const Index step = TensorFile::read(cell("stopped").checkpoint()).integer("step");
   EXPECT_GT(step, 0);
   EXPECT_LT(step, 2000);
@@ -200,7 +198,7 @@ TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
   process.send(SIGTERM);
   EXPECT_EQ(process.wait().exit_code, 75);
   EXPECT_TRUE(!fs::exists(folder_.path() / "early") ||
-              testing::find_files(folder_.path() / "early", "config.json").empty());
+              testing::find_files(folder_.path() / "early", "begun.json").empty());
 }
 
 TEST_F(Resume, TerminationReachesEveryWorker) {
@@ -211,9 +209,9 @@ TEST_F(Resume, TerminationReachesEveryWorker) {
   const Outcome stopped = disturb("stopped", SIGTERM, beside);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
   ASSERT_EQ(cells("stopped").size(), 2u);
-  for (const RunDirectory& cell : cells("stopped")) {
-    EXPECT_FALSE(cell.finished("accuracy")) << cell.folder;
-    EXPECT_TRUE(fs::exists(cell.checkpoint())) << cell.folder;
+  for (const CellFolder& cell : cells("stopped")) {
+    EXPECT_FALSE(fs::exists(cell.record())) << cell.path;
+    EXPECT_TRUE(fs::exists(cell.checkpoint())) << cell.path;
   }
   ASSERT_EQ(testing::run_program(command("stopped", beside)).exit_code, 0);
   for (std::size_t i = 0; i < 2; ++i) expect_same_bits(cells("stopped")[i], cells("whole")[i]);
@@ -222,7 +220,7 @@ TEST_F(Resume, TerminationReachesEveryWorker) {
 TEST_F(Resume, AnInterruptExitsWith130) {
   const Outcome stopped = disturb("interrupted", SIGINT);
   EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
-  EXPECT_FALSE(cell("interrupted").finished("accuracy"));
+  EXPECT_FALSE(fs::exists(cell("interrupted").record()));
 }
 
 }  // namespace

@@ -5,29 +5,33 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/context.h"
-#include "cli/failed_cells.h"
 #include "cli/output.h"
-#include "cli/plan.h"
+#include "cli/print_tables.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
-#include "cli/sweep_file.h"
 #include "cli/sweep_options.h"
-#include "cli/worker_pool.h"
+#include "cli/write_report.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "experiments/cost.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "report/provenance.h"
-#include "report/summary.h"
+#include "runs/cell_state.h"
+#include "runs/find.h"
+#include "runs/pack.h"
+#include "runs/plan.h"
+#include "runs/sweep_note.h"
+#include "runs/worker_pool.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -45,14 +49,6 @@ struct RunOptions {
   bool quiet = false;
   bool verbose = false;
 };
-
-/// A cell's old table goes first: were the process killed halfway, the cell counts as unfinished.
-void forget(const PlannedCell& planned) {
-  const RunDirectory& directory = planned.directory;
-  std::error_code ignored;
-  std::filesystem::remove(directory.folder / fmt::format("{}.csv", planned.schema->name), ignored);
-  std::filesystem::remove(directory.checkpoint(), ignored);
-}
 
 /// Runs a cell on the calling worker's device. A GPU that cannot be had fails the cell as one that
 /// is lost in the middle does.
@@ -75,39 +71,37 @@ double seconds_of(const CellResult& result, std::chrono::steady_clock::duration 
   return in_all == nullptr ? seconds : std::max(seconds, *in_all);
 }
 
-/// `workers` run beside one another, this one included.
-CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t workers,
+/// `workers` run beside one another, this one included. `anew`: from step 0, whatever lies there.
+CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t workers, bool anew,
                        Progress& progress) {
   const RunConfig& config = planned.cell.config;
-  const RunDirectory& directory = planned.directory;
+  const CellFolder& folder = planned.folder;
   const Context context{.device = slot.gpu >= 0 ? Device::cuda : Device::cpu,
                         .threads = threads_per_worker(resolve_threads(config.threads), workers),
                         .precision = config.precision};
   progress.log(
       log_debug,
-      fmt::format("{}: {}{}, {} threads", directory.folder.string(), device_name(context.device),
+      fmt::format("{}: {}{}, {} threads", folder.path.string(), device_name(context.device),
                   slot.gpu >= 0 ? fmt::format(" {}", slot.gpu) : "", context.threads));
-  directory.write_config(dump_config(config));
-  directory.write_provenance(provenance_json(context.threads, static_cast<int>(workers)));
+  folder.begin(config);
+  if (anew) std::filesystem::remove(folder.checkpoint());
   const CellEnvironment environment{
       .context = context,
-      .directory = &directory,
+      .checkpoint = folder.checkpoint(),
       .progress = [&](const TrainProgress& now) { progress.update(slot.worker, now); },
       .stop = &stop_requested()};
   const auto start = std::chrono::steady_clock::now();
   CellResult result = run_on(slot, planned, environment);
   const double seconds = seconds_of(result, std::chrono::steady_clock::now() - start);
   if (result.status == CellStatus::interrupted) return result;
-  if (!result.history.rows.empty()) directory.write_history(result.history);
-  const CellOutcome outcome{.status = std::string(status_name(result.status)),
-                            .reason = result.reason,
-                            .seconds = seconds};
-  if (result.status == CellStatus::failed) {
-    write_failed(directory, result.table, outcome);
-  } else {
-    directory.publish(result.table, outcome);
-    clear_failed(directory, result.table.name);
-  }
+  folder.seal({.config = config,
+               .hash = planned.cell.hash,
+               .outcome = {.status = std::string(status_name(result.status)),
+                           .reason = result.reason,
+                           .seconds = seconds},
+               .provenance = Provenance(provenance(context.threads, static_cast<int>(workers))),
+               .tables = {result.table},
+               .history = result.history});
   return result;
 }
 
@@ -124,22 +118,51 @@ std::string describe(const CellResult& result) {
   return text;
 }
 
-void print_tables(const std::vector<PlannedCell>& plan) {
-  std::vector<FinishedCell> cells;
+/// The sealed cells of `plan`, from folders and packs below `root`.
+FoundCells find_planned(const std::vector<PlannedCell>& plan, const std::filesystem::path& root) {
+  std::set<std::filesystem::path> places;
+  std::set<std::string> hashes;
   for (const PlannedCell& planned : plan) {
-    const auto& folder = planned.directory.folder;
-    for (auto* find : {&find_finished_cells, &find_failed_cells}) {
-      for (FinishedCell& cell : find(folder)) cells.push_back(std::move(cell));
-    }
+    const std::filesystem::path run = planned.folder.path.parent_path();
+    if (std::filesystem::is_directory(run)) places.insert(run);
+    hashes.insert(planned.cell.hash);
   }
-  for (const Table& table : gather_tables(cells)) {
-    const bool raw = find_schema(table.name) != nullptr;
+  for (const auto& entry : std::filesystem::directory_iterator(root)) {
+    if (is_pack_name(entry.path())) places.insert(entry.path());
+  }
+  return only_cells(find_cells({places.begin(), places.end()}),
+                    [&](const CellRecord& record) { return hashes.contains(record.hash); });
+}
+
+void print_raw_and_summaries(const FoundCells& found) {
+  std::vector<Table> shown;
+  for (Table& table : report_tables(found, {})) {
+    const bool raw = find_schema(table.name) != nullptr || table.name.ends_with("_curve");
     if (raw && table.rows.size() > kMostRowsPrinted) {
       log_info(fmt::format("{}: {} rows, not printed (vla-bench report prints or writes them)",
                            table.name, table.rows.size()));
       continue;
     }
-    print(fmt::format("## {}\n\n{}\n", table.name, to_markdown(table)));
+    shown.push_back(std::move(table));
+  }
+  print_tables(shown, "markdown");
+}
+
+/// Where the whole config is sealed: its tables, by name.
+void write_complete(const std::vector<PlannedCell>& whole, const FoundCells& found,
+                    const std::filesystem::path& root) {
+  std::set<std::string> sealed;
+  for (const CellRecord& record : found.records) sealed.insert(record.hash);
+  std::map<std::string, std::set<std::string>> names;
+  for (const PlannedCell& planned : whole) {
+    if (!sealed.contains(planned.cell.hash)) return;
+    names[planned.cell.config.name].insert(planned.cell.hash);
+  }
+  for (const auto& [name, hashes] : names) {
+    write_report(
+        only_cells(found, [&, &own = hashes](
+                              const CellRecord& record) { return own.contains(record.hash); }),
+        {.out = root / name / "tables"});
   }
 }
 
@@ -154,13 +177,34 @@ bool answers(const Slot& slot) {
   }
 }
 
-/// Cells of the plan that are to be run, as indices.
-std::vector<std::size_t> unfinished(const std::vector<PlannedCell>& plan, bool force) {
+/// Cells of the plan that are to be run, as indices. What is damaged is named: it is done again.
+std::vector<std::size_t> unfinished(const std::vector<CellState>& states, bool force) {
   std::vector<std::size_t> cells;
-  for (std::size_t i = 0; i < plan.size(); ++i) {
-    if (force || !plan[i].finished()) cells.push_back(i);
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (states[i].stage == CellStage::damaged) {
+      log_warning(fmt::format("{}; this cell is done again", states[i].reason));
+    }
+    if (force || states[i].stage != CellStage::done) cells.push_back(i);
   }
   return cells;
+}
+
+/// Whether another process has finished the cell meanwhile.
+bool finished_since(const PlannedCell& planned) {
+  const auto sealed = look_up(planned.folder);
+  return sealed && sealed->damage.empty() && sealed->head.outcome.status != "failed";
+}
+
+/// cell, title, hash, finished: what --dry-run prints.
+Table plan_table(const std::vector<PlannedCell>& plan, const std::vector<CellState>& states) {
+  Table table;
+  table.name = "plan";
+  table.columns = {"cell", "title", "hash", "finished"};
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    table.add({static_cast<std::int64_t>(i + 1), plan[i].cell.title, plan[i].cell.hash,
+               std::string(states[i].stage == CellStage::done ? "yes" : "no")});
+  }
+  return table;
 }
 
 std::vector<RunConfig> configs_of(const std::vector<PlannedCell>& plan,
@@ -168,6 +212,12 @@ std::vector<RunConfig> configs_of(const std::vector<PlannedCell>& plan,
   std::vector<RunConfig> configs;
   for (const std::size_t index : cells) configs.push_back(plan[index].cell.config);
   return configs;
+}
+
+std::vector<CellConfig> cells_of(const std::vector<PlannedCell>& plan) {
+  std::vector<CellConfig> cells;
+  for (const PlannedCell& planned : plan) cells.push_back(planned.cell);
+  return cells;
 }
 
 struct Tally {
@@ -183,14 +233,13 @@ void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
   const auto body = [&](const Slot& slot, Index item) {
     const std::size_t index = todo[static_cast<std::size_t>(item)];
     const PlannedCell& planned = plan[index];
-    if (planned.finished() && !options.force) {
+    if (!options.force && finished_since(planned)) {
       ++tally.skipped;
       progress.skip_cell();
       return true;
     }
-    if (options.force) forget(planned);
     progress.begin_cell(slot.worker, static_cast<Index>(index) + 1, planned.cell.title);
-    const CellResult result = run_planned(planned, slot, slots.size(), progress);
+    const CellResult result = run_planned(planned, slot, slots.size(), options.force, progress);
     progress.end_cell(slot.worker, describe(result));
     if (!result.warning.empty()) {
       progress.log(log_warning, fmt::format("{}: {}", planned.cell.title, result.warning));
@@ -228,7 +277,10 @@ int run(const RunOptions& options) {
   const Shard shard = parse_shard(options.shard);
   const auto whole = plan_cells(config, device, options.sweep.out, shard.count);
   const auto plan = only_shard(whole, shard.index);
-  const std::vector<std::size_t> todo = unfinished(plan, options.force);
+  const PackIndex packs(options.sweep.out);
+  for (const std::string& problem : packs.problems()) log_warning(problem);
+  const std::vector<CellState> states = cell_states(plan, packs);
+  const std::vector<std::size_t> todo = unfinished(states, options.force);
   const std::vector<Slot> slots =
       assign_slots({.experiment = ruling_experiment(config, plan),
                     .device = device,
@@ -239,11 +291,11 @@ int run(const RunOptions& options) {
       "to run: " +
       describe(estimate(configs_of(plan, todo), device, resolve_threads(config.threads)), device));
   if (options.dry_run) {
-    print(to_markdown(plan_table(plan)));
+    print(to_markdown(plan_table(plan, states)));
     return kExitDone;
   }
   require_writable_folder(options.sweep.out);
-  note_sweep(config, device, options.sweep.out, whole);
+  note_sweep(config, device, options.sweep.out, cells_of(whole));
 
   Tally tally;
   run_cells(options, plan, todo, slots, tally);
@@ -253,7 +305,13 @@ int run(const RunOptions& options) {
   }
   const Index skipped = static_cast<Index>(plan.size() - todo.size()) + tally.skipped;
   if (skipped > 0) log_info(fmt::format("{} cells were finished already", skipped));
-  print_tables(plan);
+  const FoundCells found = find_planned(whole, options.sweep.out);
+  for (const std::string& problem : found.problems) log_warning(problem);
+  std::set<std::string> hashes;
+  for (const PlannedCell& planned : plan) hashes.insert(planned.cell.hash);
+  print_raw_and_summaries(
+      only_cells(found, [&](const CellRecord& record) { return hashes.contains(record.hash); }));
+  write_complete(whole, found, options.sweep.out);
   log_info(fmt::format("the cells' files lie below {}", options.sweep.out));
   const Index failed = tally.failed;
   if (failed > 0) log_error(fmt::format("{} of {} cells failed", failed, plan.size()));
@@ -266,9 +324,15 @@ void add_run(CommandLine& command_line) {
   const auto options = std::make_shared<RunOptions>();
   Subcommand command = command_line.add(
       "run", "Run every cell of a config (mixer x sweep point x seed) and print its tables",
-      "A cell is a folder OUT/NAME/HASH; finished cells are skipped, killed trainings go on from\n"
-      "their checkpoint, failed cells are tried again. SIGINT and SIGTERM checkpoint the training\n"
-      "and exit with 130 and 75. Exit code 1 when a cell failed.\n"
+      "A cell is a folder OUT/NAME/HASH, finished when its record.json is there, or a line of a "
+      "pack\n"
+      "OUT/*.jsonl; finished cells are skipped, killed trainings go on from their checkpoint, "
+      "failed\n"
+      "cells and damaged records are done again. The run that finds the config complete writes "
+      "its\n"
+      "tables to OUT/NAME/tables. SIGINT and SIGTERM checkpoint the training and exit with 130 "
+      "and\n"
+      "75. Exit code 1 when a cell failed.\n"
       "Example: vla-bench run configs/mqar.json --set task.n_pairs=8 --seed 1 --shard 0/4",
       [options] { return run(*options); });
   declare_sweep_options(command, options->sweep);

@@ -8,18 +8,19 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "cli/cell_state.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
-#include "cli/sweep_cells.h"
 #include "core/error.h"
+#include "runs/cell_state.h"
+#include "runs/sweep_cells.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -27,7 +28,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::chrono::seconds kBetweenLooks{5};  // a shared folder is not to feel --watch
-constexpr std::size_t kMostCellsPrinted = 20;     // of the begun and of the failed; --json has all
+constexpr std::size_t kMostCellsPrinted = 20;     // of each stage; --json has all
 
 struct StatusOptions {
   std::string folder;
@@ -46,8 +47,9 @@ struct FolderStatus {
   std::map<CellStage, std::int64_t> counts;
   double flop = 0.0, flop_done = 0.0;
   double cell_seconds_left = 0.0;
-  bool timed = true;         // every cell that is left could be estimated
-  std::vector<Seen> listed;  // begun and failed
+  bool timed = true;                  // every cell that is left could be estimated
+  std::vector<Seen> listed;           // begun, failed and damaged
+  std::vector<std::string> problems;  // what could not be read
 
   std::int64_t cells() const {
     std::int64_t sum = 0;
@@ -68,13 +70,15 @@ struct FolderStatus {
   }
 };
 
-FolderStatus look(const std::filesystem::path& folder, const std::vector<PlannedCell>& cells) {
-  FolderStatus status{.folder = folder.string()};
-  std::vector<CellState> states;
+FolderStatus look(const std::filesystem::path& folder, const SweepCells& sweep,
+                  const PackIndex& packs) {
+  FolderStatus status{.folder = folder.string(), .problems = sweep.problems};
+  const std::vector<PlannedCell>& cells = sweep.cells;
+  const std::vector<CellState> states = cell_states(cells, packs);
   Pace pace;
-  for (const PlannedCell& planned : cells) {
-    states.push_back(cell_state(planned));
-    if (states.back().seconds) pace.add(planned, *states.back().seconds);
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    if (states[i].seconds) pace.add(cells[i], *states[i].seconds);
+    if (states[i].stage == CellStage::damaged) status.problems.push_back(states[i].reason);
   }
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const CellStage stage = states[i].stage;
@@ -92,12 +96,12 @@ FolderStatus look(const std::filesystem::path& folder, const std::vector<Planned
 }
 
 Json to_json(const FolderStatus& status) {
-  Json begun = Json::array(), failed = Json::array();
+  Json begun = Json::array(), failed = Json::array(), damaged = Json::array();
   for (const Seen& seen : status.listed) {
     Json cell = {{"hash", seen.planned->cell.hash}, {"title", seen.planned->cell.title}};
-    if (seen.state.stage == CellStage::failed) {
+    if (seen.state.stage != CellStage::begun) {
       cell["reason"] = seen.state.reason;
-      failed.push_back(std::move(cell));
+      (seen.state.stage == CellStage::failed ? failed : damaged).push_back(std::move(cell));
       continue;
     }
     const auto& age = seen.state.seconds_ago;
@@ -111,22 +115,26 @@ Json to_json(const FolderStatus& status) {
           {"done", status.count(CellStage::done)},
           {"begun", status.count(CellStage::begun)},
           {"failed", status.count(CellStage::failed)},
+          {"damaged", status.count(CellStage::damaged)},
           {"to_do", status.count(CellStage::to_do)},
           {"percent", status.percent()},
           {"cell_seconds_left", left ? Json(status.cell_seconds_left) : Json()},
           {"seconds_left", left ? Json(*left) : Json()},
           {"begun_cells", std::move(begun)},
-          {"failed_cells", std::move(failed)}};
+          {"failed_cells", std::move(failed)},
+          {"damaged_cells", std::move(damaged)},
+          {"problems", status.problems}};
 }
 
 Table summary_table(const std::vector<FolderStatus>& folders) {
   Table table;
-  table.columns = {"folder", "cells", "done", "begun", "failed", "to_do", "percent", "left"};
+  table.columns = {"folder",  "cells", "done",    "begun", "failed",
+                   "damaged", "to_do", "percent", "left"};
   for (const FolderStatus& status : folders) {
     const auto left = status.seconds_left();
     table.add({status.folder, status.cells(), status.count(CellStage::done),
                status.count(CellStage::begun), status.count(CellStage::failed),
-               status.count(CellStage::to_do), status.percent(),
+               status.count(CellStage::damaged), status.count(CellStage::to_do), status.percent(),
                left ? format_duration(*left) : std::string("?")});
   }
   return table;
@@ -166,14 +174,20 @@ std::string listing(const std::vector<FolderStatus>& folders, CellStage stage) {
 struct Look {
   std::string text;
   bool over = false;  // nothing is begun or to be done
+  std::set<std::string> problems{};
 };
 
 Look look_once(const StatusOptions& options) {
-  const auto cells = find_sweep_cells(options.folder);
+  std::map<std::filesystem::path, PackIndex> packs;
+  const auto runs = find_sweep_cells(options.folder, packs);
   std::vector<FolderStatus> folders;
   Look result{.over = true};
-  for (const auto& [folder, of_folder] : cells) {
-    folders.push_back(look(folder, of_folder));
+  for (const auto& [root, index] : packs) {
+    result.problems.insert(index.problems().begin(), index.problems().end());
+  }
+  for (const auto& [run, sweep] : runs) {
+    folders.push_back(look(run, sweep, packs.at(run.parent_path())));
+    result.problems.insert(folders.back().problems.begin(), folders.back().problems.end());
     result.over = result.over && folders.back().count(CellStage::begun) == 0 &&
                   folders.back().count(CellStage::to_do) == 0;
   }
@@ -185,15 +199,17 @@ Look look_once(const StatusOptions& options) {
     result.text = document.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
   } else {
     result.text = to_markdown(summary_table(folders)) + listing(folders, CellStage::begun) +
-                  listing(folders, CellStage::failed);
+                  listing(folders, CellStage::failed) + listing(folders, CellStage::damaged);
   }
   return result;
 }
 
 int status(const StatusOptions& options) {
   if (!options.watch) {
-    print(look_once(options).text);
-    return kExitDone;
+    const Look seen = look_once(options);
+    print(seen.text);
+    for (const std::string& problem : seen.problems) log_error(problem);
+    return seen.problems.empty() ? kExitDone : kExitFailedRun;
   }
   install_stop_handlers();
   const bool redraw = !options.json && isatty(STDOUT_FILENO) == 1;
@@ -201,7 +217,7 @@ int status(const StatusOptions& options) {
     const Look seen = look_once(options);
     // From the top of a cleared terminal; elsewhere one look below the other.
     print(redraw ? "\x1b[H\x1b[2J" + seen.text : seen.text + (options.json ? "" : "\n"));
-    if (seen.over) return kExitDone;
+    if (seen.over) return seen.problems.empty() ? kExitDone : kExitFailedRun;
     const auto next = std::chrono::steady_clock::now() + kBetweenLooks;
     while (std::chrono::steady_clock::now() < next) {
       if (stop_requested().load()) return stop_exit_code();
@@ -216,14 +232,18 @@ void add_status(CommandLine& command_line) {
   const auto options = std::make_shared<StatusOptions>();
   Subcommand command = command_line.add(
       "status", "Print how far the sweeps of a results folder are",
-      "done: the table is there. begun: being computed, or its process was killed; with the step\n"
-      "and the age of its checkpoint. failed: with the reason; the next run tries again. to_do: "
-      "of\n"
-      "the config that was run there last. percent counts operations. left is what finished cells\n"
-      "took for theirs, with as many cells at a time as are begun now.\n"
+      "done: its record is there, in a folder or a pack. begun: being computed, or its process "
+      "was\n"
+      "killed; with the step and the age of its checkpoint. failed: with the reason; the next run\n"
+      "tries again. damaged: its record is cut or edited; the next run does it again, and the "
+      "exit\n"
+      "code is 1. to_do: of the config that was run there last. percent counts operations. left "
+      "is\n"
+      "what finished cells took for theirs, with as many cells at a time as are begun now.\n"
       "Example: vla-bench status results/runs --watch",
       [options] { return status(*options); });
-  command.positional(options->folder, {"DIR", "Results folder (DIR/NAME/HASH or NAME/HASH)"});
+  command.positional(options->folder,
+                     {"DIR", "Results folder (DIR/NAME/HASH or NAME/HASH), or a pack"});
   command.flag("--json", options->json, "As JSON; with --watch one line a look");
   command.flag("--watch", options->watch,
                "Look again every 5 seconds until nothing is begun or to be done");

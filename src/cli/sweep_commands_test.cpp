@@ -12,7 +12,8 @@
 #include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
-#include "report/run_directory.h"
+#include "report/record.h"
+#include "runs/cell_folder.h"
 
 namespace vla_bench {
 namespace {
@@ -61,7 +62,20 @@ class Sweep : public ::testing::Test {
   }
   /// Folder of the first cell, in path order.
   fs::path first_cell(const std::string& out) const {
-    return find_files(at(out), "config.json").at(0).parent_path();
+    return find_files(at(out), "record.json").at(0).parent_path();
+  }
+  /// The first cell's record with one value of its table changed, sealed again.
+  void change_first(const std::string& out, const std::string& column, const Value& value) const {
+    const CellFolder folder{first_cell(out)};
+    CellRecord record = read_record(slurp(folder.record()), "x", ReadHistory::yes);
+    record.tables[0].rows[0][record.tables[0].column(column)] = value;
+    folder.seal(record);
+  }
+  /// What a process leaves that is killed in the middle of the first cell.
+  CellFolder break_off_first(const std::string& out) const {
+    const CellFolder folder{first_cell(out)};
+    folder.begin(read_record(slurp(folder.record()), "x").config);
+    return folder;
   }
 
   TemporaryFolder folder_;
@@ -109,26 +123,106 @@ TEST_F(Sweep, StatusCountsEveryStage) {
   EXPECT_EQ(whole.at("percent"), 100.0);
   EXPECT_EQ(whole.at("seconds_left"), 0.0);
 
-  // One cell as a killed process leaves it: no table, the checkpoint of its last step.
-  fs::remove(first_cell("runs") / "accuracy.csv");
+  // One cell as a killed process leaves it: no record, the checkpoint of its last step.
+  const std::string record = slurp(CellFolder{first_cell("runs")}.record());
+  const CellFolder cell = break_off_first("runs");
   const Json begun = status("runs");
   EXPECT_EQ(begun.at("begun"), 1);
-  EXPECT_EQ(begun.at("begun_cells")[0].at("hash"), first_cell("runs").filename().string());
+  EXPECT_EQ(begun.at("begun_cells")[0].at("hash"), cell.path.filename().string());
   EXPECT_EQ(begun.at("begun_cells")[0].at("step"), 4);
   EXPECT_GE(begun.at("begun_cells")[0].at("checkpoint_age_s"), 0.0);
-  fs::remove(first_cell("runs") / "checkpoint.safetensors");
+  fs::remove(cell.checkpoint());
   EXPECT_EQ(status("runs").at("begun_cells")[0].at("step"), Json());
   EXPECT_NE(run_program({"status", at("runs")}).out.find("none yet"), std::string::npos);
 
   // The same cell after a failure, and tried again since.
-  const RunDirectory failed{first_cell("runs")};
-  failed.write_outcome({.status = "failed", .reason = "out of memory"});
-  write_file_atomically(failed.folder / "accuracy.failed.csv", "");
+  CellRecord failed = read_record(record, "x");
+  failed.outcome = {.status = "failed", .reason = "out of memory"};
+  cell.seal(failed);
   EXPECT_EQ(status("runs").at("failed"), 1);
   EXPECT_EQ(status("runs").at("failed_cells")[0].at("reason"), "out of memory");
   EXPECT_NE(run_program({"status", at("runs")}).out.find("out of memory"), std::string::npos);
-  fs::last_write_time(failed.config(), fs::file_time_type::clock::now() + std::chrono::seconds(5));
+  cell.begin(failed.config);
   EXPECT_EQ(status("runs").at("begun"), 1);
+
+  // A record that was cut: named, and the exit code says so.
+  write_file_atomically(cell.record(), record.substr(0, record.size() / 2));
+  const Outcome damaged = run_program({"status", at("runs"), "--json"});
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_NE(damaged.err.find(cell.path.string()), std::string::npos) << damaged.err;
+  EXPECT_EQ(Json::parse(damaged.out)[0].at("damaged"), 1);
+  EXPECT_EQ(Json::parse(damaged.out)[0].at("done"), 5);
+}
+
+// Cases 5 and 15: the next run does the cell again, and says why.
+TEST_F(Sweep, ADamagedCellIsDoneAgain) {
+  run("runs");
+  const CellFolder cell{first_cell("runs")};
+  const std::string whole = comparable_rows(read_record(slurp(cell.record()), "x"));
+  write_file_atomically(cell.record(), "");
+  const Outcome again = run_program({"run", config(), "--out", at("runs")});
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_NE(again.err.find(cell.path.string()), std::string::npos) << again.err;
+  EXPECT_NE(again.err.find("5 cells were finished already"), std::string::npos) << again.err;
+  EXPECT_EQ(comparable_rows(read_record(slurp(cell.record()), "x")), whole);
+}
+
+TEST_F(Sweep, APackIsReadLikeTheFolderItWasMadeFrom) {
+  run("runs");
+  const std::string pack = at("runs/tiny.jsonl");
+  ASSERT_EQ(run_program({"pack", at("runs/tiny"), "--out", pack}).exit_code, 0);
+  const std::string packed = slurp(pack);
+  ASSERT_EQ(run_program({"pack", at("runs/tiny"), pack, "--out", pack}).exit_code, 0);
+  EXPECT_EQ(slurp(pack), packed) << "packing again changes no byte";
+  const Arguments report = {"report", at("runs"), "--format", "csv", "--table", "accuracy"};
+  const std::string tables = run_program(report).out;
+  fs::remove_all(at("runs/tiny"));
+  EXPECT_EQ(run_program(report).out, tables);
+  EXPECT_EQ(status("runs").at("done"), 6);
+  const Outcome again = run_program({"run", config(), "--out", at("runs")});
+  EXPECT_NE(again.err.find("6 cells were finished already"), std::string::npos) << again.err;
+  ASSERT_EQ(run_program({"merge", at("runs"), "--out", at("all")}).exit_code, 0);
+  EXPECT_EQ(find_files(at("all"), "record.json").size(), 6u);
+  EXPECT_EQ(status("all").at("done"), 6);
+
+  // A line that was edited: that cell is done again, the others stand.
+  std::string edited = packed;
+  edited[edited.size() - 100] ^= 1;
+  write_file_atomically(pack, edited);
+  EXPECT_EQ(run_program({"report", at("runs")}).exit_code, 1);
+  const std::string experiments = (testing::source_dir() / "experiments").string();
+  EXPECT_EQ(run_program({"claims", at("runs"), "--experiments", experiments}).exit_code, 1);
+  const Outcome repaired = run_program({"run", config(), "--out", at("runs")});
+  EXPECT_EQ(repaired.exit_code, 0) << repaired.err;
+  EXPECT_NE(repaired.err.find("5 cells were finished already"), std::string::npos) << repaired.err;
+}
+
+TEST_F(Sweep, PackRefusesSeveralRunsAndWhatIsNoRun) {
+  run("a");
+  run("b", {"--set", "name=other"});
+  EXPECT_EQ(run_program({"pack", at("a"), at("b"), "--out", at("x.jsonl")}).exit_code, 2);
+  EXPECT_EQ(run_program({"pack", at("a"), "--out", at("x.json")}).exit_code, 2);
+  EXPECT_EQ(run_program({"pack", at("nowhere"), "--out", at("x.jsonl")}).exit_code, 2);
+  change_first("b", "loss", 0.25);
+  EXPECT_EQ(run_program({"pack", at("b"), "--out", at("x.jsonl")}).exit_code, 0);
+}
+
+TEST_F(Sweep, TheRunThatCompletesTheConfigWritesItsTables) {
+  run("runs", {"--shard", "0/2"});
+  EXPECT_FALSE(fs::exists(at("runs/tiny/tables")));
+  run("runs", {"--shard", "1/2"});
+  EXPECT_TRUE(fs::exists(at("runs/tiny/tables/accuracy_summary.csv")));
+  EXPECT_EQ(slurp(at("runs/tiny/tables/accuracy.csv")),
+            run_program({"report", at("runs"), "--format", "csv", "--table", "accuracy"}).out);
+}
+
+TEST_F(Sweep, AReportInTheMiddleOfASweepIsNoError) {
+  run("runs", {"--set", "task.n_pairs=2", "--set", R"(mixers=["vla"])"});
+  break_off_first("runs");
+  EXPECT_EQ(run_program({"report", at("runs")}).exit_code, 0);
+  run("runs");
+  break_off_first("runs");
+  EXPECT_EQ(run_program({"report", at("runs"), "--out", at("report")}).exit_code, 0);
 }
 
 TEST_F(Sweep, APartThatIsRunAgainDoesNotHideTheRest) {
@@ -146,6 +240,7 @@ TEST_F(Sweep, FoldersWithoutANoteOrWithAnUnreadableOneAreCounted) {
   run("runs");
   write_file_atomically(fs::path(at("runs")) / "tiny" / "sweep.json", "{\"no\": \"key\"}");
   const Outcome unreadable = run_program({"status", at("runs"), "--json"});
+  EXPECT_EQ(unreadable.exit_code, 1);
   EXPECT_NE(unreadable.err.find("sweep.json"), std::string::npos) << unreadable.err;
   EXPECT_EQ(Json::parse(unreadable.out)[0].at("done"), 6);
   fs::remove(fs::path(at("runs")) / "tiny" / "sweep.json");
@@ -160,7 +255,7 @@ TEST_F(Sweep, WatchingEndsWithTheSweepOrWithASignal) {
   const Outcome over = run_program({"status", at("runs"), "--watch", "--json"});
   EXPECT_EQ(over.exit_code, 0) << over.err;
   EXPECT_EQ(Json::parse(over.out)[0].at("done"), 6);
-  fs::remove(first_cell("runs") / "accuracy.csv");
+  break_off_first("runs");
   testing::Process watching({"status", at("runs"), "--watch"});
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   watching.send(SIGTERM);
@@ -180,40 +275,37 @@ TEST_F(Sweep, MergedPartsAreTheWhole) {
     EXPECT_EQ(actual[i].lexically_relative(at("all")), expected[i].lexically_relative(at("whole")));
     EXPECT_EQ(slurp(actual[i]), slurp(expected[i]));
   }
-  for (const char* file : {"provenance.json", "history.csv", "accuracy.csv", "accuracy.md"}) {
-    EXPECT_EQ(find_files(at("all"), file).size(), 6u) << file;
-  }
+  EXPECT_EQ(find_files(at("all"), "record.json").size(), 6u);
   EXPECT_EQ(status("all").at("percent"), 100.0);
   // Again, into a folder that has everything: nothing is copied.
   const auto written = fs::last_write_time(actual[0]);
   ASSERT_EQ(run_program({"merge", at("a"), "--out", at("all")}).exit_code, 0);
   EXPECT_EQ(fs::last_write_time(actual[0]), written);
-  EXPECT_TRUE(find_files(at("all"), "provenance.others.json").empty());
 }
 
 TEST_F(Sweep, CopiesThatAgreeKeepBothProvenances) {
   run("a");
   run("b");
-  const RunDirectory other{first_cell("b")};
-  other.write_provenance("{\n  \"processor\": \"another\"\n}\n");
+  const auto first_record = [&](const std::string& out) {
+    return read_record(slurp(CellFolder{first_cell(out)}.record()), "x");
+  };
+  CellRecord other =
+      read_record(slurp(CellFolder{first_cell("b")}.record()), "x", ReadHistory::yes);
+  other.provenance = Provenance(Provenance::Facts{{"processor", "another"}});
+  CellFolder{first_cell("b")}.seal(other);
   ASSERT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
-  EXPECT_EQ(slurp(first_cell("all") / "provenance.json"),
-            slurp(first_cell("a") / "provenance.json"));
-  const auto others = find_files(at("all"), "provenance.others.json");
-  ASSERT_EQ(others.size(), 1u);
-  EXPECT_EQ(Json::parse(slurp(others[0]))[0].at("processor"), "another");
+  EXPECT_EQ(first_record("all").provenance, first_record("a").provenance);
+  ASSERT_EQ(first_record("all").others.size(), 1u);
+  EXPECT_EQ(first_record("all").others[0], other.provenance);
   // The note goes along with the next merge.
   ASSERT_EQ(run_program({"merge", at("a"), at("all"), "--out", at("again")}).exit_code, 0);
-  EXPECT_EQ(slurp(find_files(at("again"), "provenance.others.json").at(0)), slurp(others[0]));
+  EXPECT_EQ(first_record("again").others, first_record("all").others);
 }
 
 TEST_F(Sweep, ConflictsAreRefusedByName) {
   run("a");
   run("b");
-  const fs::path table = first_cell("b") / "accuracy.csv";
-  Table rows = read_csv(table, accuracy_schema());
-  rows.rows[0][rows.column("loss")] = 0.5;
-  write_file_atomically(table, to_csv(rows));
+  change_first("b", "loss", 0.5);
   const Outcome merged = run_program({"merge", at("a"), at("b"), "--out", at("all")});
   EXPECT_EQ(merged.exit_code, 2);
   EXPECT_NE(merged.err.find(first_cell("a").string()), std::string::npos) << merged.err;
@@ -221,10 +313,17 @@ TEST_F(Sweep, ConflictsAreRefusedByName) {
   EXPECT_FALSE(fs::exists(at("all")));
   // What lies in the folder already counts like any other copy.
   EXPECT_EQ(run_program({"merge", at("b"), "--out", at("a")}).exit_code, 2);
-  // The time a training took is no difference.
-  rows = read_csv(first_cell("a") / "accuracy.csv", accuracy_schema());
-  rows.rows[0][rows.column("train_seconds")] = 1e6;
-  write_file_atomically(table, to_csv(rows));
+  // Nor does a report take one of them in silence (case 10).
+  const Outcome report = run_program({"report", at("a"), at("b"), "--format", "csv"});
+  EXPECT_EQ(report.exit_code, 1);
+  EXPECT_NE(report.err.find("differ"), std::string::npos) << report.err;
+  EXPECT_EQ(std::count(report.out.begin(), report.out.end(), '\n') > 0, true);
+}
+
+TEST_F(Sweep, TheTimeATrainingTookIsNoDifference) {
+  run("a");
+  run("b");
+  change_first("b", "train_seconds", 1e6);
   EXPECT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
 }
 
@@ -234,13 +333,15 @@ TEST_F(Sweep, TheFurthestCopyIsKept) {
   run("done");
   const fs::path hash = first_cell("a").filename();
   // Unfinished in both, and further in b.
-  for (const char* root : {"a", "b"})
-    fs::remove(fs::path(at(root)) / "tiny" / hash / "accuracy.csv");
-  TensorFile checkpoint = TensorFile::read(first_cell("a") / "checkpoint.safetensors");
+  const CellFolder in_a = break_off_first("a");
+  const CellFolder in_b = break_off_first("b");
+  ASSERT_EQ(in_a.path.filename(), hash);
+  TensorFile checkpoint = TensorFile::read(in_a.checkpoint());
   checkpoint.metadata()["step"] = "3";
-  checkpoint.write(first_cell("a") / "checkpoint.safetensors");
+  checkpoint.write(in_a.checkpoint());
   ASSERT_EQ(run_program({"merge", at("a"), at("b"), "--out", at("all")}).exit_code, 0);
-  EXPECT_EQ(TensorFile::read(first_cell("all") / "checkpoint.safetensors").integer("step"), 4);
+  const CellFolder merged{fs::path(at("all")) / "tiny" / hash};
+  EXPECT_EQ(TensorFile::read(merged.checkpoint()).integer("step"), 4);
   EXPECT_EQ(status("all").at("begun"), 1);
   // A finished one is further than any.
   ASSERT_EQ(run_program({"merge", at("done"), "--out", at("all")}).exit_code, 0);

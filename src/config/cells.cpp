@@ -5,6 +5,7 @@
 #include <set>
 
 #include "config/dump.h"
+#include "config/identity.h"
 #include "config/labels.h"
 #include "config/read.h"
 #include "config/sweep.h"
@@ -92,14 +93,6 @@ std::string cell_title(const SweepPoint& point, const std::string& label, Index 
     title += fmt::format(" {}={}", short_key(point.assignments, i), assignment.value);
   }
   return fmt::format("{} seed={}", title, seed);
-}
-
-std::string cell_hash(RunConfig config) {
-  config.name.clear();
-  // Results do not depend on the thread count; times do.
-  if (config.experiment != ExperimentKind::latency) config.threads = 0;
-  if (computed_in(config) != enum_name(config.precision)) config.precision = Precision::float32;
-  return hash_hex(to_json(config).dump());
 }
 
 }  // namespace

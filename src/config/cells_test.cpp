@@ -55,25 +55,6 @@ TEST(ExpandCells, CellConfigReproducesTheCell) {
   }
 }
 
-TEST(ExpandCells, HashIsTheIdentityOfTheResult) {
-  const std::string base = cells_of(R"({"mixers": ["vla"]})")[0].hash;
-  // Spelling out a default, renaming the run and the thread count change no result.
-  EXPECT_EQ(cells_of(R"({"mixers": [{"mixer": "vla", "lambda_0": 0.1}]})")[0].hash, base);
-  EXPECT_EQ(cells_of(R"({"mixers": ["vla"], "name": "other", "threads": 2})")[0].hash, base);
-  EXPECT_EQ(cells_of(R"({"mixers": ["vla"], "device": "cpu"})")[0].hash, base);
-  // A cell is the same whatever stands beside it in the config.
-  EXPECT_EQ(
-      cells_of(R"({"mixers": ["linear", "vla"], "sweep": {"task.n_pairs": [8, 24]}})")[3].hash,
-      base);
-  EXPECT_NE(cells_of(R"({"mixers": ["vla"], "seeds": [43]})")[0].hash, base);
-  EXPECT_NE(cells_of(R"({"mixers": ["vla"], "train": {"lr": 1e-3}})")[0].hash, base);
-  EXPECT_NE(cells_of(R"({"mixers": [{"mixer": "vla", "label": "other"}]})")[0].hash, base);
-  EXPECT_NE(expand_cells(parse_config(R"({"mixers": ["vla"]})", "x"), Device::cuda)[0].hash, base);
-  // Times depend on threads.
-  EXPECT_NE(cells_of(R"({"experiment": "latency", "threads": 1})")[0].hash,
-            cells_of(R"({"experiment": "latency", "threads": 2})")[0].hash);
-}
-
 TEST(ExpandCells, PrecisionIsPartOfTheIdentityWhereItIsComputedIn) {
   const auto cells =
       cells_of(R"({"mixers": ["vla"], "sweep": {"precision": ["float32", "tf32"]}})");
@@ -99,7 +80,7 @@ TEST(ExpandCells, PrecisionIsPartOfTheIdentityWhereItIsComputedIn) {
 }
 
 TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
-  const auto cells = cells_of(R"({"mixers": ["linear", "vla", {"label": "mine"}],
+  const auto cells = cells_of(R"({"mixers": ["linear", "vla", {"label": "mine", "period": 5}],
                                   "sweep": {"mixer.lambda_0": [0.1, 1]}})");
   // linear is the same cell at both points and stands once.
   ASSERT_EQ(cells.size(), 5u);
@@ -111,7 +92,7 @@ TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
   EXPECT_EQ(cells[4].config.mixers[0].lambda_0, 1.0);
 
   const auto one = cells_of(R"({"mixers": ["vla", {"label": "mine"}],
-                                "sweep": {"mixers.1.period": [0, 20]}})");
+                                "sweep": {"mixers.1.period": [0, 10]}})");
   ASSERT_EQ(one.size(), 3u);
   EXPECT_EQ(one[0].config.mixers[0].label, "vla");
   EXPECT_EQ(one[1].config.mixers[0].label, "mine period=0");

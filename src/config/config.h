@@ -22,6 +22,7 @@ struct FieldInfo {
   double min = -std::numeric_limits<double>::infinity();  // inclusive
   double max = std::numeric_limits<double>::infinity();   // inclusive
   std::optional<MixerKind> only{};                        // a key that other mixers do not have
+  bool changes_result = true;  // part of a cell's identity (config/identity.h)
 };
 
 /// One mixer and its variant. In JSON: a name ("vla") or an object.
@@ -48,7 +49,8 @@ struct MixerConfig {
     v.field("mixer", mixer, {.help = "sequence mixer"});
     v.field("label", label,
             {.help = "name in tables and figures; empty: the mixer's name and what differs from "
-                     "its defaults"});
+                     "its defaults",
+             .changes_result = false});
     v.field("output_norm", output_norm,
             {.help = "LayerNorm before the output projection; null: the mixer's published form "
                      "(vla and standard deltanet have it)"});
@@ -168,10 +170,13 @@ struct TrainConfig {
     v.field("weight_decay", weight_decay, {.help = "AdamW, on all parameters", .min = 0});
     v.field("clip_norm", clip_norm,
             {.help = "global gradient norm is clipped to this", .min = 1e-30});
-    v.field("log_every", log_every, {.help = "steps between rows of history.csv", .min = 1});
+    v.field(
+        "log_every", log_every,
+        {.help = "steps between rows of the learning curve", .min = 1, .changes_result = false});
     v.field("checkpoint_every", checkpoint_every,
             {.help = "steps between checkpoints a killed run resumes from; 0 = only the last",
-             .min = 0});
+             .min = 0,
+             .changes_result = false});
   }
 };
 

@@ -40,16 +40,16 @@ std::string_view computed_in(const RunConfig& config);
 /// One unit of work: a config with one mixer, one seed, no sweep.
 struct CellConfig {
   RunConfig config;
-  std::string hash;   // hash_hex of the canonical dump, without name, threads (they count for
-                      // latency) and a precision that nothing is computed in
+  std::string hash;   // cell_hash: of what can change the result (config/identity.h)
   std::string title;  // "vla n_pairs=8 seed=42" for progress lines
 };
 
 /// All cells in the stated order: sweep axes (first slowest), mixers, seeds (fastest).
-/// `device` is the resolved one: it is part of a cell's identity. A cell that a sweep over a key of
-/// other mixers would repeat stands once. A cell's mixer carries its full label, to which swept
-/// keys without a column in the experiment's table are added ("vla lr=0.001"). Throws BadInput when
-/// that makes a label too long, or there are over 100,000 cells.
+/// `device` is the resolved one: it is part of a cell's identity. A cell that the config would
+/// repeat (a sweep over a key of other mixers, say) stands once. A cell's mixer carries its full
+/// label, to which swept keys without a column in the experiment's table are added
+/// ("vla lr=0.001"). Throws BadInput when that makes a label too long, or there are over 100,000
+/// cells.
 std::vector<CellConfig> expand_cells(const RunConfig& config, Device device);
 
 /// Resolved config, every key, fixed order; `parse_config(dump_config(c))` gives c back.

@@ -178,7 +178,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
   file.commit();
 }
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, std::size_t most) {
   const auto fail = [&](int error) {
     throw BadInput(fmt::format("[file] {}: cannot read: {}", path.string(), reason(error)));
   };
@@ -201,6 +201,10 @@ std::string read_file(const fs::path& path) {
     if (count < 0) fail(errno);
     if (count == 0) break;
     filled += static_cast<std::size_t>(count);
+    if (filled > most) {
+      throw BadInput(fmt::format("[file] {}: larger than {} bytes, which none of its kind is",
+                                 path.string(), most));
+    }
   }
   content.resize(filled);
   return content;

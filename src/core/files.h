@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,8 +32,10 @@ class AtomicFile {
   std::unique_ptr<State> state_;
 };
 
-/// The whole file. Throws BadInput naming the path and the reason.
-std::string read_file(const std::filesystem::path& path);
+/// The whole file. Throws BadInput naming the path and the reason, also where it holds more than
+/// `most` bytes: no more than these are read.
+std::string read_file(const std::filesystem::path& path,
+                      std::size_t most = std::numeric_limits<std::size_t>::max());
 
 /// Throws BadInput when files cannot be created in `folder` (which is made if it is missing).
 void require_writable_folder(const std::filesystem::path& folder);

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <string>
 
 #include "config/read.h"
 #include "ops/ops.h"
-#include "report/run_directory.h"
 #include "report/table.h"
 #include "train/trainer.h"
 
@@ -16,7 +16,7 @@ namespace vla_bench {
 /// What a running cell may use.
 struct CellEnvironment {
   Context context;
-  const RunDirectory* directory = nullptr;  // null: nothing is written (tests)
+  std::filesystem::path checkpoint;  // of a training; empty: none is written (tests)
   std::function<void(const TrainProgress&)> progress;
   const std::atomic<bool>* stop = nullptr;
 };

@@ -27,7 +27,7 @@ CellResult run_on_gpu(const std::string& mixer, const std::string& implementatio
   const CellConfig cell = expand_cells(config, Device::cuda).front();
   return run_cell(
       cell,
-      {.context = testing::gpu_context(), .directory = nullptr, .progress = {}, .stop = nullptr});
+      {.context = testing::gpu_context(), .checkpoint = {}, .progress = {}, .stop = nullptr});
 }
 
 TEST(LatencyOnGpu, TimesBothPassesOfEveryMixer) {

@@ -13,7 +13,7 @@ inline CellConfig cell_of(std::string_view json) {
 }
 
 inline CellEnvironment on_threads(int threads) {
-  return {.context = {Device::cpu, threads}, .directory = nullptr, .progress = {}, .stop = nullptr};
+  return {.context = {Device::cpu, threads}, .checkpoint = {}, .progress = {}, .stop = nullptr};
 }
 
 inline double number(const Table& table, std::size_t row, std::string_view column) {

@@ -32,10 +32,8 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
 
   TinyLm<float> model(config.model, mixer, context);
   model.initialise(static_cast<std::uint64_t>(config.seeds.front()));
-  const std::filesystem::path checkpoint =
-      environment.directory ? environment.directory->checkpoint() : std::filesystem::path();
-  const TrainOutcome outcome =
-      train<float>(context, config, model, checkpoint, environment.progress, environment.stop);
+  const TrainOutcome outcome = train<float>(context, config, model, environment.checkpoint,
+                                            environment.progress, environment.stop);
 
   CellResult result;
   result.warning = outcome.warning;

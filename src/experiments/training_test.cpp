@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "experiments/record.h"
 #include "experiments/test_cells.h"
+#include "testing/temporary_folder.h"
 
 namespace vla_bench {
 namespace {
@@ -106,19 +107,15 @@ TEST(Training, StopsInTheEvaluation) {
   EXPECT_NE(result.reason.find("evaluation"), std::string::npos) << result.reason;
 }
 
-TEST(Training, LeavesItsCheckpointInTheRunDirectory) {
-  const RunDirectory directory{std::filesystem::path(::testing::TempDir()) /
-                               "vla_bench_training_test"};
-  std::filesystem::remove_all(directory.folder);
-  std::filesystem::create_directories(directory.folder);
+TEST(Training, LeavesItsCheckpoint) {
+  const testing::TemporaryFolder folder;
   CellEnvironment environment = on_threads(1);
-  environment.directory = &directory;
+  environment.checkpoint = folder.path() / "checkpoint.safetensors";
   const CellConfig cell = training_cell("mqar", R"("linear")");
   const std::string first = comparable(run_cell(cell, environment));
-  EXPECT_TRUE(std::filesystem::exists(directory.checkpoint()));
+  EXPECT_TRUE(std::filesystem::exists(environment.checkpoint));
   // The finished checkpoint is resumed: no step is left, and the result is the same.
   EXPECT_EQ(first, comparable(run_cell(cell, environment)));
-  std::filesystem::remove_all(directory.folder);
 }
 
 TEST(Record, NamesTheMissingColumn) {

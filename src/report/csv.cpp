@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/text.h"
 #include "report/table.h"
 
 namespace vla_bench {
@@ -139,13 +140,6 @@ Value parse_value(Field field) {
 }
 
 }  // namespace
-
-std::string number_text(double value) {
-  if (std::isnan(value)) return "nan";  // to_chars would write the sign of a NaN
-  char buffer[32];                      // 24 characters at most
-  const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value);
-  return {buffer, result.ptr};
-}
 
 std::string to_csv(const Table& table) {
   std::string out;

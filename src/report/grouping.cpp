@@ -3,80 +3,39 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "core/error.h"
-#include "core/files.h"
+#include "config/identity.h"
+#include "config/read.h"
 
 namespace vla_bench {
 namespace {
-
-using Json = nlohmann::json;  // sorted keys: equal settings dump equally
-
-/// Config sections that decide the values of a table. Latency rows name all of theirs, and one line
-/// of a latency figure has a config per length.
-std::vector<std::string_view> relevant_sections(std::string_view table) {
-  if (table == accuracy_schema().name) return {"model", "task", "train", "eval"};
-  if (table == recall_schema().name) return {"model", "task", "recall"};
-  if (table == latency_schema().name) return {};
-  return {"model", "task", "probe"};
-}
-
-Value as_value(const Json& json) {
-  if (json.is_string()) return json.get<std::string>();
-  if (json.is_number_integer()) return json.get<std::int64_t>();
-  if (json.is_number()) return json.get<double>();
-  return std::monostate();
-}
-
-/// The member at a JSON pointer, null when it is missing.
-Json at(const Json& config, const char* pointer) {
-  return config.value(Json::json_pointer(pointer), Json());
-}
 
 int kind(const Value& value) {
   if (std::holds_alternative<std::monostate>(value)) return 0;
   return std::holds_alternative<std::string>(value) ? 2 : 1;
 }
 
-/// The first mixer of a config: its name or an object with "mixer" and "label".
-struct MixerNames {
-  Value label, mixer;
-};
-MixerNames mixer_names(const Json& config) {
-  const Json mixer = at(config, "/mixers/0");
-  if (!mixer.is_object()) return {.label = as_value(mixer), .mixer = as_value(mixer)};
-  MixerNames names{.label = as_value(at(mixer, "/label")), .mixer = as_value(at(mixer, "/mixer"))};
-  if (names.label == Value()) names.label = names.mixer;
-  return names;
+Value text(std::string_view value) { return std::string(value); }
+
+/// The identity without mixer and seed.
+std::string settings_of(const RunConfig& config) {
+  std::string settings;
+  for (const IdentityKey& key : identity_keys(config)) {
+    if (key.key == "seed" || key.key.starts_with("mixer.")) continue;
+    settings += fmt::format("{}={}\n", key.key, key.value);
+  }
+  return settings;
 }
 
-/// What the cell ran on, as its provenance names it.
-Value processor_of(const FinishedCell& cell, const Json& config) {
-  // Cells of a sweep share a few provenances, neighbours mostly the same one.
-  thread_local std::string text;
-  thread_local Json facts;
-  if (text.empty() || text != cell.provenance_json) {
-    text = cell.provenance_json;
-    facts = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  }
-  if (!facts.is_object()) return {};
-  const bool on_gpu = as_value(at(config, "/device")) == Value(std::string("cuda"));
-  return as_value(at(facts, on_gpu ? "/cuda" : "/processor"));
-}
-
-/// What the first row was computed in. A probe that measured nothing belongs to the seeds that did:
-/// memories alone are stepped in float64, a model computes in what the config asks for.
-Value precision_of(const Table& table, const Json& config) {
-  const auto column = std::find(table.columns.begin(), table.columns.end(), "precision");
-  if (column == table.columns.end()) return {};
-  if (!table.rows.empty()) return table.rows.front()[table.column("precision")];
-  if (as_value(at(config, "/probe/source")) == Value(std::string("gaussian"))) {
-    return std::string("float64");
-  }
-  const Value asked = as_value(at(config, "/precision"));
-  return asked == Value() ? Value(std::string("float32")) : asked;  // older configs have none
+/// A fact as a number where it is one.
+Value fact_value(std::string_view fact) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(fact.data(), fact.data() + fact.size(), number);
+  if (fact.empty()) return {};
+  if (error == std::errc() && end == fact.data() + fact.size()) return number;
+  return std::string(fact);
 }
 
 /// Larger is graver; 0 when all went well.
@@ -128,37 +87,23 @@ bool RowLess::operator()(const std::vector<Value>& a, const std::vector<Value>& 
              [](const Value& x, const Value& y) { return compare(x, y) <=> 0; }) < 0;
 }
 
-CellFacts cell_facts(const FinishedCell& cell) {
-  const Json config =
-      Json::parse(cell.config_json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
-  if (!config.is_object()) {
-    throw BadInput(fmt::format("[{}] expected a JSON object",
-                               (cell.directory.folder / "config.json").string()));
-  }
-  Json settings = Json::object();
-  for (const std::string_view section : relevant_sections(cell.table.name)) {
-    settings[std::string(section)] = config.value(std::string(section), Json());
-  }
-  if (Json& train = settings["train"]; train.is_object()) {
-    // How often a run writes does not change what it finds.
-    train.erase("log_every");
-    train.erase("checkpoint_every");
-  }
-  const std::string text = settings.dump();
-  MixerNames names = mixer_names(config);
+CellFacts cell_facts(const CellRecord& record) {
+  const RunConfig& config = record.config;
+  const MixerConfig& mixer = config.mixers.front();
+  const bool on_gpu = config.device == DeviceRequest::cuda;
   return {
-      .settings = text,
-      .config = hash_hex(text + config.value("mixers", Json()).dump()).substr(0, 8),
-      .label = std::move(names.label),
-      .mixer = std::move(names.mixer),
-      .precision = precision_of(cell.table, config),
-      .seed = as_value(at(config, "/seeds/0")),
-      .source = as_value(at(config, "/probe/source")),
-      .n_heads = as_value(at(config, "/model/n_heads")),
-      .d_h = as_value(at(config, "/model/d_h")),
-      .threads = as_value(at(config, "/threads")),
-      .processor = processor_of(cell, config),
-      .outcome = cell.outcome,
+      .settings = settings_of(config),
+      .config = group_hash(config),
+      .label = mixer_label(mixer),
+      .mixer = text(enum_name(mixer.mixer)),
+      .precision = text(computed_in(config)),
+      .seed = std::int64_t{config.seeds.front()},
+      .source = text(enum_name(config.probe.source)),
+      .n_heads = std::int64_t{config.model.n_heads},
+      .d_h = std::int64_t{config.model.d_h},
+      .threads = fact_value(record.provenance.fact("threads")),
+      .processor = fact_value(record.provenance.fact(on_gpu ? "cuda" : "processor")),
+      .outcome = record.outcome,
   };
 }
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/statistics.h"
-#include "report/run_directory.h"
+#include "report/record.h"
 #include "report/table.h"
 
 namespace vla_bench {
@@ -27,19 +27,17 @@ std::optional<double> number(const Value& value);
 /// The other way: nothing becomes an empty value.
 Value value_of(std::optional<double> number);
 
-/// What a cell's config says beyond the columns of its table.
+/// What a cell's config and provenance say beyond the columns of its table.
 struct CellFacts {
   std::string settings;  // what can change the table's values, mixer and seed apart
-  std::string config;    // 8 digits that stand for settings and mixer: cells that differ in seed
-                         // alone share them
+  std::string config;    // group_hash: cells that differ in the seed only share it
   Value label, mixer;    // as in the tables
-  Value precision;       // of the first row, or what it would have been where there is none
-  Value seed, source, n_heads, d_h, threads;
-  Value processor;  // or GPU, of cells that ran on one; empty without provenance
+  Value precision;       // that the table's values were computed in
+  Value seed, source, n_heads, d_h;
+  Value threads, processor;  // or GPU, of cells that ran on one; empty without provenance
   CellOutcome outcome{};
 };
-/// Throws BadInput naming the cell's folder when its config is not JSON.
-CellFacts cell_facts(const FinishedCell& cell);
+CellFacts cell_facts(const CellRecord& record);
 
 struct SourcedRow {
   std::vector<Value> values;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "report/summary.h"
+#include "testing/records.h"
 
 namespace vla_bench {
 namespace {
@@ -108,19 +109,19 @@ struct Timed {
   const char* precision = "float32";
 };
 
-FinishedCell latency_cell(const Timed& timed) {
-  FinishedCell finished;
+Provenance provenance_of(int threads, const std::string& processor, const std::string& gpu) {
+  return Provenance(
+      {{"processor", processor}, {"threads", std::to_string(threads)}, {"cuda", gpu}});
+}
+
+CellRecord latency_cell(const Timed& timed) {
   const bool is_softmax = std::string(timed.mixer) == "softmax";
   std::string implementation = timed.implementation;
   if (implementation.empty()) implementation = is_softmax ? "tiled" : "recurrent";
-  finished.directory.folder =
-      fmt::format("runs/latency/{}-{}-{}-{}-{}", timed.label, implementation, timed.precision,
-                  timed.threads, timed.seq_len);
-  finished.config_json = fmt::format(R"({{"threads": {}}})", timed.threads);
-  finished.table = Table(latency_schema());
-  std::vector<Value> row(finished.table.columns.size());
+  Table table(latency_schema());
+  std::vector<Value> row(table.columns.size());
   const auto set = [&](const char* column, Value value) {
-    row[finished.table.column(column)] = std::move(value);
+    row[table.column(column)] = std::move(value);
   };
   set("label", std::string(timed.label));
   set("mixer", std::string(timed.mixer));
@@ -134,12 +135,18 @@ FinishedCell latency_cell(const Timed& timed) {
   set("pass", std::string("forward"));
   set("median_s", timed.seconds);
   set("status", std::string(timed.status));
-  finished.table.add(std::move(row));
-  return finished;
+  table.add(std::move(row));
+  CellRecord record =
+      testing::record_of(fmt::format(R"({{"experiment": "latency", "task": {{"seq_len": {}}},
+                       "mixers": [{{"mixer": "{}", "label": "{}"}}]}})",
+                                     timed.seq_len, timed.mixer, timed.label),
+                         std::move(table));
+  record.provenance = provenance_of(timed.threads, "a CPU", "none");
+  return record;
 }
 
 TEST(LatencySummary, GathersLinesAcrossCells) {
-  std::vector<FinishedCell> cells;
+  std::vector<CellRecord> cells;
   for (const std::int64_t tokens : {2048, 512, 1024}) {
     const double length = static_cast<double>(tokens);
     for (const int threads : {1, 2}) {
@@ -167,15 +174,14 @@ TEST(LatencySummary, GathersLinesAcrossCells) {
 }
 
 TEST(LatencySummary, ProcessorsAreNotPooled) {
-  std::vector<FinishedCell> cells;
+  std::vector<CellRecord> cells;
   for (const auto& [processor, seconds] : {std::pair("slow", 4e-6), std::pair("fast", 1e-6)}) {
     for (const std::int64_t tokens : {512, 1024, 2048}) {
       for (const char* mixer : {"softmax", "linear"}) {
         const double scale = std::string(mixer) == "linear" ? 0.5 : 1.0;
         cells.push_back(
             latency_cell({mixer, mixer, 1, tokens, scale * seconds * static_cast<double>(tokens)}));
-        cells.back().directory.folder += processor;
-        cells.back().provenance_json = fmt::format(R"({{"processor": "{}"}})", processor);
+        cells.back().provenance = provenance_of(1, processor, "none");
       }
     }
   }
@@ -191,9 +197,9 @@ TEST(LatencySummary, ProcessorsAreNotPooled) {
   EXPECT_EQ(crossovers.rows[1][crossovers.column("processor")], Value(std::string("slow")));
 
   // On a GPU, that is what ran the kernels.
-  for (FinishedCell& cell : cells) {
-    cell.config_json = R"({"threads": 1, "device": "cuda"})";
-    cell.provenance_json = R"({"processor": "any", "cuda": "available: one GPU"})";
+  for (CellRecord& cell : cells) {
+    cell.config.device = DeviceRequest::cuda;
+    cell.provenance = provenance_of(1, "any", "available: one GPU");
   }
   const Table gpu_fits = gather_tables(cells).at(1);
   ASSERT_EQ(gpu_fits.rows.size(), 2u);
@@ -209,7 +215,7 @@ TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {
     const char* precision;
     double meets;
   } rivals[] = {{"unfused", "float32", 1000}, {"tiled", "float32", 2000}, {"cudnn", "bf16", 8000}};
-  std::vector<FinishedCell> cells;
+  std::vector<CellRecord> cells;
   for (const std::int64_t tokens : {512, 1024, 2048, 4096}) {
     const double length = static_cast<double>(tokens);
     cells.push_back(latency_cell({"vla", "vla", 1, tokens, 1e-6 * length}));
@@ -246,7 +252,7 @@ TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {
 
 // Two softmax variants in one implementation: the first label alone is the one to beat.
 TEST(LatencySummary, OneSoftmaxLabelStandsForItsImplementation) {
-  std::vector<FinishedCell> cells;
+  std::vector<CellRecord> cells;
   for (const std::int64_t tokens : {512, 1024}) {
     cells.push_back(latency_cell({"vla", "vla", 1, tokens, 1.0}));
     cells.push_back(latency_cell({"softmax b", "softmax", 1, tokens, 2.0}));

@@ -130,10 +130,4 @@ std::vector<std::pair<std::string, std::string>> provenance(int threads, std::op
   return facts;
 }
 
-std::string provenance_json(int threads, std::optional<int> jobs) {
-  nlohmann::ordered_json object;
-  for (auto& [key, value] : provenance(threads, jobs)) object[key] = value;
-  return object.dump(2) + "\n";
-}
-
 }  // namespace vla_bench

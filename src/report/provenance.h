@@ -13,6 +13,5 @@ namespace vla_bench {
 /// `threads` are those of one cell, `jobs` the workers that ran cells beside one another.
 std::vector<std::pair<std::string, std::string>> provenance(int threads,
                                                             std::optional<int> jobs = {});
-std::string provenance_json(int threads, std::optional<int> jobs = {});
 
 }  // namespace vla_bench

@@ -10,13 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "config/resolved.h"
 
 namespace vla_bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
-using Place = Json::json_pointer;
+using Pointer = Json::json_pointer;
 
 /// A value of a config that may differ from cell to cell. Lists are values as a whole.
 using Leaves = std::vector<std::pair<std::string, Json>>;  // JSON pointer -> value, in their order
@@ -32,19 +31,13 @@ void collect_leaves(const Json& value, const std::string& pointer, Leaves& leave
   for (const auto& [key, member] : value.items()) {
     // A resolved cell has no sweep left; an empty one would stand in the way of the new one.
     if (pointer.empty() && key == "sweep") continue;
-    collect_leaves(member, (Place(pointer) / key).to_string(), leaves);
+    collect_leaves(member, (Pointer(pointer) / key).to_string(), leaves);
   }
 }
 
-Leaves leaves_of(const FinishedCell& cell) {
-  const Json config =
-      Json::parse(cell.config_json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
-  if (!config.is_object()) {
-    throw BadInput(fmt::format("[{}] expected a JSON object",
-                               (cell.directory.folder / "config.json").string()));
-  }
+Leaves leaves_of(const CellRecord& cell) {
   Leaves leaves;
-  collect_leaves(config, "", leaves);
+  collect_leaves(resolved_json(cell.config), "", leaves);
   return leaves;
 }
 
@@ -88,9 +81,9 @@ void append_configs(const Cells& cells, Json& configs) {
     }
     const bool listed = (pointer == kMixers || pointer == kSeeds) && values.front().is_array();
     if (listed) {
-      config[Place(pointer)] = joined(values);
+      config[Pointer(pointer)] = joined(values);
     } else {
-      config[Place(pointer)] = values.front();
+      config[Pointer(pointer)] = values.front();
       if (values.size() > 1) sweep[dotted(pointer)] = values;
     }
   }
@@ -109,11 +102,11 @@ void append_configs(const Cells& cells, Json& configs) {
 
 }  // namespace
 
-std::string suite_configs(std::span<const FinishedCell> cells) {
+std::string suite_configs(std::span<const CellRecord> cells) {
   // Configs of other versions have other keys; and neither of the rest can be swept.
   using Suite = std::tuple<std::string, std::string, std::string, std::vector<std::string>>;
   std::map<Suite, std::set<Leaves>> suites;
-  for (const FinishedCell& cell : cells) {
+  for (const CellRecord& cell : cells) {
     Leaves leaves = leaves_of(cell);
     Suite suite;
     for (const auto& [pointer, value] : leaves) {

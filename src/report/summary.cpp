@@ -4,7 +4,6 @@
 #include <cmath>
 #include <deque>
 #include <functional>
-#include <set>
 #include <string>
 #include <thread>
 
@@ -22,25 +21,21 @@ struct Gathered {
   std::vector<SourcedRow> rows;
 };
 
-Gathered gather(const Schema& schema, std::span<const FinishedCell> cells) {
+Gathered gather(const Schema& schema, std::span<const CellRecord> cells) {
   Gathered gathered;
   gathered.table = Table(schema);
-  std::set<std::pair<std::string, std::string>> seen;
-  std::vector<const FinishedCell*> distinct;
-  for (const FinishedCell& cell : cells) {
-    if (cell.table.name != schema.name) continue;
-    const std::string hash = cell.directory.folder.filename().string();
-    if (seen.emplace(hash, to_csv(cell.table)).second) distinct.push_back(&cell);
+  std::vector<const CellRecord*> own;
+  for (const CellRecord& cell : cells) {
+    if (cell.table(schema.name) != nullptr) own.push_back(&cell);
   }
-  seen.clear();
-  gathered.cells.resize(distinct.size());
+  gathered.cells.resize(own.size());
   parallel_items(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
-                 static_cast<Index>(distinct.size()), [&](Index item) {
+                 static_cast<Index>(own.size()), [&](Index item) {
                    const auto at = static_cast<std::size_t>(item);
-                   gathered.cells[at] = cell_facts(*distinct[at]);
+                   gathered.cells[at] = cell_facts(*own[at]);
                  });
-  for (std::size_t i = 0; i < distinct.size(); ++i) {
-    for (const auto& row : distinct[i]->table.rows) {
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    for (const auto& row : own[i]->table(schema.name)->rows) {
       gathered.rows.push_back({row, &gathered.cells[i]});
     }
   }
@@ -292,7 +287,7 @@ Table summarise_jacobian(const Gathered& gathered) {
 
 }  // namespace
 
-std::vector<Table> gather_tables(std::span<const FinishedCell> cells) {
+std::vector<Table> gather_tables(std::span<const CellRecord> cells) {
   std::vector<Table> tables;
   const auto add = [&](const Schema& schema,
                        const std::function<std::vector<Table>(const Gathered&)>& summaries) {

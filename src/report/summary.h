@@ -5,13 +5,13 @@
 #include <vector>
 
 #include "core/statistics.h"
-#include "report/run_directory.h"
+#include "report/record.h"
 #include "report/table.h"
 
 namespace vla_bench {
 
 /// All tables of `cells`, each raw table followed by its summaries. Rows are sorted, so the order
-/// of the cells does not matter; a cell given twice (same folder name, same table) counts once.
+/// of the cells does not matter. Each cell is to be given once (runs/find.h sees to that).
 ///
 ///   accuracy, recall, state_norm, jacobian, latency: the rows of all cells
 ///   accuracy_summary, recall_summary: mean, standard deviation and 95% interval over the seeds
@@ -31,6 +31,6 @@ namespace vla_bench {
 ///
 /// Cells that differ in a setting that no column shows (a learning rate, say) are never averaged:
 /// the last column, config, tells them apart. With one seed deviation and interval are empty.
-std::vector<Table> gather_tables(std::span<const FinishedCell> cells);
+std::vector<Table> gather_tables(std::span<const CellRecord> cells);
 
 }  // namespace vla_bench

@@ -46,8 +46,6 @@ std::string to_csv(const Table& table);
 std::string to_markdown(const Table& table);
 /// Array of objects; empty values are null, values that are not finite the strings of number_text.
 std::string to_json(const Table& table);
-/// Shortest text that reads back as `value`; "nan", "inf", "-inf".
-std::string number_text(double value);
 
 /// Numbers come back as int64 (whole ones) or double, empty fields as empty values, the rest as
 /// strings. Throws BadInput naming the file, line and column on ragged rows, bad quoting or other

@@ -20,24 +20,37 @@ class BestRates(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.run_folder = Path(temporary.name) / "12_fair_track_rates"
+        self.run_folder.mkdir()
         self.out = Path(temporary.name) / "best.json"
 
-    def add(self, lr: float, accuracy: str, loss: str = "1.0", n: int = 8, seed: int = 42) -> None:
+    def add(
+        self,
+        lr: float,
+        accuracy: float | None,
+        loss: float | None = 1.0,
+        n: int = 8,
+        seed: int = 42,
+        short_conv: int = 4,
+    ) -> None:
         config = {
             "experiment": "mqar",
             "name": "12_fair_track_rates",
             "mixers": [{"mixer": "vla", "label": f"vla lr={lr}"}],
-            "model": {"n_heads": 4, "d_h": 32, "short_conv": 4},
+            "model": {"n_heads": 4, "d_h": 32, "short_conv": short_conv},
             "task": {"n_pairs": n, "seq_len": None},
             "train": {"steps": 3000, "lr": lr},
             "seeds": [seed],
             "sweep": {},
             "device": "cuda",
         }
-        folder = self.run_folder / f"{n}-{lr}-{seed}"
+        record = {
+            "status": "diverged" if accuracy is None else "ok",
+            "config": config,
+            "tables": {"accuracy": {"columns": ["accuracy", "loss"], "rows": [[accuracy, loss]]}},
+        }
+        folder = self.run_folder / f"{n}-{lr}-{seed}-{short_conv}"
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "accuracy.csv").write_text(f"accuracy,loss\n{accuracy},{loss}\n")
+        (folder / "record.json").write_text(json.dumps(record) + "\n")
 
     def start(self) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(SCRIPT), str(self.run_folder), str(self.out)]
@@ -56,10 +69,10 @@ class BestRates(unittest.TestCase):
         return result.stderr
 
     def test_every_point_gets_its_own_rate(self) -> None:
-        self.add(0.001, "0.9")
-        self.add(0.01, "0.5")
-        self.add(0.001, "0.2", n=16)
-        self.add(0.01, "0.3", n=16)
+        self.add(0.001, 0.9)
+        self.add(0.01, 0.5)
+        self.add(0.001, 0.2, n=16)
+        self.add(0.01, 0.3, n=16)
         config = self.best()
         ((keys, rows),) = config["sweep"].items()
         self.assertEqual(keys, "mixers,model.n_heads,model.d_h,task.n_pairs,task.seq_len,train.lr")
@@ -71,26 +84,63 @@ class BestRates(unittest.TestCase):
         self.assertNotIn("device", config)
 
     def test_ties_go_to_the_lower_loss_then_the_smaller_rate(self) -> None:
-        self.add(0.01, "1.0", loss="0.1")
-        self.add(0.003, "1.0", loss="0.1")
-        self.add(0.001, "1.0", loss="0.2")
+        self.add(0.01, 1.0, loss=0.1)
+        self.add(0.003, 1.0, loss=0.1)
+        self.add(0.001, 1.0, loss=0.2)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual(rows[0][-1], 0.003)
 
     def test_a_diverged_rate_is_never_best(self) -> None:
-        self.add(0.01, "", loss="")
-        self.add(0.001, "0.01")
+        self.add(0.01, None, loss=None)
+        self.add(0.001, 0.01)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual(rows[0][-1], 0.001)
 
+    # Case 13: the luckiest seed decides nothing.
+    def test_the_mean_over_seeds_decides(self) -> None:
+        for seed, accuracy in ((1, 1.0), (2, 0.1), (3, 0.1)):
+            self.add(0.01, accuracy, seed=seed)
+        for seed in (1, 2, 3):
+            self.add(0.001, 0.6, seed=seed)
+        (rows,) = self.best()["sweep"].values()
+        self.assertEqual(rows[0][-1], 0.001)
+
+    def test_a_rate_at_which_a_seed_diverged_is_never_best(self) -> None:
+        for seed, accuracy in ((1, 1.0), (2, None)):
+            self.add(0.01, accuracy, seed=seed)
+            self.add(0.001, 0.5, seed=seed)
+        (rows,) = self.best()["sweep"].values()
+        self.assertEqual(rows[0][-1], 0.001)
+
+    # Case 13: what one config cannot say of both is not taken for one point.
+    def test_points_that_differ_elsewhere_stay_apart(self) -> None:
+        self.add(0.01, 0.9, short_conv=0)
+        self.add(0.01, 0.2, short_conv=3)
+        self.assertIn("points differ in more than mixer", self.refused())
+
+    def test_a_best_rate_at_the_edge_is_named(self) -> None:
+        for lr, accuracy in ((0.001, 0.2), (0.01, 0.3), (0.1, 0.4)):
+            self.add(lr, accuracy)
+        self.assertIn("best at 0.1, the largest rate", self.start().stderr)
+
+    def test_a_pack_is_read_as_its_folder_is(self) -> None:
+        self.add(0.01, 0.9)
+        self.add(0.001, 0.5)
+        config = self.best()
+        records = sorted(self.run_folder.glob("*/record.json"))
+        lines = ['{"pack":1}\n', *(path.read_text() for path in records)]
+        self.run_folder = self.run_folder.parent / "12_fair_track_rates.jsonl"
+        self.run_folder.write_text("".join(lines))
+        self.assertEqual(self.best(), config)
+
     def test_an_unfinished_sweep_is_refused(self) -> None:
-        self.add(0.01, "0.9")
-        self.add(0.001, "0.9")
-        self.add(0.001, "0.9", n=16)
+        self.add(0.01, 0.9)
+        self.add(0.001, 0.9)
+        self.add(0.001, 0.9, n=16)
         self.assertIn("no finished cell at train.lr of [0.01]", self.refused())
 
     def test_seeds_that_chose_are_not_fresh(self) -> None:
-        self.add(0.01, "0.9", seed=43)
+        self.add(0.01, 0.9, seed=43)
         self.assertIn("are not fresh", self.refused())
 
     def test_a_folder_without_cells_is_refused(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "config": {"core"},
-    "report": {"core"},
+    "report": {"config", "core"},
     "ops": {"core"},
     "tasks": {"config", "ops", "core"},
     "mixers": {"config", "ops", "core"},
@@ -29,8 +29,9 @@ ALLOWED: dict[str, set[str]] = {
 BELOW_EXPERIMENTS = set(ALLOWED)
 ALLOWED["experiments"] = BELOW_EXPERIMENTS
 ALLOWED["testing"] = BELOW_EXPERIMENTS | {"experiments"}
+ALLOWED["runs"] = BELOW_EXPERIMENTS | {"experiments"}
 ALLOWED["claims"] = {"config", "report", "core"}
-ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims"}
+ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims", "runs"}
 MAIN_MAY_INCLUDE = {"cli", "core"}
 
 # Written into the build folder, so not found in src: no dependency on another folder.

@@ -9,8 +9,10 @@ since most of it is the sanitizer's.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,9 +27,18 @@ ROWS = 60  # of every history: what the paper's 3,000 steps leave
 MOST_KIB = 10 * CELLS
 
 
-def make_cells(out: Path, cells: int) -> None:
+def make_cells(out: Path, cells: int) -> Path:
+    """A pack of made-up cells."""
     script = SOURCE / "src/testing/synthetic_cells.py"
-    subprocess.run([sys.executable, script, out, str(cells), "--history", str(ROWS)], check=True)
+    folder = out / "folders"
+    subprocess.run([sys.executable, script, folder, str(cells), "--history", str(ROWS)], check=True)
+    pack = out / "synthetic.jsonl"
+    program = os.environ["VLA_BENCH_BINARY"]
+    subprocess.run(
+        [program, "pack", folder, "--out", pack], check=True, stderr=subprocess.DEVNULL
+    )
+    shutil.rmtree(folder)
+    return pack
 
 
 def report(runs: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +58,7 @@ class ReportScaleTest(unittest.TestCase):
         self.folder = Path(folder.name)
         self.runs = self.folder / "runs"
 
-    def check_history(self, out: Path, cells: int) -> None:
+    def check_history(self, out: Path, pack: Path, cells: int) -> None:
         """Every line of every cell's curve, in the order of the cells."""
         lines = (out / "history.csv").read_text().splitlines()
         self.assertEqual(
@@ -56,53 +67,55 @@ class ReportScaleTest(unittest.TestCase):
             "step,loss,accuracy,learning_rate,gradient_norm",
         )
         expected = []
-        for path in sorted(self.runs.glob("synthetic/*/history.csv")):
-            row = (path.parent / "accuracy.csv").read_text().splitlines()[1].split(",")
-            whose = [*row[:5], row[6], row[15], row[9]]
+        for record in map(json.loads, pack.read_text().splitlines()[1:]):
+            table = record["tables"]["accuracy"]
+            row = dict(zip(table["columns"], table["rows"][0]))
+            whose = [row[column] for column in lines[0].split(",")[:8]]
             expected += [
-                ",".join([*whose, line]) for line in path.read_text().splitlines()[1:]
+                [*map(str, whose), *map(float, values)] for values in record["history"]["rows"]
             ]
         self.assertEqual(len(expected), cells * ROWS)
-        # As numbers: a table of them is printed in the program's spelling.
-        self.assertTrue([values(line) for line in lines[1:]] == [values(line) for line in expected])
+        self.assertTrue([values(line) for line in lines[1:]] == expected)
 
     def test_many_curves_are_streamed(self) -> None:
-        make_cells(self.folder / "few", 10)
-        self.assertEqual(report(self.folder / "few", self.folder / "small").returncode, 0)
-        make_cells(self.runs, CELLS)
+        few = make_cells(self.folder / "few", 10)
+        self.assertEqual(report(few, self.folder / "small").returncode, 0)
+        pack = make_cells(self.runs, CELLS)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         out = self.folder / "report"
-        done = report(self.runs, out)
+        done = report(pack, out)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(f"{CELLS * ROWS} rows, of {CELLS} trainings: as CSV alone", done.stderr)
+        self.assertIn(f"{CELLS * ROWS} rows, of {CELLS} trainings: as CSV only", done.stderr)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         if os.environ.get("VLA_SANITIZED") != "1":
             self.assertLess(peak - before, MOST_KIB)
-        self.check_history(out, CELLS)
+        self.check_history(out, pack, CELLS)
         self.assertFalse((out / "history.md").exists())
         self.assertEqual(len((out / "accuracy.csv").read_text().splitlines()), 1 + CELLS)
 
         # A single table, with and without the curves in it.
-        self.assertEqual(report(self.runs, self.folder / "one", "--table", "accuracy").returncode, 0)
+        self.assertEqual(report(pack, self.folder / "one", "--table", "accuracy").returncode, 0)
         self.assertFalse((self.folder / "one/history.csv").exists())
-        self.assertEqual(report(self.runs, self.folder / "two", "--table", "history").returncode, 0)
+        self.assertEqual(report(pack, self.folder / "two", "--table", "history").returncode, 0)
         self.assertEqual(
             (self.folder / "two/history.csv").read_bytes(), (out / "history.csv").read_bytes()
         )
 
-        # A line that is not whole is named, not passed on.
-        damaged = min(self.runs.glob("synthetic/*/history.csv"))
-        damaged.write_text(damaged.read_text() + "3050,1\n")
-        refused = report(self.runs, self.folder / "three")
-        self.assertEqual(refused.returncode, 2)
-        self.assertIn(str(damaged), refused.stderr)
-        self.assertFalse((self.folder / "three/history.csv").exists())
+        # A line that was edited is named and left out, and the others are reported.
+        content = bytearray(pack.read_bytes())
+        content[-100] ^= 1
+        pack.write_bytes(content)
+        partial = report(pack, self.folder / "three")
+        self.assertEqual(partial.returncode, 1)
+        self.assertIn(f"{pack}:{CELLS + 1}", partial.stderr)
+        lines = (self.folder / "three/accuracy.csv").read_text().splitlines()
+        self.assertEqual(len(lines), CELLS)
 
     def test_few_curves_are_a_table_like_others(self) -> None:
-        make_cells(self.runs, 20)
+        pack = make_cells(self.runs, 20)
         out = self.folder / "report"
-        self.assertEqual(report(self.runs, out).returncode, 0)
-        self.check_history(out, 20)
+        self.assertEqual(report(pack, out).returncode, 0)
+        self.check_history(out, pack, 20)
         self.assertTrue((out / "history.md").exists())
 
 

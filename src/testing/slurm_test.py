@@ -64,26 +64,31 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def timeless_rows(table: Path) -> list[list[str]]:
-    with table.open(newline="") as file:
-        rows = list(csv.reader(file))
-    seconds = rows[0].index("train_seconds")
-    return [row[:seconds] + row[seconds + 1 :] for row in rows]
+def timeless(table: dict[str, list]) -> list[list]:
+    """The table's rows without the times that trainings took."""
+    seconds = table["columns"].index("train_seconds")
+    return [row[:seconds] + row[seconds + 1 :] for row in table["rows"]]
 
 
 def results(folder: Path) -> dict[str, dict[str, object]]:
     """By cell, everything that must not depend on who computed it and how often it was disturbed."""
     found: dict[str, dict[str, object]] = {}
-    for config in sorted(folder.glob("*/config.json")):
-        cell = config.parent
-        found[cell.name] = {
-            # Threads change times alone.
-            "config": json.loads(config.read_text()) | {"threads": None},
-            "rows": timeless_rows(cell / "accuracy.csv"),
-            "history": (cell / "history.csv").read_bytes(),
-            "parameters": (cell / "checkpoint.safetensors").read_bytes(),
+    for path in sorted(folder.glob("*/record.json")):
+        record = json.loads(path.read_text())
+        found[path.parent.name] = {
+            # Threads change times only.
+            "config": record["config"] | {"threads": None},
+            "status": record["status"],
+            "rows": timeless(record["tables"]["accuracy"]),
+            "history": record["history"],
+            "parameters": (path.parent / "checkpoint.safetensors").read_bytes(),
         }
     return found
+
+
+def csv_rows(table: Path) -> list[list[str]]:
+    with table.open(newline="") as file:
+        return list(csv.reader(file))
 
 
 def processes_of(folder: Path, shard: str) -> list[int]:
@@ -133,7 +138,7 @@ class SlurmTest(unittest.TestCase):
         wait_until(lambda: run("squeue", "--noheader") == "", "the queue is empty")
 
     def finished(self, out: str) -> int:
-        return len(list((self.folder / out).glob("disturbed/*/accuracy.csv")))
+        return len(list((self.folder / out).glob("disturbed/*/record.json")))
 
     def check_results(self, out: str) -> None:
         found = results(self.folder / out / "disturbed")
@@ -143,7 +148,11 @@ class SlurmTest(unittest.TestCase):
             for what, value in expected.items():
                 # Not assertEqual, which would print megabytes of parameters.
                 self.assertTrue(found[cell][what] == value, f"{what} of {cell} differs")
-        self.assertEqual(list((self.folder / out).rglob("*.failed.csv")), [])
+        # Every cell is sealed, none is left as in progress.
+        self.assertEqual(list((self.folder / out).rglob("begun.json")), [])
+        # The task that found the sweep complete made its tables.
+        tables = self.folder / out / "disturbed/tables"
+        self.assertEqual(len(csv_rows(tables / "accuracy.csv")), 1 + CELLS)
 
     def test_an_array_its_report_and_a_twin(self) -> None:
         """Submitted twice at once, dealt differently: every cell is computed by two tasks."""
@@ -156,7 +165,7 @@ class SlurmTest(unittest.TestCase):
         self.check_results("twice/runs")
         # Both reports wrote the same tables.
         report = self.folder / "twice/report/sweep"
-        self.assertEqual(len(timeless_rows(report / "accuracy.csv")), 1 + CELLS)
+        self.assertEqual(len(csv_rows(report / "accuracy.csv")), 1 + CELLS)
         if (SOURCE / ".venv/bin/python").exists():
             self.assertTrue((report / "figures/four_panels.png").exists())
         done = self.submit("twice/runs")
@@ -228,7 +237,7 @@ class SlurmTest(unittest.TestCase):
         subprocess.run(
             ["scontrol", "update", "nodename=localhost", "state=resume"], stderr=subprocess.DEVNULL
         )
-        before = {path: path.read_bytes() for path in self.folder.glob("once/runs/*/*/accuracy.csv")}
+        before = {path: path.read_bytes() for path in self.folder.glob("once/runs/*/*/record.json")}
         self.wait_for_queue()
 
         # What tasks 0 and 1 left is submitted by a second call, and nothing else.

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes a results folder of made-up finished trainings, to measure what reads whole folders.
 
-    synthetic_cells.py OUT CELLS [--history ROWS]   OUT/synthetic/HASH, as `vla-bench run` leaves them
-                                                    (without checkpoints, which a report never opens)
-    vla-bench report OUT --out REPORT
+    synthetic_cells.py OUT CELLS [--history ROWS]   OUT/synthetic/HASH, as versions before sealed
+                                                    records left them: `vla-bench pack` seals them
+    vla-bench pack OUT --out synthetic.jsonl
+    vla-bench report synthetic.jsonl --out REPORT
 
 Cells differ in mixer, n_pairs, d_h, learning rate and seed, as those of one large sweep do.
 """

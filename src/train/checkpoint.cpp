@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -11,8 +12,10 @@
 #include <system_error>
 #include <utility>
 
+#include "config/identity.h"
 #include "config/read.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/safetensors.h"
 
 namespace vla_bench {
@@ -24,12 +27,46 @@ constexpr Index kHistoryColumns = 5;
 constexpr std::string_view kOptimiserPrefix = "optimizer.";
 constexpr std::string_view kOptimiserSuffix = ".safetensors";
 
-/// What decides the numbers of a run: where and how wide it ran does not.
-std::string identity(RunConfig config) {
+/// The config without what changes no byte of the parameters: where and how wide the run ran.
+std::string told_config(RunConfig config) {
   config.name.clear();
   config.device = DeviceRequest::automatic;
   config.threads = 0;
   return dump_config(config);
+}
+
+constexpr const char* kIdentity = "identity";
+constexpr const char* kChecksum = "checksum";
+
+/// hash_hex over everything in the file but the checksum itself.
+std::string checksum_of(const TensorFile& file) {
+  std::string digest;
+  for (const auto& [key, value] : file.metadata()) {
+    if (key != kChecksum) digest += fmt::format("{}={}\n", key, value);
+  }
+  for (const std::string& name : file.names()) {
+    const TensorEntry& tensor = file.at(name);
+    const std::string_view bytes(reinterpret_cast<const char*>(tensor.data.data()),
+                                 tensor.data.size());
+    digest += fmt::format("{} {} {} {}\n", name, dtype_name(tensor.dtype),
+                          fmt::join(tensor.shape, "x"), hash_hex(bytes));
+  }
+  return hash_hex(digest);
+}
+
+void write_sealed(TensorFile& file, const fs::path& path) {
+  file.metadata()[kChecksum] = checksum_of(file);
+  file.write(path);
+}
+
+/// Throws BadInput when a byte has changed since it was written.
+TensorFile read_sealed(const fs::path& path) {
+  TensorFile file = TensorFile::read(path);
+  if (file.text(kChecksum) != checksum_of(file)) {
+    throw BadInput(
+        fmt::format("[{}] checksum: damaged, its content is not what was written", path.string()));
+  }
+  return file;
 }
 
 /// Adds every parameter's slice of a flat buffer as "<prefix><name>".
@@ -133,12 +170,15 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   }
   moments.add("history", {static_cast<Index>(history.size()), kHistoryColumns}, rows.data());
   moments.add("train_seconds", {1}, &train_seconds);
-  moments.write(optimiser_path(path, steps_done));
+  write_sealed(moments, optimiser_path(path, steps_done));
 
   TensorFile parameters;
-  parameters.metadata() = {{"format", "pt"}, {"step", step}, {"config", identity(config)}};
+  parameters.metadata() = {{"format", "pt"},
+                           {"step", step},
+                           {"config", told_config(config)},
+                           {kIdentity, identity_text(config)}};
   add_slices(parameters, table, model.values(), "");
-  parameters.write(path);
+  write_sealed(parameters, path);
   remove_earlier_optimisers(path.parent_path(), steps_done);
 }
 
@@ -146,8 +186,8 @@ template <class T>
 void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& model,
                      OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,
                      double& train_seconds) {
-  const TensorFile parameters = TensorFile::read(path);
-  if (parameters.text("config") != identity(config)) {
+  const TensorFile parameters = read_sealed(path);
+  if (parameters.text(kIdentity) != identity_text(config)) {
     throw BadInput(
         fmt::format("[{}] checkpoint: made by another config, expected this run's", path.string()));
   }
@@ -159,7 +199,7 @@ void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   const ParameterTable& table = model.parameters();
   const Array<T> values = read_slices<T>(parameters, table, "");
   const fs::path moments_path = optimiser_path(path, steps_done);
-  const TensorFile moments = TensorFile::read(moments_path);
+  const TensorFile moments = read_sealed(moments_path);
   const Array<T> first_moment = read_slices<T>(moments, table, "exp_avg.");
   const Array<T> second_moment = read_slices<T>(moments, table, "exp_avg_sq.");
   std::vector<HistoryRow> rows = read_history(moments, moments_path, steps_done);

@@ -1,9 +1,10 @@
 // A training run on disk, in two safetensors files:
 //   checkpoint.safetensors         the parameters under their PyTorch names and nothing else, so
-//                                  that load_state_dict(load_file(...)) takes it as it is; step and
-//                                  resolved config in the metadata
+//                                  that load_state_dict(load_file(...)) takes it as it is; step,
+//                                  resolved config and identity in the metadata
 //   optimizer.<step>.safetensors   exp_avg.<name>, exp_avg_sq.<name>, history (rows, 5) and
 //                                  train_seconds (1)
+// Both carry a checksum over all their content in the metadata, which loading verifies.
 // The optimiser's file is written first and the ones before are removed last: whenever a run is
 // killed, the parameters on disk have their optimiser state beside them. When several processes
 // run one cell, the one behind may lose its optimiser's file to the one ahead between those two
@@ -24,7 +25,7 @@ void save_checkpoint(const std::filesystem::path& path, const RunConfig& config,
                      double train_seconds);
 
 /// Throws BadInput naming the file, and the tensor, when it does not fit the model or was made by
-/// another config (device, threads and name apart); then nothing has been changed.
+/// a config of another identity (config/identity.h), or is damaged; then nothing has been changed.
 template <class T>
 void load_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
                      OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,

@@ -1,0 +1,121 @@
+#include "report/record.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "config/read.h"
+#include "core/error.h"
+
+namespace vla_bench {
+namespace {
+
+CellRecord example() {
+  CellConfig cell = expand_cells(
+      parse_config(R"({"mixers": ["vla"], "task": {"n_pairs": 8}})", "x"), Device::cpu)[0];
+  CellRecord record{.config = cell.config, .hash = cell.hash};
+  record.outcome = {.status = "diverged", .reason = "a \"history\": {,\xFF", .seconds = 1.25};
+  record.provenance = Provenance({{"version", "0.1.0"}, {"threads", "2"}});
+  Table table(accuracy_schema());
+  std::vector<Value> row(table.columns.size());
+  row[table.column("label")] = std::string("nan");
+  row[table.column("n_pairs")] = std::int64_t{8};
+  row[table.column("accuracy")] = 0.1;
+  row[table.column("loss")] = std::numeric_limits<double>::quiet_NaN();
+  row[table.column("train_seconds")] = -std::numeric_limits<double>::infinity();
+  row[table.column("short_conv")] = -0.0;
+  table.add(row);
+  record.tables = {table};
+  record.history = Table(history_schema());
+  record.history.add({std::int64_t{50}, 2.5, 0.25, 1e-3, 1.0});
+  return record;
+}
+
+std::string refusal(const std::string& line) {
+  try {
+    read_record(line, "there");
+  } catch (const BadInput& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Record, ComesBackAsItWasSealed) {
+  const CellRecord record = example();
+  const std::string line = seal(record);
+  EXPECT_EQ(line.find('\n'), std::string::npos);
+  const CellRecord again = read_record(line, "there", ReadHistory::yes);
+  EXPECT_EQ(again.hash, record.hash);
+  EXPECT_EQ(dump_config(again.config), dump_config(record.config));
+  EXPECT_EQ(again.outcome.status, "diverged");
+  EXPECT_EQ(again.outcome.reason, "a \"history\": {,\xEF\xBF\xBD");
+  EXPECT_EQ(again.outcome.seconds, 1.25);
+  EXPECT_EQ(again.provenance, record.provenance);
+  EXPECT_EQ(again.provenance.fact("threads"), "2");
+  EXPECT_EQ(to_csv(again.tables.at(0)), to_csv(record.tables.at(0)));
+  EXPECT_EQ(again.tables[0].rows[0][1], Value(std::string("nan")));
+  EXPECT_TRUE(std::signbit(
+      std::get<double>(again.tables[0].rows[0][again.tables[0].column("short_conv")])));
+  EXPECT_EQ(to_csv(again.history), to_csv(record.history));
+}
+
+TEST(Record, LeavesTheCurveUnreadUntilAsked) {
+  const CellRecord record = read_record(seal(example()), "there");
+  EXPECT_TRUE(record.has_history);
+  EXPECT_TRUE(record.history.rows.empty());
+  CellRecord without = example();
+  without.history.rows.clear();
+  EXPECT_FALSE(read_record(seal(without), "there", ReadHistory::yes).has_history);
+}
+
+TEST(Record, HeadSaysHowTheCellEnded) {
+  const RecordHead head = read_head(seal(example()), "there");
+  EXPECT_EQ(head.hash, example().hash);
+  EXPECT_EQ(head.outcome.status, "diverged");
+  EXPECT_EQ(head.outcome.seconds, 1.25);
+}
+
+// Case 5: whatever is done to the bytes, the record is no record.
+TEST(Record, RefusesEveryCutAndEveryEdit) {
+  const std::string line = seal(example());
+  for (std::size_t size = 0; size < line.size(); ++size) {
+    ASSERT_NE(refusal(line.substr(0, size)), "") << size;
+    ASSERT_THROW(read_head(line.substr(0, size), "there"), BadInput) << size;
+  }
+  for (std::size_t at = 0; at < line.size(); ++at) {
+    std::string edited = line;
+    edited[at] = edited[at] == '1' ? '2' : '1';
+    ASSERT_NE(refusal(edited), "") << at;
+  }
+  EXPECT_EQ(refusal(line.substr(0, 400) + "}"),
+            "[there] record: its checksum is another: cut or edited");
+  EXPECT_NE(refusal(line + "}"), "");
+  EXPECT_EQ(refusal(line + "\n"), "");
+}
+
+TEST(Record, RefusesWhatIsSealedButNoCell) {
+  EXPECT_NE(refusal(seal_line("{}")), "");
+  EXPECT_NE(refusal(seal_line(R"({"record":2})")).find("version"), std::string::npos);
+  CellRecord other = example();
+  other.hash = std::string(16, '0');
+  EXPECT_NE(refusal(seal(other)).find("hash"), std::string::npos);
+  CellRecord two = example();
+  two.config.seeds = {1, 2};
+  EXPECT_NE(refusal(seal(two)), "");
+}
+
+TEST(Record, ComparesRowsWithoutTimesAndLabels) {
+  CellRecord a = example();
+  CellRecord b = example();
+  const std::size_t label = a.tables[0].column("label");
+  b.tables[0].rows[0][label] = std::string("mine");
+  b.tables[0].rows[0][a.tables[0].column("train_seconds")] = 3.0;
+  EXPECT_EQ(comparable_rows(a), comparable_rows(b));
+  b.tables[0].rows[0][a.tables[0].column("accuracy")] = 0.2;
+  EXPECT_NE(comparable_rows(a), comparable_rows(b));
+}
+
+}  // namespace
+}  // namespace vla_bench

@@ -1,0 +1,49 @@
+// The folder of one cell, OUT/NAME/HASH, and what lies in it:
+//   begun.json               while the cell is in progress: when it began, and its config
+//   record.json              the finished cell (report/record.h), written once, by one rename
+//   checkpoint.safetensors   and the optimiser's file beside it (train/checkpoint.h), of trainings
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "report/record.h"
+
+namespace vla_bench {
+
+struct CellFolder {
+  std::filesystem::path path;
+
+  std::filesystem::path record() const { return path / "record.json"; }
+  std::filesystem::path begun() const { return path / "begun.json"; }
+  std::filesystem::path checkpoint() const { return path / "checkpoint.safetensors"; }
+
+  /// Writes begun.json, then removes an earlier record and what killed processes left. From here on
+  /// the cell is in progress. Throws RunError.
+  void begin(const RunConfig& config) const;
+  /// Writes the record; the cell is finished. Throws RunError.
+  void seal(const CellRecord& record) const;
+};
+
+/// read_head, with the reason of a failed cell.
+RecordHead head_with_reason(std::string_view line, const std::string& place);
+
+/// How a sealed cell ended.
+struct SealedCell {
+  RecordHead head;
+  std::string damage;  // why its record is no record; empty when it is whole
+};
+
+/// The record in `folder`, verified; nothing where there is none.
+std::optional<SealedCell> look_up(const CellFolder& folder);
+
+/// The config that begun.json holds. Throws BadInput naming the file.
+RunConfig read_begun(const CellFolder& folder);
+
+/// The longest line that a record may be. Beyond it a file is no record, and is not read into
+/// memory.
+inline constexpr std::size_t kLongestRecord = std::size_t{1} << 28;
+
+}  // namespace vla_bench

@@ -1,0 +1,138 @@
+#include "runs/legacy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "config/identity.h"
+#include "config/json.h"
+#include "config/read.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace vla_bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The tables with the columns that they had then.
+const std::vector<Schema>& legacy_schemas() {
+  static const std::vector<Schema> schemas = {
+      accuracy_schema(),
+      recall_schema(),
+      state_norm_schema(),
+      jacobian_schema(),
+      {"latency",
+       {"label",
+        "mixer",
+        "implementation",
+        "device",
+        "batch",
+        "n_heads",
+        "d_h",
+        "seq_len",
+        "pass",
+        "median_s",
+        "p10_s",
+        "p90_s",
+        "repeats",
+        "state_bytes",
+        "activation_bytes",
+        "precision",
+        "flop",
+        "flop_per_s",
+        "bytes",
+        "bytes_per_s",
+        "sgemm_flop_per_s",
+        "copy_bytes_per_s",
+        "status",
+        "reason"}},
+  };
+  return schemas;
+}
+
+const Schema* schema_of(const ListedFolder& folder) {
+  for (const Schema& schema : legacy_schemas()) {
+    if (folder.has(fmt::format("{}.csv", schema.name))) return &schema;
+  }
+  return nullptr;
+}
+
+Json read_json(const fs::path& path) { return parse_json(read_file(path), path.string()); }
+
+CellOutcome read_outcome(const ListedFolder& folder) {
+  CellOutcome outcome;
+  if (!folder.has("status.json")) return outcome;  // the first versions wrote none
+  const Json json = read_json(folder.path / "status.json");
+  outcome.status = json.value("status", "ok");
+  outcome.reason = json.value("reason", "");
+  if (const auto seconds = json.find("seconds"); seconds != json.end()) {
+    outcome.seconds = seconds->get<double>();
+  }
+  return outcome;
+}
+
+Provenance provenance_of(const Json& json) {
+  Provenance::Facts facts;
+  for (const auto& [key, value] : json.items()) {
+    facts.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return Provenance(std::move(facts));
+}
+
+/// With the columns of today: those that were added are empty.
+Table converted(const Table& old) {
+  const Schema& schema = *find_schema(old.name);
+  Table table(schema);
+  for (const std::vector<Value>& row : old.rows) {
+    std::vector<Value> values;
+    for (const std::string_view column : schema.columns) {
+      const auto found = std::find(old.columns.begin(), old.columns.end(), column);
+      const bool missing = found == old.columns.end();
+      values.push_back(missing ? Value()
+                               : row[static_cast<std::size_t>(found - old.columns.begin())]);
+    }
+    table.add(std::move(values));
+  }
+  return table;
+}
+
+}  // namespace
+
+bool is_legacy_cell(const ListedFolder& folder) {
+  return folder.has("config.json") && schema_of(folder) != nullptr;
+}
+
+std::optional<CellRecord> read_legacy_cell(const ListedFolder& folder) {
+  if (!is_legacy_cell(folder)) return std::nullopt;
+  const fs::path config_path = folder.path / "config.json";
+  const Schema& schema = *schema_of(folder);
+  CellRecord record;
+  try {
+    record.config = parse_config(read_file(config_path), config_path.string());
+    record.hash = cell_hash(record.config);
+    record.outcome = read_outcome(folder);
+    if (folder.has("provenance.json")) {
+      record.provenance = provenance_of(read_json(folder.path / "provenance.json"));
+    }
+    if (folder.has("provenance.others.json")) {
+      for (const Json& other : read_json(folder.path / "provenance.others.json")) {
+        record.others.push_back(provenance_of(other));
+      }
+    }
+  } catch (const Json::exception& error) {
+    throw BadInput(fmt::format("[{}] {}", folder.path.string(), error.what()));
+  }
+  record.tables = {converted(read_csv(folder.path / fmt::format("{}.csv", schema.name), schema))};
+  if (folder.has("history.csv")) {
+    record.history = read_csv(folder.path / "history.csv", history_schema());
+    record.has_history = !record.history.rows.empty();
+  }
+  record.place = folder.path.string();
+  return record;
+}
+
+}  // namespace vla_bench
