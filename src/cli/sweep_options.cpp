@@ -7,7 +7,9 @@ namespace vla_bench::cli {
 void declare_sweep_options(Subcommand& command, SweepOptions& options) {
   command.positional(options.config, {"CONFIG", "JSON config (see vla-bench schema)"});
   command.option("--set", options.overrides,
-                 {"key.path=JSON", "Override a key of the config (repeatable)"});
+                 {"key.path=JSON",
+                  "Override a key of the config (repeatable). A swept key is swept no more; a key "
+                  "below a swept one goes into every point that does not give it another value"});
   command.option("--out", options.out, {"DIR", "Root of the results (default results/runs)"});
   command.choice("--device", options.device, {"auto", "cpu", "cuda"},
                  "Where to run (default: the config's)");

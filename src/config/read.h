@@ -16,8 +16,7 @@ namespace vla_bench {
 /// not JSON is taken as a string), validates. Throws BadInput naming file, JSON pointer and what
 /// was expected; an unknown key names the nearest known one.
 /// An override names elements by index ("mixers.0.penalty") or a key of every mixer that has it
-/// ("mixer.lambda_0"); overriding a swept key drops its axis, or takes it out of an axis of several
-/// keys.
+/// ("mixer.lambda_0"); config/overrides.h says what it does to a sweep.
 RunConfig read_config(const std::filesystem::path& path, std::span<const std::string> overrides);
 RunConfig parse_config(std::string_view json, std::string_view origin,
                        std::span<const std::string> overrides = {});

@@ -64,6 +64,18 @@ TEST(Configs, EveryBaseConfigIsValidAndNamedAfterItsFile) {
   EXPECT_GE(count, 9);
 }
 
+TEST(Configs, EveryExperimentsConfigIsValid) {
+  int count = 0;
+  const std::filesystem::path experiments = testing::source_dir() / "experiments";
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(experiments)) {
+    if (entry.path().extension() != ".json" || entry.path().stem() == "expected") continue;
+    SCOPED_TRACE(entry.path());
+    EXPECT_FALSE(expand_cells(read_config(entry.path(), {}), Device::cpu).empty());
+    ++count;
+  }
+  EXPECT_GE(count, 15);
+}
+
 TEST(Configs, DefaultsAreThePublishedProtocol) {
   const RunConfig config = read_config(kConfigs / "mqar.json", {});
   EXPECT_EQ(expand_cells(config, Device::cpu).size(), 24u);

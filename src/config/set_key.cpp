@@ -92,7 +92,10 @@ class KeySetter {
     const auto [digits, inner] = split_first(rest_);
     std::size_t index = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    if (error != std::errc() || end != digits.data() + digits.size() || index >= list.size()) {
+    // One spelling an element: two would hide that a sweep sets it twice.
+    const bool canonical = digits == "0" || !digits.starts_with('0');
+    if (error != std::errc() || end != digits.data() + digits.size() || index >= list.size() ||
+        !canonical) {
       place_.fail(
           fmt::format("\"{}\" has elements 0 to {}, no \"{}\"", first_, list.size() - 1, digits));
     }

@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
+#include <utility>
 
+#include "config/key_path.h"
 #include "config/set_key.h"
 
 namespace vla_bench {
@@ -12,6 +13,8 @@ namespace {
 
 // Bounds the memory that one line of config can ask for.
 constexpr std::size_t kMaxPoints = 20000;
+// Every two of them are compared.
+constexpr std::size_t kMaxSweptKeys = 1000;
 
 std::string value_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -59,6 +62,33 @@ Axis read_axis(const SweepAxis& axis, const Place& sweep) {
   return read;
 }
 
+/// Of two axes that set the same value the later would win, and cells would not be what their
+/// titles say.
+void refuse_overlaps(const std::vector<Axis>& axes) {
+  struct SweptKey {
+    const Axis& axis;
+    const std::string& key;
+    KeyPath path;
+  };
+  std::vector<SweptKey> swept;
+  for (const Axis& axis : axes) {
+    for (const std::string& key : axis.keys) {
+      SweptKey now{axis, key, key_path(key)};
+      for (const SweptKey& earlier : swept) {
+        if (!overlap(now.path, earlier.path)) continue;
+        now.axis.place.fail(
+            fmt::format("\"{}\" overlaps \"{}\" of the axis \"{}\": one would "
+                        "overwrite the other",
+                        now.key, earlier.key, fmt::join(earlier.axis.keys, ",")));
+      }
+      if (swept.size() == kMaxSweptKeys) {
+        now.axis.place.fail(fmt::format("more than {} swept keys", kMaxSweptKeys));
+      }
+      swept.push_back(std::move(now));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> axis_keys(std::string_view key) {
@@ -69,26 +99,6 @@ std::vector<std::string> axis_keys(std::string_view key) {
     if (comma == std::string_view::npos) return keys;
     key.remove_prefix(comma + 1);
   }
-}
-
-void drop_swept_key(std::vector<SweepAxis>& axes, std::string_view key) {
-  for (SweepAxis& axis : axes) {
-    std::vector<std::string> keys = axis_keys(axis.key);
-    const auto found = std::find(keys.begin(), keys.end(), key);
-    if (found == keys.end()) continue;
-    const auto position = found - keys.begin();
-    keys.erase(found);
-    std::vector<std::string> values;
-    for (const std::string& text : axis.values) {
-      Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-      if (!value.is_array() || value.size() != keys.size() + 1) continue;
-      value.erase(static_cast<std::size_t>(position));
-      const std::string rest = (keys.size() == 1 ? value[0] : value).dump();
-      if (std::find(values.begin(), values.end(), rest) == values.end()) values.push_back(rest);
-    }
-    axis = {fmt::format("{}", fmt::join(keys, ",")), std::move(values)};
-  }
-  std::erase_if(axes, [](const SweepAxis& axis) { return axis.key.empty(); });
 }
 
 std::string_view short_key(std::span<const Assignment> assignments, std::size_t i) {
@@ -118,6 +128,7 @@ std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view o
     count *= axes.back().values.size();
     if (count > kMaxPoints) sweep.fail(fmt::format("more than {} points", kMaxPoints));
   }
+  refuse_overlaps(axes);
 
   std::vector<SweepPoint> points;
   points.reserve(count);

@@ -24,10 +24,6 @@ struct SweepPoint {
 /// The keys of an axis: "train.lr,task.n_pairs" moves two together.
 std::vector<std::string> axis_keys(std::string_view key);
 
-/// Takes a key out of the axis that sweeps it; an axis without keys goes, values that have become
-/// equal stand once.
-void drop_swept_key(std::vector<SweepAxis>& axes, std::string_view key);
-
 /// "n_pairs=8 d_h=32", the last part of each key unless two axes share it.
 std::string describe_assignments(std::span<const Assignment> assignments);
 /// The name under which `assignments[i]` appears there: "n_pairs".
@@ -35,8 +31,8 @@ std::string_view short_key(std::span<const Assignment> assignments, std::size_t 
 
 /// The cartesian product, first axis slowest; one point when there is no sweep. An axis of several
 /// keys has a list a point, with a value for each. Throws BadInput naming axis and value when a key
-/// is unknown or cannot be swept, a value does not fit or stands twice, or there are over 20,000
-/// points. `origin` names the config in messages.
+/// is unknown or cannot be swept, a value does not fit or stands twice, two keys overlap ("model"
+/// and "model.d_h"), or there are over 20,000 points. `origin` names the config in messages.
 std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view origin);
 
 }  // namespace vla_bench
