@@ -2,20 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <thread>
+#include <mutex>
 
+#include "cli/output.h"
 #include "config/enums.h"
 #include "core/error.h"
 
 namespace vla_bench::cli {
 
 int resolve_threads(Index requested) {
-  if (requested < 0 || requested > kMostThreads) {
-    throw BadInput(fmt::format("threads: expected 0 .. {}, got {}", kMostThreads, requested));
-  }
-  if (requested > 0) return static_cast<int>(requested);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const ThreadChoice choice = choose_threads(requested);
+  static std::once_flag warned;  // every cell asks
+  if (!choice.warning.empty()) std::call_once(warned, [&] { log_warning(choice.warning); });
+  return choice.threads;
 }
 
 Context make_context(const std::string& device, Index threads) {

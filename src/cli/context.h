@@ -3,14 +3,12 @@
 
 #include <string>
 
+#include "core/threads.h"
 #include "ops/ops.h"
 
 namespace vla_bench::cli {
 
-inline constexpr Index kMostThreads = 4096;
-
-/// Threads to use: `requested`, or all cores this process may run on when it is 0. Throws BadInput
-/// outside 0 .. 4096.
+/// core/threads.h's choice; its warning is logged once a process. Throws BadInput.
 int resolve_threads(Index requested);
 
 /// `device` is auto, cpu or cuda. Throws BadInput when it is not there.

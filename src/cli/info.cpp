@@ -1,8 +1,8 @@
 // vla-bench info: what this program is and where it runs.
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "cli/command_line.h"
@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "core/threads.h"
 #include "report/provenance.h"
 #include "report/table.h"
 
@@ -17,7 +18,12 @@ namespace vla_bench::cli {
 namespace {
 
 int info(bool json) {
-  const auto facts = provenance(static_cast<int>(std::thread::hardware_concurrency()));
+  const ThreadChoice threads = choose_threads(0);
+  if (!threads.warning.empty()) log_warning(threads.warning);
+  auto facts = provenance(threads.threads);
+  const auto after = std::find_if(facts.begin(), facts.end(),
+                                  [](const auto& fact) { return fact.first == "threads"; });
+  facts.insert(after + 1, {"threads_from", threads.decided_by});
   const CudaStatus cuda = cuda_status();
   const std::vector<std::string> gpus = cuda_device_descriptions();
   if (json) {

@@ -336,7 +336,8 @@ void add_run(CommandLine& command_line) {
       "Example: vla-bench run configs/mqar.json --set task.n_pairs=8 --seed 1 --shard 0/4",
       [options] { return run(*options); });
   declare_sweep_options(command, options->sweep);
-  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores"},
+  command.option("--threads", options->threads,
+                 {"N", "CPU threads; 0: OMP_NUM_THREADS, or as many as the process may use"},
                  {0, kMostThreads});
   command.option("--jobs", options->jobs,
                  {"N",

@@ -120,8 +120,10 @@ void add_verify(CommandLine& command_line) {
                  "Where the production cores run (default auto)");
   command.option("--tolerance", options->tolerance,
                  {"X", "Largest relative error (default 1e-9, float32: 1e-4)"});
-  command.option("--threads", options->threads, {"N", "CPU threads; 0: all cores (default)"},
-                 {0, kMostThreads});
+  command.option(
+      "--threads", options->threads,
+      {"N", "CPU threads; 0 (default): OMP_NUM_THREADS, or as many as the process may use"},
+      {0, kMostThreads});
   command.flag("--all-tensors", options->all_tensors,
                "One row for each tensor, not for the worst of its kind");
 }

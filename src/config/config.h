@@ -296,7 +296,10 @@ struct RunConfig {
     v.field("precision", precision,
             {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has float32 "
                      "alone"});
-    v.field("threads", threads, {.help = "CPU threads; 0: all cores", .min = 0, .max = 4096});
+    v.field("threads", threads,
+            {.help = "CPU threads; 0: OMP_NUM_THREADS, or as many as the process may use",
+             .min = 0,
+             .max = 4096});
   }
 };
 

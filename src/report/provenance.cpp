@@ -9,11 +9,11 @@
 #include <CLI/Version.hpp>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
 #include <utility>
 
 #include "build_info.h"
 #include "core/device.h"
+#include "core/threads.h"
 
 namespace vla_bench {
 namespace {
@@ -105,7 +105,7 @@ std::vector<std::pair<std::string, std::string>> provenance(int threads, std::op
       {"simd_compiled", joined(compiled_simd())},
       {"simd_processor", joined(processor_simd())},
       {"processor", processor()},
-      {"cores", std::to_string(std::thread::hardware_concurrency())},
+      {"cores", std::to_string(usable_processors().count)},
       {"threads", std::to_string(threads)},
   };
   if (jobs) facts.emplace_back("jobs", std::to_string(*jobs));

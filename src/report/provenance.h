@@ -10,7 +10,8 @@ namespace vla_bench {
 
 /// Ordered key-value facts: version, git hash, dirty flag, compiler, flags, build type, SIMD,
 /// processor, cores, threads, jobs, CUDA, library versions. No host names, no paths, no user.
-/// `threads` are those of one cell, `jobs` the workers that ran cells beside one another.
+/// `cores` are those this process may use, `threads` are those of one cell, `jobs` the workers that
+/// ran cells beside one another.
 std::vector<std::pair<std::string, std::string>> provenance(int threads,
                                                             std::optional<int> jobs = {});
 

@@ -5,9 +5,9 @@
 #include <deque>
 #include <functional>
 #include <string>
-#include <thread>
 
 #include "core/parallel.h"
+#include "core/threads.h"
 #include "report/grouping.h"
 #include "report/latency_summary.h"
 
@@ -29,11 +29,10 @@ Gathered gather(const Schema& schema, std::span<const CellRecord> cells) {
     if (cell.table(schema.name) != nullptr) own.push_back(&cell);
   }
   gathered.cells.resize(own.size());
-  parallel_items(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
-                 static_cast<Index>(own.size()), [&](Index item) {
-                   const auto at = static_cast<std::size_t>(item);
-                   gathered.cells[at] = cell_facts(*own[at]);
-                 });
+  parallel_items(choose_threads(0).threads, static_cast<Index>(own.size()), [&](Index item) {
+    const auto at = static_cast<std::size_t>(item);
+    gathered.cells[at] = cell_facts(*own[at]);
+  });
   for (std::size_t i = 0; i < own.size(); ++i) {
     for (const auto& row : own[i]->table(schema.name)->rows) {
       gathered.rows.push_back({row, &gathered.cells[i]});

@@ -9,13 +9,13 @@
 #include <optional>
 #include <set>
 #include <system_error>
-#include <thread>
 #include <tuple>
 #include <utility>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/parallel.h"
+#include "core/threads.h"
 #include "runs/cell_folder.h"
 #include "runs/legacy.h"
 #include "runs/pack.h"
@@ -117,8 +117,6 @@ Read read_folder(const fs::path& folder) {
   }
 }
 
-int parsers() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
-
 /// Appends the cells of a pack.
 void read_pack(const fs::path& path, std::vector<Read>& all) {
   constexpr std::size_t kHeld = 2048;  // lines in memory
@@ -128,7 +126,7 @@ void read_pack(const fs::path& path, std::vector<Read>& all) {
     const auto parse = [&] {
       const std::size_t first = all.size();
       all.resize(first + lines.size());
-      parallel_items(parsers(), static_cast<Index>(lines.size()), [&](Index item) {
+      parallel_items(choose_threads(0).threads, static_cast<Index>(lines.size()), [&](Index item) {
         const PackLine& line = lines[static_cast<std::size_t>(item)];
         all[first + static_cast<std::size_t>(item)] =
             read_from(line.text, place_in_pack(path, line.number),
