@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <vector>
 
 namespace vla_bench {
 namespace {
 
-/// Whether the median's 95% interval is as narrow as the rule wants it.
-bool known_well_enough(const std::vector<double>& seconds, double relative_error) {
+/// Half the width of the median's 95% interval over the median.
+std::optional<double> relative_error(const std::vector<double>& seconds) {
   const auto interval = median_interval_95(seconds);
-  if (!interval) return false;
-  return (interval->second - interval->first) / 2 <= relative_error * quantile(seconds, 0.5);
+  if (!interval) return {};
+  const double half_width = (interval->second - interval->first) / 2;
+  // Times too short for the clock are zeros.
+  return half_width > 0.0 ? half_width / quantile(seconds, 0.5) : 0.0;
 }
 
 }  // namespace
@@ -28,7 +31,7 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
     if (repeats < min_repeats) continue;
     if (total >= rule.max_seconds) break;
     if (repeats < next_check) continue;
-    if (known_well_enough(seconds, rule.relative_error)) break;
+    if (const auto error = relative_error(seconds); error && *error <= rule.relative_error) break;
     // A check sorts all times: rarer as they grow in number.
     next_check = repeats + 1 + repeats / 16;
   }
@@ -36,7 +39,8 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
   return {.median_s = quantile(seconds, 0.5),
           .p10_s = quantile(seconds, 0.1),
           .p90_s = quantile(seconds, 0.9),
-          .repeats = static_cast<Index>(seconds.size())};
+          .repeats = static_cast<Index>(seconds.size()),
+          .relative_error = relative_error(seconds)};
 }
 
 Timing measure(const TimingRule& rule, const std::function<void()>& body) {

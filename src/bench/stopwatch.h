@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 
 #include "core/array.h"
 #include "core/statistics.h"
@@ -24,6 +25,8 @@ struct TimingRule {
 struct Timing {
   double median_s = 0.0, p10_s = 0.0, p90_s = 0.0;  // p10: 10th percentile
   Index repeats = 0;
+  // Half width of the median's 95% interval over the median; fewer than 6 repeats have none.
+  std::optional<double> relative_error{};
 };
 
 /// The rule without a clock: `sample` gives the seconds of one more repeat. It is called at least

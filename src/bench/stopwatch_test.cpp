@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <thread>
+#include <vector>
 
 namespace vla_bench {
 namespace {
@@ -25,6 +26,20 @@ TEST(Stopwatch, StopsOnceTheMedianIsKnown) {
   const Timing timing =
       measure({.min_repeats = 3, .max_repeats = 200, .relative_error = 1e9}, [] { sleep_ms(1); });
   EXPECT_EQ(timing.repeats, 6) << "six values are the fewest with a 95% interval";
+}
+
+TEST(Stopwatch, TellsHowWellTheMedianIsKnown) {
+  const auto timed = [](std::vector<double> seconds, double asked) {
+    std::size_t next = 0;
+    const auto limit = static_cast<Index>(seconds.size());
+    return repeat_until_known({.min_repeats = limit, .max_repeats = limit, .relative_error = asked},
+                              [&] { return seconds[next++]; });
+  };
+  // Of six values the interval is the range.
+  EXPECT_DOUBLE_EQ(*timed({1, 1, 1, 1, 1, 2}, 0).relative_error, 0.5);
+  EXPECT_EQ(timed({3, 3, 3, 3, 3, 3}, 0).relative_error, 0.0);
+  EXPECT_EQ(timed({0, 0, 0, 0, 0, 0}, 0).relative_error, 0.0);
+  EXPECT_FALSE(timed({1, 1, 1, 1, 2}, 0).relative_error.has_value()) << "too few";
 }
 
 TEST(Stopwatch, StopsAfterItsTimeButKeepsTheMinimum) {

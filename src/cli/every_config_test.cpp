@@ -46,7 +46,8 @@ const std::map<std::string, std::string> kColumns = {
     {"jacobian", "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision"},
     {"latency",
      "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,p90_s,"
-     "repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,bytes_per_s,"
+     "repeats,relative_error,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,bytes_"
+     "per_s,"
      "sgemm_flop_per_s,copy_bytes_per_s,status,reason"}};
 
 // And those of the tables that a report makes from them.

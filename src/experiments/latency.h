@@ -17,8 +17,11 @@
 // (bench/ceilings.h) at the row's precision; none is measured in float64.
 // state_bytes: recurrent state (softmax: K V cache) of the whole batch at the end of the sequence.
 // activation_bytes: what a forward that trains keeps for its backward, in both passes' rows.
-// A core that disagrees with the reference has failed; where the reference itself leaves the range
-// of float32 the row is diverged, and nothing is timed.
+// relative_error: half the width of the median's 95% interval over the median, empty where there
+// are too few repeats. An ok row that did not reach the config's says so in its reason. A core that
+// disagrees with the reference has failed; where the mathematics leaves the range of float32 the
+// row is diverged. Neither is timed. Verified: all values over 64 tokens
+// (verify_against_reference), and what can be over the whole length (whole_length.h).
 #pragma once
 
 #include <string>
@@ -27,6 +30,10 @@
 #include "mixers/mixer.h"
 
 namespace vla_bench {
+
+/// Largest error against the reference, relative to the largest value, of a core that computes in
+/// `precision`; a wrong kernel is off by order 1.
+double allowed_error(Precision precision);
 
 /// The shape that verification looks at: the config's, over min(T, 64) tokens.
 HeadDims verified_dims(const RunConfig& config);

@@ -14,30 +14,6 @@ namespace {
 
 constexpr Index kVerifiedTokens = 64;
 
-/// Largest error against the reference, relative to the largest value; a wrong kernel is off by
-/// order 1.
-///
-/// float32: rounding (6e-8) summed over 64 tokens and amplified by the conditioning of a step (a
-/// few hundred at the published lambda_0) stays below 1e-3.
-///
-/// bf16 and tf32 occur in softmax alone. Five roundings stand between inputs and gradients (q or k,
-/// v or the upstream gradient, p, dp - sum p dp, the result), each of at most u = 2^-8 (bf16) or
-/// 2^-11 (tf32) of its value: 5 u if all pointed one way. Tensor cores may cut tf32 operands off
-/// instead of rounding them, twice the error and always one way. Computed in double with these
-/// roundings put in, attention over 64 Gaussian tokens is off by 1.4 u, with cutting by 4.3 u; 8 u
-/// are allowed.
-double tolerance(Precision precision) {
-  switch (precision) {
-    case Precision::float32:
-      return 1e-3;
-    case Precision::tf32:
-      return 8 * 0x1p-11;
-    case Precision::bf16:
-      return 8 * 0x1p-8;
-  }
-  throw std::logic_error("unknown precision");
-}
-
 // Some gradients vanish but for rounding; measure them against the file's largest instead.
 constexpr double kGradientFloor = 1e-3;
 
@@ -74,6 +50,27 @@ void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
 
 }  // namespace
 
+// float32: rounding (6e-8) summed over 64 tokens and amplified by the conditioning of a step (a
+// few hundred at the published lambda_0) stays below 1e-3.
+//
+// bf16 and tf32 occur in softmax alone. Five roundings stand between inputs and gradients (q or k,
+// v or the upstream gradient, p, dp - sum p dp, the result), each of at most u = 2^-8 (bf16) or
+// 2^-11 (tf32) of its value: 5 u if all pointed one way. Tensor cores may cut tf32 operands off
+// instead of rounding them, twice the error and always one way. Computed in double with these
+// roundings put in, attention over 64 Gaussian tokens is off by 1.4 u, with cutting by 4.3 u; 8 u
+// are allowed.
+double allowed_error(Precision precision) {
+  switch (precision) {
+    case Precision::float32:
+      return 1e-3;
+    case Precision::tf32:
+      return 8 * 0x1p-11;
+    case Precision::bf16:
+      return 8 * 0x1p-8;
+  }
+  throw std::logic_error("unknown precision");
+}
+
 HeadDims verified_dims(const RunConfig& config) {
   return {.batch = config.latency.batch,
           .tokens = std::min(sequence_length(config), kVerifiedTokens),
@@ -106,8 +103,8 @@ std::string verify_against_reference(const RunConfig& config, const Context& con
       {"dq, dk, dv", relative_error(to_host(actual.d_projections), d_projections, floor)},
       {"daux", relative_error(to_host(actual.d_aux), to_host(expected.d_aux), floor)},
   };
-  const double allowed =
-      tolerance(implementation_precision(mixer, context.device, implementation, context.precision));
+  const double allowed = allowed_error(
+      implementation_precision(mixer, context.device, implementation, context.precision));
   for (const auto& [name, error] : comparisons) {
     if (!(error <= allowed)) {
       return fmt::format(

@@ -53,6 +53,7 @@ const Schema& latency_schema() {
                               "p10_s",
                               "p90_s",
                               "repeats",
+                              "relative_error",
                               "state_bytes",
                               "activation_bytes",
                               "precision",

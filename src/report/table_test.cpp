@@ -50,10 +50,11 @@ TEST(Table, SchemasHaveTheDocumentedColumns) {
   EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm,precision");
   EXPECT_EQ(header_line(jacobian_schema()),
             "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision");
-  EXPECT_EQ(header_line(latency_schema()),
-            "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,"
-            "p90_s,repeats,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,"
-            "bytes_per_s,sgemm_flop_per_s,copy_bytes_per_s,status,reason");
+  EXPECT_EQ(
+      header_line(latency_schema()),
+      "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,"
+      "p90_s,repeats,relative_error,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,"
+      "bytes_per_s,sgemm_flop_per_s,copy_bytes_per_s,status,reason");
   EXPECT_EQ(header_line(history_schema()), "step,loss,accuracy,learning_rate,gradient_norm");
   EXPECT_EQ(find_schema("recall"), &recall_schema());
   EXPECT_EQ(find_schema("recal"), nullptr);

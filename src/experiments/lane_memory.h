@@ -1,0 +1,127 @@
+// One lane (batch element and head) of a timing's buffers, token by token, through the mixer's
+// memory: what outputs are compared with where a whole reference would take hours.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "experiments/core_buffers.h"
+#include "mixers/registry.h"
+
+namespace vla_bench {
+
+struct Lane {
+  Index batch = 0;
+  Index head = 0;
+};
+
+/// Views of one token's inputs.
+struct LaneToken {
+  std::span<const double> q, k, v;  // (d)
+  std::span<const double> aux;      // (w), or empty
+};
+
+/// The inputs of a lane on the host, a block of tokens at a time, whatever device they lie on.
+template <class T>
+class LaneTokens {
+ public:
+  /// `buffers` must stay where they are.
+  LaneTokens(const CoreBuffers<T>& buffers, const Lane& lane) : buffers_(buffers), lane_(lane) {}
+
+  /// Token t, from 0; valid until the next call. Cheap in ascending order.
+  LaneToken at(Index t) {
+    if (t < first_ || t >= first_ + count_) read_block(t);
+    const auto row = [&](std::span<const double> block) {
+      const std::size_t width = block.size() / static_cast<std::size_t>(count_);
+      return block.subspan(static_cast<std::size_t>(t - first_) * width, width);
+    };
+    return {row(q_), row(k_), row(v_), row(aux_)};
+  }
+
+ private:
+  static constexpr Index kBlock = 256;  // tokens
+
+  void read_block(Index first) {
+    first_ = first;
+    count_ = std::min(kBlock, buffers_.dims.tokens - first);
+    const CoreInputs<T> inputs = buffers_.inputs();
+    read(inputs.q, buffers_.dims.d_h, q_);
+    read(inputs.k, buffers_.dims.d_h, k_);
+    read(inputs.v, buffers_.dims.d_h, v_);
+    read(inputs.aux, buffers_.aux_width, aux_);
+  }
+
+  void read(const HeadView<const T>& view, Index width, std::vector<double>& block) {
+    if (width == 0) return;
+    const Index row = lane_.batch * buffers_.dims.tokens + first_;
+    // All that lies between the first element and the last, other heads included: one copy.
+    raw_.resize(static_cast<std::size_t>((count_ - 1) * view.row_stride + width));
+    device_copy(Device::cpu, raw_.data(), buffers_.projections.device(), view.at(row, lane_.head),
+                raw_.size() * sizeof(T));
+    block.resize(static_cast<std::size_t>(count_ * width));
+    for (Index t = 0; t < count_; ++t) {
+      std::copy_n(raw_.data() + t * view.row_stride, width, block.data() + t * width);
+    }
+  }
+
+  const CoreBuffers<T>& buffers_;
+  Lane lane_;
+  Index first_ = 0, count_ = 0;  // the block
+  std::vector<T> raw_;
+  std::vector<double> q_, k_, v_, aux_;  // (count, d), aux (count, w)
+};
+
+/// A mixer's memory in U, stepped by tokens.
+template <class U>
+class LaneMemory {
+ public:
+  LaneMemory(const MixerConfig& mixer, Index d_h) : d_(d_h), out_(static_cast<std::size_t>(d_h)) {
+    const auto core = make_mixer_core<U>(mixer, d_h, Device::cpu, Implementation::production);
+    memory_ = core->memory();
+    const auto bytes = [&](Index tokens) {
+      return core->state_bytes({.batch = 1, .tokens = tokens, .heads = 1, .d_h = d_h});
+    };
+    keeps_tokens_ = bytes(2) > bytes(1);
+  }
+
+  /// Softmax: every token is kept, reading takes time in proportion to their number, and there is
+  /// no state that could leave the range of numbers.
+  bool keeps_tokens() const { return keeps_tokens_; }
+
+  /// The output at the next token. A memory that keeps tokens computes it only where `wanted`.
+  const std::vector<U>& step(const LaneToken& token, bool wanted = true) {
+    assign(token.q, q_);
+    assign(token.k, k_);
+    assign(token.v, v_);
+    assign(token.aux, aux_);
+    if (keeps_tokens_ && !wanted) {
+      // step() keeps raw keys, write() keys of unit length at length sqrt(d).
+      for (U& value : k_) value /= std::sqrt(static_cast<U>(d_));
+      memory_->write(k_.data(), v_.data(), nullptr);
+      return out_;
+    }
+    memory_->step(q_.data(), k_.data(), v_.data(), aux_.empty() ? nullptr : aux_.data(),
+                  out_.data());
+    return out_;
+  }
+
+  const HeadMemory<U>& memory() const { return *memory_; }
+
+ private:
+  /// Inputs are rounded to binary32: no U loses any of them.
+  static void assign(std::span<const double> from, std::vector<U>& to) {
+    to.resize(from.size());
+    std::transform(from.begin(), from.end(), to.begin(),
+                   [](double value) { return static_cast<U>(value); });
+  }
+
+  Index d_;
+  bool keeps_tokens_ = false;
+  std::unique_ptr<HeadMemory<U>> memory_;
+  std::vector<U> q_, k_, v_, aux_, out_;
+};
+
+}  // namespace vla_bench
