@@ -28,7 +28,7 @@ from typing import Any
 Config = dict[str, Any]
 
 FRESH_SEEDS = [43, 44, 45, 46]
-# What a point sets in the config that is written, beside the mixer.
+# What a row of the written sweep always sets, beside the mixer.
 POINT_KEYS = ["model.n_heads", "model.d_h", "task.n_pairs", "task.seq_len"]
 RATE = "train.lr"
 
@@ -50,27 +50,13 @@ class Cell:
         return {**mixer, "label": mixer["label"].rsplit(" lr=", 1)[0]}
 
     @property
-    def sizes(self) -> list[Any]:
-        return [at(self.config, key) for key in POINT_KEYS]
-
-    @property
     def point(self) -> str:
         """The config without its rate, its seed and what only names it."""
-        left_out = {"name", "seeds", "sweep", "mixers"}
+        left_out = {"name", "seeds", "sweep", "mixers", "threads"}  # threads change only times
         rest = {key: value for key, value in self.config.items() if key not in left_out}
         rest["train"] = {key: value for key, value in rest["train"].items() if key != "lr"}
         (mixer,) = self.config["mixers"]
         rest["mixer"] = {key: value for key, value in mixer.items() if key != "label"}
-        return json.dumps(rest, sort_keys=True)
-
-    @property
-    def shared(self) -> str:
-        """What the config that is written can say only once: the point without mixer and sizes."""
-        rest = json.loads(self.point)
-        del rest["mixer"]
-        for key in POINT_KEYS:
-            section, name = key.split(".")
-            rest[section].pop(name, None)
         return json.dumps(rest, sort_keys=True)
 
     @property
@@ -84,8 +70,26 @@ class Cell:
 
 
 def at(config: Config, key: str) -> Any:
-    section, name = key.split(".")
-    return config[section][name]
+    value = config
+    for name in key.split("."):
+        value = value[name]
+    return value
+
+
+def keys_that_differ(cells: list[Cell]) -> list[str]:
+    """What tells points apart beside the mixer and POINT_KEYS, as keys of a sweep."""
+    known = {*POINT_KEYS, RATE, "name", "seeds", "sweep", "mixers", "threads"}
+    config = cells[0].config
+    keys = [key for key, value in config.items() if not isinstance(value, dict)]
+    for section, values in config.items():
+        if isinstance(values, dict):
+            keys += [f"{section}.{name}" for name in values]
+    return [
+        key
+        for key in keys
+        if key not in known
+        and any(at(cell.config, key) != at(config, key) for cell in cells)
+    ]
 
 
 def record_lines(run: Path) -> list[str]:
@@ -141,9 +145,9 @@ class Rate:
         return math.fsum(cell.loss for cell in self.cells) / len(self.cells)
 
 
-def best_of(cells: list[Cell], rates: set[float], seeds: set[int]) -> Cell:
-    """A cell at the best rate of one point."""
-    sizes = dict(zip(POINT_KEYS, cells[0].sizes))
+def best_of(cells: list[Cell], keys: list[str], rates: set[float], seeds: set[int]) -> Cell:
+    """A cell at the best rate of one point, which `keys` name."""
+    sizes = {key: at(cells[0].config, key) for key in keys}
     name = f"{cells[0].mixer['label']} {sizes}"
     by_rate = {rate: Rate(rate, [cell for cell in cells if cell.rate == rate]) for rate in rates}
     missing = sorted(
@@ -161,29 +165,33 @@ def best_of(cells: list[Cell], rates: set[float], seeds: set[int]) -> Cell:
     return best.cells[0]
 
 
+def order_of(cell: Cell, keys: list[str]) -> list[tuple[float, str]]:
+    """Numbers by size, everything else by its spelling."""
+    values = [at(cell.config, key) or 0 for key in keys]
+    return [(v, "") if isinstance(v, (int, float)) else (0, json.dumps(v)) for v in values]
+
+
 def best_config(cells: list[Cell], name: str) -> Config:
     seeds = {cell.seed for cell in cells}
     if seeds & set(FRESH_SEEDS):
         raise Incomplete(f"seeds {sorted(seeds)} chose the rates: {FRESH_SEEDS} are not fresh")
-    if len({cell.shared for cell in cells}) > 1:
-        raise Incomplete(f"points differ in more than mixer, {', '.join(POINT_KEYS)}")
+    sizes = [*POINT_KEYS, *keys_that_differ(cells)]
     points: dict[str, list[Cell]] = {}
     for cell in cells:
         points.setdefault(cell.point, []).append(cell)
     rates = {cell.rate for cell in cells}
-    best = [best_of(members, rates, seeds) for members in points.values()]
-    best.sort(key=lambda cell: (cell.mixer["label"], *(size or 0 for size in cell.sizes)))
+    best = [best_of(members, sizes, rates, seeds) for members in points.values()]
+    best.sort(key=lambda cell: (cell.mixer["label"], *order_of(cell, sizes)))
 
     settled = {"sweep", "device"}  # the one is made here, the other is where the run will be
     config = {key: value for key, value in cells[0].config.items() if key not in settled}
-    keys = ["mixers", *POINT_KEYS, RATE]
-    rows = [[[cell.mixer], *cell.sizes, cell.rate] for cell in best]
+    keys = ["mixers", *sizes, RATE]
+    rows = [[[cell.mixer], *(at(cell.config, key) for key in keys[1:])] for cell in best]
     # The first row's values stand in the config itself too: it must be valid without its sweep.
     for key, value in zip(keys, rows[0]):
         section, _, inner = key.partition(".")
-        if inner:
-            config[section] = {**config[section], inner: value}
-    config.update({"name": name, "mixers": rows[0][0], "seeds": FRESH_SEEDS})
+        config[section] = {**config[section], inner: value} if inner else value
+    config.update({"name": name, "seeds": FRESH_SEEDS})
     config["sweep"] = {",".join(keys): rows}
     return config
 

@@ -183,7 +183,8 @@ TEST(OverridesAboveASweptKey, KeepTheAxisUnlessTheyGiveIts) {
 }
 
 TEST(OverridesOfMixers, MeetASweepOverAllOrOneOfThem) {
-  const char* one = R"({"mixers": ["vla", {"label": "b"}], "sweep": {"mixers.0.period": [1, 2]}})";
+  const char* one =
+      R"({"mixers": ["vla", {"label": "b", "lambda_0": 1}], "sweep": {"mixers.0.period": [1, 2]}})";
   const auto cells = cells_of(one, {"mixer.period=5"});
   ASSERT_EQ(cells.size(), 2u) << "the axis goes";
   for (const RunConfig& cell : cells) EXPECT_EQ(cell.mixers[0].period, 5);

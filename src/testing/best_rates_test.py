@@ -20,7 +20,6 @@ class BestRates(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.run_folder = Path(temporary.name) / "12_fair_track_rates"
-        self.run_folder.mkdir()
         self.out = Path(temporary.name) / "best.json"
 
     def add(
@@ -31,6 +30,7 @@ class BestRates(unittest.TestCase):
         n: int = 8,
         seed: int = 42,
         short_conv: int = 4,
+        status: str = "ok",
     ) -> None:
         config = {
             "experiment": "mqar",
@@ -43,14 +43,18 @@ class BestRates(unittest.TestCase):
             "sweep": {},
             "device": "cuda",
         }
-        record = {
-            "status": "diverged" if accuracy is None else "ok",
-            "config": config,
-            "tables": {"accuracy": {"columns": ["accuracy", "loss"], "rows": [[accuracy, loss]]}},
-        }
+        table = {"columns": ["accuracy", "loss"], "rows": [[accuracy, loss]]}
+        record = {"config": config, "status": status, "tables": {"accuracy": table}}
         folder = self.run_folder / f"{n}-{lr}-{seed}-{short_conv}"
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(record) + "\n")
+
+    def pack(self) -> None:
+        """Puts the cells into a pack, in place of their folder."""
+        lines = [json.dumps({"pack": 1, "name": self.run_folder.name}) + "\n"]
+        lines += [path.read_text() for path in sorted(self.run_folder.glob("*/record.json"))]
+        self.run_folder = self.run_folder.with_name(self.run_folder.name + ".jsonl")
+        self.run_folder.write_text("".join(lines))
 
     def start(self) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(SCRIPT), str(self.run_folder), str(self.out)]
@@ -91,47 +95,64 @@ class BestRates(unittest.TestCase):
         self.assertEqual(rows[0][-1], 0.003)
 
     def test_a_diverged_rate_is_never_best(self) -> None:
-        self.add(0.01, None, loss=None)
+        self.add(0.01, None, loss=None, status="diverged")
         self.add(0.001, 0.01)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual(rows[0][-1], 0.001)
 
-    # Case 13: the luckiest seed decides nothing.
     def test_the_mean_over_seeds_decides(self) -> None:
-        for seed, accuracy in ((1, 1.0), (2, 0.1), (3, 0.1)):
-            self.add(0.01, accuracy, seed=seed)
-        for seed in (1, 2, 3):
-            self.add(0.001, 0.6, seed=seed)
+        self.add(0.001, 0.8, seed=1)
+        self.add(0.001, 0.8, seed=2)
+        self.add(0.01, 1.0, seed=1)  # the best cell, not the best rate
+        self.add(0.01, 0.1, seed=2)
         (rows,) = self.best()["sweep"].values()
-        self.assertEqual(rows[0][-1], 0.001)
+        self.assertEqual([row[-1] for row in rows], [0.001])
 
-    def test_a_rate_at_which_a_seed_diverged_is_never_best(self) -> None:
-        for seed, accuracy in ((1, 1.0), (2, None)):
-            self.add(0.01, accuracy, seed=seed)
-            self.add(0.001, 0.5, seed=seed)
+    def test_a_rate_with_a_diverged_seed_is_never_best(self) -> None:
+        self.add(0.001, 0.2, seed=1)
+        self.add(0.001, 0.2, seed=2)
+        self.add(0.01, 1.0, seed=1)
+        self.add(0.01, None, seed=2, status="diverged")
         (rows,) = self.best()["sweep"].values()
-        self.assertEqual(rows[0][-1], 0.001)
+        self.assertEqual([row[-1] for row in rows], [0.001])
 
-    # Case 13: what one config cannot say of both is not taken for one point.
-    def test_points_that_differ_elsewhere_stay_apart(self) -> None:
-        self.add(0.01, 0.9, short_conv=0)
-        self.add(0.01, 0.2, short_conv=3)
-        self.assertIn("points differ in more than mixer", self.refused())
+    def test_a_rate_without_one_of_the_seeds_is_refused(self) -> None:
+        self.add(0.001, 0.2, seed=1)
+        self.add(0.001, 0.2, seed=2)
+        self.add(0.01, 1.0, seed=1)
+        self.assertIn("no finished cell at train.lr of [0.01] for every seed", self.refused())
+
+    def test_whatever_differs_beyond_the_rate_stays_apart(self) -> None:
+        self.add(0.001, 0.9, short_conv=0)
+        self.add(0.01, 0.5, short_conv=0)
+        self.add(0.001, 0.2, short_conv=3)
+        self.add(0.01, 1.0, short_conv=3)
+        ((keys, rows),) = self.best()["sweep"].items()
+        self.assertTrue(keys.endswith("task.seq_len,model.short_conv,train.lr"), keys)
+        self.assertEqual([row[-2:] for row in rows], [[0, 0.001], [3, 0.01]])
 
     def test_a_best_rate_at_the_edge_is_named(self) -> None:
-        for lr, accuracy in ((0.001, 0.2), (0.01, 0.3), (0.1, 0.4)):
-            self.add(lr, accuracy)
-        self.assertIn("best at 0.1, the largest rate", self.start().stderr)
+        self.add(0.001, 0.1)
+        self.add(0.003, 0.9)
+        self.add(0.01, 0.5)
+        self.assertEqual(self.start().stderr, "")
+        self.add(0.001, 0.1, n=16)
+        self.add(0.003, 0.5, n=16)
+        self.add(0.01, 0.9, n=16)
+        (line,) = self.start().stderr.splitlines()
+        self.assertIn("'task.n_pairs': 16", line)
+        self.assertIn("best at 0.01, the largest rate", line)
 
-    def test_a_pack_is_read_as_its_folder_is(self) -> None:
-        self.add(0.01, 0.9)
-        self.add(0.001, 0.5)
-        config = self.best()
-        records = sorted(self.run_folder.glob("*/record.json"))
-        lines = ['{"pack":1}\n', *(path.read_text() for path in records)]
-        self.run_folder = self.run_folder.parent / "12_fair_track_rates.jsonl"
-        self.run_folder.write_text("".join(lines))
-        self.assertEqual(self.best(), config)
+    def test_a_pack_gives_what_its_folder_gives(self) -> None:
+        self.add(0.001, 0.9)
+        self.add(0.01, 0.5)
+        of_folder = self.best()
+        self.pack()
+        self.assertEqual(self.best(), of_folder)
+
+    def test_a_file_that_is_no_pack_is_refused(self) -> None:
+        self.run_folder.write_text("{}\n")
+        self.assertIn("neither a folder nor a pack", self.refused())
 
     def test_an_unfinished_sweep_is_refused(self) -> None:
         self.add(0.01, 0.9)
@@ -144,6 +165,7 @@ class BestRates(unittest.TestCase):
         self.assertIn("are not fresh", self.refused())
 
     def test_a_folder_without_cells_is_refused(self) -> None:
+        self.run_folder.mkdir()
         self.assertIn("no finished training", self.refused())
 
 
