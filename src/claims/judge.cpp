@@ -61,6 +61,26 @@ std::vector<const Row*> matching_rows(const Table& table, const Filter& where,
                   place, rows.size(), table.name, fmt::join(differing, ", ")));
 }
 
+/// The diverged and failed cells behind the rows, as their summaries name them.
+std::string not_ok_of(const Table& table, const std::vector<const Row*>& rows) {
+  const auto text_of = [&](const Row& row, std::string_view column) -> std::string {
+    const auto at = find_column(table, column);
+    const auto* text = at ? std::get_if<std::string>(&row[*at]) : nullptr;
+    return text == nullptr ? "" : *text;
+  };
+  std::vector<std::string> names;
+  for (const Row* row : rows) {
+    std::string name = text_of(*row, "not_ok");
+    const std::string status = text_of(*row, "status");
+    const bool summary = table.name.ends_with("_summary");  // raw tables have a row a cell
+    if (summary && (status == "diverged" || status == "failed")) {
+      name = status + ": " + text_of(*row, "reason");
+    }
+    if (!name.empty()) names.push_back(fmt::format("{} ({})", text_of(*row, "label"), name));
+  }
+  return fmt::format("{}", fmt::join(names, "; "));
+}
+
 /// A value with what its own row says of it.
 Measurement of_row(const Table& table, const Row& row, std::size_t column) {
   Measurement measured{.value = row[column]};
@@ -129,27 +149,35 @@ std::optional<Measurement> measure(std::span<const Table> tables, const Selectio
   const std::size_t column = column_of(*table, selection.column, place);
   const std::vector<const Row*> rows = matching_rows(*table, selection.where, place);
   if (rows.empty()) return std::nullopt;
+  Measurement measured;
   switch (selection.statistic) {
     case Reduction::row:
       if (rows.size() > 1) refuse_several(*table, rows, place);
-      return of_row(*table, *rows.front(), column);
+      measured = of_row(*table, *rows.front(), column);
+      break;
     case Reduction::mean:
-      return mean_of(*table, rows, column);
+      measured = mean_of(*table, rows, column);
+      break;
     case Reduction::min:
     case Reduction::max:
-      return extreme_of(*table, rows, column, selection.statistic == Reduction::max);
+      measured = extreme_of(*table, rows, column, selection.statistic == Reduction::max);
+      break;
   }
-  return std::nullopt;
+  measured.not_ok = not_ok_of(*table, rows);
+  return measured;
 }
 
 Measurement ratio(const Measurement& a, const Measurement& b) {
   const auto above = number(a.value);
   const auto below = number(b.value);
-  if (!above || !below || *below == 0.0) return {};
-  Measurement quotient{.value = *above / *below,
+  const char* between = a.not_ok.empty() || b.not_ok.empty() ? "" : "; ";
+  Measurement quotient{.value = {},
                        .ci95 = {},
                        .count = {},
-                       .without_number = a.without_number + b.without_number};
+                       .without_number = a.without_number + b.without_number,
+                       .not_ok = a.not_ok + between + b.not_ok};
+  if (!above || !below || *below == 0.0) return quotient;
+  quotient.value = *above / *below;
   if (a.ci95 && b.ci95 && *above != 0.0) {
     quotient.ci95 = std::abs(*above / *below) * std::hypot(*a.ci95 / *above, *b.ci95 / *below);
   }
@@ -169,6 +197,10 @@ Judgement judge(std::span<const Table> tables, const Criterion& criterion) {
     measured = ratio(*measured, *over);
   }
   Judgement judgement{.measured = *measured, .met = false, .note = ""};
+  if (!measured->not_ok.empty()) {
+    judgement.note = "not all of its cells are ok: " + measured->not_ok;
+    return judgement;
+  }
   if (criterion.equals) {
     judgement.met = compare(measured->value, *criterion.equals) == 0;
     return judgement;

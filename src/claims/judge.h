@@ -17,6 +17,7 @@ struct Measurement {
   std::optional<double> ci95;  // half width of the 95% interval
   std::optional<Index> count;  // of seeds
   Index without_number = 0;    // rows that matched and hold none
+  std::string not_ok{};        // diverged and failed cells of the rows that matched, by name
 };
 
 /// The number that a selection names, or nothing where no row matches.
@@ -38,9 +39,11 @@ struct Judgement {
   std::optional<bool> met;  // empty: no row to judge by
   std::string note;         // why not, where the number alone does not say
 };
-/// The measured value decides, its interval is for the reader. A row without a value (a crossover
-/// that never comes, runs that all diverged) does not meet its criterion, and among several leaves
-/// their extreme unknown: it does not meet the criterion either.
+/// The measured value decides, its interval is for the reader. A mean rests on no survivors: where
+/// a cell of a group diverged or failed, the criterion is not met, and the note names the cells. A
+/// row without a value (a crossover that never comes, runs that all diverged) does not meet its
+/// criterion, and among several leaves their extreme unknown: it does not meet the criterion
+/// either.
 Judgement judge(std::span<const Table> tables, const Criterion& criterion);
 
 enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, no_run };

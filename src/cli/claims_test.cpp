@@ -87,5 +87,37 @@ TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
   EXPECT_EQ(run_program({"claims", (folder.path() / "nowhere").string()}).exit_code, 2);
 }
 
+// Case 1: five of six seeds diverge at this rate. What the last one measured decides nothing.
+TEST(Claims, NoVerdictRestsOnSurvivors) {
+  const TemporaryFolder folder;
+  const fs::path experiment = folder.path() / "experiments" / "01_x";
+  fs::create_directories(experiment);
+  std::ofstream(experiment / "config.json")
+      << R"({"experiment": "mqar", "name": "x", "mixers": ["vla"], "seeds": [1, 2, 3, 4, 5, 6],
+             "device": "cpu", "model": {"n_heads": 2, "d_h": 8, "n_layers": 1, "d_ff": 16,
+             "vocab_size": 16, "max_seq_len": 64}, "task": {"n_pairs": 2},
+             "train": {"steps": 30, "batch": 4, "warmup": 1, "lr": 500},
+             "eval": {"batches": 2, "batch": 4}})";
+  std::ofstream(experiment / "expected.json")
+      << R"({"id": "X1", "title": "VLA fails", "question": "q", "command": "c",
+             "published": {"value": "0", "source": "s"}, "configs": ["config.json"],
+             "criteria": [{"what": "mean", "why": "w", "table": "accuracy_summary",
+                           "column": "accuracy_mean", "where": {"label": "vla"},
+                           "accept": [0, 1]}]})";
+  const std::string runs = (folder.path() / "runs").string();
+  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
+            0);
+  const Outcome claims =
+      run_program({"claims", runs, "--experiments", (folder.path() / "experiments").string(),
+                   "--format", "json"});
+  EXPECT_EQ(claims.exit_code, 0) << claims.err;
+  const Json tables = Json::parse(claims.out);
+  EXPECT_EQ(tables["ledger"][0]["cells"], "6 of 6");
+  EXPECT_EQ(tables["ledger"][0]["verdict"], "not reproduced");
+  const std::string note = tables["criteria"][0]["note"];
+  EXPECT_NE(note.find("diverged"), std::string::npos) << note;
+  EXPECT_NE(note.find("seed "), std::string::npos) << note;
+}
+
 }  // namespace
 }  // namespace vla_bench

@@ -1,5 +1,7 @@
 #include "report/summary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <deque>
@@ -73,6 +75,18 @@ void append_columns(Table& table, std::initializer_list<std::string_view> quanti
   }
 }
 
+/// Names a cell that diverged or failed: "seed 44: diverged: loss is nan at step 17". One that was
+/// skipped measured nothing and says nothing against the others.
+void append_not_ok(const SourcedRow& row, const Table& source, std::string& names) {
+  const Value& status = row.values[source.column("status")];
+  const auto* text = std::get_if<std::string>(&status);
+  if (text == nullptr || (*text != "diverged" && *text != "failed")) return;
+  const auto* reason = std::get_if<std::string>(&row.values[source.column("reason")]);
+  const std::int64_t* seed = std::get_if<std::int64_t>(&row.cell->seed);
+  names += fmt::format("{}seed {}: {}{}{}", names.empty() ? "" : "; ", seed ? *seed : 0, *text,
+                       reason ? ": " : "", reason ? *reason : "");
+}
+
 /// Statistics over seeds of tables with a status column. One row a seed: the same seed under the
 /// same settings is the same measurement, however often it was repeated.
 Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string_view>& keys,
@@ -83,13 +97,14 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
   summary.name = source.name + "_summary";
   summary.columns.assign(keys.begin(), keys.end());
   if (with_steps) summary.columns.emplace_back("steps");
-  summary.columns.insert(summary.columns.end(), {"count_ok", "count_not_ok"});
+  summary.columns.insert(summary.columns.end(), {"count_ok", "count_not_ok", "not_ok"});
   append_columns(summary, quantities);
   summary.columns.emplace_back("config");
 
   for (const auto& [key, rows] : group_rows(source, gathered.rows, keys, {}, true)) {
     std::vector<SourcedRow> ok;
     std::int64_t not_ok = 0;
+    std::string names;
     for (const auto& [seed, repeats] : by_seed(rows)) {
       const auto first_ok =
           std::find_if(repeats.begin(), repeats.end(), [&](const SourcedRow& row) {
@@ -99,6 +114,7 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
         ok.push_back(*first_ok);
       } else {
         ++not_ok;
+        append_not_ok(repeats.front(), source, names);
       }
     }
     std::vector<Value> line(key.begin(), key.end() - 1);
@@ -112,6 +128,7 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
     }
     line.emplace_back(static_cast<std::int64_t>(ok.size()));
     line.emplace_back(not_ok);
+    line.push_back(names.empty() ? Value() : Value(names));
     for (const std::string_view quantity : quantities) {
       append_statistics(line, statistics(numbers(ok, source.column(quantity))));
     }
