@@ -17,6 +17,7 @@ SIGNS = {
     "reproduced in part": "◐",
     "not as stated": "◇",
     "not reproduced": "○",
+    "undecided": "?",
     "no run": "–",
 }
 # Facts that a claim's own fold shows below its condition, under these names.

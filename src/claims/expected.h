@@ -33,6 +33,15 @@ inline constexpr std::array enum_names<Reduction> = {
     std::pair{Reduction::min, std::string_view("min")},
     std::pair{Reduction::max, std::string_view("max")}};
 
+/// What a criterion is about, where that changes what counts. memory: seeds that have not learned
+/// to guess among the values shown say nothing, and leave it undecided. divergence: cells that
+/// diverged do not count against it.
+enum class Subject { memory, divergence };
+template <>
+inline constexpr std::array enum_names<Subject> = {
+    std::pair{Subject::memory, std::string_view("memory")},
+    std::pair{Subject::divergence, std::string_view("divergence")}};
+
 /// Column to the values it may have. In JSON one value or a list.
 struct Filter {
   std::vector<std::pair<std::string, std::vector<Value>>> columns;
@@ -60,6 +69,7 @@ struct Criterion {
   std::vector<std::optional<double>> accept;  // low, high, both included; null: unbounded
   std::optional<std::string> equals;          // of a text column, in place of accept
   std::string why;
+  std::optional<Subject> about{};
   std::string place;  // of this criterion, for messages
 
   template <class V>
@@ -70,6 +80,7 @@ struct Criterion {
     v.field("accept", accept, {.help = "[low, high], both included; null is unbounded"});
     v.field("equals", equals, {.help = "the text that a text column must hold"});
     v.field("why", why, {.help = "why these bounds"});
+    v.field("about", about, {.help = "memory or divergence, where it is about one of them"});
   }
 };
 

@@ -81,6 +81,25 @@ std::string not_ok_of(const Table& table, const std::vector<const Row*>& rows) {
   return fmt::format("{}", fmt::join(names, "; "));
 }
 
+/// The groups whose median seed does worse than guessing among the values shown.
+std::string unlearned_of(const Table& table, const std::vector<const Row*>& rows) {
+  constexpr double kMargin = 0.3;  // of the loss, in nats
+  const auto loss = find_column(table, "loss_median");
+  const auto pairs = find_column(table, "n_pairs");
+  const auto label = find_column(table, "label");
+  if (!loss || !pairs || !label) return {};
+  std::vector<std::string> groups;
+  for (const Row* row : rows) {
+    const auto median = number((*row)[*loss]);
+    const auto n = number((*row)[*pairs]);
+    if (!median || !n || *median <= std::log(*n) + kMargin) continue;
+    const auto* name = std::get_if<std::string>(&(*row)[*label]);
+    groups.push_back(fmt::format("{} at n = {} (loss {:.2f}, ln n = {:.2f})",
+                                 name == nullptr ? "" : *name, *n, *median, std::log(*n)));
+  }
+  return fmt::format("{}", fmt::join(groups, ", "));
+}
+
 /// A value with what its own row says of it.
 Measurement of_row(const Table& table, const Row& row, std::size_t column) {
   Measurement measured{.value = row[column]};
@@ -140,6 +159,14 @@ Measurement extreme_of(const Table& table, const std::vector<const Row*>& rows, 
 
 }  // namespace
 
+namespace {
+
+std::string joined(const std::string& a, const std::string& b) {
+  return a.empty() || b.empty() ? a + b : a + "; " + b;
+}
+
+}  // namespace
+
 std::optional<Measurement> measure(std::span<const Table> tables, const Selection& selection,
                                    const std::string& place) {
   const auto table = std::find_if(tables.begin(), tables.end(), [&](const Table& candidate) {
@@ -164,18 +191,19 @@ std::optional<Measurement> measure(std::span<const Table> tables, const Selectio
       break;
   }
   measured.not_ok = not_ok_of(*table, rows);
+  measured.unlearned = unlearned_of(*table, rows);
   return measured;
 }
 
 Measurement ratio(const Measurement& a, const Measurement& b) {
   const auto above = number(a.value);
   const auto below = number(b.value);
-  const char* between = a.not_ok.empty() || b.not_ok.empty() ? "" : "; ";
   Measurement quotient{.value = {},
                        .ci95 = {},
                        .count = {},
                        .without_number = a.without_number + b.without_number,
-                       .not_ok = a.not_ok + between + b.not_ok};
+                       .not_ok = joined(a.not_ok, b.not_ok),
+                       .unlearned = joined(a.unlearned, b.unlearned)};
   if (!above || !below || *below == 0.0) return quotient;
   quotient.value = *above / *below;
   if (a.ci95 && b.ci95 && *above != 0.0) {
@@ -197,7 +225,12 @@ Judgement judge(std::span<const Table> tables, const Criterion& criterion) {
     measured = ratio(*measured, *over);
   }
   Judgement judgement{.measured = *measured, .met = false, .note = ""};
-  if (!measured->not_ok.empty()) {
+  if (criterion.about == Subject::memory && !measured->unlearned.empty()) {
+    judgement.undecided = true;
+    judgement.note = "has not learned to guess among the values shown: " + measured->unlearned;
+    return judgement;
+  }
+  if (criterion.about != Subject::divergence && !measured->not_ok.empty()) {
     judgement.note = "not all of its cells are ok: " + measured->not_ok;
     return judgement;
   }
@@ -232,6 +265,8 @@ std::string_view verdict_name(Verdict verdict) {
   switch (verdict) {
     case Verdict::reproduced:
       return "reproduced";
+    case Verdict::undecided:
+      return "undecided";
     case Verdict::in_part:
       return "reproduced in part";
     case Verdict::not_reproduced:
@@ -249,6 +284,10 @@ Verdict verdict_of(std::span<const Judgement> criteria, std::span<const Judgemen
   const auto met = [](const Judgement& judgement) { return judgement.met.value_or(false); };
   if (criteria.empty() || std::any_of(criteria.begin(), criteria.end(), open)) {
     return Verdict::no_run;
+  }
+  if (std::any_of(criteria.begin(), criteria.end(),
+                  [](const Judgement& judgement) { return judgement.undecided; })) {
+    return Verdict::undecided;
   }
   if (std::all_of(criteria.begin(), criteria.end(), met)) return Verdict::reproduced;
   if (!condition.empty()) {

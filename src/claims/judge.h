@@ -18,6 +18,7 @@ struct Measurement {
   std::optional<Index> count;  // of seeds
   Index without_number = 0;    // rows that matched and hold none
   std::string not_ok{};        // diverged and failed cells of the rows that matched, by name
+  std::string unlearned{};     // groups that matched and have not learned to guess among n values
 };
 
 /// The number that a selection names, or nothing where no row matches.
@@ -37,6 +38,7 @@ Measurement ratio(const Measurement& a, const Measurement& b);
 struct Judgement {
   Measurement measured{};
   std::optional<bool> met;  // empty: no row to judge by
+  bool undecided = false;   // about memory, and some group has not learned to guess
   std::string note;         // why not, where the number alone does not say
 };
 /// The measured value decides, its interval is for the reader. A mean rests on no survivors: where
@@ -46,12 +48,12 @@ struct Judgement {
 /// either.
 Judgement judge(std::span<const Table> tables, const Criterion& criterion);
 
-enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, no_run };
+enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, undecided, no_run };
 std::string_view verdict_name(Verdict verdict);
 
-/// All criteria met: reproduced. Else, all of the condition's met: not as stated. Else some:
-/// in part; none: not reproduced. A criterion that cannot be judged (of the condition only where it
-/// is needed): no run.
+/// One of the criteria undecided: undecided. All criteria met: reproduced. Else, all of the
+/// condition's met: not as stated. Else some: in part; none: not reproduced. A criterion that
+/// cannot be judged (of the condition only where it is needed): no run.
 Verdict verdict_of(std::span<const Judgement> criteria, std::span<const Judgement> condition);
 
 }  // namespace vla_bench

@@ -234,5 +234,46 @@ TEST(VerdictOf, TheConditionCountsWhereTheClaimFails) {
   EXPECT_EQ(verdict_of(all({false}), all({{}})), Verdict::no_run);
 }
 
+/// accuracy_summary with one row: this median loss at n = 64, and cells that were not ok.
+std::vector<Table> one_group(double loss, const std::string& not_ok) {
+  Table table;
+  table.name = "accuracy_summary";
+  table.columns = {"label", "n_pairs", "accuracy_mean", "loss_median", "not_ok"};
+  table.add(
+      {std::string("vla"), std::int64_t{64}, 0.9, loss, not_ok.empty() ? Value() : Value(not_ok)});
+  return {table};
+}
+
+Criterion about(std::optional<Subject> subject) {
+  return {.what = "accuracy",
+          .of = {.table = "accuracy_summary", .column = "accuracy_mean", .where = {}},
+          .over = {},
+          .accept = {0.5, 1.0},
+          .equals = {},
+          .why = "w",
+          .about = subject,
+          .place = "x"};
+}
+
+// Above ln 64 + 0.3 = 4.46 the median seed does worse than guessing among the 64 values shown.
+TEST(Judge, AMemoryThatIsNotUsedIsUndecided) {
+  const Judgement unlearned = judge(one_group(4.5, ""), about(Subject::memory));
+  EXPECT_TRUE(unlearned.undecided);
+  EXPECT_NE(unlearned.note.find("vla at n = 64"), std::string::npos) << unlearned.note;
+  EXPECT_FALSE(judge(one_group(4.4, ""), about(Subject::memory)).undecided);
+  EXPECT_EQ(judge(one_group(4.4, ""), about(Subject::memory)).met, true);
+  EXPECT_FALSE(judge(one_group(4.5, ""), about({})).undecided) << "only where it is marked";
+  const std::vector<Judgement> one = {judge(one_group(1.0, ""), about({})), unlearned};
+  EXPECT_EQ(verdict_of(one, {}), Verdict::undecided);
+}
+
+TEST(Judge, CellsThatAreNotOkCountAgainstItUnlessItIsAboutThem) {
+  const std::string names = "seed 44: diverged: loss is nan at step 17";
+  const Judgement survivors = judge(one_group(1.0, names), about({}));
+  EXPECT_EQ(survivors.met, false);
+  EXPECT_NE(survivors.note.find(names), std::string::npos) << survivors.note;
+  EXPECT_EQ(judge(one_group(1.0, names), about(Subject::divergence)).met, true);
+}
+
 }  // namespace
 }  // namespace vla_bench

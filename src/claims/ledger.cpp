@@ -107,6 +107,7 @@ Value count_of(const Measurement& measured) {
 
 std::string met_text(const Judgement& judgement) {
   if (!judgement.met) return "no run";
+  if (judgement.undecided) return "undecided";
   return *judgement.met ? "yes" : "no";
 }
 

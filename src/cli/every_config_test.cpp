@@ -54,13 +54,15 @@ const std::map<std::string, std::string> kColumns = {
 const std::map<std::string, std::string> kDerivedColumns = {
     {"accuracy_summary",
      "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,device,precision,steps,"
-     "count_ok,count_not_ok,not_ok,accuracy_mean,accuracy_sd,accuracy_ci95,loss_mean,loss_sd,loss_ci95,"
-     "train_seconds_mean,train_seconds_sd,train_seconds_ci95,config"},
+     "count_ok,count_not_ok,not_ok,accuracy_mean,accuracy_sd,accuracy_ci95,loss_mean,loss_sd,loss_"
+     "ci95,"
+     "train_seconds_mean,train_seconds_sd,train_seconds_ci95,loss_median,config"},
     {"history",
      "experiment,label,mixer,n_pairs,d_h,seq_len,precision,seed,step,loss,accuracy,learning_rate,"
      "gradient_norm"},
     {"recall_summary",
-     "label,mixer,d_h,n_pairs,trials,precision,count_ok,count_not_ok,not_ok,accuracy_mean,accuracy_sd,"
+     "label,mixer,d_h,n_pairs,trials,precision,count_ok,count_not_ok,not_ok,accuracy_mean,accuracy_"
+     "sd,"
      "accuracy_ci95,config"},
     {"state_norm_summary",
      "label,mixer,precision,source,n_heads,d_h,t,count,s_norm_mean,s_norm_sd,s_norm_ci95,"

@@ -99,6 +99,7 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
   if (with_steps) summary.columns.emplace_back("steps");
   summary.columns.insert(summary.columns.end(), {"count_ok", "count_not_ok", "not_ok"});
   append_columns(summary, quantities);
+  if (with_steps) summary.columns.emplace_back("loss_median");
   summary.columns.emplace_back("config");
 
   for (const auto& [key, rows] : group_rows(source, gathered.rows, keys, {}, true)) {
@@ -131,6 +132,10 @@ Table summarise_outcomes(const Gathered& gathered, const std::vector<std::string
     line.push_back(names.empty() ? Value() : Value(names));
     for (const std::string_view quantity : quantities) {
       append_statistics(line, statistics(numbers(ok, source.column(quantity))));
+    }
+    if (with_steps) {
+      std::vector<double> losses = numbers(ok, source.column("loss"));
+      line.push_back(losses.empty() ? Value() : Value(quantile(std::move(losses), 0.5)));
     }
     line.push_back(key.back());
     summary.add(std::move(line));
