@@ -305,6 +305,8 @@ int run(const RunOptions& options) {
   }
   const Index skipped = static_cast<Index>(plan.size() - todo.size()) + tally.skipped;
   if (skipped > 0) log_info(fmt::format("{} cells were finished already", skipped));
+  const Index failed = tally.failed;
+  if (failed > 0) log_error(fmt::format("{} of {} cells failed", failed, plan.size()));
   const FoundCells found = find_planned(whole, options.sweep.out);
   for (const std::string& problem : found.problems) log_warning(problem);
   std::set<std::string> hashes;
@@ -313,8 +315,6 @@ int run(const RunOptions& options) {
       only_cells(found, [&](const CellRecord& record) { return hashes.contains(record.hash); }));
   write_complete(whole, found, options.sweep.out);
   log_info(fmt::format("the cells' files lie below {}", options.sweep.out));
-  const Index failed = tally.failed;
-  if (failed > 0) log_error(fmt::format("{} of {} cells failed", failed, plan.size()));
   return failed > 0 ? kExitFailedRun : kExitDone;
 }
 

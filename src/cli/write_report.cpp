@@ -44,14 +44,14 @@ Table empty_history() {
 }
 
 /// Appends a cell's curve behind what says whose it is.
-void append_history(const CellRecord& record, Table& gathered) {
+void append_history(const CellRecord& record, const Table& curve, Table& gathered) {
   const Table* accuracy = record.table(accuracy_schema().name);
   if (accuracy == nullptr || accuracy->rows.empty()) return;
   std::vector<Value> whose;
   for (const char* column : kCellColumns) {
     whose.push_back(accuracy->rows.front()[accuracy->column(column)]);
   }
-  for (const std::vector<Value>& row : record.history.rows) {
+  for (const std::vector<Value>& row : curve.rows) {
     std::vector<Value> extended = whose;
     extended.insert(extended.end(), row.begin(), row.end());
     gathered.add(std::move(extended));
@@ -117,7 +117,9 @@ void write_curves(const FoundCells& found, const ReportFiles& files) {
   if (curves == 0 || !asks_for(files.names, kHistory)) return;
   Table rows = empty_history();
   if (curves <= kMostCurvesHeld) {
-    read_histories(found, [&](const CellRecord& record) { append_history(record, rows); });
+    read_histories(found, [&](const CellRecord& record, const Table& curve) {
+      append_history(record, curve, rows);
+    });
     write_table(rows, files);
     return;
   }
@@ -125,9 +127,9 @@ void write_curves(const FoundCells& found, const ReportFiles& files) {
   AtomicFile file(path);
   file.write(to_csv(rows));
   std::size_t count = 0;
-  read_histories(found, [&](const CellRecord& record) {
+  read_histories(found, [&](const CellRecord& record, const Table& curve) {
     Table own = empty_history();
-    append_history(record, own);
+    append_history(record, curve, own);
     const std::string text = to_csv(own);
     file.write(std::string_view(text).substr(text.find('\n') + 1));
     count += own.rows.size();
@@ -142,7 +144,9 @@ std::vector<Table> report_tables(const FoundCells& found, const std::vector<std:
   std::vector<Table> tables = gather_tables(found.records);
   if (!names.empty() && asks_for(names, kHistory) && count_histories(found) > 0) {
     tables.push_back(empty_history());
-    read_histories(found, [&](const CellRecord& record) { append_history(record, tables.back()); });
+    read_histories(found, [&](const CellRecord& record, const Table& curve) {
+      append_history(record, curve, tables.back());
+    });
   }
   return select_tables(std::move(tables), names);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -42,75 +43,125 @@ std::span<const std::string_view> read_by(ExperimentKind experiment) {
   return {};
 }
 
-/// Collects the keys of a config struct whose values can change a result.
-class KeyCollector {
- public:
-  KeyCollector(std::string prefix, const MixerConfig* mixer)
-      : prefix_(std::move(prefix)), mixer_(mixer) {}
-
-  template <class T>
-  void field(const char* key, T& member, const FieldInfo& info) {
-    if (!info.changes_result) return;
-    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) return;
-    const std::string name = prefix_ + key;
-    if constexpr (ConfigStruct<T>) {
-      KeyCollector inner(name + ".", nullptr);
-      member.visit(inner);
-      std::move(inner.keys.begin(), inner.keys.end(), std::back_inserter(keys));
-    } else {
-      keys.emplace_back(name, text(to_json(std::as_const(member))));
-    }
-  }
-  void field(const char*, std::vector<MixerConfig>&, const FieldInfo&) {}  // taken by itself
-  void sweep(const char*, std::vector<SweepAxis>&, const FieldInfo&) {}
-
-  std::vector<std::pair<std::string, std::string>> keys;
-
- private:
-  /// Doubles in their shortest form, whatever the versions of the libraries.
-  static std::string text(const Json& value) {
-    if (value.is_number_float()) return number_text(value.get<double>());
-    return value.is_string() ? value.get<std::string>() : value.dump();
-  }
-
-  std::string prefix_;
-  const MixerConfig* mixer_;
-};
-
-template <class T>
-std::vector<std::pair<std::string, std::string>> keys_of(T config, const std::string& prefix,
-                                                         const MixerConfig* mixer = nullptr) {
-  KeyCollector collector(prefix, mixer);
-  config.visit(collector);
-  return std::move(collector.keys);
-}
-
-/// `value` with a sequence length that is spelled out.
-RunConfig with_length(RunConfig config) {
-  config.task.seq_len = sequence_length(config);
-  return config;
-}
-
-/// The defaults that `cell` is compared with: its own sequence length is that of its other keys.
-RunConfig defaults_of(const RunConfig& cell) {
-  RunConfig length = cell;
-  length.task.seq_len.reset();
-  RunConfig defaults;
-  defaults.task.seq_len = sequence_length(length);
-  return defaults;
-}
-
 bool is_read(std::string_view key, std::span<const std::string_view> read) {
   return std::any_of(read.begin(), read.end(), [&](std::string_view section) {
     return key == section || (key.starts_with(section) && key[section.size()] == '.');
   });
 }
 
-std::string text_of(const std::vector<IdentityKey>& keys, bool with_seed) {
+/// Whether any key below `section` is read.
+bool is_read_in_part(std::string_view section, std::span<const std::string_view> read) {
+  return std::any_of(read.begin(), read.end(), [&](std::string_view key) {
+    return key == section || (key.starts_with(section) && key[section.size()] == '.');
+  });
+}
+
+// Doubles in their shortest form, whatever the versions of the libraries. Not by way of JSON: a
+// report asks for the keys of 10^5 cells.
+std::string key_text(bool value) { return value ? "true" : "false"; }
+std::string key_text(Index value) { return std::to_string(value); }
+std::string key_text(double value) { return number_text(value); }
+std::string key_text(const std::string& value) { return value; }
+template <class E>
+requires std::is_enum_v<E> std::string key_text(E value) { return std::string(enum_name(value)); }
+template <class T>
+std::string key_text(const std::optional<T>& value) {
+  return value ? key_text(*value) : "null";
+}
+template <class T>
+std::string key_text(const std::vector<T>& values) {
+  return to_json(values).dump();
+}
+
+/// Collects the keys that can change a result: those of a mixer, or those of the sections that are
+/// read.
+class KeyCollector {
+ public:
+  explicit KeyCollector(const MixerConfig& mixer) : prefix_("mixer."), mixer_(&mixer) {}
+  explicit KeyCollector(std::span<const std::string_view> read) : read_(read) {}
+
+  template <class T>
+  void field(const char* key, T& member, const FieldInfo& info) {
+    if (!info.changes_result) return;
+    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) return;
+    std::string name = prefix_ + key;
+    if constexpr (ConfigStruct<T>) {
+      if (!is_read_in_part(name, read_) && !is_read(name, read_)) return;
+      const std::string outer = std::exchange(prefix_, name + ".");
+      member.visit(*this);
+      prefix_ = outer;
+    } else if (mixer_ != nullptr || is_read(name, read_)) {
+      keys.push_back({std::move(name), key_text(std::as_const(member)), false});
+    }
+  }
+  void field(const char*, std::vector<MixerConfig>&, const FieldInfo&) {}  // taken by itself
+  void sweep(const char*, std::vector<SweepAxis>&, const FieldInfo&) {}
+
+  std::vector<IdentityKey> keys;
+
+ private:
+  std::string prefix_{};
+  const MixerConfig* mixer_ = nullptr;
+  std::span<const std::string_view> read_{};
+};
+
+std::vector<IdentityKey> mixer_keys(MixerConfig mixer) {
+  KeyCollector collector(mixer);
+  mixer.visit(collector);
+  return std::move(collector.keys);
+}
+
+std::vector<IdentityKey> section_keys(RunConfig config) {
+  KeyCollector collector(read_by(config.experiment));
+  config.visit(collector);
+  return std::move(collector.keys);
+}
+
+/// The keys of a mixer of this kind, or of the sections that this experiment reads, as they are
+/// when nothing is said; made once.
+const std::vector<IdentityKey>& default_keys(MixerKind kind) {
+  static const auto defaults = [] {
+    std::map<MixerKind, std::vector<IdentityKey>> keys;
+    for (const auto& [mixer, name] : enum_names<MixerKind>) {
+      keys[mixer] = mixer_keys(MixerConfig{.mixer = mixer});
+    }
+    return keys;
+  }();
+  return defaults.at(kind);
+}
+const std::vector<IdentityKey>& default_keys(ExperimentKind kind) {
+  static const auto defaults = [] {
+    std::map<ExperimentKind, std::vector<IdentityKey>> keys;
+    for (const auto& [experiment, name] : enum_names<ExperimentKind>) {
+      RunConfig config;
+      config.experiment = experiment;
+      keys[experiment] = section_keys(config);
+    }
+    return keys;
+  }();
+  return defaults.at(kind);
+}
+
+/// Appends `own`, each compared with its default.
+void append_keys(std::vector<IdentityKey>& keys, std::vector<IdentityKey> own,
+                 const std::vector<IdentityKey>& defaults) {
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    own[i].is_default = own[i].value == defaults[i].value;
+    keys.push_back(std::move(own[i]));
+  }
+}
+
+IdentityKey* find_key(std::vector<IdentityKey>& keys, std::string_view name) {
+  const auto found = std::find_if(keys.begin(), keys.end(),
+                                  [&](const IdentityKey& key) { return key.key == name; });
+  return found == keys.end() ? nullptr : &*found;
+}
+
+std::string text_of(std::span<const IdentityKey> keys, bool with_seed) {
   std::vector<std::string> lines;
   for (const IdentityKey& key : keys) {
     if (key.is_default || (key.key == "seed" && !with_seed)) continue;
-    lines.push_back(fmt::format("{}={}\n", key.key, key.value));
+    lines.push_back(key.key + "=" + key.value + "\n");
   }
   std::sort(lines.begin(), lines.end());
   return fmt::format("{}", fmt::join(lines, ""));
@@ -130,24 +181,18 @@ std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
        precision == enum_name(Precision::float32) || precision != enum_name(cell.precision)},
       {"seed", std::to_string(cell.seeds.front()), false},
   };
-  const auto append = [&](const auto& own, const auto& defaults) {
-    for (std::size_t i = 0; i < own.size(); ++i) {
-      keys.push_back({own[i].first, own[i].second, own[i].second == defaults[i].second});
-    }
-  };
+  append_keys(keys, mixer_keys(mixer), default_keys(mixer.mixer));
   // The kind of the mixer always counts; its keys are compared with a mixer of that kind.
-  append(keys_of(mixer, "mixer.", &mixer),
-         keys_of(MixerConfig{.mixer = mixer.mixer}, "mixer.", &mixer));
-  const auto kind = std::find_if(keys.begin(), keys.end(),
-                                 [](const IdentityKey& key) { return key.key == "mixer.mixer"; });
-  kind->is_default = false;
+  find_key(keys, "mixer.mixer")->is_default = false;
 
-  auto own = keys_of(with_length(cell), "");
-  auto defaults = keys_of(defaults_of(cell), "");
-  const std::span<const std::string_view> read = read_by(cell.experiment);
-  for (std::size_t i = 0; i < own.size(); ++i) {
-    if (!is_read(own[i].first, read)) continue;
-    keys.push_back({own[i].first, own[i].second, own[i].second == defaults[i].second});
+  // A sequence length is spelled out; its default is that of the other keys.
+  RunConfig own = cell;
+  own.task.seq_len.reset();
+  const std::string default_length = std::to_string(sequence_length(own));
+  own.task.seq_len = sequence_length(cell);
+  append_keys(keys, section_keys(std::move(own)), default_keys(cell.experiment));
+  if (IdentityKey* length = find_key(keys, "task.seq_len")) {
+    length->is_default = length->value == default_length;
   }
   return keys;
 }
@@ -156,8 +201,10 @@ std::string identity_text(const RunConfig& cell) { return text_of(identity_keys(
 
 std::string cell_hash(const RunConfig& cell) { return hash_hex(identity_text(cell)); }
 
-std::string group_hash(const RunConfig& cell) {
-  return hash_hex(text_of(identity_keys(cell), false)).substr(0, 8);
+std::string group_hash(const RunConfig& cell) { return group_hash(identity_keys(cell)); }
+
+std::string group_hash(std::span<const IdentityKey> keys) {
+  return hash_hex(text_of(keys, false)).substr(0, 8);
 }
 
 }  // namespace vla_bench

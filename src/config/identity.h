@@ -1,6 +1,7 @@
 // What makes a cell the cell it is: the keys that can change its result, and the hashes over them.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,5 +32,6 @@ std::string cell_hash(const RunConfig& cell);
 
 /// 8 digits that cells share when they differ in the seed only.
 std::string group_hash(const RunConfig& cell);
+std::string group_hash(std::span<const IdentityKey> keys);
 
 }  // namespace vla_bench

@@ -269,6 +269,16 @@ CellRecord read_record(std::string_view line, const std::string& place, ReadHist
   return record;
 }
 
+Table read_history(std::string_view line, const std::string& place) {
+  const std::string_view rest = open_line(line, place);
+  const std::size_t at = rest.rfind(kHistory);
+  if (at == std::string_view::npos) return Table(history_schema());
+  // Up to the brace that closes the record.
+  const std::string_view curve =
+      rest.substr(at + kHistory.size(), rest.size() - at - kHistory.size() - 1);
+  return read_table(parse_body(curve, place), history_schema(), place);
+}
+
 RecordHead read_head(std::string_view line, const std::string& place) {
   std::string_view rest = open_line(line, place);
   const std::string version = fmt::format("\"record\":{},", kVersion);

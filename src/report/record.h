@@ -76,6 +76,10 @@ enum class ReadHistory { no, yes };
 CellRecord read_record(std::string_view line, const std::string& place,
                        ReadHistory history = ReadHistory::no);
 
+/// Only the learning curve that `line` holds; without rows where there is none. Throws BadInput as
+/// read_record does.
+Table read_history(std::string_view line, const std::string& place);
+
 /// What a record says first.
 struct RecordHead {
   std::string hash;

@@ -278,11 +278,12 @@ FoundCells find_cells(const std::vector<fs::path>& roots) {
   return found;
 }
 
-void read_histories(const FoundCells& found, const std::function<void(const CellRecord&)>& visit) {
+void read_histories(const FoundCells& found,
+                    const std::function<void(const CellRecord&, const Table&)>& visit) {
   constexpr std::size_t kHeld = 1024;  // cells whose curves are in memory
   for (std::size_t first = 0; first < found.records.size(); first += kHeld) {
     const std::size_t count = std::min(kHeld, found.records.size() - first);
-    std::vector<std::optional<CellRecord>> read(count);
+    std::vector<Table> curves(count);
     parallel_items(kFileReaders, static_cast<Index>(count), [&](Index item) {
       const auto at = first + static_cast<std::size_t>(item);
       const CellRecord& record = found.records[at];
@@ -290,11 +291,10 @@ void read_histories(const FoundCells& found, const std::function<void(const Cell
       const RecordSource& source = found.sources[at];
       const std::string line = source.in_pack ? read_pack_line(source.file, source.offset)
                                               : read_file(source.file, kLongestRecord);
-      read[at - first] = read_record(line, record.place, ReadHistory::yes);
-      read[at - first]->run = record.run;
+      curves[at - first] = read_history(line, record.place);
     });
-    for (const auto& record : read) {
-      if (record) visit(*record);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!curves[i].rows.empty()) visit(found.records[first + i], curves[i]);
     }
   }
 }

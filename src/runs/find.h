@@ -48,7 +48,8 @@ struct FoundCells {
 /// Throws BadInput when a root is missing.
 FoundCells find_cells(const std::vector<std::filesystem::path>& roots);
 
-/// Calls `visit` with each record that has a learning curve, the curve in it, in their order.
-void read_histories(const FoundCells& found, const std::function<void(const CellRecord&)>& visit);
+/// Calls `visit` with each record that has a learning curve, and the curve, in their order.
+void read_histories(const FoundCells& found,
+                    const std::function<void(const CellRecord&, const Table&)>& visit);
 
 }  // namespace vla_bench

@@ -149,8 +149,8 @@ TEST_F(Find, HistoriesAreReadWhereAskedFor) {
   ASSERT_EQ(found.records.size(), 4u);
   for (const CellRecord& record : found.records) EXPECT_TRUE(record.history.rows.empty());
   std::vector<std::int64_t> steps;
-  read_histories(found, [&](const CellRecord& record) {
-    steps.push_back(std::get<std::int64_t>(record.history.rows.at(0)[0]));
+  read_histories(found, [&](const CellRecord&, const Table& curve) {
+    steps.push_back(std::get<std::int64_t>(curve.rows.at(0)[0]));
   });
   EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 4}));
 }
