@@ -5,14 +5,18 @@
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
+# shellcheck source=scripts/slurm/sbatch_options.sh
+source "$here/sbatch_options.sh"
 
 usage="usage: scripts/slurm/submit.sh CONFIG [--tasks N] [--out DIR] [--dry-run] [-- SBATCH_OPTION...]
   --tasks N   tasks of the array; each runs the shard I/N of the sweep (default 8)
   --out DIR   root of the results (default results/runs)
   --dry-run   print the plan and submit nothing
   What follows -- goes to sbatch: --time, --partition, --cpus-per-task, --gres=gpu:1, ...
-  With an option that asks for GPUs the sweep runs on them (--device cuda). Tasks stop two minutes
-  before a time limit and go on in another run: a limit should be many times that."
+  With an option that asks for GPUs the sweep runs on them (--device cuda). The report waits for what
+  --dependency names, too. --array=%N bounds how many tasks run at a time; which tasks there are,
+  --job-name and --signal are not yours to choose. Tasks stop two minutes before a time limit and go
+  on in another run: a limit should be many times that."
 
 complain() {
   echo "submit: $1" >&2
@@ -60,20 +64,9 @@ program=${VLA_BENCH_BINARY:-$root/build/vla-bench}
 [[ -x $program ]] || complain "$program is not there: run scripts/build.sh release, or name it in VLA_BENCH_BINARY"
 out=$(realpath -m -- "$out")
 
-# Options of sbatch that ask for GPUs, and the others: the report needs no GPU.
-device=() report_options=()
-for ((i = 0; i < ${#options[@]}; ++i)); do
-  case ${options[i]} in
-    --gres | --gpus | --gpus-per-node | --gpus-per-task | --gpus-per-socket | -G)
-      device=(--device cuda)
-      i=$((i + 1)) # its value
-      ;;
-    --gres=gpu* | --gpus=* | --gpus-per-*=* | -G?*)
-      device=(--device cuda)
-      ;;
-    *) report_options+=("${options[i]}") ;;
-  esac
-done
+read_sbatch_options "$tasks" "${options[@]}"
+device=()
+[[ -z $wants_gpu ]] || device=(--device cuda)
 
 plan() {
   "$program" plan "$config" --out "$out" "${device[@]}" --tasks "$tasks" --format csv --table "$1" |
@@ -147,12 +140,12 @@ fi
 
 # USR1 goes to task.sh alone, two minutes before a time limit; the program needs 5 seconds of them.
 job=$(sbatch --parsable --job-name="$name" --requeue --open-mode=append --signal=B:USR1@120 \
-  --output="$out/slurm/$stem-%A_%a.log" "${options[@]}" \
-  --array="$(IFS=, && echo "${missing[*]}")" \
+  --output="$out/slurm/$stem-%A_%a.log" "${array_options[@]}" ${dependency:+"--dependency=$dependency"} \
+  --array="$(IFS=, && echo "${missing[*]}")$throttle" \
   "$here/task.sh" "$program" "$frozen" "$out" "$tasks" "$device_name")
 job=${job%%;*} # a cluster's name may follow
 report=$(dirname -- "$out")/report/$stem
-report_job=$(sbatch --parsable --job-name="$name-report" --dependency="afterany:$job" \
+report_job=$(sbatch --parsable --job-name="$name-report" --dependency="$(report_dependency "$job")" \
   --output="$out/slurm/$stem-%j-report.log" "${report_options[@]}" \
   "$here/report.sh" "$program" "$root" "$report" "${folders[@]}")
 echo "submitted       array $job of ${#missing[@]} tasks, then job ${report_job%%;*}"
