@@ -147,7 +147,7 @@ std::vector<Claim> read_claims(const fs::path& folder) {
   std::vector<Claim> claims;
   std::map<std::string, fs::path> taken;
   for (const fs::path& file : find_files(folder)) {
-    for (Claim& claim : parse_claims(read_file(file), file)) {
+    for (Claim& claim : parse_claims(read_file(file, kMaxJsonBytes), file)) {
       const auto [entry, fresh] = taken.emplace(claim.id, file);
       if (!fresh) {
         throw BadInput(fmt::format("{}: /id: \"{}\" is taken by {}", file.string(), claim.id,

@@ -11,7 +11,6 @@ namespace vla_bench {
 namespace {
 
 // Far beyond any config, small enough that hostile text costs neither stack nor quadratic time.
-constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
 constexpr int kMaxDepth = 32;
 constexpr std::size_t kMaxKeys = 1000;
 
@@ -48,7 +47,7 @@ void Place::fail(std::string_view message) const {
 
 Json parse_json(std::string_view text, std::string_view origin) {
   const Place document{std::string(origin), ""};
-  if (text.size() > kMaxBytes) document.fail("larger than 1 MiB, which no config is");
+  if (text.size() > kMaxJsonBytes) document.fail("larger than 1 MiB, which no config is");
 
   std::vector<std::set<std::string>> open_objects;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {

@@ -2,6 +2,7 @@
 // claims: only their .cpp files include this (nlohmann/json is slow to compile).
 #pragma once
 
+#include <cstddef>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -10,6 +11,9 @@ namespace vla_bench {
 
 /// Objects keep the order of the text: the order of sweep axes has a meaning.
 using Json = nlohmann::ordered_json;
+
+/// Far beyond any config, small enough that hostile text costs neither memory nor time.
+inline constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 20;
 
 /// Where a value came from, for error messages.
 struct Place {

@@ -12,7 +12,7 @@
 
 namespace vla_bench {
 RunConfig read_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
-  return parse_config(read_file(path), path.string(), overrides);
+  return parse_config(read_file(path, kMaxJsonBytes), path.string(), overrides);
 }
 
 RunConfig parse_config(std::string_view json, std::string_view origin,
@@ -22,7 +22,7 @@ RunConfig parse_config(std::string_view json, std::string_view origin,
   RunConfig config;
   Reader reader(document, place);
   config.visit(reader);
-  reader.refuse_unknown_keys("$schema");
+  reader.refuse_unknown_keys("$schema", keys_below(config));
   apply_overrides(config, overrides, origin);
   if (config.name.empty()) config.name = enum_name(config.experiment);
 

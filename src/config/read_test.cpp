@@ -68,6 +68,11 @@ TEST(ParseConfig, UnknownKeysNameTheNearest) {
                  R"({"mixers": ["linear", {"mixer": "vla", "penalti": "key"}]})");
   EXPECT_REFUSED(R"(x.json: /task/lyaout: unknown key, did you mean "layout"?)",
                  R"({"task": {"lyaout": "paper"}})");
+  EXPECT_REFUSED(R"(x.json: /lr: unknown key, did you mean "train.lr"?)", R"({"lr": 1})");
+  EXPECT_REFUSED(R"(unknown key "lr", did you mean "train.lr"?)", "{}", {"lr=1"});
+  EXPECT_REFUSED(R"(did you mean "train.batch" or "eval.batch" or "latency.batch"?)",
+                 R"({"batch": 1})");
+  EXPECT_REFUSED(R"(x.json: /mixer: unknown key, did you mean "mixers"?)", R"({"mixer": 1})");
   EXPECT_REFUSED(R"(x.json: /zzzzzzzzzzzzzzz: unknown key, did you mean ")",
                  R"({"zzzzzzzzzzzzzzz": 1})");
   EXPECT_REFUSED("/a~1b~0c: unknown key", R"({"a/b~c": 1})");
@@ -92,6 +97,9 @@ TEST(ParseConfig, WrongTypesSayWhatWasExpected) {
       R"(/mixers/0: expected one of "softmax", "linear", "deltanet", "vla", got "vlaa", did you mean "vla"?)",
       R"({"mixers": ["vlaa"]})");
   EXPECT_REFUSED(R"(got "mqra", did you mean "mqar"?)", R"({"experiment": "mqra"})");
+  EXPECT_REFUSED(R"(got "fp32", did you mean "float32"?)", R"({"precision": "fp32"})");
+  EXPECT_REFUSED(R"(got "fp32", did you mean "float32"?)", "{}", {"precision=fp32"});
+  EXPECT_REFUSED(R"(got "bfloat16", did you mean "bf16"?)", R"({"precision": "bfloat16"})");
   EXPECT_REFUSED("/sweep: expected an object", R"({"sweep": []})");
 }
 
@@ -307,6 +315,16 @@ TEST(DumpConfig, RoundTrips) {
   EXPECT_EQ(again.task.power_a, 0.30000000000000004);
   EXPECT_EQ(again.mixers[1].label, "q\"\\");
   EXPECT_EQ(again.sweep[1].values[1], "\"gaussian\"");
+}
+
+TEST(ReadConfig, StopsAtTheLimitOfFilesWithoutAnEnd) {
+  try {
+    read_config("/dev/zero", {});
+    FAIL() << "accepted";
+  } catch (const BadInput& error) {
+    EXPECT_NE(std::string(error.what()).find("/dev/zero: larger than"), std::string::npos)
+        << error.what();
+  }
 }
 
 }  // namespace

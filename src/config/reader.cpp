@@ -1,6 +1,9 @@
 #include "config/reader.h"
 
+#include <algorithm>
+#include <array>
 #include <limits>
+#include <utility>
 
 namespace vla_bench {
 namespace {
@@ -27,7 +30,36 @@ std::string expected_number(std::string_view type, const FieldInfo& info) {
   return fmt::format("expected {}", type);
 }
 
+// What other programs call a value, often nearer by letters to another of ours.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kOtherNames = {{
+    {"fp32", "float32"},
+    {"f32", "float32"},
+    {"single", "float32"},
+    {"bfloat16", "bf16"},
+}};
+
+bool ends_in(std::string_view dotted, std::string_view name) {
+  return dotted.ends_with(name) && dotted.size() > name.size() &&
+         dotted[dotted.size() - name.size() - 1] == '.';
+}
+
 }  // namespace
+
+std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known,
+                         const std::vector<std::string>& elsewhere) {
+  for (const auto& [other, ours] : kOtherNames) {
+    if (name == other && std::find(known.begin(), known.end(), ours) != known.end()) {
+      return fmt::format(", did you mean \"{}\"?", ours);
+    }
+  }
+  std::vector<std::string_view> same;
+  for (const std::string& key : elsewhere) {
+    if (ends_in(key, name)) same.push_back(key);
+  }
+  if (!same.empty()) return fmt::format(", did you mean \"{}\"?", fmt::join(same, "\" or \""));
+  const std::string nearest = nearest_name(name, known.data(), known.size());
+  return nearest.empty() ? "" : fmt::format(", did you mean \"{}\"?", nearest);
+}
 
 void read_value(const Json& json, bool& out, const FieldInfo&, const Place& place) {
   if (!json.is_boolean()) place.fail(fmt::format("expected true or false, got {}", excerpt(json)));

@@ -29,11 +29,10 @@ concept ConfigStruct = requires(T value, AnyVisitor visitor) {
   value.visit(visitor);
 };
 
-/// ", did you mean "n_heads"?"; nothing when nothing is known.
-inline std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known) {
-  const std::string nearest = nearest_name(name, known.data(), known.size());
-  return nearest.empty() ? "" : fmt::format(", did you mean \"{}\"?", nearest);
-}
+/// ", did you mean "n_heads"?"; nothing when nothing is known. `elsewhere` are dotted keys: one
+/// whose last part is `name` goes before a name that only resembles it.
+std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known,
+                         const std::vector<std::string>& elsewhere = {});
 
 inline std::string foreign_key_message(MixerKind owner, MixerKind mixer) {
   return fmt::format("a key of mixer {}; {} does not have it", enum_name(owner), enum_name(mixer));
@@ -57,6 +56,36 @@ void read_value(const Json& json, std::optional<T>& out, const FieldInfo& info, 
 template <class T>
 void read_value(const Json& json, std::vector<T>& out, const FieldInfo& info, const Place& place);
 
+/// Collects "train.lr" and the like: the keys of the structs in a struct.
+class KeysBelow {
+ public:
+  template <class T>
+  void field(const char* key, T& member, const FieldInfo&) {
+    if constexpr (ConfigStruct<T>) {
+      KeysBelow below(prefix_ + key + ".");
+      member.visit(below);
+      keys_.insert(keys_.end(), below.keys_.begin(), below.keys_.end());
+    } else if (!prefix_.empty()) {
+      keys_.push_back(prefix_ + key);
+    }
+  }
+  void sweep(const char*, std::vector<SweepAxis>&, const FieldInfo&) {}
+  const std::vector<std::string>& keys() const { return keys_; }
+
+  explicit KeysBelow(std::string prefix = "") : prefix_(std::move(prefix)) {}
+
+ private:
+  std::string prefix_;
+  std::vector<std::string> keys_;
+};
+
+template <ConfigStruct T>
+std::vector<std::string> keys_below(T& object) {
+  KeysBelow collector;
+  object.visit(collector);
+  return collector.keys();
+}
+
 class Reader {
  public:
   /// `mixer`: the struct being read when it is a MixerConfig, whose keys depend on its kind.
@@ -79,13 +108,15 @@ class Reader {
     field(key, axes, info);
   }
 
-  /// Call after the visit. `also` is a further allowed key ("$schema" at the top).
-  void refuse_unknown_keys(std::string_view also = "") const {
+  /// Call after the visit. `also` is a further allowed key ("$schema" at the top), `elsewhere` as
+  /// for did_you_mean.
+  void refuse_unknown_keys(std::string_view also = "",
+                           const std::vector<std::string>& elsewhere = {}) const {
     for (const auto& item : object_.items()) {
       const std::string& key = item.key();
       bool found = !also.empty() && key == also;
       for (const std::string_view known : known_) found = found || key == known;
-      if (!found) place_.at(key).fail("unknown key" + did_you_mean(key, known_));
+      if (!found) place_.at(key).fail("unknown key" + did_you_mean(key, known_, elsewhere));
     }
   }
 

@@ -29,7 +29,8 @@ class KeySetter {
     mixer_ = mixer;
     target.visit(*this);
     if (!found_) {
-      place_.fail(fmt::format("unknown key \"{}\"{}", first_, did_you_mean(first_, known_)));
+      place_.fail(fmt::format("unknown key \"{}\"{}", first_,
+                              did_you_mean(first_, known_, keys_below(target))));
     }
   }
 

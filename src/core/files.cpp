@@ -191,7 +191,13 @@ std::string read_file(const fs::path& path, std::size_t most) {
   // The size is a hint: a pipe has none, and a file may grow. One byte more than a file has shows
   // its end without another block; what small files are read into is kept, by the thousands.
   constexpr std::size_t kBlock = 1 << 16;
-  std::string content(static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)) + 1, '\0');
+  const auto refuse_excess = [&](std::size_t size) {
+    if (size <= most) return;
+    throw BadInput(fmt::format("[file] {}: larger than {} bytes", path.string(), most));
+  };
+  const auto hint = static_cast<std::size_t>(std::max<off_t>(status.st_size, 0));
+  refuse_excess(hint);
+  std::string content(hint + 1, '\0');
   std::size_t filled = 0;
   while (true) {
     if (filled == content.size()) content.resize(std::max(kBlock, 2 * content.size()));
@@ -201,10 +207,7 @@ std::string read_file(const fs::path& path, std::size_t most) {
     if (count < 0) fail(errno);
     if (count == 0) break;
     filled += static_cast<std::size_t>(count);
-    if (filled > most) {
-      throw BadInput(fmt::format("[file] {}: larger than {} bytes, which none of its kind is",
-                                 path.string(), most));
-    }
+    refuse_excess(filled);
   }
   content.resize(filled);
   return content;

@@ -1,6 +1,7 @@
 // Files that are either whole or absent.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
@@ -32,8 +33,8 @@ class AtomicFile {
   std::unique_ptr<State> state_;
 };
 
-/// The whole file. Throws BadInput naming the path and the reason, also where it holds more than
-/// `most` bytes: no more than these are read.
+/// The whole file. Throws BadInput naming the path and the reason, also when there are more than
+/// `most` bytes: of those no more are read, so that /dev/zero takes no memory.
 std::string read_file(const std::filesystem::path& path,
                       std::size_t most = std::numeric_limits<std::size_t>::max());
 

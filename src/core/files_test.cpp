@@ -106,6 +106,19 @@ TEST(Files, UnreadablePathsAreNamedWithTheReason) {
   EXPECT_NE(message.find("Is a directory"), std::string::npos) << message;
 }
 
+TEST(Files, ReadsNoMoreThanAsked) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "file";
+  write_file_atomically(path, "12345");
+  EXPECT_EQ(read_file(path, 5), "12345");
+  std::string message = message_of<BadInput>([&] { read_file(path, 4); });
+  EXPECT_NE(message.find("larger than 4 bytes"), std::string::npos) << message;
+  // Without an end and without a size.
+  message = message_of<BadInput>([] { read_file("/dev/zero", 1000); });
+  EXPECT_NE(message.find("/dev/zero: larger than 1000 bytes"), std::string::npos) << message;
+  EXPECT_EQ(read_file("/dev/null", 0), "");
+}
+
 TEST(Files, RequiresAWritableFolder) {
   const TemporaryFolder folder;
   require_writable_folder(folder.path() / "a" / "b");

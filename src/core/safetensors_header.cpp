@@ -215,6 +215,11 @@ std::string shape_text(const std::vector<Index>& shape) {
 
 FileHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes,
                                     std::string_view origin) {
+  // The parser takes a NUL for the end of the text. The format pads with spaces only.
+  if (const std::size_t nul = json.find('\0'); nul != std::string_view::npos) {
+    throw BadInput(
+        fmt::format("[{}] header: NUL at byte {}: expected JSON, padded with spaces", origin, nul));
+  }
   FileHeader header;
   HeaderReader reader(header, origin);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
