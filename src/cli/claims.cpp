@@ -56,7 +56,7 @@ int claims(const ClaimsOptions& options) {
   for (const Claim& claim : claims) assessments.push_back(assess(claim, cells));
   const std::vector<Table> tables = {ledger_table(assessments), criteria_table(assessments)};
   if (options.out.empty()) {
-    print_tables(tables, options.format);
+    print_tables(tables, options.format, "the same command with --format csv or --out DIR");
   } else {
     write_tables(tables, options.out);
   }

@@ -8,6 +8,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/print_tables.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "core/threads.h"
@@ -16,6 +17,9 @@
 
 namespace vla_bench::cli {
 namespace {
+
+// All of a value is shown: there is no other column to leave room for.
+constexpr std::size_t kMostValueLines = 1000;
 
 int info(bool json) {
   const ThreadChoice threads = choose_threads(0);
@@ -46,7 +50,7 @@ int info(bool json) {
              cuda.available ? "available: " + cuda.detail
                             : "not available: " + cuda.detail + "; runs go to the cpu"});
   for (std::size_t i = 0; i < gpus.size(); ++i) table.add({"gpu " + std::to_string(i), gpus[i]});
-  print(to_markdown(table));
+  print(table_text(table, "", kMostValueLines));
   return kExitDone;
 }
 

@@ -97,7 +97,7 @@ int plan(const PlanOptions& options) {
     tasks[static_cast<std::size_t>(cells[i].shard)].add(cells[i], states[i], pace);
   }
   print_tables(select_tables({sweep_table(folders, device), tasks_table(tasks)}, options.tables),
-               options.format);
+               options.format, "the same command with --table {} --format csv");
   return kExitDone;
 }
 

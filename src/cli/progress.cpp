@@ -1,7 +1,6 @@
 #include "cli/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,8 @@
 #include <cstdio>
 
 #include "cli/output.h"
+#include "cli/terminal.h"
+#include "cli/terminal_text.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -17,12 +18,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kRedraw{100};     // a terminal line: 10 times a second
 constexpr std::chrono::seconds kLogInterval{10};      // a log file: readable after a night
 constexpr double kLongestShown = 1000.0 * 24 * 3600;  // seconds; above it "?" says as much
-
-std::size_t terminal_width() {
-  winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
-}
 
 /// 0 where a cell has no steps.
 double fraction_done(const TrainProgress& training) {
@@ -142,7 +137,7 @@ std::string Progress::line_of(const RunningCell& running) const {
 
 void Progress::draw(const std::string& line) {
   // A line that wraps cannot be rewritten with one carriage return.
-  const std::string shown = line.substr(0, terminal_width() - 1);
+  const std::string shown = cut_text(line, terminal_width(STDERR_FILENO).value_or(80) - 1);
   std::fprintf(stderr, "\r\x1b[K%s", shown.c_str());
   std::fflush(stderr);
   drawn_ = true;

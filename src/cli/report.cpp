@@ -36,7 +36,10 @@ int report(const ReportOptions& options) {
     return exit_code;
   }
   if (options.out.empty()) {
-    print_tables(report_tables(found, options.names), options.format);
+    std::vector<std::string> words = {"vla-bench", "report"};
+    words.insert(words.end(), options.folders.begin(), options.folders.end());
+    print_tables(report_tables(found, options.names), options.format,
+                 shell_words(words) + " --table {} --format csv");
   } else {
     write_report(found,
                  {.out = options.out, .names = options.names, .json = options.format == "json"});

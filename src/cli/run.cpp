@@ -134,7 +134,7 @@ FoundCells find_planned(const std::vector<PlannedCell>& plan, const std::filesys
                     [&](const CellRecord& record) { return hashes.contains(record.hash); });
 }
 
-void print_raw_and_summaries(const FoundCells& found) {
+void print_raw_and_summaries(const FoundCells& found, const std::filesystem::path& root) {
   std::vector<Table> shown;
   for (Table& table : report_tables(found, {})) {
     const bool raw = find_schema(table.name) != nullptr || table.name.ends_with("_curve");
@@ -145,7 +145,14 @@ void print_raw_and_summaries(const FoundCells& found) {
     }
     shown.push_back(std::move(table));
   }
-  print_tables(shown, "markdown");
+  std::set<std::string> folders;  // a sweep can make several; packs lie in the root itself
+  for (const CellRecord& record : found.records) {
+    const std::filesystem::path run = root / record.run;
+    folders.insert((std::filesystem::is_directory(run) ? run : root).string());
+  }
+  std::vector<std::string> words = {"vla-bench", "report"};
+  words.insert(words.end(), folders.begin(), folders.end());
+  print_tables(shown, "markdown", shell_words(words) + " --table {} --format csv");
 }
 
 /// Where the whole config is sealed: its tables, by name.
@@ -291,7 +298,7 @@ int run(const RunOptions& options) {
       "to run: " +
       describe(estimate(configs_of(plan, todo), device, resolve_threads(config.threads)), device));
   if (options.dry_run) {
-    print(to_markdown(plan_table(plan, states)));
+    print(table_text(plan_table(plan, states), ""));
     return kExitDone;
   }
   require_writable_folder(options.sweep.out);
@@ -312,7 +319,8 @@ int run(const RunOptions& options) {
   std::set<std::string> hashes;
   for (const PlannedCell& planned : plan) hashes.insert(planned.cell.hash);
   print_raw_and_summaries(
-      only_cells(found, [&](const CellRecord& record) { return hashes.contains(record.hash); }));
+      only_cells(found, [&](const CellRecord& record) { return hashes.contains(record.hash); }),
+      options.sweep.out);
   write_complete(whole, found, options.sweep.out);
   log_info(fmt::format("the cells' files lie below {}", options.sweep.out));
   return failed > 0 ? kExitFailedRun : kExitDone;

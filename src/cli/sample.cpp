@@ -1,4 +1,6 @@
 // vla-bench sample: what a model is asked, as a person reads it.
+#include <unistd.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -6,6 +8,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/terminal.h"
 #include "config/read.h"
 #include "core/error.h"
 #include "tasks/batch.h"
@@ -15,6 +18,9 @@ namespace {
 
 // As many as a training step may have.
 constexpr Index kMostSequences = 1 << 20;
+
+// Of lines that go to no terminal: 16 positions.
+constexpr std::size_t kWidthElsewhere = 104;
 
 struct SampleOptions {
   std::string config;
@@ -44,11 +50,12 @@ int sample(const SampleOptions& options) {
   const RunConfig config = read_config(options.config, options.overrides);
   const std::vector<CellConfig> cells = expand_cells(config, Device::cpu);
   const RunConfig& first = cells.front().config;
+  const auto width = static_cast<Index>(terminal_width(STDOUT_FILENO).value_or(kWidthElsewhere));
   Batch batch;
   make_batch(first, token_stream(first), 0, options.batch, batch);
   for (Index row = 0; row < batch.batch; ++row) {
     if (row > 0) print("\n");
-    print(describe_row(first, batch, row));
+    print(describe_row(first, batch, row, width));
   }
   return kExitDone;
 }

@@ -16,6 +16,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/print_tables.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
 #include "core/error.h"
@@ -166,7 +167,7 @@ std::string listing(const std::vector<FolderStatus>& folders, CellStage stage) {
     }
   }
   if (table.rows.empty()) return {};
-  std::string text = fmt::format("\n{}", to_markdown(table));
+  std::string text = fmt::format("\n{}", table_text(table, "--json"));
   if (unprinted > 0) text += fmt::format("and {} more\n", unprinted);
   return text;
 }
@@ -198,8 +199,9 @@ Look look_once(const StatusOptions& options) {
     const int indent = options.watch ? -1 : 2;
     result.text = document.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
   } else {
-    result.text = to_markdown(summary_table(folders)) + listing(folders, CellStage::begun) +
-                  listing(folders, CellStage::failed) + listing(folders, CellStage::damaged);
+    result.text = table_text(summary_table(folders), "--json") +
+                  listing(folders, CellStage::begun) + listing(folders, CellStage::failed) +
+                  listing(folders, CellStage::damaged);
   }
   return result;
 }

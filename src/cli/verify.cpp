@@ -12,6 +12,7 @@
 #include "cli/context.h"
 #include "cli/golden.h"
 #include "cli/output.h"
+#include "cli/print_tables.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "report/table.h"
@@ -97,7 +98,7 @@ int verify(const VerifyOptions& options) {
       check("production", verify_golden<float>(golden, context, Implementation::production));
     }
   }
-  print(to_markdown(verification.table));
+  print(table_text(verification.table, ""));
   return verification.failures == 0 ? kExitDone : kExitFailedRun;
 }
 

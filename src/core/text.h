@@ -1,10 +1,13 @@
-// Numbers as text.
+// Numbers and text as people read them, and numbers as they read back.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <string>
+#include <string_view>
 
 namespace vla_bench {
 
@@ -19,6 +22,17 @@ inline std::string number_text(double value) {
   char buffer[32];  // 24 characters at most
   const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value);
   return {buffer, result.ptr};
+}
+
+/// Whether the byte goes on with a UTF-8 character that an earlier one began.
+inline bool continues_character(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+}
+
+/// Characters rather than bytes of UTF-8.
+inline std::size_t count_characters(std::string_view text) {
+  return text.size() -
+         static_cast<std::size_t>(std::count_if(text.begin(), text.end(), continues_character));
 }
 
 }  // namespace vla_bench

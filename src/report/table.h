@@ -42,6 +42,8 @@ struct Table {
 /// RFC 4180 CSV with lines that end in \n; doubles in shortest round-trip form. Strings that read
 /// like numbers are quoted and come back as strings.
 std::string to_csv(const Table& table);
+/// A value as people read it: doubles to 4 significant digits, nothing for an empty one.
+std::string readable_text(const Value& value);
 /// Markdown for people: doubles to 4 significant digits, columns aligned.
 std::string to_markdown(const Table& table);
 /// Array of objects; empty values are null, values that are not finite the strings of number_text.

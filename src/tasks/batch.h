@@ -56,7 +56,8 @@ void make_batch(const RunConfig& config, RngStream stream, Index index, Index ba
 /// Positions of a row that carry a target.
 Index targets_per_row(const RunConfig& config);
 
-/// One row as a person reads it: tokens with their roles and the targets beneath.
-std::string describe_row(const RunConfig& config, const Batch& batch, Index row);
+/// One row as a person reads it: tokens with their roles and the targets beneath, in lines of at
+/// most `width` characters (but at least one position each).
+std::string describe_row(const RunConfig& config, const Batch& batch, Index row, Index width);
 
 }  // namespace vla_bench

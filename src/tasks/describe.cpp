@@ -43,15 +43,16 @@ std::string role(const RunConfig& config, const std::int32_t* inputs, const std:
 
 }  // namespace
 
-std::string describe_row(const RunConfig& config, const Batch& batch, Index row) {
-  constexpr Index kColumns = 16;  // fits 100 characters
+std::string describe_row(const RunConfig& config, const Batch& batch, Index row, Index width) {
+  constexpr Index kHeading = 8, kPosition = 6;  // characters
+  const Index positions_a_line = std::max<Index>(1, (width - kHeading) / kPosition);
   const std::int32_t* inputs = batch.inputs.data() + row * batch.tokens;
   const std::int32_t* targets = batch.targets.data() + row * batch.tokens;
   std::string text;
-  for (Index begin = 0; begin < batch.tokens; begin += kColumns) {
+  for (Index begin = 0; begin < batch.tokens; begin += positions_a_line) {
     std::string positions = "position", roles = "role    ", tokens = "token   ",
                 answers = "target  ";
-    for (Index t = begin; t < std::min(begin + kColumns, batch.tokens); ++t) {
+    for (Index t = begin; t < std::min(begin + positions_a_line, batch.tokens); ++t) {
       positions += fmt::format(" {:>5}", t);
       roles += fmt::format(" {:>5}", role(config, inputs, targets, batch.tokens, t));
       tokens += fmt::format(" {:>5}", inputs[t]);

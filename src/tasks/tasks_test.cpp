@@ -308,7 +308,7 @@ TEST(DescribeRow, ShowsRolesTokensAndTargets) {
   const std::int32_t targets[] = {-100, -100, -100, -100, -100, 4, 3};
   std::copy_n(inputs, 7, batch.inputs.data());
   std::copy_n(targets, 7, batch.targets.data());
-  EXPECT_EQ(describe_row(config, batch, 0),
+  EXPECT_EQ(describe_row(config, batch, 0, 104),
             "position     0     1     2     3     4     5     6\n"
             "role        k1    v1    k2    v2   SEP    q2    q1\n"
             "token       17     3    99     4   127    99    17\n"
@@ -319,7 +319,7 @@ TEST(DescribeRow, LongRowsAreFoldedAndCopyHasItsRoles) {
   const RunConfig config = parse_config(R"({"experiment": "copy"})", "test");
   Batch batch;
   make_batch(config, RngStream::train_batch, 0, 1, batch);
-  const std::string text = describe_row(config, batch, 0);
+  const std::string text = describe_row(config, batch, 0, 104);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4 * 4 + 3);
   EXPECT_NE(text.find(" t31   SEP"), std::string::npos);
   EXPECT_NE(text.find(" c31"), std::string::npos);

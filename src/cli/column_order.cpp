@@ -1,0 +1,106 @@
+#include "cli/column_order.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace vla_bench::cli {
+namespace {
+
+/// What a row is called: the first of these that is there, else the first column.
+constexpr auto kNames = std::to_array<std::string_view>({"line", "label", "claim"});
+
+/// The quantities that tables are made for, and how it went where it did not go well.
+constexpr auto kHeadlines = std::to_array<std::string_view>(
+    {"title",          "published", "verdict",       "what",    "met",         "measured",
+     "criteria_met",   "accuracy",  "accuracy_mean", "s_norm",  "s_norm_mean", "sigma_max",
+     "sigma_max_mean", "median_s",  "exponent",      "seq_len", "baseline",    "basis",
+     "reason",         "not_ok",    "setting",       "note"});
+
+/// From what is missed least on. A name that begins with "_" is an ending.
+constexpr auto kLeastTelling = std::to_array<std::string_view>({
+    "config",
+    "command",
+    "run",
+    "why",
+    "part",
+    "mixer",
+    "label",
+    "copy_bytes_per_s",
+    "sgemm_flop_per_s",
+    "_sd",
+    "machine",
+    "processor",
+    "activation_bytes",
+    "bytes",
+    "flop",
+    "state_bytes",
+    "loss_median",
+    "loss_low",
+    "loss_high",
+    "train_seconds_low",
+    "train_seconds_high",
+    "cosine_low",
+    "cosine_high",
+    "product_norm_low",
+    "product_norm_high",
+    "a_norm_low",
+    "a_norm_high",
+    "bytes_per_s",
+    "queries",
+    "repeats",
+    "condition",
+    "count",
+    "relative_error",
+    "p10_s",
+    "p90_s",
+    "train_seconds_mean",
+    "train_seconds",
+    "flop_per_s",
+    "gradient_norm",
+    "interval",
+});
+
+bool matches(std::string_view column, std::string_view pattern) {
+  return pattern.starts_with('_') ? column.ends_with(pattern) : column == pattern;
+}
+
+/// Position of the first entry of `list` that matches; the list's size without any.
+template <typename List>
+std::size_t position(const List& list, std::string_view column) {
+  const auto found = std::find_if(
+      list.begin(), list.end(), [&](std::string_view pattern) { return matches(column, pattern); });
+  return static_cast<std::size_t>(found - list.begin());
+}
+
+std::size_t name_column(const std::vector<std::string>& columns) {
+  for (const std::string_view name : kNames) {
+    const auto found = std::find(columns.begin(), columns.end(), name);
+    if (found != columns.end()) return static_cast<std::size_t>(found - columns.begin());
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::vector<RankedColumn> most_telling_first(const std::vector<std::string>& columns) {
+  const std::size_t name = name_column(columns);
+  std::vector<RankedColumn> order;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const auto is_in = [&](const auto& list) { return position(list, columns[i]) < list.size(); };
+    const Telling telling = i == name              ? Telling::name
+                            : is_in(kHeadlines)    ? Telling::headline
+                            : is_in(kLeastTelling) ? Telling::least
+                                                   : Telling::detail;
+    order.push_back({i, telling});
+  }
+  const auto missed_more = [&](const RankedColumn& a, const RankedColumn& b) {
+    if (a.telling != b.telling) return a.telling < b.telling;
+    if (a.telling != Telling::least) return false;
+    return position(kLeastTelling, columns[a.index]) > position(kLeastTelling, columns[b.index]);
+  };
+  std::stable_sort(order.begin(), order.end(), missed_more);
+  return order;
+}
+
+}  // namespace vla_bench::cli
