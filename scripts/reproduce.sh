@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, runs the quick suite, prints the tables and writes the figures and
-# the results page.
+# Installs what is missing, builds, runs the quick suite, writes tables, figures, the ledger of claims
+# and the results page, and ends with one screen of what came out.
 # With --full: the paper's whole protocol. Stopped and started again, it goes on where it was.
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -42,8 +42,8 @@ runs=()
 status=0
 for config in "${configs[@]}"; do
   echo "== configs/$config.json"
-  # The tables are printed below, all together. A failed cell (status 1) is in them with its reason,
-  # and the other experiments still run.
+  # The tables are gathered below. A failed cell (status 1) is in them with its reason, and the other
+  # experiments still run.
   jobs=()
   case $config in quick | copy | mqar | long_context | sweep) jobs=("${training[@]}") ;; esac
   build/vla-bench run "configs/$config.json" --out results/runs "${jobs[@]}" > /dev/null || {
@@ -55,14 +55,12 @@ for config in "${configs[@]}"; do
 done
 
 report=results/report/$suite
-build/vla-bench report "${runs[@]}" --out "$report"
-printf '\n## recall (accuracy)\n\n'
-.venv/bin/python scripts/recall_grid.py "$report"
-for table in state_norm_summary jacobian_summary latency latency_fit latency_crossover \
-  accuracy_summary; do
-  printf '\n## %s\n\n' "$table"
-  cat "$report/$table.md"
-done
+build/vla-bench report "${runs[@]}" --out "$report" || {
+  code=$?
+  [[ $code -eq 1 ]] || exit "$code"
+  status=1
+}
+.venv/bin/python scripts/recall_grid.py "$report" > "$report/recall_grid.md"
 .venv/bin/python scripts/plot.py "$report" > /dev/null
 
 # Most claims need more than this suite: status 1 says that some have no run, which is not an error.
@@ -73,13 +71,19 @@ build/vla-bench claims "${runs[@]}" --out "$report/claims" || {
 build/vla-bench claims "${runs[@]}" --format json > "$report/claims/ledger.json" || [[ $? -eq 1 ]]
 .venv/bin/python scripts/report.py "$report" --ledger "$report/claims/ledger.json" \
   --out "$report/page.html" > /dev/null
-printf '\n## ledger of the claims\n\n'
-cat "$report/claims/ledger.md"
 
-echo
-echo "tables:  $report (CSV and Markdown)"
-echo "figures: $report/figures (PNG and PDF)"
-echo "claims:  $report/claims (the ledger, and every criterion)"
-echo "page:    $report/page.html (all of it, for a browser)"
-echo "runs:    results/runs (the record and the checkpoint of every cell, and the tables of every config)"
+printf '\n== results of the %s suite\n\n' "$suite"
+.venv/bin/python scripts/first_screen.py "$report" --ledger "$report/claims/ledger.json"
+cat << END
+
+page     $report/page.html (all of it, for a browser)
+tables   $report (CSV and Markdown; recall_grid.md: recall, small tables)
+figures  $report/figures (PNG and PDF)
+claims   $report/claims/ledger.md (and criteria.md: every criterion)
+runs     results/runs (the record and checkpoint of every cell, and tables/ of every config)
+END
+if [[ $status -ne 0 ]]; then
+  printf '\nSome cells failed or are damaged: build/vla-bench status results/runs names them; run this again\n'
+  echo "to try them again."
+fi
 exit "$status"
