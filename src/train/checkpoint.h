@@ -1,7 +1,8 @@
 // A training run on disk, in two safetensors files:
-//   checkpoint.safetensors         the parameters under their PyTorch names and nothing else, so
-//                                  that load_state_dict(load_file(...)) takes it as it is; step,
-//                                  resolved config and identity in the metadata
+//   checkpoint.safetensors         the parameters under their PyTorch names and nothing else, the
+//                                  tied head once, as tok.weight: load_state_dict(load_file(...),
+//                                  strict=False) takes it; step, resolved config and identity in
+//                                  the metadata
 //   optimizer.<step>.safetensors   exp_avg.<name>, exp_avg_sq.<name>, history (rows, 5) and
 //                                  train_seconds (1)
 // Both carry a checksum over all their content in the metadata, which loading verifies.
