@@ -68,6 +68,19 @@ double time_left(double elapsed, double worked, double todo) {
   return elapsed * std::max(0.0, todo - worked) / worked;
 }
 
+std::string done_line(Index done, Index cells) {
+  return fmt::format("{}/{} cells done, {} left", done, cells, cells - done);
+}
+
+CellLines::Line CellLines::after_cell(Time begun, Time now) {
+  if (now - begun >= kLogInterval) return Line::cell;
+  const bool due = now - last_count_ >= kLogInterval;
+  uncounted_ = !due;
+  if (!due) return Line::none;
+  last_count_ = now;
+  return Line::count;
+}
+
 Progress::Progress(Index cells, Index done, int workers, bool quiet)
     : cells_(cells),
       quiet_(quiet),
@@ -75,7 +88,10 @@ Progress::Progress(Index cells, Index done, int workers, bool quiet)
       done_(done),
       running_(static_cast<std::size_t>(workers)) {}
 
-Progress::~Progress() { clear(); }
+Progress::~Progress() {
+  clear();
+  if (lines_.owes_count()) log_info(done_line(done_, cells_));
+}
 
 void Progress::begin_cell(int worker, Index cell, const std::string& title) {
   const std::scoped_lock lock(mutex_);
@@ -105,12 +121,19 @@ void Progress::end_cell(int worker, const std::string& outcome) {
   const std::scoped_lock lock(mutex_);
   clear();
   RunningCell& running = running_.at(static_cast<std::size_t>(worker));
-  const std::chrono::duration<double> elapsed = Clock::now() - running.start;
-  log_info(fmt::format("cell {}/{}  {}  {} in {:.1f} s", running.cell, cells_, running.title,
-                       outcome, elapsed.count()));
-  running = {};
   ++done_;
   ++worked_;
+  const auto now = Clock::now();
+  const CellLines::Line line =
+      terminal_ ? CellLines::Line::cell : lines_.after_cell(running.start, now);
+  if (line == CellLines::Line::cell) {
+    const std::chrono::duration<double> elapsed = now - running.start;
+    log_info(fmt::format("cell {}/{}  {}  {} in {:.1f} s", running.cell, cells_, running.title,
+                         outcome, elapsed.count()));
+  } else if (line == CellLines::Line::count) {
+    log_info(done_line(done_, cells_));
+  }
+  running = {};
 }
 
 void Progress::skip_cell() {

@@ -1,4 +1,5 @@
-// How far a run is: one line rewritten in place on a terminal, plain log lines elsewhere.
+// How far a run is: on a terminal one line rewritten in place and a line a cell; elsewhere, in a
+// log, at most a line every ten seconds a worker, however many cells there are.
 #pragma once
 
 #include <chrono>
@@ -36,6 +37,26 @@ std::string workers_line(Index done, Index cells, const std::vector<RunningCell>
 /// took `elapsed` seconds; negative when nothing has been worked yet. Takes cells to be alike.
 double time_left(double elapsed, double worked, double todo);
 
+/// "120/234 cells done, 114 left".
+std::string done_line(Index done, Index cells);
+
+/// Decides which line a log gets when a cell has ended. A cell of ten seconds has one of its own;
+/// shorter ones share one that counts them, every ten seconds.
+class CellLines {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  enum class Line { none, cell, count };
+
+  explicit CellLines(Time start) : last_count_(start) {}
+  Line after_cell(Time begun, Time now);
+  /// Whether cells have ended since the last count that had no line.
+  bool owes_count() const { return uncounted_; }
+
+ private:
+  Time last_count_;
+  bool uncounted_ = false;
+};
+
 /// Any worker may call at any time, each about its own cell. With one worker the line shows its
 /// cell, with several what all are at.
 class Progress {
@@ -43,13 +64,15 @@ class Progress {
   /// `done` of the `cells` are finished before the run. `quiet` shows nothing but the log's
   /// warnings.
   Progress(Index cells, Index done, int workers, bool quiet);
+  /// Counts the cells that had no line.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
   void begin_cell(int worker, Index cell, const std::string& title);  // cell from 1
   void update(int worker, const TrainProgress& progress);
-  /// `outcome`: "ok", "diverged: loss is nan at step 17".
+  /// `outcome`: "ok", "diverged: loss is nan at step 17". Why a cell failed is for the caller to
+  /// log.
   void end_cell(int worker, const std::string& outcome);
   /// A cell turned out to be finished.
   void skip_cell();
@@ -72,6 +95,7 @@ class Progress {
   bool drawn_ = false;
   Index done_;                        // skipped ones included
   Index worked_ = 0;                  // done by this run
+  CellLines lines_{start_};           // without a terminal
   std::vector<RunningCell> running_;  // (workers)
   std::chrono::steady_clock::time_point last_drawn_;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <limits>
 
 namespace vla_bench::cli {
@@ -51,6 +52,40 @@ TEST(TimeLeft, TakesCellsToBeAlike) {
   EXPECT_DOUBLE_EQ(time_left(30.0, 1.5, 6.0), 90.0);
   EXPECT_DOUBLE_EQ(time_left(30.0, 6.0, 6.0), 0.0);
   EXPECT_LT(time_left(30.0, 0.0, 6.0), 0.0) << "nothing is known yet";
+}
+
+TEST(DoneLine, CountsWhatIsDoneAndWhatIsLeft) {
+  EXPECT_EQ(done_line(120, 234), "120/234 cells done, 114 left");
+}
+
+TEST(CellLines, ShortCellsShareALineEveryTenSeconds) {
+  using std::chrono::milliseconds;
+  using Line = CellLines::Line;
+  const CellLines::Time start{};
+  CellLines lines(start);
+  EXPECT_FALSE(lines.owes_count());
+  int counts = 0;
+  // A hundred cells a second for a minute.
+  for (int cell = 1; cell <= 6000; ++cell) {
+    const auto now = start + cell * milliseconds(10);
+    const Line line = lines.after_cell(now - milliseconds(10), now);
+    EXPECT_NE(line, Line::cell);
+    if (line == Line::count) ++counts;
+    EXPECT_EQ(lines.owes_count(), line == Line::none);
+  }
+  EXPECT_EQ(counts, 6);
+}
+
+TEST(CellLines, ALongCellHasItsOwnAndDoesNotHideShortOnes) {
+  using std::chrono::seconds;
+  using Line = CellLines::Line;
+  const CellLines::Time start{};
+  CellLines lines(start);
+  EXPECT_EQ(lines.after_cell(start, start + seconds(1)), Line::none);
+  EXPECT_EQ(lines.after_cell(start, start + seconds(10)), Line::cell);
+  EXPECT_TRUE(lines.owes_count()) << "the short one has had no line";
+  EXPECT_EQ(lines.after_cell(start + seconds(10), start + seconds(11)), Line::count);
+  EXPECT_FALSE(lines.owes_count());
 }
 
 }  // namespace
