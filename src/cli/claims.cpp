@@ -11,6 +11,7 @@
 #include "claims/ledger.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/installed_files.h"
 #include "cli/output.h"
 #include "cli/print_tables.h"
 #include "core/error.h"
@@ -46,7 +47,7 @@ void write_tables(const std::vector<Table>& tables, const std::filesystem::path&
 }
 
 int claims(const ClaimsOptions& options) {
-  const std::vector<Claim> claims = read_claims(options.experiments);
+  const std::vector<Claim> claims = read_claims(find_input(options.experiments));
   FoundCells found = read_cells(options.folders);
   for (const std::string& problem : found.problems) log_error(problem);
   const bool nothing_run = found.records.empty();

@@ -7,6 +7,7 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/installed_files.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
 #include "config/read.h"
@@ -47,7 +48,7 @@ RngStream token_stream(const RunConfig& config) {
 }
 
 int sample(const SampleOptions& options) {
-  const RunConfig config = read_config(options.config, options.overrides);
+  const RunConfig config = read_config(find_input(options.config), options.overrides);
   const std::vector<CellConfig> cells = expand_cells(config, Device::cpu);
   const RunConfig& first = cells.front().config;
   const auto width = static_cast<Index>(terminal_width(STDOUT_FILENO).value_or(kWidthElsewhere));

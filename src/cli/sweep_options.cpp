@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "cli/installed_files.h"
+
 namespace vla_bench::cli {
 
 void declare_sweep_options(Subcommand& command, SweepOptions& options) {
-  command.positional(options.config, {"CONFIG", "JSON config (see vla-bench schema)"});
+  command.positional(
+      options.config,
+      {"CONFIG", "JSON config (see vla-bench schema), or the name of an installed one"});
   command.option("--set", options.overrides,
                  {"key.path=JSON",
                   "Override a key of the config (repeatable). A swept key is swept no more; a key "
@@ -21,7 +25,7 @@ RunConfig read_sweep(const SweepOptions& options, const std::vector<std::string>
   if (!options.device.empty()) overrides.push_back(fmt::format("device=\"{}\"", options.device));
   overrides.insert(overrides.end(), more.begin(), more.end());
   if (options.seed) overrides.push_back(fmt::format("seeds=[{}]", *options.seed));
-  return read_config(options.config, overrides);
+  return read_config(find_input(options.config), overrides);
 }
 
 }  // namespace vla_bench::cli
