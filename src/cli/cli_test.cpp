@@ -262,9 +262,9 @@ TEST_F(Program, JobsDoNotChangeAnyResult) {
     EXPECT_EQ(slurp(one[i]), slurp(two[i])) << two[i];
   }
   const auto cells_of = [&](const std::string& runs) { return testing::sealed_cells(at(runs)); };
-  const auto alone = cells_of("1"), beside = cells_of("2");
-  ASSERT_EQ(alone.size(), 6u);
-  for (auto a = alone.begin(), b = beside.begin(); a != alone.end(); ++a, ++b) {
+  const auto single = cells_of("1"), beside = cells_of("2");
+  ASSERT_EQ(single.size(), 6u);
+  for (auto a = single.begin(), b = beside.begin(); a != single.end(); ++a, ++b) {
     EXPECT_EQ(comparable_rows(a->second), comparable_rows(b->second));
     EXPECT_EQ(to_csv(a->second.history), to_csv(b->second.history));
     EXPECT_EQ(b->second.provenance.fact("jobs"), "2");

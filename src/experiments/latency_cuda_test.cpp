@@ -26,8 +26,7 @@ CellResult run_on_gpu(const std::string& mixer, const std::string& implementatio
       "test");
   const CellConfig cell = expand_cells(config, Device::cuda).front();
   return run_cell(
-      cell,
-      {.context = testing::gpu_context(), .checkpoint = {}, .progress = {}, .stop = nullptr});
+      cell, {.context = testing::gpu_context(), .checkpoint = {}, .progress = {}, .stop = nullptr});
 }
 
 TEST(LatencyOnGpu, TimesBothPassesOfEveryMixer) {

@@ -7,6 +7,7 @@
 #include "config/read.h"
 #include "experiments/core_buffers.h"
 #include "experiments/latency.h"
+#include "experiments/worst_error.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -17,23 +18,10 @@ constexpr Index kVerifiedTokens = 64;
 // Some gradients vanish but for rounding; measure them against the file's largest instead.
 constexpr double kGradientFloor = 1e-3;
 
-double largest(const std::vector<double>& values) {
-  double result = 0.0;
-  for (const double value : values) result = std::max(result, std::abs(value));
-  return result;
-}
-
 /// max |actual - expected| / max(max |expected|, floor); infinity when a value is not a number.
 double relative_error(const std::vector<float>& actual, const std::vector<double>& expected,
                       double floor) {
-  const double scale = std::max({largest(expected), floor, 1e-300});
-  double worst = 0.0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double error = std::abs(actual[i] - expected[i]) / scale;
-    if (!std::isfinite(error)) return HUGE_VAL;
-    worst = std::max(worst, error);
-  }
-  return worst;
+  return worst_error(actual, expected, std::max({largest(expected), floor, 1e-300}));
 }
 
 template <class T>
@@ -53,7 +41,7 @@ void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
 // float32: rounding (6e-8) summed over 64 tokens and amplified by the conditioning of a step (a
 // few hundred at the published lambda_0) stays below 1e-3.
 //
-// bf16 and tf32 occur in softmax alone. Five roundings stand between inputs and gradients (q or k,
+// bf16 and tf32 occur in softmax only. Five roundings stand between inputs and gradients (q or k,
 // v or the upstream gradient, p, dp - sum p dp, the result), each of at most u = 2^-8 (bf16) or
 // 2^-11 (tf32) of its value: 5 u if all pointed one way. Tensor cores may cut tf32 operands off
 // instead of rounding them, twice the error and always one way. Computed in double with these

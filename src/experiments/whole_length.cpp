@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "experiments/reference_range.h"
+#include "experiments/worst_error.h"
 
 namespace vla_bench {
 namespace {
@@ -97,24 +98,6 @@ std::vector<std::vector<double>> memory_rows(const MixerConfig& mixer,
   return outputs;
 }
 
-double largest(const std::vector<double>& values) {
-  double result = 0.0;
-  for (const double value : values) result = std::max(result, std::abs(value));
-  return result;
-}
-
-/// max |actual - expected| / scale; infinity where that is no number.
-double row_error(const std::vector<double>& actual, const std::vector<double>& expected,
-                 double scale) {
-  double worst = 0.0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double error = std::abs(actual[i] - expected[i]) / scale;
-    if (!std::isfinite(error)) return HUGE_VAL;
-    worst = std::max(worst, error);
-  }
-  return worst;
-}
-
 }  // namespace
 
 Index compared_tokens(const MixerConfig& mixer, Index d_h, Index tokens) {
@@ -188,11 +171,11 @@ PassVerdict WholeLengthCheck<T>::values(const CoreBuffers<T>& buffers) const {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     // Few channels may all be small by chance: not much smaller than those of the row before.
     scale = std::max({largest(expected[i]), scale / 4, 1e-300});
-    const double error = row_error(output_row(buffers, lane, rows[i]), expected[i], scale);
+    const double error = worst_error(output_row(buffers, lane, rows[i]), expected[i], scale);
     if (error <= allowed_) continue;
     if (rounded.empty()) rounded = memory_rows<float>(mixer_, buffers, lane, rows, stop_);
     if (rounded.size() < rows.size()) return {};  // stopped
-    if (error <= kRoundingMargin * row_error(rounded[i], expected[i], scale)) continue;
+    if (error <= kRoundingMargin * worst_error(rounded[i], expected[i], scale)) continue;
     if (const auto beyond = beyond_float32(mixer_, buffers, lane, rows[i], stop_); beyond.any()) {
       return {CellStatus::diverged,
               fmt::format("the state leaves the range of float32 at token {}", beyond.token())};
