@@ -303,6 +303,9 @@ int run(const RunOptions& options) {
   }
   require_writable_folder(options.sweep.out);
   note_sweep(config, device, options.sweep.out, cells_of(whole));
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    if (states[i].stage == CellStage::done) plan[i].folder.tidy();
+  }
 
   Tally tally;
   run_cells(options, plan, todo, slots, tally);

@@ -167,6 +167,18 @@ TEST_F(Sweep, ADamagedCellIsDoneAgain) {
   EXPECT_EQ(comparable_rows(read_record(slurp(cell.record()), "x")), whole);
 }
 
+// A process that is killed between the record and the removal of begun.json has finished the cell.
+TEST_F(Sweep, WhatAKillLeftBesideARecordIsTidied) {
+  run("runs");
+  const CellFolder cell{first_cell("runs")};
+  const std::string record = slurp(cell.record());
+  write_file_atomically(cell.begun(), "{}");
+  EXPECT_EQ(status("runs").at("done"), 6);
+  run("runs");
+  EXPECT_FALSE(fs::exists(cell.begun()));
+  EXPECT_EQ(slurp(cell.record()), record);
+}
+
 TEST_F(Sweep, APackIsReadLikeTheFolderItWasMadeFrom) {
   run("runs");
   const std::string pack = at("runs/tiny.jsonl");

@@ -35,6 +35,10 @@ void CellFolder::begin(const RunConfig& config) const {
 
 void CellFolder::seal(const CellRecord& record_) const {
   write_file_atomically(record(), vla_bench::seal(record_) + "\n");
+  tidy();
+}
+
+void CellFolder::tidy() const {
   std::error_code ignored;
   fs::remove(begun(), ignored);
 }

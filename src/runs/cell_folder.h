@@ -23,8 +23,11 @@ struct CellFolder {
   /// Writes begun.json, then removes an earlier record and what killed processes left. From here on
   /// the cell is in progress. Throws RunError.
   void begin(const RunConfig& config) const;
-  /// Writes the record; the cell is finished. Throws RunError.
+  /// Writes the record, then removes begun.json; the cell is finished. Throws RunError.
   void seal(const CellRecord& record) const;
+  /// Of a finished cell: removes the begun.json that a process leaves which is killed between the
+  /// two steps of seal().
+  void tidy() const;
 };
 
 /// read_head, with the reason of a failed cell.
