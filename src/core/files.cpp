@@ -178,38 +178,60 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
   file.commit();
 }
 
-std::string read_file(const fs::path& path, std::size_t most) {
-  const auto fail = [&](int error) {
-    throw BadInput(fmt::format("[file] {}: cannot read: {}", path.string(), reason(error)));
-  };
-  OpenFile file(path, O_RDONLY);
-  if (!file.is_open()) fail(errno);
-  struct stat status = {};
-  if (::fstat(file.descriptor(), &status) != 0) fail(errno);
-  if (S_ISDIR(status.st_mode)) fail(EISDIR);
+struct InputFile::State {
+  fs::path path;
+  OpenFile file;
+  std::size_t left = 0;  // of the size that the file has; a hint only
 
+  explicit State(const fs::path& path_) : path(path_), file(path_, O_RDONLY) {
+    if (!file.is_open()) fail(errno);
+    struct stat status = {};
+    if (::fstat(file.descriptor(), &status) != 0) fail(errno);
+    if (S_ISDIR(status.st_mode)) fail(EISDIR);
+    left = static_cast<std::size_t>(std::max<off_t>(status.st_size, 0));
+  }
+
+  [[noreturn]] void fail(int error) const {
+    throw BadInput(fmt::format("[file] {}: cannot read: {}", path.string(), reason(error)));
+  }
+};
+
+InputFile::InputFile(const fs::path& path) : state_(std::make_unique<State>(path)) {}
+
+InputFile::~InputFile() = default;
+
+std::string InputFile::take(std::size_t most) {
   // The size is a hint: a pipe has none, and a file may grow. One byte more than a file has shows
   // its end without another block; what small files are read into is kept, by the thousands.
   constexpr std::size_t kBlock = 1 << 16;
-  const auto refuse_excess = [&](std::size_t size) {
-    if (size <= most) return;
-    throw BadInput(fmt::format("[file] {}: larger than {} bytes", path.string(), most));
-  };
-  const auto hint = static_cast<std::size_t>(std::max<off_t>(status.st_size, 0));
-  refuse_excess(hint);
-  std::string content(hint + 1, '\0');
+  std::string content(std::min(most, state_->left + 1), '\0');
   std::size_t filled = 0;
-  while (true) {
-    if (filled == content.size()) content.resize(std::max(kBlock, 2 * content.size()));
+  while (filled < most) {
+    if (filled == content.size()) {
+      content.resize(std::min(most, std::max(kBlock, 2 * content.size())));
+    }
     const ssize_t count = uninterrupted([&] {
-      return ::read(file.descriptor(), content.data() + filled, content.size() - filled);
+      return ::read(state_->file.descriptor(), content.data() + filled, content.size() - filled);
     });
-    if (count < 0) fail(errno);
+    if (count < 0) state_->fail(errno);
     if (count == 0) break;
     filled += static_cast<std::size_t>(count);
-    refuse_excess(filled);
   }
   content.resize(filled);
+  state_->left -= std::min(state_->left, filled);
+  return content;
+}
+
+std::size_t InputFile::size_hint() const { return state_->left; }
+
+std::string read_file(const fs::path& path, std::size_t most) {
+  InputFile file(path);
+  const bool bounded = most < std::numeric_limits<std::size_t>::max();
+  const bool told = file.size_hint() > most;
+  std::string content = told ? std::string() : file.take(bounded ? most + 1 : most);
+  if (told || content.size() > most) {
+    throw BadInput(fmt::format("[file] {}: larger than {} bytes", path.string(), most));
+  }
   return content;
 }
 

@@ -33,6 +33,27 @@ class AtomicFile {
   std::unique_ptr<State> state_;
 };
 
+/// A file that is read from its start, piece by piece, so that what its first bytes say can bound
+/// what is read of the rest.
+class InputFile {
+ public:
+  /// Throws BadInput naming the path and the reason.
+  explicit InputFile(const std::filesystem::path& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  /// The next `most` bytes; fewer where the file ends. A large `most` costs no memory that the file
+  /// does not fill. Throws BadInput.
+  std::string take(std::size_t most);
+  /// What is left of the size that the file had when it was opened; a pipe and a device have none.
+  std::size_t size_hint() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// The whole file. Throws BadInput naming the path and the reason, also when there are more than
 /// `most` bytes: of those no more are read, so that /dev/zero takes no memory.
 std::string read_file(const std::filesystem::path& path,

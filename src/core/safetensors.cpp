@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
@@ -59,6 +60,30 @@ bool parse_all(const std::string& text, T& value) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+/// The length of the header, which the first bytes of a file tell.
+std::uint64_t read_header_length(std::string_view bytes, std::string_view origin) {
+  if (bytes.size() < kLengthBytes) {
+    throw BadInput(
+        fmt::format("[{}] {} bytes are too few for a safetensors file", origin, bytes.size()));
+  }
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), kLengthBytes);
+  if (length > kMaxHeaderBytes) {
+    throw BadInput(
+        fmt::format("[{}] header length: expected at most {} bytes (the format's limit), got {}",
+                    origin, kMaxHeaderBytes, length));
+  }
+  return length;
+}
+
+/// That the `held` bytes behind the length hold a header of that length.
+void require_header(std::uint64_t held, std::uint64_t length, std::string_view origin) {
+  if (length <= held) return;
+  throw BadInput(
+      fmt::format("[{}] header length: expected at most {} bytes (what the file holds), got {}",
+                  origin, held, length));
+}
+
 }  // namespace
 
 std::string_view dtype_name(DType dtype) {
@@ -98,27 +123,29 @@ Index TensorEntry::size() const {
 }
 
 TensorFile TensorFile::read(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);
+  const std::string origin = path.string();
+  InputFile file(path);
+  std::string bytes = file.take(kLengthBytes);
+  const std::uint64_t header_bytes = read_header_length(bytes, origin);
+  bytes += file.take(header_bytes);
+  require_header(bytes.size() - kLengthBytes, header_bytes, origin);
+  const FileHeader header =
+      parse_safetensors_header(std::string_view(bytes).substr(kLengthBytes), origin);
+  // A byte more than the tensors have shows that there is too much.
+  constexpr std::uint64_t kMost = std::numeric_limits<std::ptrdiff_t>::max();
+  bytes += file.take(std::min(header.data_bytes, kMost) + 1);
+  return parse(bytes, origin);
+}
+
+TensorFile TensorFile::parse(std::string_view bytes, std::string_view origin) {
   TensorFile file;
-  file.origin_ = path.string();
-  if (bytes.size() < kLengthBytes) {
-    throw BadInput(fmt::format("[{}] {} bytes are too few for a safetensors file", file.origin_,
-                               bytes.size()));
-  }
-  std::uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-  const std::uint64_t rest = bytes.size() - kLengthBytes;
-  if (header_bytes > std::min(rest, kMaxHeaderBytes)) {
-    throw BadInput(fmt::format(
-        "[{}] header length: expected at most {} bytes ({}), got {}", file.origin_,
-        std::min(rest, kMaxHeaderBytes),
-        rest < kMaxHeaderBytes ? "what the file holds" : "the format's limit", header_bytes));
-  }
-  const std::string_view text(bytes);
-  FileHeader header = parse_safetensors_header(text.substr(kLengthBytes, header_bytes),
-                                               rest - header_bytes, file.origin_);
+  file.origin_ = origin;
+  const std::uint64_t header_bytes = read_header_length(bytes, origin);
+  require_header(bytes.size() - kLengthBytes, header_bytes, origin);
+  FileHeader header = parse_safetensors_header(bytes.substr(kLengthBytes, header_bytes), origin);
+  const std::string_view data = bytes.substr(kLengthBytes + header_bytes);
+  check_safetensors_data(header, data.size(), origin);
   file.metadata_ = std::move(header.metadata);
-  const std::string_view data = text.substr(kLengthBytes + header_bytes);
   file.tensors_.reserve(header.tensors.size());
   for (TensorHeader& tensor : header.tensors) {
     const auto slice =

@@ -35,7 +35,10 @@ class TensorFile {
   /// Throws BadInput naming the file (and tensor) and what was expected: truncated file, header
   /// length past the end, invalid JSON, unknown dtype, negative or overflowing shape, offsets out
   /// of range or overlapping or not matching dtype x shape, bytes no tensor owns, duplicate names.
+  /// Of a file without an end no more is read than its header says.
   static TensorFile read(const std::filesystem::path& path);
+  /// The same of a file's bytes; `origin` names them in messages.
+  static TensorFile parse(std::string_view bytes, std::string_view origin);
 
   /// Whole or absent (write_file_atomically). Throws RunError.
   void write(const std::filesystem::path& path) const;

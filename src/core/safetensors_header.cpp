@@ -213,8 +213,7 @@ std::string shape_text(const std::vector<Index>& shape) {
   return fmt::format("({})", fmt::join(shape, ", "));
 }
 
-FileHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes,
-                                    std::string_view origin) {
+FileHeader parse_safetensors_header(std::string_view json, std::string_view origin) {
   // The parser takes a NUL for the end of the text. The format pads with spaces only.
   if (const std::size_t nul = json.find('\0'); nul != std::string_view::npos) {
     throw BadInput(
@@ -223,7 +222,13 @@ FileHeader parse_safetensors_header(std::string_view json, std::uint64_t data_by
   FileHeader header;
   HeaderReader reader(header, origin);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
+  for (const TensorHeader& tensor : header.tensors) {
+    header.data_bytes = std::max(header.data_bytes, tensor.end);
+  }
+  return header;
+}
 
+void check_safetensors_data(FileHeader& header, std::uint64_t data_bytes, std::string_view origin) {
   for (const TensorHeader& tensor : header.tensors) {
     const std::string where = fmt::format("[{}] {}", origin, tensor.name);
     if (tensor.begin > tensor.end || tensor.end > data_bytes) {
@@ -257,10 +262,10 @@ FileHeader parse_safetensors_header(std::string_view json, std::uint64_t data_by
     covered = tensor.end;
   }
   if (covered != data_bytes) {
-    throw BadInput(fmt::format("[{}] {} bytes of data, of which no tensor owns the last {}", origin,
-                               data_bytes, data_bytes - covered));
+    throw BadInput(fmt::format(
+        "[{}] more than the {} bytes of data that its tensors have: no tensor owns the rest",
+        origin, covered));
   }
-  return header;
 }
 
 }  // namespace vla_bench

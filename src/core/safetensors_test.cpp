@@ -49,6 +49,25 @@ std::string tensor(std::string_view name, std::string_view dtype, std::string_vi
                      offsets);
 }
 
+TEST(Safetensors, RefusesWhatHasNoEnd) {
+  try {
+    TensorFile::read("/dev/zero");
+    FAIL() << "expected a refusal";
+  } catch (const BadInput& error) {
+    EXPECT_NE(std::string(error.what()).find("[/dev/zero] header"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Safetensors, ReadsNoMoreThanTheHeaderSays) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "sparse.safetensors";
+  std::ofstream(path, std::ios::binary)
+      << file_bytes("{" + tensor("a", "F32", "[1]", "[0,4]") + "}", 4);
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 40);
+  EXPECT_THROW(TensorFile::read(path), BadInput);
+}
+
 TEST(Safetensors, RoundTripsEveryDtypeShapeAndMetadata) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "file.safetensors";
@@ -231,7 +250,7 @@ std::vector<Hostile> hostile_files() {
       {"shared data", two("[0,4]", "[0,4]", 4), "not overlap"},
       {"gap", two("[0,4]", "[5,9]", 9), "leave no gap"},
       {"late start", two("[4,8]", "[8,12]", 12), "leave no gap"},
-      {"bytes nobody owns", two("[0,4]", "[4,8]", 9), "no tensor owns the last 1"},
+      {"bytes nobody owns", two("[0,4]", "[4,8]", 9), "more than the 8 bytes of data"},
   };
 }
 
