@@ -115,10 +115,9 @@ std::string_view computed_in(const RunConfig& config) {
 }
 
 std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
-  const std::vector<SweepPoint> points = expand_sweep(config, "config");
   std::vector<CellConfig> cells;
   std::set<std::string> seen;
-  for (const SweepPoint& point : points) {
+  for_each_point(config, "config", [&](const SweepPoint& point) {
     validate(point.config);
     for (std::size_t i = 0; i < point.config.mixers.size(); ++i) {
       const std::string label = cell_label(point, i);
@@ -141,7 +140,7 @@ std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
         cells.push_back(std::move(cell));
       }
     }
-  }
+  });
   return cells;
 }
 

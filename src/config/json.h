@@ -30,6 +30,11 @@ struct Place {
 /// nesting deeper than 32, more than 1,000 keys in an object and more than 1 MiB of text.
 Json parse_json(std::string_view text, std::string_view origin);
 
+/// Parses one JSON document of any length and without comments: what the program wrote itself, or
+/// somebody in its place. Throws BadInput as parse_json does; of a key that stands twice in one
+/// object the last counts.
+Json parse_long_json(std::string_view text, std::string_view origin);
+
 /// The value as JSON text, cut to what an error message can hold.
 std::string excerpt(const Json& value);
 

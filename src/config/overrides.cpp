@@ -136,7 +136,7 @@ class PointMerger {
     RunConfig untouched = base_;
     for (std::size_t i = 0; i < swept.axis.values.size(); ++i) {
       Json point = parse_json(swept.axis.values[i], sweep_.origin);
-      // expand_sweep says what is wrong with the others.
+      // for_each_point says what is wrong with the others.
       if (is_well_formed(point, swept.keys.size())) {
         Json& value = swept.keys.size() == 1 ? point : point[swept.position];
         anywhere = merge_value(swept, value, axis.at(i)) || anywhere;

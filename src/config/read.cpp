@@ -26,14 +26,14 @@ RunConfig parse_config(std::string_view json, std::string_view origin,
   apply_overrides(config, overrides, origin);
   if (config.name.empty()) config.name = enum_name(config.experiment);
 
-  for (const SweepPoint& point : expand_sweep(config, origin)) {
+  for_each_point(config, origin, [&](const SweepPoint& point) {
     try {
       validate(point.config);
     } catch (const BadInput& error) {
       if (point.assignments.empty()) place.fail(error.what());
       place.fail(fmt::format("at {}: {}", describe_assignments(point.assignments), error.what()));
     }
-  }
+  });
   return config;
 }
 

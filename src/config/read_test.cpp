@@ -317,6 +317,10 @@ TEST(DumpConfig, RoundTrips) {
   EXPECT_EQ(again.sweep[1].values[1], "\"gaussian\"");
 }
 
+TEST(ParseConfig, RefusesWhatFollowsANul) {
+  EXPECT_REFUSED("NUL at byte 2", std::string_view("{}\0 and more", 12), {});
+}
+
 TEST(ReadConfig, StopsAtTheLimitOfFilesWithoutAnEnd) {
   try {
     read_config("/dev/zero", {});

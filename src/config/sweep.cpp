@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <set>
 #include <utility>
 
 #include "config/key_path.h"
@@ -11,8 +12,10 @@
 namespace vla_bench {
 namespace {
 
-// Bounds the memory that one line of config can ask for.
-constexpr std::size_t kMaxPoints = 20000;
+// These bound the time that a short config can ask for; every point is made and checked.
+constexpr std::size_t kMaxPoints = 20'000;
+constexpr std::size_t kMaxAssignments = 200'000;
+constexpr std::size_t kMaxRuns = 1'000'000;
 // Every two of them are compared.
 constexpr std::size_t kMaxSweptKeys = 1000;
 
@@ -44,12 +47,11 @@ Axis read_axis(const SweepAxis& axis, const Place& sweep) {
   Axis read{axis_keys(axis.key), sweep.at(axis.key), {}};
   for (const std::string& key : read.keys) check_key(key, read.place);
   if (axis.values.empty()) read.place.fail("expected at least one value");
+  std::set<Json> distinct;
   for (const std::string& text : axis.values) {
     Json value = parse_json(text, read.place.origin);
-    for (const Json& earlier : read.values) {
-      if (value == earlier) {
-        read.place.at(read.values.size()).fail(excerpt(value) + " stands twice in this list");
-      }
+    if (!distinct.insert(value).second) {
+      read.place.at(read.values.size()).fail(excerpt(value) + " stands twice in this list");
     }
     const std::size_t keys = read.keys.size();
     if (keys > 1 && !(value.is_array() && value.size() == keys)) {
@@ -89,6 +91,23 @@ void refuse_overlaps(const std::vector<Axis>& axes) {
   }
 }
 
+std::vector<Axis> read_axes(const RunConfig& config, const Place& sweep) {
+  std::vector<Axis> axes;
+  std::size_t points = 1;
+  std::size_t keys = 0;
+  for (const SweepAxis& axis : config.sweep) {
+    points *= axis.values.size();
+    if (points > kMaxPoints) sweep.fail(fmt::format("more than {} points", kMaxPoints));
+    axes.push_back(read_axis(axis, sweep));
+    keys += axes.back().keys.size();
+  }
+  if (points * keys > kMaxAssignments) {
+    sweep.fail(fmt::format("more than {} values over all points", kMaxAssignments));
+  }
+  refuse_overlaps(axes);
+  return axes;
+}
+
 }  // namespace
 
 std::vector<std::string> axis_keys(std::string_view key) {
@@ -119,22 +138,18 @@ std::string describe_assignments(std::span<const Assignment> assignments) {
   return text;
 }
 
-std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view origin) {
+void for_each_point(const RunConfig& config, std::string_view origin,
+                    const std::function<void(const SweepPoint&)>& visit) {
   const Place sweep = Place{std::string(origin), ""}.at("sweep");
-  std::vector<Axis> axes;
+  const std::vector<Axis> axes = read_axes(config, sweep);
   std::size_t count = 1;
-  for (const SweepAxis& axis : config.sweep) {
-    axes.push_back(read_axis(axis, sweep));
-    count *= axes.back().values.size();
-    if (count > kMaxPoints) sweep.fail(fmt::format("more than {} points", kMaxPoints));
-  }
-  refuse_overlaps(axes);
+  for (const Axis& axis : axes) count *= axis.values.size();
 
-  std::vector<SweepPoint> points;
-  points.reserve(count);
+  RunConfig without_sweep = config;
+  without_sweep.sweep.clear();
+  std::size_t runs = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    SweepPoint& point = points.emplace_back(SweepPoint{config, {}});
-    point.config.sweep.clear();
+    SweepPoint point{without_sweep, {}};
     std::size_t stride = count;
     for (const Axis& axis : axes) {
       stride /= axis.values.size();
@@ -145,8 +160,12 @@ std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view o
         point.assignments.push_back({axis.keys[key], value_text(value)});
       }
     }
+    runs += point.config.mixers.size() * point.config.seeds.size();
+    if (count > 1 && runs > kMaxRuns) {
+      sweep.fail(fmt::format("more than {} runs, repeated ones included", kMaxRuns));
+    }
+    visit(point);
   }
-  return points;
 }
 
 }  // namespace vla_bench

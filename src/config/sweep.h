@@ -1,6 +1,7 @@
 // The points of a sweep. Internal to config.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,10 +30,13 @@ std::string describe_assignments(std::span<const Assignment> assignments);
 /// The name under which `assignments[i]` appears there: "n_pairs".
 std::string_view short_key(std::span<const Assignment> assignments, std::size_t i);
 
-/// The cartesian product, first axis slowest; one point when there is no sweep. An axis of several
-/// keys has a list a point, with a value for each. Throws BadInput naming axis and value when a key
-/// is unknown or cannot be swept, a value does not fit or stands twice, two keys overlap ("model"
-/// and "model.d_h"), or there are over 20,000 points. `origin` names the config in messages.
-std::vector<SweepPoint> expand_sweep(const RunConfig& config, std::string_view origin);
+/// Calls `visit` with every point of the cartesian product, first axis slowest; with one point when
+/// there is no sweep. One point at a time, since each holds all mixers and seeds. An axis of
+/// several keys has a list a point, with a value for each. Throws BadInput naming axis and value
+/// when a key is unknown or cannot be swept, a value does not fit or stands twice, two keys overlap
+/// ("model" and "model.d_h"), or there are over 20,000 points, 200,000 values of all points or
+/// 1,000,000 runs (points x mixers x seeds). `origin` names the config in messages.
+void for_each_point(const RunConfig& config, std::string_view origin,
+                    const std::function<void(const SweepPoint&)>& visit);
 
 }  // namespace vla_bench

@@ -95,6 +95,36 @@ constexpr const char* kSweptObjects =
     R"({"mixers": ["vla"], "train": {"steps": 900},
         "sweep": {"train": [{"lr": 0.1}, {"lr": 0.2, "steps": 400}]}})";
 
+std::string integers(int count) {
+  std::string list;
+  for (int i = 0; i < count; ++i) list += (i > 0 ? "," : "") + std::to_string(i);
+  return "[" + list + "]";
+}
+
+// Every point holds all mixers and seeds: together these would take 40 GB and hours.
+TEST(Sweep, RunsAreBounded) {
+  const std::string config = R"({"seeds": )" + integers(50'000) +
+                             R"(, "sweep": {"train.batch": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+      "train.lr": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}})";
+  EXPECT_NE(refusal(config).find("/sweep: more than 1000000 runs"), std::string::npos)
+      << refusal(config);
+}
+
+TEST(Sweep, ValuesAreBounded) {
+  // Before every two of them are compared.
+  const std::string values = R"({"sweep": {"train.steps": )" + integers(100'000) + "}}";
+  EXPECT_NE(refusal(values).find("/sweep: more than 20000 points"), std::string::npos);
+  std::string keys;
+  for (int i = 0; i < 11; ++i) keys += (i > 0 ? ",k" : "k") + std::to_string(i);
+  std::string points;
+  for (int i = 0; i < 20'000; ++i) {
+    points += (i > 0 ? ",[" : "[") + std::to_string(i) + ",0,0,0,0,0,0,0,0,0,0]";
+  }
+  const std::string together = R"({"sweep": {")" + keys + "\": [" + points + "]}}";
+  EXPECT_NE(refusal(together).find("/sweep: more than 200000 values"), std::string::npos)
+      << refusal(together);
+}
+
 TEST(OverridesBelowASweptKey, GoIntoEveryPoint) {
   const auto cells = cells_of(kSweptObjects, {"train.batch=7"});
   ASSERT_EQ(cells.size(), 2u);

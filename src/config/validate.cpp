@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "config/labels.h"
 #include "config/read.h"
@@ -33,7 +35,7 @@ void validate_name(const RunConfig& config) {
 
 void validate_mixers(const RunConfig& config) {
   require(!config.mixers.empty(), "/mixers", "expected at least one mixer");
-  std::vector<std::string> labels;
+  std::set<std::string> labels;
   for (std::size_t i = 0; i < config.mixers.size(); ++i) {
     const MixerConfig& mixer = config.mixers[i];
     const std::string pointer = fmt::format("/mixers/{}", i);
@@ -45,9 +47,8 @@ void validate_mixers(const RunConfig& config) {
     const std::string label = mixer_label(mixer);
     require(label.size() <= kMaxNameBytes && !has_control_character(label), pointer + "/label",
             "expected at most {} bytes without control characters", kMaxNameBytes);
-    require(std::find(labels.begin(), labels.end(), label) == labels.end(), pointer,
+    require(labels.insert(label).second, pointer,
             "label \"{}\" is taken by an earlier mixer; give this one its own \"label\"", label);
-    labels.push_back(label);
   }
 }
 
