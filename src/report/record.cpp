@@ -82,8 +82,13 @@ T member_as(const Json& object, const char* key, const std::string& place) {
 }
 
 Value read_one(const Json& json, const std::string& place) {
+  constexpr std::uint64_t kMaxInteger = std::numeric_limits<std::int64_t>::max();
   if (json.is_null()) return {};
   if (json.is_string()) return json.get<std::string>();
+  // A real number that happens to be whole is written without a point.
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() > kMaxInteger) {
+    return json.get<double>();
+  }
   if (json.is_number_integer()) return json.get<std::int64_t>();
   if (json.is_number()) return json.get<double>();
   if (json.is_object() && json.size() == 1) {
@@ -147,11 +152,16 @@ std::string without_history(std::string_view body) {
 }
 
 Json parse_body(std::string_view body, const std::string& place) {
-  try {
-    return Json::parse(body);
-  } catch (const Json::exception& error) {
-    fail(place, error.what());
+  return parse_long_json(body, fmt::format("[{}] record", place));
+}
+
+std::string read_status(const Json& body, const std::string& place) {
+  auto status = member_as<std::string>(body, "status", place);
+  for (const std::string_view known : {"ok", "skipped", "diverged", "failed"}) {
+    if (status == known) return status;
   }
+  fail(place, fmt::format("\"status\": expected ok, skipped, diverged or failed, got {}",
+                          excerpt(Json(status))));
 }
 
 /// Takes the text up to the next quote behind `prefix` off `rest`.
@@ -213,7 +223,8 @@ std::string seal(const CellRecord& record) {
   std::string body = fmt::format("{{\"record\":{},\"hash\":\"{}\",\"status\":\"{}\"", kVersion,
                                  record.hash, record.outcome.status);
   if (record.outcome.seconds) {
-    body += fmt::format(",\"seconds\":{}", number_text(*record.outcome.seconds));
+    body += ",\"seconds\":";
+    ValuePrinter{body}(*record.outcome.seconds);
   }
   body += fmt::format(
       ",\"reason\":{},\"config\":{},\"provenance\":{}", quoted(record.outcome.reason),
@@ -250,7 +261,7 @@ CellRecord read_record(std::string_view line, const std::string& place, ReadHist
   }
   record.hash = member_as<std::string>(body, "hash", place);
   if (record.hash != cell_hash(record.config)) fail(place, "its hash is not that of its config");
-  record.outcome.status = member_as<std::string>(body, "status", place);
+  record.outcome.status = read_status(body, place);
   record.outcome.reason = member_as<std::string>(body, "reason", place);
   if (body.contains("seconds")) record.outcome.seconds = member_as<double>(body, "seconds", place);
   record.provenance = read_provenance(member(body, "provenance", place), place);

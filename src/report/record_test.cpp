@@ -106,6 +106,54 @@ TEST(Record, RefusesWhatIsSealedButNoCell) {
   EXPECT_NE(refusal(seal(two)), "");
 }
 
+/// The example's line with `from` replaced, and a right checksum.
+std::string sealed_with(const std::string& from, const std::string& to) {
+  std::string body = "{" + std::string(open_line(seal(example()), "there"));
+  const std::size_t at = body.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return seal_line(body.replace(at, from.size(), to));
+}
+
+TEST(Record, LineIsStable) {
+  for (const double seconds : {1.25, 0.0, -0.0}) {
+    CellRecord record = example();
+    record.outcome.seconds = seconds;
+    const std::string line = seal(record);
+    EXPECT_EQ(seal(read_record(line, "there", ReadHistory::yes)), line) << line;
+  }
+}
+
+TEST(Record, RefusesValuesThatItsLineCannotHold) {
+  EXPECT_NE(refusal(sealed_with("\"diverged\"", R"("o\"k")")).find("expected ok, skipped"),
+            std::string::npos);
+  EXPECT_NE(refusal(sealed_with("\"threads\"", std::string("\0", 1))).find("NUL at byte"),
+            std::string::npos);
+}
+
+// A real number that is whole is written without a point, whatever its size.
+TEST(Record, LargeWholeNumbersComeBack) {
+  for (const double number : {14630687713468252160.0, -14630687713468252160.0, 1e300}) {
+    CellRecord record = example();
+    record.tables[0].rows[0][record.tables[0].column("loss")] = number;
+    const CellRecord again = read_record(seal(record), "there");
+    EXPECT_EQ(again.tables[0].rows[0][again.tables[0].column("loss")], Value(number));
+  }
+}
+
+TEST(Record, BoundsDepthAndKeys) {
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  EXPECT_NE(refusal(sealed_with("\"0.1.0\"", deep)).find("nested deeper than 32"),
+            std::string::npos);
+  std::string keys;
+  for (int i = 0; i < 100'000; ++i) keys += "\"" + std::to_string(i) + "\":0,";
+  EXPECT_NE(refusal(sealed_with("\"threads\":", keys + "\"threads\":")).find("more than 1000 keys"),
+            std::string::npos);
+  // Brackets and colons of a text are none.
+  EXPECT_EQ(refusal(sealed_with("\"0.1.0\"",
+                                "\"\\\"" + std::string(2000, '[') + std::string(2000, ':') + "\"")),
+            "");
+}
+
 TEST(Record, ComparesRowsWithoutTimesAndLabels) {
   CellRecord a = example();
   CellRecord b = example();

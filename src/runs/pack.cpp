@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
 #include "config/json.h"
 #include "core/error.h"
@@ -26,13 +28,8 @@ constexpr int kVersion = 1;
 }
 
 PackNote read_note(const std::string& line, const std::string& place) {
-  const Json body = [&] {
-    try {
-      return Json::parse("{" + std::string(open_line(line, place)));
-    } catch (const Json::exception& error) {
-      fail(place, error.what());
-    }
-  }();
+  const Json body =
+      parse_long_json("{" + std::string(open_line(line, place)), fmt::format("[{}] pack", place));
   const auto version = body.find("pack");
   const auto name = body.find("name");
   const auto sweep = body.find("sweep");
@@ -44,8 +41,12 @@ PackNote read_note(const std::string& line, const std::string& place) {
 
 }  // namespace
 
-PackReader::PackReader(const fs::path& path) : path_(path), stream_(path, std::ios::binary) {
-  if (!stream_) fail(path.string(), fmt::format("cannot read: {}", std::strerror(errno)));
+PackReader::PackReader(const fs::path& path)
+    : PackReader(std::make_unique<std::ifstream>(path, std::ios::binary), path) {}
+
+PackReader::PackReader(std::unique_ptr<std::istream> stream, fs::path path)
+    : path_(std::move(path)), stream_(std::move(stream)) {
+  if (!*stream_) fail(path.string(), fmt::format("cannot read: {}", std::strerror(errno)));
   PackLine first;
   if (!read_line(first)) fail(path.string(), "expected a first line that says of which run it is");
   note_ = read_note(first.text, place_in_pack(path_, 1));
@@ -64,22 +65,22 @@ bool PackReader::read_line(PackLine& line) {
   constexpr std::size_t kBlock = 1 << 16;
   char block[kBlock];
   while (true) {
-    stream_.getline(block, kBlock);
-    const auto count = static_cast<std::size_t>(stream_.gcount());
-    if (stream_.bad()) fail(path_.string(), "cannot read on");
+    stream_->getline(block, kBlock);
+    const auto count = static_cast<std::size_t>(stream_->gcount());
+    if (stream_->bad()) fail(path_.string(), "cannot read on");
     offset_ += count;
-    const bool cut = stream_.fail() && !stream_.eof();  // the block is full
+    const bool cut = stream_->fail() && !stream_->eof();  // the block is full
     // A line that was read whole counts its newline.
-    const std::size_t own = cut || stream_.eof() ? count : count - 1;
+    const std::size_t own = cut || stream_->eof() ? count : count - 1;
     line.text.append(block, own);
     if (line.text.size() > kLongestRecord) {
       fail(place_in_pack(path_, line.number),
            fmt::format("expected lines of at most {} bytes", kLongestRecord));
     }
     if (!cut) break;
-    stream_.clear();
+    stream_->clear();
   }
-  return !(stream_.eof() && line.text.empty());
+  return !(stream_->eof() && line.text.empty());
 }
 
 PackIndex::PackIndex(const fs::path& root) {

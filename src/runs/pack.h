@@ -8,8 +8,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <istream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ class PackReader {
  public:
   /// Throws BadInput naming the file when it cannot be read or its first line is no pack's.
   explicit PackReader(const std::filesystem::path& path);
+  /// The same of a stream; `path` names it in messages.
+  PackReader(std::unique_ptr<std::istream> stream, std::filesystem::path path);
 
   const PackNote& note() const { return note_; }
   /// The next record's line; nothing at the end. Throws BadInput when a line is longer than any
@@ -44,7 +47,7 @@ class PackReader {
   bool read_line(PackLine& line);
 
   std::filesystem::path path_;
-  std::ifstream stream_;
+  std::unique_ptr<std::istream> stream_;
   PackNote note_;
   std::uint64_t number_ = 0;
   std::uint64_t offset_ = 0;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -66,6 +68,12 @@ TEST_F(Packs, WhatIsNoPackIsRefused) {
     write_file_atomically(path_, content);
     EXPECT_THROW(PackReader{path_}, BadInput) << content;
   }
+}
+
+TEST_F(Packs, DepthOfTheNoteIsBounded) {
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  const std::string line = seal_line(R"({"pack":1,"name":"x","sweep":{"a":)" + deep + "}}") + "\n";
+  EXPECT_THROW(PackReader(std::make_unique<std::istringstream>(line), "deep.jsonl"), BadInput);
 }
 
 TEST_F(Packs, TheIndexTellsHowCellsEndedAndNamesDamage) {
