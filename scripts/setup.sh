@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
 # Installs what the build, the tests and the plots need and is not there yet. Run again, it does
 # nothing. Debian 12; as root or with sudo.
-#   scripts/setup.sh [--tests]   with what some tests alone need, and skip themselves without
+#   scripts/setup.sh [--tests] [--fuzz]
+#     --tests   with what only some tests need, which skip themselves without
+#     --fuzz    with clang and libFuzzer, for the CMake preset fuzz
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
-case "$#:${1-}" in
-  0:) for_tests='' ;;
-  1:--tests) for_tests=yes ;;
-  *)
-    echo "usage: scripts/setup.sh [--tests]" >&2
-    exit 2
-    ;;
-esac
+for_tests='' for_fuzz=''
+for option in "$@"; do
+  case $option in
+    --tests) for_tests=yes ;;
+    --fuzz) for_fuzz=yes ;;
+    *)
+      echo "usage: scripts/setup.sh [--tests] [--fuzz]" >&2
+      exit 2
+      ;;
+  esac
+done
 
 # The libraries, by package. libgtest-dev's CMake files refer to libgmock-dev's library.
 packages=(
@@ -25,6 +30,11 @@ declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git [chromiu
 
 # A Slurm for the tests of job arrays. A machine that has one is left alone.
 test_packages=(slurm-wlm munge)
+
+if [[ -n $for_fuzz ]]; then
+  tools[clang++]=clang
+  packages+=(libclang-rt-dev libomp-dev)
+fi
 
 is_missing() {
   [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null) != installed ]]

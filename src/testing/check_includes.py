@@ -30,6 +30,7 @@ BELOW_EXPERIMENTS = set(ALLOWED)
 ALLOWED["experiments"] = BELOW_EXPERIMENTS
 ALLOWED["testing"] = BELOW_EXPERIMENTS | {"experiments"}
 ALLOWED["runs"] = BELOW_EXPERIMENTS | {"experiments"}
+ALLOWED["fuzz"] = {"config", "report", "runs", "core"}
 ALLOWED["claims"] = {"config", "report", "core"}
 ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims", "runs"}
 MAIN_MAY_INCLUDE = {"cli", "core"}
