@@ -3,27 +3,28 @@
 
     scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
 
-RUN is the sweep's folder of cells or its pack (NAME.jsonl). Records are read as they are:
-`vla-bench status` says whether one is damaged.
+RUN is the sweep's folder of cells or its pack (NAME.jsonl), which holds the configs. Rates are picked
+from its accuracy_summary, in RUN/tables or where --tables says, which `vla-bench report` makes.
 
-A point is what cells share when the learning rate and the seed are left out: the whole of their
-configs besides. Its best rate is that of the highest held-out accuracy, the mean over the seeds; of
-equal ones that of the lowest mean loss, then the smallest. A rate at which a seed diverged is never
-best. Every point must have a finished cell for every rate and seed of the sweep. A best rate at the
-edge of the rates is named on standard error, as a better one may lie beyond. The config has fresh
-seeds, none of which chose a rate.
+A point is what rows of the summary share beside the learning rate. Its best rate is that of the highest
+mean accuracy over the seeds; of equal ones that of the lowest mean loss, then the smallest. A rate at
+which a seed diverged is never best. Every point must have finished cells for every rate and seed of the
+sweep. A best rate at the edge of the rates is named on standard error, as a better one may lie beyond.
+The config has fresh seeds, none of which chose a rate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from files import write_atomically
+from plotting.tables import Report, Row, group, number, ok_of, setting_of
+from plotting.training import usual_length
 
 Config = dict[str, Any]
 
@@ -31,6 +32,22 @@ FRESH_SEEDS = [43, 44, 45, 46]
 # What a row of the written sweep always sets, beside the mixer.
 POINT_KEYS = ["model.n_heads", "model.d_h", "task.n_pairs", "task.seq_len"]
 RATE = "train.lr"
+# Columns of accuracy_summary and the keys of a config that they come from.
+COLUMNS = {
+    "label": "mixer.label",
+    "mixer": "mixer.mixer",
+    "n_pairs": "task.n_pairs",
+    "d_h": "model.d_h",
+    "n_heads": "model.n_heads",
+    "seq_len": "task.seq_len",
+    "layout": "task.layout",
+    "short_conv": "model.short_conv",
+    "steps": "train.steps",
+    "learning_rate": RATE,
+    "device": "device",
+    "precision": "precision",
+}
+POINT = [column for column in [*COLUMNS, "setting"] if column != "learning_rate"]
 
 
 class Incomplete(Exception):
@@ -40,24 +57,11 @@ class Incomplete(Exception):
 @dataclass(frozen=True)
 class Cell:
     config: Config
-    accuracy: float | None  # None: diverged or not evaluated
-    loss: float
 
     @property
     def mixer(self) -> Config:
-        """The mixer under its own label: a cell's ends in the swept rate."""
         (mixer,) = self.config["mixers"]
-        return {**mixer, "label": mixer["label"].rsplit(" lr=", 1)[0]}
-
-    @property
-    def point(self) -> str:
-        """The config without its rate, its seed and what only names it."""
-        left_out = {"name", "seeds", "sweep", "mixers", "threads"}  # threads change only times
-        rest = {key: value for key, value in self.config.items() if key not in left_out}
-        rest["train"] = {key: value for key, value in rest["train"].items() if key != "lr"}
-        (mixer,) = self.config["mixers"]
-        rest["mixer"] = {key: value for key, value in mixer.items() if key != "label"}
-        return json.dumps(rest, sort_keys=True)
+        return mixer
 
     @property
     def seed(self) -> int:
@@ -65,8 +69,39 @@ class Cell:
         return seed
 
     @property
-    def rate(self) -> float:
-        return at(self.config, RATE)
+    def values(self) -> dict[str, Any]:
+        """By dotted key, those of the mixer too, the length of the sequence as it is."""
+        values = {f"mixer.{key}": value for key, value in self.mixer.items()}
+        for key, value in self.config.items():
+            if isinstance(value, dict):
+                values |= {f"{key}.{name}": inner for name, inner in value.items()}
+            else:
+                values[key] = value
+        if values["task.seq_len"] is None:
+            values["task.seq_len"] = usual_length(values["task.layout"], values["task.n_pairs"])
+        return values
+
+    def is_of(self, row: Row) -> bool:
+        """Whether a row of accuracy_summary is about this cell."""
+        values = self.values
+        wanted = {key: row[column] for column, key in COLUMNS.items()} | setting_of(row)
+
+        def has(key: str, text: str) -> bool:
+            """The summary shortens a key to its last part where that is enough."""
+            named = [value for name, value in values.items() if f".{name}".endswith(f".{key}")]
+            return any(same(value, text) for value in named)
+
+        return all(has(key, text) for key, text in wanted.items())
+
+
+def same(value: Any, text: str) -> bool:
+    """Whether a table says `value` as `text`."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return text == (value if isinstance(value, str) else json.dumps(value))
 
 
 def at(config: Config, key: str) -> Any:
@@ -92,77 +127,52 @@ def keys_that_differ(cells: list[Cell]) -> list[str]:
     ]
 
 
-def record_lines(run: Path) -> list[str]:
-    """The finished cells, a line of JSON each, in the order of their hashes."""
-    if run.is_dir():
-        return [path.read_text(encoding="utf-8") for path in sorted(run.glob("*/record.json"))]
-    lines = run.read_text(encoding="utf-8").splitlines()
-    if not lines or "pack" not in json.loads(lines[0]):
-        raise Incomplete(f"{run}: neither a folder nor a pack")
-    return lines[1:]
-
-
 def read_cells(run: Path) -> list[Cell]:
-    cells = []
-    for line in record_lines(run):
-        record = json.loads(line)
-        table = record["tables"].get("accuracy")
-        if table is None or not table["rows"]:
-            cells.append(Cell(record["config"], None, math.inf))
-            continue
-        (values,) = table["rows"]
-        row = dict(zip(table["columns"], values))
-        # null, or {"number": "nan"}: not a number
-        accuracy, loss = (
-            float(row[name]) if isinstance(row[name], (int, float)) else None
-            for name in ("accuracy", "loss")
-        )
-        if record["status"] != "ok":
-            accuracy = None
-        cells.append(Cell(record["config"], accuracy, math.inf if loss is None else loss))
+    """The finished cells, in the order of their hashes."""
+    if run.is_dir():
+        lines = [path.read_text(encoding="utf-8") for path in sorted(run.glob("*/record.json"))]
+    else:
+        first, *lines = run.read_text(encoding="utf-8").splitlines() or ["{}"]
+        if "pack" not in json.loads(first):
+            raise Incomplete(f"{run}: neither a folder nor a pack")
+    cells = [Cell(json.loads(line)["config"]) for line in lines]
     if not cells:
         raise Incomplete(f"{run}: no finished training in it")
     return cells
 
 
-@dataclass(frozen=True)
-class Rate:
-    """The cells of one point at one rate."""
-
-    rate: float
-    cells: list[Cell]
-
-    @property
-    def measured(self) -> bool:
-        return all(cell.accuracy is not None for cell in self.cells)
-
-    @property
-    def accuracy(self) -> float:
-        return math.fsum(cell.accuracy for cell in self.cells) / len(self.cells)
-
-    @property
-    def loss(self) -> float:
-        return math.fsum(cell.loss for cell in self.cells) / len(self.cells)
-
-
-def best_of(cells: list[Cell], keys: list[str], rates: set[float], seeds: set[int]) -> Cell:
-    """A cell at the best rate of one point, which `keys` name."""
-    sizes = {key: at(cells[0].config, key) for key in keys}
-    name = f"{cells[0].mixer['label']} {sizes}"
-    by_rate = {rate: Rate(rate, [cell for cell in cells if cell.rate == rate]) for rate in rates}
-    missing = sorted(
-        rate for rate in rates if {cell.seed for cell in by_rate[rate].cells} != seeds
-    )
+def best_of(rows: list[Row], rates: set[float], seeds: int) -> Row:
+    """The row of the best rate among those of one point."""
+    shown = ("label", "n_heads", "d_h", "n_pairs", "seq_len", "setting")
+    name = " ".join(f"{column}={rows[0][column]}" for column in shown if rows[0][column])
+    finished = {number(row, "learning_rate") for row in rows if ok_of(row)[1] == seeds}
+    missing = sorted(rates - finished)
     if missing:
         raise Incomplete(f"{name}: no finished cell at {RATE} of {missing} for every seed")
-    measured = [rate for rate in by_rate.values() if rate.measured]
+    measured = [row for row in rows if ok_of(row)[0] == seeds]
     if not measured:
         raise Incomplete(f"{name}: no rate gave an accuracy")
-    best = min(measured, key=lambda rate: (-rate.accuracy, rate.loss, rate.rate))
+    best = min(
+        measured,
+        key=lambda row: (
+            -number(row, "accuracy_mean"),
+            number(row, "loss_mean"),
+            number(row, "learning_rate"),
+        ),
+    )
     for edge, end in ((min(rates), "smallest"), (max(rates), "largest")):
-        if best.rate == edge and len(rates) > 1:
+        if number(best, "learning_rate") == edge and len(rates) > 1:
             print(f"best_rates: {name}: best at {edge}, the {end} rate", file=sys.stderr)
-    return best.cells[0]
+    return best
+
+
+def cell_of(row: Row, cells: list[Cell]) -> Cell:
+    """One of the cells behind a row."""
+    found = [cell for cell in cells if cell.is_of(row)]
+    configs = {json.dumps({**cell.config, "seeds": [], "threads": 0}) for cell in found}
+    if len(configs) != 1:
+        raise Incomplete(f"line {row['line']}: {len(configs)} configs of the run fit this row")
+    return found[0]
 
 
 def order_of(cell: Cell, keys: list[str]) -> list[tuple[float, str]]:
@@ -171,16 +181,16 @@ def order_of(cell: Cell, keys: list[str]) -> list[tuple[float, str]]:
     return [(v, "") if isinstance(v, (int, float)) else (0, json.dumps(v)) for v in values]
 
 
-def best_config(cells: list[Cell], name: str) -> Config:
+def best_config(cells: list[Cell], rows: list[Row], name: str) -> Config:
     seeds = {cell.seed for cell in cells}
     if seeds & set(FRESH_SEEDS):
         raise Incomplete(f"seeds {sorted(seeds)} chose the rates: {FRESH_SEEDS} are not fresh")
     sizes = [*POINT_KEYS, *keys_that_differ(cells)]
-    points: dict[str, list[Cell]] = {}
-    for cell in cells:
-        points.setdefault(cell.point, []).append(cell)
-    rates = {cell.rate for cell in cells}
-    best = [best_of(members, sizes, rates, seeds) for members in points.values()]
+    rates = {number(row, "learning_rate") for row in rows}
+    best = [
+        cell_of(best_of(members, rates, len(seeds)), cells)
+        for members in group(rows, POINT).values()
+    ]
     best.sort(key=lambda cell: (cell.mixer["label"], *order_of(cell, sizes)))
 
     settled = {"sweep", "device"}  # the one is made here, the other is where the run will be
@@ -213,18 +223,21 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="folder of the sweep's cells, or its pack")
     parser.add_argument("config", type=Path, help="config to write")
+    parser.add_argument("--tables", type=Path, help="folder with its accuracy_summary (RUN/tables)")
     options = parser.parse_args(arguments)
     run: Path = options.run
     try:
+        cells = read_cells(run)
+        tables = options.tables or run / "tables"
+        rows = Report(tables).rows("accuracy_summary")
+        if not rows:
+            raise Incomplete(f"no accuracy_summary.csv in {tables}: see vla-bench report --help")
         stem = run.name.removesuffix(".jsonl")
         name = stem.removesuffix("_rates") + "_best"
-        text = to_text(best_config(read_cells(run), name), stem)
+        write_atomically(options.config, to_text(best_config(cells, rows, name), stem))
     except (Incomplete, OSError, ValueError, KeyError, TypeError) as error:
         print(f"best_rates: {error}", file=sys.stderr)
         return 2
-    temporary = options.config.with_suffix(".json.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, options.config)
     print(options.config)
     return 0
 

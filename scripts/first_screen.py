@@ -27,14 +27,13 @@ MQAR = {"experiment": "mqar", "layout": "paper", "short_conv": "0"} | PUBLISHED
 FORWARD = {"seq_len": "4096", "pass": "forward", "d_h": "64", "batch": "4"}
 
 
-def read(report: Path, *names: str) -> list[Row]:
-    """The first of these tables that the report has."""
-    for name in names:
-        path = report / f"{name}.csv"
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                return list(csv.DictReader(file))
-    return []
+def read(report: Path, name: str) -> list[Row]:
+    """No rows where the report has no such table."""
+    path = report / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def select(rows: list[Row], keys: Keys) -> list[Row]:
@@ -89,7 +88,7 @@ def lines(report: Path) -> list[list[str]]:
     jacobian = select(read(report, "jacobian_summary"), PROBE)
     name = "largest singular value of a step (claim: 1)"
     found.append(line(name, jacobian, "sigma_max_mean", ".3g"))
-    forward = select(read(report, "latency_summary", "latency"), FORWARD)
+    forward = select(read(report, "latency_summary"), FORWARD)
     forward = [row for row in forward if row["implementation"] in ("tiled", "recurrent")]
     name = "forward, 4,096 tokens, d_h = 64, batch 4 (ms)"
     found.append(line(name, forward, "median_s", ".3g", 1000.0))

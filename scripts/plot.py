@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Draws the figures of a report folder as PNG and PDF.
+"""Draws the figures of a report folder as PNG and PDF, each with the numbers it shows as CSV.
 
     vla-bench report results/runs --out results/report
     .venv/bin/python scripts/plot.py results/report
 
-Reads the CSV tables alone, so that committed tables draw the same figures, byte for byte.
+Reads the summaries and curves of the report only and averages nothing, so that committed tables draw
+the same figures, byte for byte. Figures of earlier tables that these do not make are removed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from plotting.figures import FIGURES
-from plotting.style import line_styles, save, set_up
+from plotting.chart import Chart
+from plotting.drawing import remove, save
+from plotting.figures import FIGURES, charts_of
+from plotting.style import line_styles, set_up
 from plotting.tables import Report
 
 
@@ -29,25 +30,36 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def draw_all(tables: Path, charts: dict[str, Chart], out: Path) -> None:
+    styles = line_styles(charts.values())
+    for name in FIGURES:
+        if name in charts:
+            for path in save(charts[name], styles, out, name):
+                print(path)
+            continue
+        print(f"plot: {name}: nothing to draw in {tables}", file=sys.stderr)
+        for path in remove(out, name):
+            print(f"plot: removed {path}, of earlier tables", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if not any(options.report.glob("*.csv")):
         print(f"plot: no tables (*.csv) in {options.report}", file=sys.stderr)
         return 2
     set_up()
-    report = Report(options.report)
+    out = options.out or options.report / "figures"
     try:
-        styles = line_styles(report)
-        for name, draw in FIGURES.items():
-            figure = draw(report, styles)
-            if figure is None:
-                print(f"plot: {name}: nothing to draw in {options.report}", file=sys.stderr)
-                continue
-            for path in save(figure, options.out or options.report / "figures", name):
-                print(path)
-            plt.close(figure)
-    except (ValueError, KeyError) as error:
-        print(f"plot: {options.report}: {error!r}", file=sys.stderr)
+        charts = charts_of(Report(options.report))
+        draw_all(options.report, charts, out)
+    except KeyError as error:
+        print(f"plot: {options.report}: no column {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"plot: cannot write figures into {out}: {error.strerror}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"plot: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the recall of a report folder as one small table a d_h, mixers down and stored pairs
-across: its own table has a row for each of their combinations.
+"""Prints the recall of a report folder as small tables, mixers down and stored pairs across: its own
+table has a row for each of their combinations. One table a size and whatever else differs. "0.512 (2 of
+3)": two of three cells are ok; what became of the third stands below.
 
     scripts/recall_grid.py results/report/quick
 """
@@ -10,7 +11,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from plotting.tables import Report, group, number, recall_rows
+from plotting.notes import varying
+from plotting.tables import Report, Row, group, ok_of
+
+
+def setting_of_table(row: Row) -> Row:
+    """With a column for what the line's name says behind its label: "keys=gaussian"."""
+    words = row["line"].removeprefix(row["label"]).split()
+    return {**row, "told": " ".join(word for word in words if not word.startswith("trials="))}
+
+
+def cell_text(row: Row) -> str:
+    ok, cells = ok_of(row)
+    some_failed = f" ({ok} of {cells})" if ok < cells else ""
+    return (f"{float(row['accuracy_mean']):.3f}" if row["accuracy_mean"] else "none") + some_failed
 
 
 def grid_lines(cells: dict[tuple[str, str], str], labels: list[str], pairs: list[str]) -> list[str]:
@@ -30,18 +44,32 @@ def grid_lines(cells: dict[tuple[str, str], str], labels: list[str], pairs: list
     return [line(rows[0]), line(rule), *(line(row) for row in rows[1:])]
 
 
+def title(d_h: str, trials: str, precision: str, told: str, several: set[str]) -> str:
+    """What tells the tables apart is said, the size always."""
+    parts = [f"d_h = {d_h}"]
+    parts += [f"{trials} trials"] if "trials" in several else []
+    parts += [precision] if "precision" in several else []
+    return ", ".join(parts + ([told] if told else []))
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    report = Report(Path(arguments[0]))
-    for (d_h,), rows in group(recall_rows(report), ["d_h"]).items():
-        cells = {(row["label"], row["n_pairs"]): f"{number(row, 'accuracy'):.3f}" for row in rows}
-        labels = [label for (label,) in group(rows, ["label"])]
-        pairs = [n for (n,) in group(rows, ["n_pairs"])]
-        print("\n".join([f"d_h = {d_h}", "", *grid_lines(cells, labels, pairs), ""]))
-    if left_out := report.left_out("recall"):
-        print(left_out)
+    rows = [setting_of_table(row) for row in Report(Path(arguments[0])).rows("recall_summary")]
+    setting = ["d_h", "trials", "precision", "told"]
+    several = {column for column in setting if len(group(rows, [column])) > 1}
+    tables = group(rows, setting)
+    for key, members in tables.items():
+        cells = {(row["label"], row["n_pairs"]): cell_text(row) for row in members}
+        labels = [label for (label,) in group(members, ["label"])]
+        pairs = [n for (n,) in group(members, ["n_pairs"])]
+        print("\n".join([title(*key, several), "", *grid_lines(cells, labels, pairs), ""]))
+    for row in rows:
+        if row["not_ok"]:
+            print(f"{row['line']}, d_h = {row['d_h']}, n = {row['n_pairs']}: {row['not_ok']}")
+    for note in varying(tables.values()):
+        print(note)
     return 0
 
 

@@ -11,11 +11,10 @@ Every folder becomes a part of the page, in the order given. The same inputs giv
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
+from files import write_atomically
 from page.folder import read_folders
 from page.ledger import read_ledger
 from page.template import render
@@ -40,33 +39,22 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """A reader never meets half a page, whenever this program is stopped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp's is for its owner alone
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def main(arguments: list[str]) -> int:
+    """Exit status: 1 where a file beside the tables could not be read and the page says so."""
     options = parse_arguments(arguments)
     set_up()
     try:
         ledger = read_ledger(options.ledger)
-        write_atomically(options.out, render(ledger, read_folders(options.folders)))
+        results = read_folders(options.folders)
+        write_atomically(options.out, render(ledger, results))
     except (OSError, ValueError, KeyError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
     print(options.out)
-    return 0
+    broken = [text for folder in results.folders for text in folder.broken]
+    for text in broken:
+        print(f"report: {text}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ cat << END
 
 page     $report/page.html (all of it, for a browser)
 tables   $report (CSV and Markdown; recall_grid.md: recall, small tables)
-figures  $report/figures (PNG and PDF)
+figures  $report/figures (PNG, PDF, and their numbers as CSV)
 claims   $report/claims/ledger.md (and criteria.md: every criterion)
 runs     results/runs (the record and checkpoint of every cell, and tables/ of every config)
 END

@@ -14,8 +14,10 @@ from matplotlib.transforms import Affine2D, Bbox
 
 from page.colours import variable
 from page.svg import Glyphs, inline
-from plotting.figures import FIGURES
-from plotting.style import LineStyle, line_styles
+from plotting.chart import plain
+from plotting.drawing import draw_panels, shared_legend
+from plotting.figures import charts_of
+from plotting.style import LineStyle, line_styles, style_of
 from plotting.tables import Report
 
 
@@ -37,6 +39,11 @@ ABOUT = {
         "Random keys are written to each memory and read back; nothing is learned.",
         ("recall",),
     ),
+    "state_norm": About(
+        "State norm in every setting",
+        "How large the state of each memory grows along the sequence.",
+        ("state_norm",),
+    ),
     "jacobian": About(
         "Jacobian of one step",
         "Whether a step of the recurrence can enlarge what the state holds.",
@@ -48,7 +55,9 @@ ABOUT = {
         ("latency",),
     ),
     "accuracy": About(
-        "Capacity in every setting", "Recall after training against stored pairs.", ("mqar",)
+        "Capacity in every setting",
+        "Recall after training against stored pairs and length.",
+        ("mqar",),
     ),
     "comparison": About(
         "One change at a time",
@@ -57,7 +66,7 @@ ABOUT = {
     ),
     "load": About(
         "Capacity against load",
-        "Recall after training against stored pairs a channel, one curve a mixer over all shapes.",
+        "Recall after training against stored pairs a channel, one curve a mixer and shape.",
         ("mqar",),
     ),
     "learning_curves": About(
@@ -65,8 +74,14 @@ ABOUT = {
     ),
 }
 
-# Dash patterns in units of a legend's line, 2 pixels wide.
-DASHES = {"-": "", "--": "6 4", "-.": "7 3 2 3", ":": "2 3"}
+# Of plotting.style, in pixels of a legend's line, which is 2 wide.
+DASHES = {
+    "solid": "",
+    "dashed": "6 4",
+    "dotted": "2 3",
+    "dashdot": "9 3 2 3",
+    "dashdotdot": "7 2 2 2 2 2",
+}
 LEGEND_WIDTH, LEGEND_HEIGHT, LEGEND_MARKER = 34, 12, 8  # pixels
 
 
@@ -99,25 +114,8 @@ def _marker_path(marker: str) -> str:
     )
 
 
-def _legend_entry(style: LineStyle) -> LegendEntry:
-    return LegendEntry(
-        style.name, variable(style.colour), DASHES[style.line], _marker_path(style.marker)
-    )
-
-
-def _take_legend(figure: Figure, styles: dict[str, LineStyle]) -> list[LegendEntry]:
-    by_name = {style.name: style for style in styles.values()}
-    entries = []
-    for legend in list(figure.legends):
-        entries += [_legend_entry(by_name[text.get_text()]) for text in legend.get_texts()]
-        legend.remove()
-    return entries
-
-
-def _take_notes(figure: Figure) -> list[str]:
-    notes = figure.get_supxlabel()
-    figure.supxlabel("")
-    return [line for line in notes.splitlines() if line]
+def _legend_entry(name: str, style: LineStyle) -> LegendEntry:
+    return LegendEntry(name, variable(style.colour), DASHES[style.dash], _marker_path(style.marker))
 
 
 def _panel_boxes(figure: Figure) -> list[Bbox]:
@@ -142,13 +140,6 @@ def _panel_boxes(figure: Figure) -> list[Bbox]:
     ]
 
 
-def _panel_label(axes: Axes, about: About) -> str:
-    """Titles carry formulas: "$d_h$ = 16" is said "d_h = 16"."""
-    titles = [about.title, *axes.get_title().splitlines()]
-    said = f"{', '.join(titles)}: {axes.get_ylabel()} against {axes.get_xlabel()}"
-    return said.replace("\\cdots", "...").replace("$", "")
-
-
 def _panel_svg(figure: Figure, axes: Axes, box: Bbox) -> str:
     for other in figure.axes:
         other.set_visible(other is axes)
@@ -166,14 +157,12 @@ def _panel_svg(figure: Figure, axes: Axes, box: Bbox) -> str:
 
 def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure]:
     """Those that there is data for. `prefix` begins the ids inside them."""
-    styles = line_styles(report)
+    charts = charts_of(report)
+    styles = line_styles(charts.values())
     figures = []
-    for name, draw in FIGURES.items():
-        figure = draw(report, styles)
-        if figure is None:
-            continue
+    for name, chart in charts.items():
         about = ABOUT[name]
-        legend, notes = _take_legend(figure, styles), _take_notes(figure)
+        figure = draw_panels(chart, styles)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout is found: panels are cut out of it
         panels = [
@@ -181,10 +170,15 @@ def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure
                 _panel_svg(figure, axes, box),
                 f"{prefix}-{name}-{index}-",
                 glyphs,
-                _panel_label(axes, about),
+                f"{about.title}: {panel.name} against {plain(panel.x.label)}",
             )
-            for index, (axes, box) in enumerate(zip(figure.axes, _panel_boxes(figure)))
+            for index, (panel, axes, box) in enumerate(
+                zip(chart.panels, figure.axes, _panel_boxes(figure))
+            )
         ]
-        figures.append(PageFigure(name, about, panels, legend, notes))
+        legend = [
+            _legend_entry(curve.name, style_of(curve, styles)) for curve in shared_legend(chart)
+        ]
+        figures.append(PageFigure(name, about, panels, legend, chart.notes))
         plt.close(figure)
     return figures

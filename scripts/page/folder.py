@@ -10,7 +10,7 @@ from typing import Any, Sequence
 
 from page.figures import PageFigure, page_figures
 from page.svg import Glyphs
-from page.tables import PageTable, curves_text, page_tables
+from page.tables import PageTable, curves_text, left_out, page_tables
 from page.text import slug
 from plotting.tables import Report
 
@@ -45,6 +45,7 @@ class Folder:
     tables: list[PageTable]
     curves: str
     left_out: list[str]
+    broken: list[str]  # files that could not be read, and why
     machines: list[str]
     provenance: list[Document]
     configs: dict[str, list[Document]]  # by experiment
@@ -60,17 +61,18 @@ class Results:
     glyphs: Glyphs
 
 
-def _read_list(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list; none where there is no such file."""
+def _read_list(path: Path, broken: list[str]) -> list[dict[str, Any]]:
+    """The objects of a JSON list; none where there is no such file, or it is broken."""
     if not path.exists():
         return []
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(document, list) or not all(isinstance(item, dict) for item in document):
-        raise ValueError(f"{path}: expected a list of objects")
-    return document
+        if isinstance(document, list) and all(isinstance(item, dict) for item in document):
+            return document
+        broken.append(f"{path.name} of {path.parent.name}: expected a list of objects")
+    except (OSError, ValueError) as error:
+        broken.append(f"{path.name} of {path.parent.name}: {error}")
+    return []
 
 
 def _pretty(document: Any) -> str:
@@ -114,10 +116,11 @@ def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
             f"no tables (*.csv) in {path}: expected what `vla-bench report --out` wrote"
         )
     report = Report(path)
+    broken: list[str] = []
     configs: dict[str, list[Document]] = {}
-    for config in _read_list(path / "configs.json"):
+    for config in _read_list(path / "configs.json", broken):
         configs.setdefault(str(config.get("experiment")), []).append(_config(config))
-    provenance = _read_list(path / "provenance.json")
+    provenance = _read_list(path / "provenance.json", broken)
     identity = slug(name)
     try:
         return Folder(
@@ -126,11 +129,8 @@ def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
             figures=page_figures(report, identity, glyphs),
             tables=page_tables(report),
             curves=curves_text(report),
-            left_out=[
-                text
-                for table in ("accuracy", "latency", "recall")
-                if (text := report.left_out(table))
-            ],
+            left_out=left_out(report),
+            broken=broken,
             machines=list(dict.fromkeys(_machine(facts) for facts in provenance)),
             provenance=[_run(facts) for facts in provenance],
             configs=configs,

@@ -23,8 +23,9 @@ SIGNS = {
 # Facts that a claim's own fold shows below its condition, under these names.
 FACTS = {
     "criteria_met": "criteria met",
-    "count": "seeds",
-    "cells": "finished cells",
+    "cells": "cells behind the number",
+    "not_ok": "diverged or failed",
+    "finished": "finished cells",
     "device": "device",
     "machine": "machine",
 }
@@ -116,23 +117,24 @@ def _cell(value: Any) -> Cell:
     return Cell(_text(value), "" if number is None else repr(number))
 
 
-def _interval(value: Any) -> str:
-    if not (isinstance(value, list) and len(value) == 2):
-        return _text(value)
-    low, high = (_text(bound) for bound in value)
+def _interval(row: dict[str, Any], prefix: str = "") -> str:
+    low, high = (_text(row.get(prefix + end)) for end in ("low", "high"))
     if low and high:
         return low if low == high else f"{low} to {high}"
     return f"at least {low}" if low else f"at most {high}" if high else ""
 
 
 def _criterion(row: dict[str, Any]) -> str:
-    bounds = _interval([row.get("low"), row.get("high")])
+    interval = _interval(row)
+    bounds = _interval(row, "accept_")
     met = {"yes": "met", "no": "not met"}.get(_text(row.get("met")), _text(row.get("met")))
     parts = [
-        f"{_text(row.get('what'))}: {_text(row.get('measured')) or 'not measured'}",
+        f"{_text(row.get('what'))}: {_text(row.get('measured')) or 'not measured'}"
+        + (f" ({interval})" if interval else ""),
         f"accepted: {bounds}" if bounds else "",
         met,
         _text(row.get("note")),
+        _text(row.get("not_ok")),
     ]
     condition = "Condition. " if row.get("part") == "condition" else ""
     return condition + "; ".join(part for part in parts if part) + "."
@@ -145,7 +147,7 @@ def _claim(row: dict[str, Any], criteria: list[dict[str, Any]]) -> Claim:
         title=_text(row.get("title")),
         published=_cell(row.get("published")),
         measured=_cell(row.get("measured")),
-        interval=_interval(row.get("interval")),
+        interval=_interval(row),
         verdict=_text(row.get("verdict")) or "no run",
         condition=_text(row.get("condition")),
         command=_text(row.get("command")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,23 @@ def run_report(*arguments: object) -> tuple[int, str]:
     process = start_report(*arguments)
     _, errors = process.communicate()
     return process.returncode, errors
+
+
+def figures_of(tables: Path) -> list[str]:
+    """What scripts/plot.py would draw of them."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from plotting.figures import charts_of\n"
+        "from plotting.tables import Report\n"
+        "print(*charts_of(Report(Path(sys.argv[1]))))"
+    )
+    return subprocess.run(
+        [PYTHON, "-c", program, tables],
+        cwd=SOURCE / "scripts",
+        text=True,
+        check=True,
+        capture_output=True,
+    ).stdout.split()
 
 
 class Temporary(unittest.TestCase):
@@ -106,19 +124,42 @@ class ReportTest(Temporary):
         self.assertEqual(code, 0, errors)
         self.assertIn("built without a ledger", page.read_text(encoding="utf-8"))
 
+    def test_a_broken_document_is_named_and_the_rest_is_there(self) -> None:
+        tables = self.folder / "broken"
+        shutil.copytree(MADE_UP, tables)
+        (tables / "provenance.json").write_text("{")
+        (tables / "configs.json").write_text('{"no": "list"}')
+        page = self.folder / "broken.html"
+        code, errors = run_report(tables, MADE_UP, "--out", page)
+        self.assertEqual(code, 1, errors)
+        text = page.read_text(encoding="utf-8")
+        for name in ("provenance.json of broken: ", "configs.json of broken: expected a list"):
+            self.assertIn(f"report: {name}", errors)
+            self.assertIn(f"Not read: {name}", text)
+        for folder in ("broken", "tables"):
+            for figure in FIGURES:
+                self.assertIn(f'<figure id="{folder}-{figure}"', text)
+
+    def test_cells_that_are_not_ok_are_told_above_the_tables(self) -> None:
+        page = self.folder / "cells.html"
+        code, errors = run_report(MADE_UP, "--out", page)
+        self.assertEqual(code, 0, errors)
+        text = page.read_text(encoding="utf-8")
+        self.assertIn("accuracy_summary.csv: not all cells are ok in 1 of 24 rows, none in 0", text)
+        self.assertIn("recall_summary.csv: not all cells are ok in 1 of 31 rows, none in 1", text)
+
     def test_bad_input_is_refused_and_nothing_written(self) -> None:
         (self.folder / "ledger.json").write_text('[["C1"]]')
         (self.folder / "ragged").mkdir()
-        (self.folder / "ragged/recall.csv").write_text("label,d_h\nvla\n")
-        (self.folder / "provenance").mkdir()
-        (self.folder / "provenance/latency_fit.csv").write_text("label\nvla\n")
-        (self.folder / "provenance/provenance.json").write_text("{")
+        (self.folder / "ragged/recall_summary.csv").write_text("line,d_h\nvla\n")
+        (self.folder / "old").mkdir()
+        (self.folder / "old/recall_summary.csv").write_text("label,d_h\nvla,4\n")
         (self.folder / "empty").mkdir()
         page = self.folder / "never.html"
         for arguments, message in (
             ((MADE_UP, "--ledger", self.folder / "ledger.json"), "ledger.json: expected a list"),
             ((self.folder / "ragged",), "ragged"),
-            ((self.folder / "provenance",), "provenance.json"),
+            ((self.folder / "old",), "expected a column `line`"),
             ((self.folder / "empty",), "no tables (*.csv)"),
             ((MADE_UP, MADE_UP), "given twice"),
         ):
@@ -170,7 +211,8 @@ class PageTest(Temporary):
                     label: svg.getAttribute("aria-label"),
                   })),
                 }));""")
-            wanted = {f"{folder}-{name}" for folder in ("cpu", "tables") for name in FIGURES}
+            wanted = {f"tables-{name}" for name in FIGURES}
+            wanted |= {f"cpu-{name}" for name in figures_of(REFERENCE)}
             self.assertEqual({figure["id"] for figure in figures}, wanted)
             for figure in figures:
                 self.assertGreaterEqual(len(figure["panels"]), 1, figure["id"])
@@ -226,22 +268,22 @@ class PageTest(Temporary):
 
     def test_a_click_sorts_and_another_turns_the_order_round(self) -> None:
         self.open()
-        table = "#cpu-table-latency table"
-        before = self.column(table, "median_s")
-        self.assertEqual(self.head(table, "median_s", ""), "none")
-        self.assertEqual(self.head(table, "median_s", "button.click()"), "ascending")
-        self.assertEqual(self.column(table, "median_s"), sorted(before, key=float))
-        self.assertNotEqual(self.column(table, "median_s"), before)
-        self.assertEqual(self.head(table, "median_s", "button.click()"), "descending")
-        self.assertEqual(self.column(table, "median_s"), sorted(before, key=float, reverse=True))
+        table = "#tables-table-latency_fit table"
+        before = self.column(table, "exponent")
+        self.assertEqual(self.head(table, "exponent", ""), "none")
+        self.assertEqual(self.head(table, "exponent", "button.click()"), "ascending")
+        self.assertEqual(self.column(table, "exponent"), sorted(before, key=float))
+        self.assertNotEqual(self.column(table, "exponent"), before)
+        self.assertEqual(self.head(table, "exponent", "button.click()"), "descending")
+        self.assertEqual(self.column(table, "exponent"), sorted(before, key=float, reverse=True))
         # Another column takes over, and equal rows keep their order.
-        self.assertEqual(self.head(table, "label", "button.click()"), "ascending")
-        self.assertEqual(self.head(table, "median_s", ""), "none")
-        labels = self.column(table, "label")
+        self.assertEqual(self.head(table, "line", "button.click()"), "ascending")
+        self.assertEqual(self.head(table, "exponent", ""), "none")
+        labels = self.column(table, "line")
         self.assertEqual(labels, sorted(labels))
         of_first = [
-            float(seconds)
-            for seconds, label in zip(self.column(table, "median_s"), labels)
+            float(exponent)
+            for exponent, label in zip(self.column(table, "exponent"), labels)
             if label == labels[0]
         ]
         self.assertEqual(of_first, sorted(of_first, reverse=True))
@@ -250,7 +292,7 @@ class PageTest(Temporary):
         self.open()
         self.head(".ledger", "claim", "button.click(); button.click()")
         claims = self.column(".ledger", "claim")
-        self.assertEqual(claims, ["C10", "C9", "C6", "C2", "C1"])
+        self.assertEqual(claims, ["F2", "C10", "C9", "C6", "C2", "C1"])
         for times in (1, 2):
             self.head(".ledger", "measured", "button.click()")
             measured = self.column(".ledger", "measured")
@@ -321,7 +363,7 @@ class PageTest(Temporary):
     def test_heads_stay_while_a_table_scrolls(self) -> None:
         self.open(375)
         moved = self.evaluate("""
-            const box = document.querySelector("#cpu-table-recall_summary .scroll");
+            const box = document.querySelector("#tables-table-recall_summary .scroll");
             const head = box.querySelector("thead th");
             const row = box.querySelector("tbody tr");
             const before = [head, row].map((part) => part.getBoundingClientRect().top);
@@ -363,7 +405,7 @@ class PageTest(Temporary):
                 }
                 return { paper, marks, texts };""")
             papers.add(found["paper"])
-            self.assertGreater(len(found["marks"]), 5)
+            self.assertGreaterEqual(len(found["marks"]), 5)
             for colour, contrast in found["marks"].items():
                 self.assertGreater(contrast, of_marks, f"{colour} in {scheme}")
             for colour, contrast in found["texts"].items():
@@ -409,6 +451,28 @@ class PageTest(Temporary):
         text = self.evaluate("return document.body.textContent;")
         self.assertIn("<i>recall</i> & more", text)
         self.assertIn("Cheaper than softmax from <T> & on", text)
+
+    def test_the_ledger_says_what_it_rests_on(self) -> None:
+        self.open()
+        undecided = self.evaluate("""
+            const row = document.querySelector(".verdict.undecided").closest("tr");
+            return {claim: row.querySelector("b").textContent, fold: row.textContent,
+                    cells: [...row.cells].map((cell) => cell.textContent.trim())};""")
+        self.assertEqual(undecided["claim"], "F2")
+        self.assertEqual(undecided["cells"][-1], "0 to inf")
+        for sentence in (
+            "3 of 4 over 4 of 4",
+            "linear (seed 44: diverged: loss is nan at step 17)",
+            "VLA over linear: 0.09 (0 to inf); accepted: at least 1.05; undecided; "
+            "has not learned to guess among the values shown",
+        ):
+            self.assertIn(sentence, undecided["fold"])
+        self.assertEqual(
+            self.evaluate("""
+            return [...document.querySelectorAll(".verdicts li")].map(
+              (item) => item.textContent.replace(/\\s+/g, " ").trim());""")[-2:],
+            ["? 1 undecided", "– 1 no run"],
+        )
 
     def test_it_prints(self) -> None:
         self.open(A4_WIDTH, "dark", "print")

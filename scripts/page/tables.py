@@ -6,16 +6,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from page.text import as_number, format_number
-from plotting.tables import Report, Row
+from plotting.notes import counted
+from plotting.tables import Report, Row, ok_of
 
 # Points of curves: hundreds of rows that the figures show better.
-CURVES = {"state_norm": "state norm", "jacobian": "Jacobian", "history": "learning curves"}
+CURVES = (
+    "state_norm_curve",
+    "jacobian_curve",
+    "history_curve",
+    "state_norm",
+    "jacobian",
+    "history",
+)
 
 # In the order of the page; tables that it does not know come after them under their own name.
 TITLES = {
     "accuracy_summary": "Accuracy after training, over seeds",
-    "state_norm_summary": "State norm at the last token",
+    "state_norm_summary": "State norm at the last token, over seeds",
     "jacobian_summary": "Jacobian of one step, over tokens and seeds",
+    "latency_summary": "Latency, over seeds",
     "latency_crossover": "Where a mixer becomes cheaper than softmax",
     "latency_fit": "Time against length, fitted",
     "recall_summary": "Recall without training, over seeds",
@@ -25,6 +34,8 @@ TITLES = {
 }
 # Digits that only look like a number (84e9d958).
 NEVER_NUMBERS = {"config"}
+# The cells behind a row: one that is not ok is told there.
+SUMMARIES = [name for name in TITLES if name.endswith("_summary")]
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,9 @@ def page_table(name: str, rows: list[Row]) -> PageTable:
     for column in rows[0]:
         values = {row[column] for row in rows}
         numeric = _numeric(column, rows)
-        # An unnamed variant is labelled by its mixer.
-        says_nothing = column == "mixer" and all(row[column] == row.get("label") for row in rows)
+        # Lines are mostly named by their label, and labels by their mixer.
+        told = {"label": "line", "mixer": "label"}.get(column)
+        says_nothing = told is not None and all(row[column] == row.get(told) for row in rows)
         if values == {""} or says_nothing:
             continue
         if len(values) == 1 and len(rows) > 1:
@@ -89,10 +101,24 @@ def page_tables(report: Report) -> list[PageTable]:
     ]
 
 
+def left_out(report: Report) -> list[str]:
+    """Says which tables have rows that some of their cells are not behind."""
+    texts = []
+    for name in SUMMARIES:
+        counts = [ok_of(row) for row in report.rows(name)]
+        short = [ok for ok, cells in counts if ok < cells]
+        if short:
+            texts.append(
+                f"{name}.csv: not all cells are ok in {len(short)} of {counted(len(counts), 'row')}, "
+                f"none in {short.count(0)}; see the columns cells and not_ok."
+            )
+    return texts
+
+
 def curves_text(report: Report) -> str:
     """Says which tables the page leaves to the figures; empty when there is none."""
     files = [
-        f"{name}.csv ({len(report.all_rows(name))} rows)"
+        f"{name}.csv ({counted(len(report.all_rows(name)), 'row')})"
         for name in CURVES
         if report.all_rows(name)
     ]

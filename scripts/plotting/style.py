@@ -1,15 +1,14 @@
-"""Colours, markers and line styles, and what makes the files the same bytes every time."""
+"""Colours, markers and dashes, the same ones of a line in all figures of a report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Iterable
 
 import matplotlib
-from matplotlib.figure import Figure
 
-from plotting.tables import Report, line_name
+from plotting.chart import Chart, Curve
+from plotting.lines import line_order
 
 # Okabe and Ito's palette, told apart by all common kinds of colour vision, without its yellow, which
 # is too pale for a line on white; grey, and two dark tones of Tol's muted palette, in its place.
@@ -20,20 +19,26 @@ MIXER_COLOURS = {
     "vla": "#0072B2",
 }
 MIXER_MARKERS = {"softmax": "o", "linear": "s", "deltanet": "^", "vla": "D"}
-DISPLAY_NAMES = {"deltanet": "DeltaNet", "vla": "VLA"}
-VARIANT_COLOURS = ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
-VARIANT_MARKERS = ["v", "P", "X", "<", ">", "*", "h"]
-VARIANT_LINES = ["--", "-.", ":"]
-
-TABLES = ["accuracy", "recall", "state_norm", "jacobian", "latency", "history"]
+OTHER_COLOURS = ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
+OTHER_MARKERS = ["v", "P", "X", "<", ">", "*", "h"]
+# By the names that legends of the page use; matplotlib's dashes are in units of the line's width.
+DASHES: dict[str, object] = {
+    "solid": "-",
+    "dashed": (0, (4, 2)),
+    "dotted": (0, (1, 1.5)),
+    "dashdot": (0, (6, 2, 1, 2)),
+    "dashdotdot": (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+}
 
 
 @dataclass(frozen=True)
 class LineStyle:
-    name: str  # for legends
     colour: str
     marker: str
-    line: str
+    dash: str  # of DASHES
+
+
+Styles = dict[str, LineStyle]
 
 
 def set_up() -> None:
@@ -54,7 +59,7 @@ def set_up() -> None:
             "grid.linewidth": 0.6,
             "legend.frameon": False,
             "legend.fontsize": 8,
-            "legend.handlelength": 3.0,
+            "legend.handlelength": 3.6,
             "lines.linewidth": 1.5,
             "lines.markersize": 4.5,
             "svg.hashsalt": "vla-bench",  # element ids; random otherwise
@@ -62,37 +67,39 @@ def set_up() -> None:
     )
 
 
-def line_styles(report: Report) -> dict[str, LineStyle]:
-    """A style for every label of the report, the same one in all its figures. The four mixers have
-    their own; variants share what is left, in alphabetic order. Other implementations of a label,
-    which have lines of their own where times are drawn, keep its colour."""
-    labels = {row["label"] for table in TABLES for row in report.all_rows(table)}
-    styles = {
-        mixer: LineStyle(DISPLAY_NAMES.get(mixer, mixer), colour, MIXER_MARKERS[mixer], "-")
-        for mixer, colour in MIXER_COLOURS.items()
+def mixer_style(mixer: str) -> LineStyle:
+    return LineStyle(
+        MIXER_COLOURS.get(mixer, OTHER_COLOURS[0]),
+        MIXER_MARKERS.get(mixer, OTHER_MARKERS[0]),
+        "solid",
+    )
+
+
+def line_styles(charts: Iterable[Chart]) -> Styles:
+    """By the curves' styles. A mixer's lines have its colour and differ in dashes and markers; those
+    whose mixer is not told share the remaining colours."""
+    mixers = {
+        curve.style: curve.mixer
+        for chart in charts
+        for panel in chart.panels
+        for curve in panel.curves
     }
-    looks = list(product(VARIANT_LINES, VARIANT_COLOURS))
-    for index, label in enumerate(sorted(labels - styles.keys())):
-        line, colour = looks[index % len(looks)]
-        marker = VARIANT_MARKERS[index % len(VARIANT_MARKERS)]
-        styles[label] = LineStyle(label, colour, marker, line)
-    beside = {line_name(row): row["label"] for row in report.rows("latency")}
-    for index, line in enumerate(sorted(beside.keys() - styles.keys())):
-        label = styles[beside[line]]
-        styles[line] = LineStyle(
-            label.name + line.removeprefix(beside[line]),
-            label.colour,
-            VARIANT_MARKERS[index % len(VARIANT_MARKERS)],
-            VARIANT_LINES[index % len(VARIANT_LINES)],
-        )
+    styles: Styles = {}
+    for mixer in {*mixers.values()} - {""}:
+        own = [name for name in mixers if mixers[name] == mixer]
+        markers = [mixer_style(mixer).marker, *OTHER_MARKERS]
+        for index, name in enumerate(sorted(own, key=lambda name: line_order(mixer, name))):
+            marker, dash = markers[index % len(markers)], [*DASHES][index % len(DASHES)]
+            styles[name] = LineStyle(mixer_style(mixer).colour, marker, dash)
+    for index, name in enumerate(sorted(name for name in mixers if not mixers[name])):
+        colour = OTHER_COLOURS[index % len(OTHER_COLOURS)]
+        dash = [*DASHES][index // len(OTHER_COLOURS) % len(DASHES)]
+        styles[name] = LineStyle(colour, OTHER_MARKERS[index % len(OTHER_MARKERS)], dash)
     return styles
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """PNG and PDF, with no date and no program version that would change the bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
-    figure.savefig(png, metadata={"Software": None})
-    figure.set_layout_engine("none")  # finding the layout takes as long as drawing: keep it
-    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return [png, pdf]
+def style_of(curve: Curve, styles: Styles) -> LineStyle:
+    if curve.shape is None:
+        return styles[curve.style]
+    markers = [*MIXER_MARKERS.values(), *OTHER_MARKERS]
+    return replace(styles[curve.style], marker=markers[curve.shape % len(markers)])

@@ -1,27 +1,14 @@
-"""Reading the tables and reducing them to series of points."""
+"""Reading the tables of a report. Nothing here averages: the summaries hold what is drawn."""
 
 from __future__ import annotations
 
 import csv
 import math
-import statistics
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 from typing import Iterable, Sequence
 
 Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a panel: what the seeds gave at every x."""
-
-    x: list[float]
-    mean: list[float]
-    deviation: list[float]  # sample standard deviation over seeds; 0 for one seed
-    low: list[float]  # smallest seed
-    high: list[float]  # largest seed
 
 
 class Report:
@@ -32,73 +19,73 @@ class Report:
         self._tables: dict[str, list[Row]] = {}
 
     def all_rows(self, name: str) -> list[Row]:
+        """Of any table. Throws ValueError naming the file where a row is not whole."""
         if name not in self._tables:
             path = self.folder / f"{name}.csv"
             self._tables[name] = _read_csv(path) if path.exists() else []
         return self._tables[name]
 
     def rows(self, name: str, **wanted: str) -> list[Row]:
-        """Rows with status ok (tables without that column: all) and the wanted values."""
-        return [
-            row
-            for row in self.all_rows(name)
-            if row.get("status", "ok") == "ok"
-            and all(row.get(column, value) == value for column, value in wanted.items())
-        ]
-
-    def left_out(self, name: str) -> str:
-        """Says how many rows of the table `rows` withholds and why; empty when none."""
-        count = Counter(row.get("status", "ok") for row in self.all_rows(name))
-        del count["ok"]
-        reasons = ", ".join(f"{number} {status}" for status, number in sorted(count.items()))
-        return f"{name}.csv: rows left out: {reasons}." if reasons else ""
+        """Of a summary, those with the wanted values. Throws ValueError where the file is a table of
+        an older program, which did not name its lines."""
+        rows = self.all_rows(name)
+        if rows and "line" not in rows[0]:
+            raise ValueError(
+                f"{self.folder / name}.csv: expected a column `line`: make the report again with "
+                "this version of `vla-bench report`"
+            )
+        return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
 def _read_csv(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, strict=True)
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}") from None
     if any(None in row or None in row.values() for row in rows):
         raise ValueError(f"{path}: a row has more or fewer fields than the header")
     return rows
 
 
 def number(row: Row, column: str) -> float:
-    """The value as a float; nan when empty."""
-    return float(row[column]) if row[column] else math.nan
+    """The value as a float; nan when empty. Throws ValueError naming the column."""
+    try:
+        return float(row[column]) if row[column] else math.nan
+    except ValueError:
+        raise ValueError(f"{column}: expected a number, got {row[column]!r}") from None
 
 
-def recall_rows(report: Report) -> list[Row]:
-    """Accuracy and its interval: over seeds where there are several, else over trials."""
-    identity = ["label", "d_h", "n_pairs", "trials"]
-    trials = report.rows("recall")
-    over_trials = {tuple(row[column] for column in identity): row["ci95"] for row in trials}
-    summary = [row for row in report.rows("recall_summary") if number(row, "count_ok") > 0]
-    if not summary:
-        return trials
-    return [
-        {
-            **row,
-            "accuracy": row["accuracy_mean"],
-            "ci95": (
-                row["accuracy_ci95"]
-                if number(row, "count_ok") > 1
-                else over_trials[tuple(row[column] for column in identity)]
-            ),
-        }
-        for row in summary
-    ]
+def number_text(value: float) -> str:
+    """In full; empty for nan."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else repr(value)
+
+
+def ok_of(row: Row) -> tuple[int, int]:
+    """ "3 of 5" of the column `cells` as two numbers."""
+    parts = row["cells"].split(" of ")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"cells: expected \"3 of 5\", got {row['cells']!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def setting_of(row: Row) -> dict[str, str]:
+    """ "lr=0.001 curriculum=1500" of the column `setting` by key."""
+    pairs = (part.partition("=") for part in row.get("setting", "").split())
+    return {key: value for key, _, value in pairs}
 
 
 def group(rows: Iterable[Row], columns: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
     """Rows by the values of `columns`, keys in numeric, then alphabetic order."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(row.get(column, "") for column in columns)].append(row)
-    return {key: groups[key] for key in sorted(groups, key=_natural_order)}
+        groups[tuple(row[column] for column in columns)].append(row)
+    return {key: groups[key] for key in sorted(groups, key=natural_order)}
 
 
-def _natural_order(key: Sequence[str]) -> list[tuple[int, float, str]]:
+def natural_order(key: Sequence[str]) -> list[tuple[int, float, str]]:
     order = []
     for text in key:
         try:
@@ -106,61 +93,3 @@ def _natural_order(key: Sequence[str]) -> list[tuple[int, float, str]]:
         except ValueError:
             order.append((1, 0.0, text))
     return order
-
-
-# A mixer's kernels go by these names; the others are implementations beside them.
-OWN_IMPLEMENTATIONS = {"tiled", "recurrent", "reference"}
-
-
-def line_name(row: Row) -> str:
-    """What a line of a latency figure is: the label, and what else tells it from other lines."""
-    parts = []
-    if row["implementation"] not in OWN_IMPLEMENTATIONS:
-        parts.append(row["implementation"])
-    if row.get("precision", "float32") not in {"float32", "float64"}:
-        parts.append(row["precision"])
-    return ", ".join([row["label"], *parts])
-
-
-def commonest(rows: list[Row], columns: Sequence[str]) -> tuple[dict[str, str], list[Row], int]:
-    """The setting that most rows share (the last in order among equals), its rows, and how many
-    rows have another one."""
-    groups = group(rows, columns)
-    if not groups:
-        return {}, [], 0
-    most = max(len(members) for members in groups.values())
-    key = [candidate for candidate, members in groups.items() if len(members) == most][-1]
-    return dict(zip(columns, key)), groups[key], len(rows) - most
-
-
-def series_by_label(rows: Iterable[Row], x: str, y: str) -> dict[str, Series]:
-    """One series a label over the seeds. The same seed met twice counts once, by its mean: two
-    configs may share a cell."""
-    result = {}
-    for (label,), members in group(rows, ["label"]).items():
-        points = _points(members, x, y)
-        if points:
-            result[label] = Series(
-                x=list(points),
-                mean=[math.fsum(values) / len(values) for values in points.values()],
-                deviation=[
-                    statistics.stdev(values) if len(values) > 1 else 0.0
-                    for values in points.values()
-                ],
-                low=[min(values) for values in points.values()],
-                high=[max(values) for values in points.values()],
-            )
-    return result
-
-
-def _points(rows: list[Row], x: str, y: str) -> dict[float, list[float]]:
-    """x -> one finite value a seed, x ascending."""
-    by_seed: dict[float, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        value = number(row, y)
-        if math.isfinite(value):
-            by_seed[number(row, x)][row.get("seed", "")].append(value)
-    return {
-        position: [math.fsum(values) / len(values) for _, values in sorted(seeds.items())]
-        for position, seeds in sorted(by_seed.items())
-    }

@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFileName = "expected.json";
+constexpr const char* kLossTable = "accuracy_summary";
 
 Value read_one(const Json& json, const Place& place) {
   if (json.is_string()) return json.get<std::string>();
@@ -34,6 +35,10 @@ void require_elements(const std::vector<T>& list, const char* key, const Place& 
 void check(const Selection& selection, const Place& place) {
   require_text(selection.table, "table", place);
   require_text(selection.column, "column", place);
+  if (find_schema(selection.table) != nullptr) {
+    place.at("table").fail(fmt::format("expected a summary, got {}, which has a row a measurement",
+                                       excerpt(Json(selection.table))));
+  }
 }
 
 void check(Criterion& criterion, const Place& place) {
@@ -42,6 +47,13 @@ void check(Criterion& criterion, const Place& place) {
   require_text(criterion.why, "why", place);
   check(criterion.of, place);
   if (criterion.over) check(*criterion.over, place.at("over"));
+  const auto has_loss = [](const Selection& of) { return of.table == kLossTable; };
+  if (criterion.about == Subject::memory && !has_loss(criterion.of) &&
+      !(criterion.over && has_loss(*criterion.over))) {
+    place.at("about").fail(fmt::format(
+        "expected one of its tables to be {}, whose loss tells whether a model has learned",
+        kLossTable));
+  }
   if (criterion.accept.empty() == !criterion.equals) {
     place.fail("expected either \"accept\" or \"equals\"");
   }

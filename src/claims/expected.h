@@ -10,7 +10,8 @@
 //                  "accept": [98, 120], "why": ...}],
 //    "condition": {"text": ..., "criteria": [...]}}
 //
-// A file holds one claim or a list of them.
+// A file holds one claim or a list of them. Numbers come from the summary tables of `report`, the
+// only place that averages: a criterion picks a row, or the extreme of several.
 #pragma once
 
 #include <filesystem>
@@ -25,11 +26,10 @@
 namespace vla_bench {
 
 /// How the rows that a selection matches become one number.
-enum class Reduction { row, mean, min, max };
+enum class Reduction { row, min, max };
 template <>
 inline constexpr std::array enum_names<Reduction> = {
     std::pair{Reduction::row, std::string_view("row")},
-    std::pair{Reduction::mean, std::string_view("mean")},
     std::pair{Reduction::min, std::string_view("min")},
     std::pair{Reduction::max, std::string_view("max")}};
 
@@ -47,7 +47,7 @@ struct Filter {
   std::vector<std::pair<std::string, std::vector<Value>>> columns;
 };
 
-/// One number of the tables that `vla-bench report` makes.
+/// One number of the summary tables that `vla-bench report` makes.
 struct Selection {
   std::string table, column;
   Filter where;
@@ -55,10 +55,10 @@ struct Selection {
 
   template <class V>
   void visit(V& v) {
-    v.field("table", table, {.help = "a table of vla-bench report"});
+    v.field("table", table, {.help = "a summary of vla-bench report"});
     v.field("column", column, {.help = "its column"});
     v.field("where", where, {.help = "column to a value or a list of values; all must hold"});
-    v.field("statistic", statistic, {.help = "of the rows: the only one, or mean, min or max"});
+    v.field("statistic", statistic, {.help = "of the rows: the only one, or min or max"});
   }
 };
 
@@ -70,7 +70,7 @@ struct Criterion {
   std::optional<std::string> equals;          // of a text column, in place of accept
   std::string why;
   std::optional<Subject> about{};
-  std::string place;  // of this criterion, for messages
+  std::string place{};  // of this criterion, for messages
 
   template <class V>
   void visit(V& v) {

@@ -97,7 +97,7 @@ TEST_F(Expected, NamesFileAndKeyOfWhatIsWrong) {
   EXPECT_EQ(complaint(claim_text("[98, null]", "[98]")),
             "/criteria/0/accept: expected [low, high] with low <= high, one of which may be null");
   EXPECT_EQ(complaint(claim_text("\"max\"", "\"maximum\"")),
-            "/criteria/0/over/statistic: expected one of \"row\", \"mean\", \"min\", \"max\", got "
+            "/criteria/0/over/statistic: expected one of \"row\", \"min\", \"max\", got "
             "\"maximum\", did you mean \"max\"?");
   EXPECT_EQ(complaint(claim_text("\"equals\": \"measured\",", "")),
             "/condition/criteria/0: expected either \"accept\" or \"equals\"");
@@ -107,6 +107,30 @@ TEST_F(Expected, NamesFileAndKeyOfWhatIsWrong) {
             "/criteria/0/why: expected a text, got nothing");
   EXPECT_EQ(complaint(claim_text("[\"config.json\"]", "[\"other.json\"]")),
             "/configs/0: no such file: other.json");
+}
+
+// Means are made by `report`, and by nothing else.
+TEST_F(Expected, TakesNumbersFromSummariesOnly) {
+  EXPECT_NE(complaint(claim_text("\"max\"", "\"mean\"")).find("expected one of"),
+            std::string::npos);
+  EXPECT_EQ(complaint(claim_text("\"table\": \"state_norm_summary\"", "\"table\": \"state_norm\"")),
+            "/criteria/0/table: expected a summary, got \"state_norm\", which has a row a "
+            "measurement");
+}
+
+TEST_F(Expected, SaysWhatACriterionIsAbout) {
+  const char* why = "\"why\": \"three seeds\"";
+  EXPECT_FALSE(parse(claim_text())[0].criteria[0].about.has_value());
+  const std::string divergence = claim_text(why, R"("about": "divergence", "why": "three seeds")");
+  EXPECT_EQ(parse(divergence)[0].criteria[0].about, Subject::divergence);
+  // Without a loss nothing would ever be undecided.
+  std::string memory = claim_text(why, R"("about": "memory", "why": "three seeds")");
+  EXPECT_EQ(complaint(memory),
+            "/criteria/0/about: expected one of its tables to be accuracy_summary, whose loss "
+            "tells whether a model has learned");
+  const std::string table = "state_norm_summary";
+  memory.replace(memory.find(table), table.size(), "accuracy_summary");
+  EXPECT_EQ(parse(memory)[0].criteria[0].about, Subject::memory);
 }
 
 TEST_F(Expected, AGeneratedConfigMayBeMissing) {

@@ -1,59 +1,55 @@
 // From tables to verdicts.
 #pragma once
 
-#include <optional>
+#include <array>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 #include "claims/expected.h"
+#include "claims/measure.h"
 #include "report/table.h"
 
 namespace vla_bench {
 
-struct Measurement {
-  Value value;                 // empty: nothing was measured
-  std::optional<double> ci95;  // half width of the 95% interval
-  std::optional<Index> count;  // of seeds
-  Index without_number = 0;    // rows that matched and hold none
-  std::string not_ok{};        // diverged and failed cells of the rows that matched, by name
-  std::string unlearned{};     // groups that matched and have not learned to guess among n values
-};
-
-/// The number that a selection names, or nothing where no row matches.
-///   row        the only matching row; several are BadInput naming the columns that tell them apart
-///   min, max   of the matching rows that hold a number; the others are counted
-///   mean       of the matching rows, with Student's interval over them where the column itself is
-///              no mean
-/// Interval and count come from the row: <quantity>_ci95 beside <quantity>_mean, count_ok or count.
-/// `place` names the criterion in messages; an unknown column is BadInput.
-std::optional<Measurement> measure(std::span<const Table> tables, const Selection& selection,
-                                   const std::string& place);
-
-/// a / b. Relative half widths add in squares: the first order of error propagation, for means of
-/// independent runs.
-Measurement ratio(const Measurement& a, const Measurement& b);
+enum class Finding { open, met, not_met, undecided };  // open: no row to judge by
+template <>
+inline constexpr std::array enum_names<Finding> = {
+    std::pair{Finding::open, std::string_view("no run")},
+    std::pair{Finding::met, std::string_view("yes")},
+    std::pair{Finding::not_met, std::string_view("no")},
+    std::pair{Finding::undecided, std::string_view("undecided")}};
 
 struct Judgement {
   Measurement measured{};
-  std::optional<bool> met;  // empty: no row to judge by
-  bool undecided = false;   // about memory, and some group has not learned to guess
-  std::string note;         // why not, where the number alone does not say
+  Finding finding = Finding::open;
+  std::set<std::string> lost{};  // diverged and failed cells behind it (claims/selection.h)
+  std::string note{};            // why, where the number does not say it
 };
-/// The measured value decides, its interval is for the reader. A mean rests on no survivors: where
-/// a cell of a group diverged or failed, the criterion is not met, and the note names the cells. A
-/// row without a value (a crossover that never comes, runs that all diverged) does not meet its
-/// criterion, and among several leaves their extreme unknown: it does not meet the criterion
-/// either.
+/// The measured value decides, its interval is for the reader. Before it come, in this order:
+///   - a criterion about memory one of whose groups has not learned (unlearned_groups): undecided;
+///   - a diverged or failed cell behind any row that the criterion selects, or anywhere where it
+///     finds no row: not met, for a verdict never rests on survivors, unless the criterion is about
+///     divergence;
+///   - a row without a value (a crossover that never comes): not met. Among several rows it leaves
+///     their extreme unknown, which is not met either.
 Judgement judge(std::span<const Table> tables, const Criterion& criterion);
 
 enum class Verdict { reproduced, in_part, not_reproduced, not_as_stated, undecided, no_run };
-std::string_view verdict_name(Verdict verdict);
+template <>
+inline constexpr std::array enum_names<Verdict> = {
+    std::pair{Verdict::reproduced, std::string_view("reproduced")},
+    std::pair{Verdict::in_part, std::string_view("reproduced in part")},
+    std::pair{Verdict::not_reproduced, std::string_view("not reproduced")},
+    std::pair{Verdict::not_as_stated, std::string_view("not as stated")},
+    std::pair{Verdict::undecided, std::string_view("undecided")},
+    std::pair{Verdict::no_run, std::string_view("no run")}};
 
-/// One of the criteria undecided: undecided. All criteria met: reproduced. Else, all of the
-/// condition's met: not as stated. Else some: in part; none: not reproduced. A criterion that
-/// cannot be judged (of the condition only where it is needed): no run.
+/// One of the criteria open: no run. Else one undecided: undecided. Else all met: reproduced. Else,
+/// all of the condition's met: not as stated (one that is open or undecided counts there as it does
+/// above). Else some met: in part; none: not reproduced.
 Verdict verdict_of(std::span<const Judgement> criteria, std::span<const Judgement> condition);
 
 }  // namespace vla_bench

@@ -2,277 +2,183 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
-
-#include "core/error.h"
+#include "claims/test_tables.h"
 #include "report/grouping.h"
 
 namespace vla_bench {
 namespace {
 
-Value text(const char* value) { return std::string(value); }
-Value whole(std::int64_t value) { return value; }
+using testing::accuracy_of;
+using testing::all_tables;
+using testing::norm_of;
+using testing::timing_of;
 
-/// A summary with two labels at two sizes, and a raw table over seeds.
-std::vector<Table> tables() {
-  Table summary;
-  summary.name = "accuracy_summary";
-  summary.columns = {"label", "n_pairs", "count_ok", "accuracy_mean", "accuracy_ci95"};
-  summary.add({text("vla"), whole(8), whole(5), 1.0, 0.0});
-  summary.add({text("vla"), whole(24), whole(5), 0.9, 0.09});
-  summary.add({text("linear"), whole(8), whole(3), 0.25, 0.05});
-  summary.add({text("linear"), whole(24), whole(0), Value(), Value()});
-  Table raw;
-  raw.name = "state_norm";
-  raw.columns = {"label", "seed", "t", "s_norm"};
-  raw.add({text("vla"), whole(1), whole(10), 10.0});
-  raw.add({text("vla"), whole(2), whole(10), 14.0});
-  raw.add({text("vla"), whole(1), whole(100), 15.0});
-  raw.add({text("vla"), whole(2), whole(100), std::numeric_limits<double>::quiet_NaN()});
-  Table crossover;
-  crossover.name = "latency_crossover";
-  crossover.columns = {"label", "seq_len", "basis"};
-  crossover.add({text("vla"), Value(), text("never")});
-  return {summary, raw, crossover};
-}
-
-Selection accuracy_of(const char* label, std::int64_t n_pairs) {
-  return {.table = "accuracy_summary",
-          .column = "accuracy_mean",
-          .where = {{{"label", {text(label)}}, {"n_pairs", {whole(n_pairs)}}}}};
-}
-
-Selection norms_at(std::int64_t t, Reduction statistic) {
-  return {.table = "state_norm",
-          .column = "s_norm",
-          .where = {{{"t", {whole(t)}}}},
-          .statistic = statistic};
-}
-
-std::optional<Measurement> measured(const Selection& selection) {
-  return measure(tables(), selection, "x.json: /criteria/0");
+Criterion criterion_of(const Selection& selection, std::optional<double> low,
+                       std::optional<double> high) {
+  return {.what = "it",
+          .of = selection,
+          .over = {},
+          .accept = {low, high},
+          .equals = {},
+          .why = "so",
+          .place = "x.json: /criteria/0"};
 }
 
 Judgement judged(const Selection& selection, std::optional<double> low,
                  std::optional<double> high) {
-  return judge(tables(), {.what = "it",
-                          .of = selection,
-                          .over = {},
-                          .accept = {low, high},
-                          .equals = {},
-                          .why = "so",
-                          .place = "x.json: /criteria/0"});
-}
-
-TEST(Measure, TakesIntervalAndCountFromTheRow) {
-  const auto found = measured(accuracy_of("vla", 24));
-  ASSERT_TRUE(found.has_value());
-  EXPECT_EQ(number(found->value), 0.9);
-  EXPECT_EQ(found->ci95, 0.09);
-  EXPECT_EQ(found->count, 5);
-}
-
-TEST(Measure, WholeAndRealNumbersCompareByValue) {
-  Selection selection = accuracy_of("vla", 24);
-  selection.where.columns[1].second = {24.0};
-  EXPECT_TRUE(measured(selection).has_value());
-}
-
-TEST(Measure, NothingWhereNoRowMatchesOrTheTableIsMissing) {
-  EXPECT_FALSE(measured(accuracy_of("vla", 7)).has_value());
-  Selection elsewhere = accuracy_of("vla", 8);
-  elsewhere.table = "recall_summary";
-  EXPECT_FALSE(measured(elsewhere).has_value());
-}
-
-TEST(Measure, SeveralRowsNeedAStatistic) {
-  Selection both = accuracy_of("vla", 8);
-  both.where.columns[1].second = {whole(8), whole(24)};
-  try {
-    measured(both);
-    FAIL() << "two rows are not one";
-  } catch (const BadInput& error) {
-    const std::string message = error.what();
-    EXPECT_TRUE(message.starts_with("x.json: /criteria/0: 2 rows of accuracy_summary match"));
-    EXPECT_NE(message.find("differ in n_pairs, accuracy_mean"), std::string::npos) << message;
-  }
-  both.statistic = Reduction::min;
-  EXPECT_EQ(number(measured(both)->value), 0.9);
-  EXPECT_EQ(measured(both)->ci95, 0.09) << "of the row that decides";
-  both.statistic = Reduction::max;
-  EXPECT_EQ(number(measured(both)->value), 1.0);
-  both.statistic = Reduction::mean;
-  EXPECT_DOUBLE_EQ(*number(measured(both)->value), 0.95);
-  EXPECT_FALSE(measured(both)->ci95.has_value()) << "sizes are no repetitions";
-}
-
-TEST(Measure, TheMeanOfRawRowsHasStudentsInterval) {
-  const auto found = measured(norms_at(10, Reduction::mean));
-  ASSERT_TRUE(found.has_value());
-  EXPECT_EQ(number(found->value), 12.0);
-  EXPECT_EQ(found->count, 2);
-  // t(0.975, 1) = 12.706; the standard error of 10 and 14 is 2.
-  EXPECT_NEAR(found->ci95.value(), 12.706 * 2.0, 1e-2);
-}
-
-TEST(Measure, NanIsNoExtremeYetSpoilsAMean) {
-  EXPECT_EQ(number(measured(norms_at(100, Reduction::max))->value), 15.0);
-  EXPECT_EQ(measured(norms_at(100, Reduction::max))->without_number, 1);
-  EXPECT_EQ(measured(norms_at(10, Reduction::max))->without_number, 0);
-  EXPECT_TRUE(std::isnan(*number(measured(norms_at(100, Reduction::mean))->value)));
-}
-
-TEST(Measure, AnUnknownColumnIsNamedWithThoseThereAre) {
-  Selection selection = accuracy_of("vla", 8);
-  selection.where.columns.emplace_back("mixer", std::vector<Value>{text("vla")});
-  try {
-    measured(selection);
-    FAIL() << "no such column";
-  } catch (const BadInput& error) {
-    EXPECT_STREQ(error.what(),
-                 "x.json: /criteria/0: table accuracy_summary has no column \"mixer\"; it has "
-                 "label, n_pairs, count_ok, accuracy_mean, accuracy_ci95");
-  }
-}
-
-TEST(Ratio, AddsRelativeErrorsInSquares) {
-  const Measurement quotient =
-      ratio({.value = 30.0, .ci95 = 3.0, .count = 5}, {.value = 10.0, .ci95 = 0.5, .count = 3});
-  EXPECT_EQ(number(quotient.value), 3.0);
-  EXPECT_NEAR(quotient.ci95.value(), 3.0 * std::hypot(0.1, 0.05), 1e-12);
-  EXPECT_EQ(quotient.count, 3);
-  EXPECT_EQ(ratio({.value = 1.0}, {.value = 0.0}).value, Value()) << "no quotient";
-  EXPECT_FALSE(ratio({.value = 1.0}, {.value = 2.0, .ci95 = 0.1}).ci95.has_value());
+  return judge(all_tables(), criterion_of(selection, low, high));
 }
 
 TEST(Judge, BothBoundsAreIncluded) {
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.9, 0.9).met, true);
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.91, {}).met, false);
-  EXPECT_EQ(judged(accuracy_of("vla", 24), {}, 0.89).met, false);
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.5, {}).met, true);
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.9, 0.9).finding, Finding::met);
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.91, {}).finding, Finding::not_met);
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), {}, 0.89).finding, Finding::not_met);
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.5, {}).finding, Finding::met);
 }
 
 TEST(Judge, SaysWhenTheIntervalReachesAcrossABound) {
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.85, {}).note, "the interval reaches across a bound");
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.95, {}).note, "the interval reaches across a bound");
-  EXPECT_EQ(judged(accuracy_of("vla", 24), 0.5, {}).note, "");
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.85, {}).note, "the interval reaches across a bound");
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.95, {}).note, "the interval reaches across a bound");
+  EXPECT_EQ(judged(accuracy_of("vla", {24}), 0.5, {}).note, "");
 }
 
-TEST(Judge, ARowWithoutANumberIsNotMetAndNoRowIsNoRun) {
-  const Judgement empty = judged(accuracy_of("linear", 24), 0.0, {});
-  EXPECT_EQ(empty.met, false);
+TEST(Judge, ARowWithoutANumberIsNotMetAndNoRowIsOpen) {
+  const Judgement empty = judged(accuracy_of("deltanet", {8}), 0.0, {});
+  EXPECT_EQ(empty.finding, Finding::not_met);
   EXPECT_EQ(empty.note, "the row holds no number");
-  const Judgement none = judged(accuracy_of("deltanet", 24), 0.0, {});
-  EXPECT_FALSE(none.met.has_value());
+  std::vector<Table> sound = {testing::accuracy_summary()};
+  sound[0].rows.resize(3);  // in which no cell is lost
+  const Judgement none = judge(sound, criterion_of(accuracy_of("vla", {9}), 0.0, {}));
+  EXPECT_EQ(none.finding, Finding::open);
   EXPECT_EQ(none.note, "no such row of accuracy_summary");
-  EXPECT_EQ(judged(norms_at(100, Reduction::mean), {}, 1e9).met, false) << "NaN is in no interval";
 }
 
-// The lowest of those that did not diverge is not the lowest.
+// Case 1: what is left after two of five diverged meets any bound, and still decides nothing.
+TEST(Judge, NeverRestsOnTheCellsThatAreLeft) {
+  const Judgement survivors = judged(accuracy_of("linear", {24}), 0.0, 1.0);
+  EXPECT_EQ(survivors.finding, Finding::not_met);
+  EXPECT_EQ(survivors.note, "not all of its cells are ok");
+  EXPECT_EQ(survivors.measured.cells, "3 of 5");
+  EXPECT_EQ(survivors.lost, std::set<std::string>{"linear (seed 44: diverged: loss is nan at step "
+                                                  "17; seed 45: failed: no room)"});
+  EXPECT_EQ(judged(accuracy_of("linear", {8}), 0.0, 1.0).finding, Finding::met) << "skipped only";
+}
+
+TEST(Judge, CountsALostCellOfAnyRowItSelects) {
+  // The largest of the two is that of n = 8, where no cell is lost.
+  const Judgement extreme = judged(accuracy_of("linear", {8, 24}, Reduction::max), 0.0, 1.0);
+  EXPECT_EQ(number(extreme.measured.value), 0.25);
+  EXPECT_EQ(extreme.finding, Finding::not_met);
+  EXPECT_EQ(extreme.lost.size(), 1u);
+
+  Criterion divided = criterion_of(accuracy_of("vla", {24}), 0.0, {});
+  divided.over = accuracy_of("linear", {24});
+  EXPECT_EQ(judge(all_tables(), divided).finding, Finding::not_met);
+  EXPECT_EQ(judge(all_tables(), divided).lost.size(), 1u);
+}
+
+// Where nothing of it could be measured (a law whose timings all diverged), it has no row.
+TEST(Judge, NoRowWhereCellsAreLostIsNotMet) {
+  const Criterion gone = criterion_of(timing_of("latency_fit", "exponent", "unfused"), 0.0, {});
+  const Judgement judgement = judge(all_tables(), gone);
+  EXPECT_EQ(judgement.finding, Finding::not_met);
+  EXPECT_EQ(judgement.note, "no such row of latency_fit");
+  EXPECT_FALSE(judgement.lost.empty());
+}
+
+TEST(Judge, DivergenceCountsNotWhereItIsAskedFor) {
+  Criterion asked = criterion_of(accuracy_of("linear", {24}), 0.0, 1.0);
+  asked.about = Subject::divergence;
+  const Judgement judgement = judge(all_tables(), asked);
+  EXPECT_EQ(judgement.finding, Finding::met);
+  EXPECT_EQ(judgement.lost.size(), 1u) << "named all the same";
+}
+
+TEST(Judge, AMemoryThatLearnedNothingIsUndecided) {
+  Criterion memory = criterion_of(accuracy_of("vla", {24}), 0.99, 1.0);
+  EXPECT_EQ(judge(all_tables(), memory).finding, Finding::not_met) << "not marked";
+  memory.about = Subject::memory;
+  const Judgement unlearned = judge(all_tables(), memory);
+  EXPECT_EQ(unlearned.finding, Finding::undecided);
+  EXPECT_EQ(unlearned.note,
+            "has not learned to guess among the values shown: vla (n_pairs 24, median loss 3.60, "
+            "ln 24 + 0.3 = 3.48)");
+  memory.of = accuracy_of("vla", {8});
+  EXPECT_EQ(judge(all_tables(), memory).finding, Finding::met) << "learned";
+  memory.over = accuracy_of("vla", {24});
+  EXPECT_EQ(judge(all_tables(), memory).finding, Finding::undecided) << "its divisor has not";
+}
+
+// The lowest of those that hold a number is not the lowest.
 TEST(Judge, AnExtremeIsUnknownWhereARowHoldsNoNumber) {
-  Selection both = accuracy_of("linear", 8);
-  both.where.columns[1].second = {whole(8), whole(24)};
-  both.statistic = Reduction::min;
-  const Judgement lowest = judged(both, 0.2, {});
+  Selection all = accuracy_of("linear", {8}, Reduction::min);
+  all.where.columns[0].second = {testing::text("linear"), testing::text("deltanet")};
+  const Judgement lowest = judged(all, 0.2, {});
   EXPECT_EQ(number(lowest.measured.value), 0.25);
-  EXPECT_EQ(lowest.met, false);
+  EXPECT_EQ(lowest.finding, Finding::not_met);
   EXPECT_EQ(lowest.note, "1 of its rows holds no number");
-  EXPECT_EQ(judged(norms_at(100, Reduction::max), {}, 1e9).met, false);
-  EXPECT_EQ(judged(norms_at(10, Reduction::max), {}, 1e9).met, true);
+  EXPECT_EQ(judged(norm_of("vla", Reduction::max), {}, 1e9).finding, Finding::met);
 }
 
 TEST(Judge, DividesByTheSecondSelection) {
-  Criterion criterion{.what = "gain",
-                      .of = accuracy_of("vla", 8),
-                      .over = accuracy_of("linear", 8),
-                      .accept = {3.9, 4.1},
-                      .equals = {},
-                      .why = "so",
-                      .place = "x"};
-  const Judgement judgement = judge(tables(), criterion);
-  EXPECT_EQ(judgement.met, true);
+  Criterion criterion = criterion_of(accuracy_of("vla", {8}), 3.9, 4.1);
+  criterion.over = accuracy_of("linear", {8});
+  const Judgement judgement = judge(all_tables(), criterion);
+  EXPECT_EQ(judgement.finding, Finding::met);
   EXPECT_EQ(number(judgement.measured.value), 4.0);
-  criterion.over = accuracy_of("linear", 9);
-  EXPECT_FALSE(judge(tables(), criterion).met.has_value());
+  EXPECT_EQ(judgement.measured.cells, "5 of 5 over 4 of 5");
 }
 
 TEST(Judge, ComparesTexts) {
   Criterion criterion{.what = "basis",
-                      .of = {.table = "latency_crossover", .column = "basis", .where = {}},
+                      .of = {.table = "latency_fit", .column = "line", .where = {}},
                       .over = {},
                       .accept = {},
-                      .equals = "measured",
+                      .equals = "vla",
                       .why = "so",
                       .place = "x"};
-  EXPECT_EQ(judge(tables(), criterion).met, false);
-  criterion.equals = "never";
-  EXPECT_EQ(judge(tables(), criterion).met, true);
+  criterion.of.where.columns = {{"implementation", {testing::text("recurrent")}}};
+  EXPECT_EQ(judge(all_tables(), criterion).finding, Finding::met);
+  criterion.equals = "linear";
+  EXPECT_EQ(judge(all_tables(), criterion).finding, Finding::not_met);
 }
 
-std::vector<Judgement> all(std::initializer_list<std::optional<bool>> mets) {
+std::vector<Judgement> all(std::initializer_list<Finding> findings) {
   std::vector<Judgement> judgements;
-  for (const auto met : mets) judgements.push_back({.measured = {}, .met = met, .note = ""});
+  for (const Finding finding : findings) judgements.push_back({.finding = finding});
   return judgements;
 }
 
+constexpr Finding kMet = Finding::met;
+constexpr Finding kNotMet = Finding::not_met;
+constexpr Finding kOpen = Finding::open;
+constexpr Finding kUndecided = Finding::undecided;
+
 TEST(VerdictOf, MapsCriteriaToAVerdict) {
-  EXPECT_EQ(verdict_of(all({true, true}), {}), Verdict::reproduced);
-  EXPECT_EQ(verdict_of(all({true, false}), {}), Verdict::in_part);
-  EXPECT_EQ(verdict_of(all({false, false}), {}), Verdict::not_reproduced);
-  EXPECT_EQ(verdict_of(all({true, {}}), {}), Verdict::no_run);
+  EXPECT_EQ(verdict_of(all({kMet, kMet}), {}), Verdict::reproduced);
+  EXPECT_EQ(verdict_of(all({kMet, kNotMet}), {}), Verdict::in_part);
+  EXPECT_EQ(verdict_of(all({kNotMet, kNotMet}), {}), Verdict::not_reproduced);
+  EXPECT_EQ(verdict_of(all({kMet, kOpen}), {}), Verdict::no_run);
   EXPECT_EQ(verdict_of({}, {}), Verdict::no_run);
 }
 
+TEST(VerdictOf, OneUndecidedCriterionLeavesTheClaimUndecided) {
+  EXPECT_EQ(verdict_of(all({kMet, kUndecided}), {}), Verdict::undecided);
+  EXPECT_EQ(verdict_of(all({kUndecided, kNotMet}), {}), Verdict::undecided);
+  EXPECT_EQ(verdict_of(all({kUndecided, kNotMet}), all({kMet})), Verdict::undecided);
+  EXPECT_EQ(verdict_of(all({kUndecided, kOpen}), {}), Verdict::no_run);
+  EXPECT_EQ(verdict_of(all({kNotMet}), all({kUndecided})), Verdict::undecided);
+  EXPECT_EQ(verdict_of(all({kMet}), all({kUndecided})), Verdict::reproduced) << "not needed";
+}
+
 TEST(VerdictOf, TheConditionCountsWhereTheClaimFails) {
-  EXPECT_EQ(verdict_of(all({false}), all({true, true})), Verdict::not_as_stated);
-  EXPECT_EQ(verdict_of(all({true, false}), all({true})), Verdict::not_as_stated);
-  EXPECT_EQ(verdict_of(all({true, false}), all({false})), Verdict::in_part);
-  EXPECT_EQ(verdict_of(all({false}), all({true, false})), Verdict::not_reproduced);
-  EXPECT_EQ(verdict_of(all({true}), all({true})), Verdict::reproduced);
-  EXPECT_EQ(verdict_of(all({true}), all({{}})), Verdict::reproduced) << "not needed";
-  EXPECT_EQ(verdict_of(all({false}), all({{}})), Verdict::no_run);
-}
-
-/// accuracy_summary with one row: this median loss at n = 64, and cells that were not ok.
-std::vector<Table> one_group(double loss, const std::string& not_ok) {
-  Table table;
-  table.name = "accuracy_summary";
-  table.columns = {"label", "n_pairs", "accuracy_mean", "loss_median", "not_ok"};
-  table.add(
-      {std::string("vla"), std::int64_t{64}, 0.9, loss, not_ok.empty() ? Value() : Value(not_ok)});
-  return {table};
-}
-
-Criterion about(std::optional<Subject> subject) {
-  return {.what = "accuracy",
-          .of = {.table = "accuracy_summary", .column = "accuracy_mean", .where = {}},
-          .over = {},
-          .accept = {0.5, 1.0},
-          .equals = {},
-          .why = "w",
-          .about = subject,
-          .place = "x"};
-}
-
-// Above ln 64 + 0.3 = 4.46 the median seed does worse than guessing among the 64 values shown.
-TEST(Judge, AMemoryThatIsNotUsedIsUndecided) {
-  const Judgement unlearned = judge(one_group(4.5, ""), about(Subject::memory));
-  EXPECT_TRUE(unlearned.undecided);
-  EXPECT_NE(unlearned.note.find("vla at n = 64"), std::string::npos) << unlearned.note;
-  EXPECT_FALSE(judge(one_group(4.4, ""), about(Subject::memory)).undecided);
-  EXPECT_EQ(judge(one_group(4.4, ""), about(Subject::memory)).met, true);
-  EXPECT_FALSE(judge(one_group(4.5, ""), about({})).undecided) << "only where it is marked";
-  const std::vector<Judgement> one = {judge(one_group(1.0, ""), about({})), unlearned};
-  EXPECT_EQ(verdict_of(one, {}), Verdict::undecided);
-}
-
-TEST(Judge, CellsThatAreNotOkCountAgainstItUnlessItIsAboutThem) {
-  const std::string names = "seed 44: diverged: loss is nan at step 17";
-  const Judgement survivors = judge(one_group(1.0, names), about({}));
-  EXPECT_EQ(survivors.met, false);
-  EXPECT_NE(survivors.note.find(names), std::string::npos) << survivors.note;
-  EXPECT_EQ(judge(one_group(1.0, names), about(Subject::divergence)).met, true);
+  EXPECT_EQ(verdict_of(all({kNotMet}), all({kMet, kMet})), Verdict::not_as_stated);
+  EXPECT_EQ(verdict_of(all({kMet, kNotMet}), all({kMet})), Verdict::not_as_stated);
+  EXPECT_EQ(verdict_of(all({kMet, kNotMet}), all({kNotMet})), Verdict::in_part);
+  EXPECT_EQ(verdict_of(all({kNotMet}), all({kMet, kNotMet})), Verdict::not_reproduced);
+  EXPECT_EQ(verdict_of(all({kMet}), all({kMet})), Verdict::reproduced);
+  EXPECT_EQ(verdict_of(all({kMet}), all({kOpen})), Verdict::reproduced) << "not needed";
+  EXPECT_EQ(verdict_of(all({kNotMet}), all({kOpen})), Verdict::no_run);
 }
 
 }  // namespace

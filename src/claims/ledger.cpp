@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
+#include <string_view>
 #include <system_error>
 
 #include "config/read.h"
@@ -45,9 +45,11 @@ Run run_on(const std::vector<RunConfig>& configs, Device device, const CellIndex
       if (!seen.insert(cell.hash).second) continue;
       ++run.cells;
       if (!runs_on(config, device)) continue;
-      if (const CellRecord* found = cells.find(cell.hash)) {
-        run.finished.push_back(*found);
-      }
+      const CellRecord* found = cells.find(cell.hash);
+      if (found == nullptr) continue;
+      run.finished.push_back(*found);
+      // A cell is the same under any label, and criteria name it by the config's.
+      run.finished.back().config.mixers.front().label = cell.config.mixers.front().label;
     }
   }
   return run;
@@ -85,30 +87,25 @@ void describe_run(const Run& run, Device device, Assessment& assessment) {
   assessment.device = device_name(device);
   std::set<std::string> machines, folders;
   for (const CellRecord& cell : run.finished) {
-    const Value processor = cell_facts(cell).processor;
-    if (const auto* name = std::get_if<std::string>(&processor)) machines.insert(*name);
+    const std::string_view machine = ran_on(cell.config, cell.provenance);
+    if (!machine.empty()) machines.emplace(machine);
     folders.insert(place_of_run(cell));
   }
   assessment.machines.assign(machines.begin(), machines.end());
   assessment.runs.assign(folders.begin(), folders.end());
 }
 
-std::string interval_text(const Measurement& measured) {
-  const auto value = number(measured.value);
-  if (!value || !measured.ci95) return "";
-  return fmt::format("{:.4g} to {:.4g}", *value - *measured.ci95, *value + *measured.ci95);
+std::string joined(const auto& texts, std::string_view between) {
+  return fmt::format("{}", fmt::join(texts, between));
 }
 
-Value count_of(const Measurement& measured) {
-  Value count;
-  if (measured.count) count = std::int64_t{*measured.count};
-  return count;
-}
-
-std::string met_text(const Judgement& judgement) {
-  if (!judgement.met) return "no run";
-  if (judgement.undecided) return "undecided";
-  return *judgement.met ? "yes" : "no";
+/// What diverged or failed behind any criterion.
+std::set<std::string> lost_of(const Assessment& assessment) {
+  std::set<std::string> lost;
+  for (const auto* part : {&assessment.criteria, &assessment.condition}) {
+    for (Judgement judgement : *part) lost.merge(judgement.lost);
+  }
+  return lost;
 }
 
 void add_criteria(Table& table, const std::string& id, const std::string& part,
@@ -117,17 +114,19 @@ void add_criteria(Table& table, const std::string& id, const std::string& part,
   for (std::size_t i = 0; i < criteria.size(); ++i) {
     const Criterion& criterion = criteria[i];
     const Judgement& judgement = judgements[i];
-    Value low, high;
+    const Measurement& measured = judgement.measured;
+    Value accept_low, accept_high;
     if (criterion.equals) {
-      low = *criterion.equals;
-      high = *criterion.equals;
+      accept_low = *criterion.equals;
+      accept_high = *criterion.equals;
     } else {
-      low = value_of(criterion.accept[0]);
-      high = value_of(criterion.accept[1]);
+      accept_low = value_of(criterion.accept[0]);
+      accept_high = value_of(criterion.accept[1]);
     }
-    table.add({id, part, criterion.what, judgement.measured.value,
-               value_of(judgement.measured.ci95), count_of(judgement.measured), low, high,
-               met_text(judgement), judgement.note, criterion.why});
+    table.add({id, part, criterion.what, measured.value, value_of(measured.low),
+               value_of(measured.high), measured.cells, accept_low, accept_high,
+               std::string(enum_name(judgement.finding)), joined(judgement.lost, "; "),
+               judgement.note, criterion.why});
   }
 }
 
@@ -159,7 +158,7 @@ Assessment assess(const Claim& claim, const CellIndex& cells) {
     std::vector<Judgement> judgements;
     for (const Criterion& criterion : criteria) {
       judgements.push_back(finished ? judge(tables, criterion)
-                                    : Judgement{.met = {}, .note = "the run is not finished"});
+                                    : Judgement{.note = "the run is not finished"});
     }
     return judgements;
   };
@@ -172,24 +171,24 @@ Assessment assess(const Claim& claim, const CellIndex& cells) {
 Table ledger_table(std::span<const Assessment> assessments) {
   Table table;
   table.name = "ledger";
-  table.columns = {"claim",  "title",   "published", "measured",     "interval",
-                   "count",  "verdict", "condition", "criteria_met", "cells",
+  table.columns = {"claim",  "title",   "published", "measured",     "low",    "high",
+                   "cells",  "verdict", "condition", "criteria_met", "not_ok", "finished",
                    "device", "machine", "command",   "run"};
   for (const Assessment& assessment : assessments) {
     const Claim& claim = *assessment.claim;
     const Measurement& headline = assessment.criteria.front().measured;
-    const auto met = std::count_if(assessment.criteria.begin(), assessment.criteria.end(),
-                                   [](const Judgement& one) { return one.met.value_or(false); });
-    std::string cells = fmt::format("{} of {}", assessment.finished, assessment.cells);
-    if (!assessment.missing.empty()) cells += fmt::format("; not made: {}", assessment.missing);
+    const auto met =
+        std::count_if(assessment.criteria.begin(), assessment.criteria.end(),
+                      [](const Judgement& judgement) { return judgement.finding == Finding::met; });
+    std::string finished = fmt::format("{} of {}", assessment.finished, assessment.cells);
+    if (!assessment.missing.empty()) finished += fmt::format("; not made: {}", assessment.missing);
     const bool conditional = assessment.verdict == Verdict::not_as_stated;
-    table.add({claim.id, claim.title, claim.published.value, headline.value,
-               interval_text(headline), count_of(headline),
-               std::string(verdict_name(assessment.verdict)),
+    table.add({claim.id, claim.title, claim.published.value, headline.value, value_of(headline.low),
+               value_of(headline.high), headline.cells, std::string(enum_name(assessment.verdict)),
                conditional ? claim.condition->text : std::string(),
-               fmt::format("{} of {}", met, assessment.criteria.size()), cells, assessment.device,
-               fmt::format("{}", fmt::join(assessment.machines, ", ")), claim.command,
-               fmt::format("{}", fmt::join(assessment.runs, ", "))});
+               fmt::format("{} of {}", met, assessment.criteria.size()),
+               joined(lost_of(assessment), "; "), finished, assessment.device,
+               joined(assessment.machines, ", "), claim.command, joined(assessment.runs, ", ")});
   }
   return table;
 }
@@ -197,8 +196,8 @@ Table ledger_table(std::span<const Assessment> assessments) {
 Table criteria_table(std::span<const Assessment> assessments) {
   Table table;
   table.name = "criteria";
-  table.columns = {"claim", "part", "what", "measured", "ci95", "count",
-                   "low",   "high", "met",  "note",     "why"};
+  table.columns = {"claim",      "part",        "what", "measured", "low",  "high", "cells",
+                   "accept_low", "accept_high", "met",  "not_ok",   "note", "why"};
   for (const Assessment& assessment : assessments) {
     const Claim& claim = *assessment.claim;
     add_criteria(table, claim.id, "claim", claim.criteria, assessment.criteria);

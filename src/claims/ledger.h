@@ -26,12 +26,13 @@ class CellIndex {
 };
 
 /// A claim held against the cells of its configs, and no others: the config decides what counts as
-/// the run, so that a run of other settings in the same folder never does. All its cells are on one
-/// device: the GPU where it has all of them, else the CPU where that has, else the one with more.
+/// the run, so that a run of other settings in the same folder never does. It is complete when
+/// every cell is sealed, however the cell ended. All its cells are on one device: the GPU where it
+/// has all of them, else the CPU where that has, else the one with more.
 struct Assessment {
   const Claim* claim = nullptr;
   Verdict verdict = Verdict::no_run;
-  std::vector<Judgement> criteria;   // parallel to the claim's; unjudged until all cells are there
+  std::vector<Judgement> criteria;   // parallel to the claim's; open until all cells are there
   std::vector<Judgement> condition;  // likewise
   Index cells = 0;                   // of the claim's configs
   Index finished = 0;
@@ -42,13 +43,15 @@ struct Assessment {
 };
 Assessment assess(const Claim& claim, const CellIndex& cells);
 
-/// claim, title, published, measured, interval, count, verdict, condition, criteria_met, cells,
-/// device, machine, command, run: a row a claim. `measured`, `interval` (low to high) and `count`
-/// are those of the first criterion. `condition` is set where the verdict is "not as stated".
+/// claim, title, published, measured, low, high, cells, verdict, condition, criteria_met, not_ok,
+/// finished, device, machine, command, run: a row a claim. `measured`, its 95% interval and `cells`
+/// ("4 of 5") are those of the first criterion, `not_ok` names the diverged and failed cells behind
+/// all. `condition` is set where the verdict is "not as stated"; `finished` counts the cells of the
+/// claim's configs; `run` is the folder or pack they lie in.
 Table ledger_table(std::span<const Assessment> assessments);
 
-/// claim, part, what, measured, ci95, count, low, high, met, note, why: a row a criterion. `part`
-/// is "claim" or "condition".
+/// claim, part, what, measured, low, high, cells, accept_low, accept_high, met, not_ok, note, why:
+/// a row a criterion. `part` is "claim" or "condition", `met` yes, no, undecided or "no run".
 Table criteria_table(std::span<const Assessment> assessments);
 
 }  // namespace vla_bench

@@ -48,12 +48,12 @@ class Ledger : public ::testing::Test {
   static CellRecord cell(std::size_t index, Device device, double accuracy,
                          const std::string& run = "01_copy", const char* config = kConfig) {
     const CellConfig planned = expand_cells(parse_config(config, "x"), device).at(index);
-    const std::string name(device_name(device));
     Table table(accuracy_schema());
-    table.add({std::string("copy"), std::string("vla"), std::string("vla"), std::int64_t{24},
-               std::int64_t{32}, std::int64_t{4}, std::int64_t{63}, std::string("paper"),
-               std::int64_t{0}, static_cast<std::int64_t>(index + 1), std::int64_t{3000}, accuracy,
-               0.1, 1.0, name, std::string("float32"), std::string("ok"), Value()});
+    std::vector<Value> row(table.columns.size());
+    row[table.column("accuracy")] = accuracy;
+    row[table.column("queries")] = std::int64_t{24000};
+    row[table.column("status")] = std::string("ok");
+    table.add(std::move(row));
     CellRecord cell{.config = planned.config, .hash = planned.hash};
     cell.provenance = Provenance({{"processor", "a CPU"}, {"cuda", "a GPU"}});
     cell.tables = {std::move(table)};
@@ -91,7 +91,27 @@ TEST_F(Ledger, AllCellsDecide) {
   EXPECT_EQ(done.machines, std::vector<std::string>{"a CPU"});
   EXPECT_EQ(done.runs, std::vector<std::string>{"runs/01_copy"});
   EXPECT_DOUBLE_EQ(*number(done.criteria[0].measured.value), 0.998);
-  EXPECT_EQ(done.criteria[0].measured.count, 2);
+  EXPECT_EQ(done.criteria[0].measured.cells, "2 of 2");
+}
+
+// A diverged cell is a finished one, and the verdict does not rest on the others.
+TEST_F(Ledger, NamesTheCellsThatAreLost) {
+  CellRecord lost = cell(1, Device::cpu, 0.0);
+  lost.outcome = {.status = "diverged", .reason = "loss is nan at step 17"};
+  const std::vector<Assessment> done = {assess_with({cell(0, Device::cpu, 1.0), lost})};
+  EXPECT_EQ(done[0].verdict, Verdict::not_reproduced);
+  for (const Table& table : {ledger_table(done), criteria_table(done)}) {
+    EXPECT_EQ(table.rows[0][table.column("cells")], Value(std::string("1 of 2"))) << table.name;
+    EXPECT_EQ(table.rows[0][table.column("not_ok")],
+              Value(std::string("vla (seed 2: diverged: loss is nan at step 17)")));
+  }
+}
+
+// What it is called where it was run first does not matter.
+TEST_F(Ledger, ACellIsTheSameUnderAnotherLabel) {
+  std::vector<CellRecord> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
+  for (CellRecord& one : cells) one.config.mixers.front().label = "mine";
+  EXPECT_EQ(assess_with(cells).verdict, Verdict::reproduced);
 }
 
 TEST_F(Ledger, CellsOfOtherSettingsDoNotCount) {
@@ -154,8 +174,12 @@ TEST_F(Ledger, TablesHoldARowAClaimAndARowACriterion) {
   EXPECT_EQ(at(0, "condition"), Value(std::string("to two digits")));
   EXPECT_EQ(at(0, "criteria_met"), Value(std::string("1 of 2")));
   EXPECT_EQ(at(0, "cells"), Value(std::string("2 of 2")));
-  // t(0.975, 1) = 12.706; the standard error of 1 and 0.996 is 0.002.
-  EXPECT_EQ(at(0, "interval"), Value(std::string("0.9726 to 1.023")));
+  EXPECT_EQ(at(0, "finished"), Value(std::string("2 of 2")));
+  EXPECT_EQ(at(0, "device"), Value(std::string("cpu")));
+  EXPECT_EQ(at(0, "run"), Value(std::string("runs/01_copy")));
+  // t(0.975, 1) = 12.706; the standard error of 1 and 0.996 is 0.002. No accuracy is above 1.
+  EXPECT_NEAR(number(at(0, "low")).value(), 0.998 - 12.706 * 0.002, 1e-4);
+  EXPECT_EQ(number(at(0, "high")), 1.0);
   EXPECT_EQ(at(1, "verdict"), Value(std::string("no run")));
   EXPECT_EQ(at(1, "condition"), Value(std::string()));
   EXPECT_EQ(at(1, "measured"), Value());
@@ -164,6 +188,7 @@ TEST_F(Ledger, TablesHoldARowAClaimAndARowACriterion) {
   ASSERT_EQ(criteria.rows.size(), 6u);
   const std::size_t met = criteria.column("met");
   EXPECT_EQ(criteria.rows[0][met], Value(std::string("yes")));
+  EXPECT_EQ(criteria.rows[0][criteria.column("accept_low")], Value(0.99));
   EXPECT_EQ(criteria.rows[1][met], Value(std::string("no")));
   EXPECT_EQ(criteria.rows[2][criteria.column("part")], Value(std::string("condition")));
   EXPECT_EQ(criteria.rows[5][met], Value(std::string("no run")));

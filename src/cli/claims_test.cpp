@@ -62,13 +62,15 @@ TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
   EXPECT_EQ(row["measured"], 1.0);
   EXPECT_EQ(row["verdict"], "reproduced");
   EXPECT_EQ(row["cells"], "1 of 1");
+  EXPECT_EQ(row["finished"], "1 of 1");
+  EXPECT_EQ(row["device"], "cpu");
   EXPECT_EQ(row["run"], runs + "/01_tiny");
 
   const fs::path out = folder.path() / "ledger";
   EXPECT_EQ(claims({"--out", out.string()}).exit_code, 0);
   EXPECT_EQ(Json::parse(slurp(out / "ledger.json"))[0], row);
   EXPECT_EQ(first_line(slurp(out / "criteria.csv")),
-            "claim,part,what,measured,ci95,count,low,high,met,note,why");
+            "claim,part,what,measured,low,high,cells,accept_low,accept_high,met,not_ok,note,why");
 
   // Case 2: without a folder, what was run in results/runs decides, and nothing was.
   const fs::path here = fs::current_path();
@@ -112,11 +114,13 @@ TEST(Claims, NoVerdictRestsOnSurvivors) {
                    "--format", "json"});
   EXPECT_EQ(claims.exit_code, 0) << claims.err;
   const Json tables = Json::parse(claims.out);
-  EXPECT_EQ(tables["ledger"][0]["cells"], "6 of 6");
-  EXPECT_EQ(tables["ledger"][0]["verdict"], "not reproduced");
-  const std::string note = tables["criteria"][0]["note"];
-  EXPECT_NE(note.find("diverged"), std::string::npos) << note;
-  EXPECT_NE(note.find("seed "), std::string::npos) << note;
+  const Json& row = tables["ledger"][0];
+  EXPECT_EQ(row["finished"], "6 of 6");
+  EXPECT_EQ(row["cells"], "1 of 6");
+  EXPECT_EQ(row["verdict"], "not reproduced");
+  const std::string not_ok = row["not_ok"];
+  EXPECT_NE(not_ok.find("vla (seed 1: diverged: "), std::string::npos) << not_ok;
+  EXPECT_EQ(tables["criteria"][0]["not_ok"], row["not_ok"]);
 }
 
 }  // namespace

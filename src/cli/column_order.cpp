@@ -50,7 +50,6 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     "queries",
     "repeats",
     "condition",
-    "count",
     "relative_error",
     "p10_s",
     "p90_s",
@@ -58,7 +57,10 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     "train_seconds",
     "flop_per_s",
     "gradient_norm",
-    "interval",
+    "accept_low",
+    "accept_high",
+    "low",
+    "high",
 });
 
 bool matches(std::string_view column, std::string_view pattern) {

@@ -148,6 +148,23 @@ void widen_to_names(std::vector<Column>& columns, std::size_t width) {
   }
 }
 
+/// Takes back an end of an interval ("accuracy_low") whose other end found no room: shown on its
+/// own it would read like the number itself.
+void drop_half_intervals(std::vector<Column>& columns) {
+  const auto drop_without = [&](std::string_view end, std::string_view other) {
+    for (Column& column : columns) {
+      if (!column.name.ends_with(end)) continue;
+      const std::string stem = column.name.substr(0, column.name.size() - end.size());
+      const auto partner = std::find_if(columns.begin(), columns.end(), [&](const Column& one) {
+        return one.name == stem + std::string(other);
+      });
+      if (partner != columns.end() && partner->width == 0) column.width = 0;
+    }
+  };
+  drop_without("low", "high");
+  drop_without("high", "low");
+}
+
 /// Leaves the columns that fit `width`, the most telling ones first, and sets their widths. Gives
 /// the names of the others.
 std::vector<std::string> choose(std::vector<Column>& columns, std::size_t width) {
@@ -163,6 +180,7 @@ std::vector<std::string> choose(std::vector<Column>& columns, std::size_t width)
     column.width = std::min(least, width);
     used += more;
   }
+  drop_half_intervals(columns);
   std::vector<Column> kept;
   std::vector<std::string> left_out;
   for (Column& column : columns) {

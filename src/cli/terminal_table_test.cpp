@@ -120,6 +120,18 @@ TEST(TerminalTable, AWiderTerminalShowsMoreColumns) {
   }
 }
 
+TEST(TerminalTable, ShowsBothEndsOfAnIntervalOrNone) {
+  Table table;
+  table.columns = {"line", "accuracy_mean", "low", "high"};
+  table.add({text("vla"), 0.5, 0.4, 0.6});
+  table.add({text("linear"), 0.25, 0.2, 0.3});
+  for (std::size_t width = 20; width < 45; ++width) {
+    const std::string shown = to_terminal(table, {.width = width});
+    EXPECT_EQ(contains(shown, "0.4"), contains(shown, "0.6")) << shown;
+  }
+  EXPECT_TRUE(contains(to_terminal(table, {.width = 44}), "0.4"));
+}
+
 TEST(TerminalTable, LongTextsAreWrappedAndThenCut) {
   Table table;
   table.columns = {"claim", "title"};

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -12,7 +13,10 @@
 
 #include "cli/output.h"
 #include "cli/print_tables.h"
+#include "config/identity.h"
 #include "core/files.h"
+#include "report/cell_columns.h"
+#include "report/curve_summary.h"
 #include "report/suite_configs.h"
 #include "report/summary.h"
 
@@ -21,8 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Learning curves beyond it are neither held in memory nor written as Markdown: a thousand of the
-/// paper's are 60,000 rows.
+/// Learning curves beyond it are read only where they are asked for, and then written as CSV, one
+/// after the other: a thousand of the paper's are 60,000 rows.
 constexpr std::size_t kMostCurvesHeld = 1000;
 
 /// Cells whose common configs are worked out, which takes 65 KB a cell; a larger sweep has been
@@ -30,32 +34,42 @@ constexpr std::size_t kMostCurvesHeld = 1000;
 constexpr std::size_t kMostConfigsTold = 1000;
 
 constexpr const char* kHistory = "history";
+constexpr const char* kHistoryCurve = "history_curve";
 
 constexpr std::array kCellColumns = {"experiment", "label",   "mixer",     "n_pairs",
                                      "d_h",        "seq_len", "precision", "seed"};
 
+/// Whose curve it is, then the columns of the curve.
 Table empty_history() {
   Table table;
   table.name = kHistory;
   table.columns.assign(kCellColumns.begin(), kCellColumns.end());
+  table.columns.emplace_back("config");
   const Schema& schema = history_schema();
   table.columns.insert(table.columns.end(), schema.columns.begin(), schema.columns.end());
   return table;
 }
 
-/// Appends a cell's curve behind what says whose it is.
 void append_history(const CellRecord& record, const Table& curve, Table& gathered) {
-  const Table* accuracy = record.table(accuracy_schema().name);
-  if (accuracy == nullptr || accuracy->rows.empty()) return;
   std::vector<Value> whose;
-  for (const char* column : kCellColumns) {
-    whose.push_back(accuracy->rows.front()[accuracy->column(column)]);
-  }
+  for (const char* column : kCellColumns) whose.push_back(column_of(record.config, column));
+  whose.emplace_back(record.group);
   for (const std::vector<Value>& row : curve.rows) {
     std::vector<Value> extended = whose;
     extended.insert(extended.end(), row.begin(), row.end());
     gathered.add(std::move(extended));
   }
+}
+
+/// "history", every row of every cell, and "history_curve", means over seeds.
+std::vector<Table> curve_tables(const FoundCells& found) {
+  Table rows = empty_history();
+  CurveSummary summary(found.records);
+  read_histories(found, [&](const CellRecord& record, const Table& curve) {
+    append_history(record, curve, rows);
+    summary.add(record, curve);
+  });
+  return {std::move(rows), summary.table()};
 }
 
 std::size_t count_histories(const FoundCells& found) {
@@ -64,8 +78,8 @@ std::size_t count_histories(const FoundCells& found) {
                     [](const CellRecord& record) { return record.has_history; }));
 }
 
-bool asks_for(const std::vector<std::string>& names, std::string_view name) {
-  return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+bool is_named(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 /// JSON array of the distinct provenances of the cells.
@@ -111,58 +125,77 @@ void write_table(const Table& table, const ReportFiles& files) {
   log_info(fmt::format("{}: {} rows", (out / (table.name + ".csv")).string(), table.rows.size()));
 }
 
-/// The curves into files: straight into a CSV file where there are too many to be held.
-void write_curves(const FoundCells& found, const ReportFiles& files) {
-  const std::size_t curves = count_histories(found);
-  if (curves == 0 || !asks_for(files.names, kHistory)) return;
-  Table rows = empty_history();
-  if (curves <= kMostCurvesHeld) {
-    read_histories(found, [&](const CellRecord& record, const Table& curve) {
-      append_history(record, curve, rows);
-    });
-    write_table(rows, files);
-    return;
+std::string rows_without_header(const Table& table) {
+  const std::string text = to_csv(table);
+  return text.substr(text.find('\n') + 1);
+}
+
+/// More curves than are held in memory, into those of the two files that are asked for.
+void stream_curves(const FoundCells& found, const ReportFiles& files) {
+  CurveSummary summary(found.records);
+  std::optional<AtomicFile> rows;
+  if (is_named(files.names, kHistory)) {
+    rows.emplace(files.out / "history.csv");
+    rows->write(to_csv(empty_history()));
   }
-  const fs::path path = files.out / "history.csv";
-  AtomicFile file(path);
-  file.write(to_csv(rows));
-  std::size_t count = 0;
   read_histories(found, [&](const CellRecord& record, const Table& curve) {
+    summary.add(record, curve);
+    if (!rows) return;
     Table own = empty_history();
     append_history(record, curve, own);
-    const std::string text = to_csv(own);
-    file.write(std::string_view(text).substr(text.find('\n') + 1));
-    count += own.rows.size();
+    rows->write(rows_without_header(own));
   });
-  file.commit();
-  log_info(fmt::format("{}: {} rows, of {} trainings: as CSV only", path.string(), count, curves));
+  if (rows) rows->commit();
+  if (!is_named(files.names, kHistoryCurve)) return;
+  AtomicFile means(files.out / "history_curve.csv");
+  bool begun = false;
+  summary.each_group([&](const Table& group) {
+    means.write(std::exchange(begun, true) ? rows_without_header(group) : to_csv(group));
+  });
+  means.commit();
+}
+
+/// All tables that a report has: the learning curves' when `with_curves`.
+std::vector<Table> all_tables(const FoundCells& found, bool with_curves) {
+  std::vector<Table> tables = gather_tables(found.records);
+  if (with_curves && count_histories(found) > 0) {
+    for (Table& table : curve_tables(found)) tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+bool names_curves(const std::vector<std::string>& names) {
+  return is_named(names, kHistory) || is_named(names, kHistoryCurve);
 }
 
 }  // namespace
 
 std::vector<Table> report_tables(const FoundCells& found, const std::vector<std::string>& names) {
-  std::vector<Table> tables = gather_tables(found.records);
-  if (!names.empty() && asks_for(names, kHistory) && count_histories(found) > 0) {
-    tables.push_back(empty_history());
-    read_histories(found, [&](const CellRecord& record, const Table& curve) {
-      append_history(record, curve, tables.back());
-    });
-  }
-  return select_tables(std::move(tables), names);
+  return select_tables(all_tables(found, names_curves(names)), names);
 }
 
 void write_report(const FoundCells& found, const ReportFiles& files) {
-  std::vector<Table> tables = gather_tables(found.records);
-  // The curves are written by themselves; here they stand empty, so that they can be asked for.
-  if (count_histories(found) > 0) tables.push_back(empty_history());
+  const std::size_t curves = count_histories(found);
+  const bool held = curves <= kMostCurvesHeld;
+  std::vector<Table> tables = all_tables(found, held);
+  if (!held) {  // written by themselves; here they stand empty, so that they can be asked for
+    for (const char* name : {kHistory, kHistoryCurve}) tables.emplace_back().name = name;
+  }
   tables = select_tables(std::move(tables), files.names);
-  std::erase_if(tables, [](const Table& table) { return table.name == kHistory; });
+  if (!held) std::erase_if(tables, [](const Table& table) { return table.columns.empty(); });
   const bool tells_configs = found.records.size() <= kMostConfigsTold;
   const std::string configs = tells_configs ? suite_configs(found.records) : std::string();
   require_writable_folder(files.out);
   remove_earlier_report(files.out);
   for (const Table& table : tables) write_table(table, files);
-  write_curves(found, files);
+  if (!held && names_curves(files.names)) {
+    stream_curves(found, files);
+  } else if (!held) {
+    log_info(
+        fmt::format("no learning curves: {} trainings, over {}; --table history and --table "
+                    "history_curve write them",
+                    curves, kMostCurvesHeld));
+  }
   write_file_atomically(files.out / "provenance.json", gather_provenance(found));
   if (tells_configs) {
     write_file_atomically(files.out / "configs.json", configs);

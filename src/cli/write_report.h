@@ -21,10 +21,11 @@ struct ReportFiles {
   bool json = false;                 // beside CSV and Markdown
 };
 
-/// Writes the tables into a folder, with the learning curves (history.csv), the provenance of the
-/// cells (provenance.json) and, of up to 1,000 cells, the configs that make them again
-/// (configs.json). Tables of an earlier report there are removed first. Throws BadInput before
-/// anything is written when a name is none or the folder is not writable.
+/// Writes the tables into a folder, with the learning curves (history.csv, history_curve.csv; of
+/// more than 1,000 trainings only where they are named), the provenance of the cells
+/// (provenance.json) and, of up to 1,000 cells, the configs that make them again (configs.json).
+/// Tables of an earlier report there are removed first. Throws BadInput before anything is written
+/// when a name is none or the folder is not writable.
 void write_report(const FoundCells& found, const ReportFiles& files);
 
 /// The cells of `found` for which `wanted` holds.

@@ -1,10 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 
-#include "config/dump.h"
 #include "config/identity.h"
 #include "config/labels.h"
 #include "config/read.h"
@@ -17,79 +15,19 @@ namespace {
 
 constexpr std::size_t kMaxCells = 100000;
 
-/// Keys that a column of the experiment's table (or its folder) already tells apart.
-bool has_column(ExperimentKind experiment, std::string_view key) {
-  constexpr std::array training = {
-      std::string_view("task.n_pairs"),  std::string_view("model.d_h"),
-      std::string_view("model.n_heads"), std::string_view("task.seq_len"),
-      std::string_view("task.layout"),   std::string_view("model.short_conv"),
-      std::string_view("train.steps")};
-  constexpr std::array recall = {std::string_view("model.d_h"), std::string_view("task.n_pairs"),
-                                 std::string_view("recall.trials")};
-  constexpr std::array latency = {
-      std::string_view("latency.batch"),  std::string_view("model.n_heads"),
-      std::string_view("model.d_h"),      std::string_view("task.seq_len"),
-      std::string_view("latency.passes"), std::string_view("latency.implementations")};
-  const auto in = [&](const auto& keys) {
-    return std::find(keys.begin(), keys.end(), key) != keys.end();
-  };
-  if (key == "experiment" || key == "name" || key == "precision" || key.starts_with("seeds")) {
-    return true;
-  }
-  switch (experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return in(training);
-    case ExperimentKind::recall:
-      return in(recall);
-    case ExperimentKind::latency:
-      return in(latency);
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      return false;
-  }
-  return false;
+/// Whether the mixer's label or the folder says it already.
+bool told_apart(const Assignment& assignment, const MixerConfig& mixer) {
+  const std::string_view key = assignment.key;
+  const bool of_mixers = key.starts_with("mixer.") || key.starts_with("mixers");
+  return key == "seeds" || key == "name" || key == "mixers" || (of_mixers && mixer.label.empty());
 }
 
-/// Whether a swept key of mixers changes this one. A key of all mixers ("mixer.lambda_0") leaves
-/// alone those that do not have it.
-bool changes_mixer(std::string_view key, std::size_t index, const Json& mixer) {
-  if (key.starts_with("mixer.")) return mixer.contains(std::string(key.substr(6)));
-  return key.starts_with(fmt::format("mixers.{}.", index));
-}
-
-/// The mixer's label, made unambiguous in tables: a swept key without a column of its own is added.
-std::string cell_label(const SweepPoint& point, std::size_t index) {
-  const MixerConfig& mixer = point.config.mixers[index];
-  const Json mixer_json = to_json(mixer);
-  std::string label = mixer_label(mixer);
+/// "vla n_pairs=8 lr=0.001 seed=42", for people who watch a run.
+std::string cell_title(const SweepPoint& point, const MixerConfig& mixer, Index seed) {
+  std::string title = mixer_label(mixer);
   for (std::size_t i = 0; i < point.assignments.size(); ++i) {
     const Assignment& assignment = point.assignments[i];
-    if (has_column(point.config.experiment, assignment.key)) continue;
-    const bool of_mixers =
-        assignment.key.starts_with("mixer.") || assignment.key.starts_with("mixers");
-    // A default label names the mixer's keys already.
-    if (of_mixers && (mixer.label.empty() || assignment.key.ends_with(".label") ||
-                      !changes_mixer(assignment.key, index, mixer_json))) {
-      continue;
-    }
-    label += fmt::format(" {}={}", short_key(point.assignments, i), assignment.value);
-  }
-  if (label.size() > kMaxNameBytes) {
-    throw BadInput(
-        fmt::format("config: /mixers/{}/label: with the swept keys that no column shows it has {} "
-                    "bytes, at most {} are allowed: \"{}\"",
-                    index, label.size(), kMaxNameBytes, label));
-  }
-  return label;
-}
-
-std::string cell_title(const SweepPoint& point, const std::string& label, Index seed) {
-  std::string title = label;
-  for (std::size_t i = 0; i < point.assignments.size(); ++i) {
-    const Assignment& assignment = point.assignments[i];
-    if (!has_column(point.config.experiment, assignment.key)) continue;
-    if (assignment.key == "seeds" || assignment.key == "name") continue;
+    if (told_apart(assignment, mixer)) continue;
     title += fmt::format(" {}={}", short_key(point.assignments, i), assignment.value);
   }
   return fmt::format("{} seed={}", title, seed);
@@ -120,16 +58,16 @@ std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
   for_each_point(config, "config", [&](const SweepPoint& point) {
     validate(point.config);
     for (std::size_t i = 0; i < point.config.mixers.size(); ++i) {
-      const std::string label = cell_label(point, i);
+      const MixerConfig& mixer = point.config.mixers[i];
       // What all seeds share, made once: copies of a long list of seeds would cost its square.
       RunConfig shared = point.config;
       if (shared.name.empty()) shared.name = enum_name(shared.experiment);
-      shared.mixers = {point.config.mixers[i]};
-      shared.mixers.front().label = label;
+      shared.mixers = {mixer};
+      shared.mixers.front().label = mixer_label(mixer);
       shared.seeds.clear();
       shared.device = device == Device::cuda ? DeviceRequest::cuda : DeviceRequest::cpu;
       for (const Index seed : point.config.seeds) {
-        CellConfig cell{shared, "", cell_title(point, label, seed)};
+        CellConfig cell{shared, "", cell_title(point, mixer, seed)};
         cell.config.seeds = {seed};
         cell.hash = cell_hash(cell.config);
         // A sweep over a key that this mixer does not have gives the same cell at every point.

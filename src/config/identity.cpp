@@ -18,6 +18,8 @@
 namespace vla_bench {
 namespace {
 
+constexpr std::string_view kSeed = "seed";
+
 /// Sections, or single keys of them, that an experiment reads.
 std::span<const std::string_view> read_by(ExperimentKind experiment) {
   using std::string_view_literals::operator""sv;
@@ -157,16 +159,6 @@ IdentityKey* find_key(std::vector<IdentityKey>& keys, std::string_view name) {
   return found == keys.end() ? nullptr : &*found;
 }
 
-std::string text_of(std::span<const IdentityKey> keys, bool with_seed) {
-  std::vector<std::string> lines;
-  for (const IdentityKey& key : keys) {
-    if (key.is_default || (key.key == "seed" && !with_seed)) continue;
-    lines.push_back(key.key + "=" + key.value + "\n");
-  }
-  std::sort(lines.begin(), lines.end());
-  return fmt::format("{}", fmt::join(lines, ""));
-}
-
 }  // namespace
 
 std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
@@ -179,7 +171,7 @@ std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
       // Where memories are stepped in float64 whatever the config asks for, that is no key.
       {"precision", text(precision),
        precision == enum_name(Precision::float32) || precision != enum_name(cell.precision)},
-      {"seed", std::to_string(cell.seeds.front()), false},
+      {std::string(kSeed), std::to_string(cell.seeds.front()), false},
   };
   append_keys(keys, mixer_keys(mixer), default_keys(mixer.mixer));
   // The kind of the mixer always counts; its keys are compared with a mixer of that kind.
@@ -197,14 +189,36 @@ std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
   return keys;
 }
 
-std::string identity_text(const RunConfig& cell) { return text_of(identity_keys(cell), true); }
+std::string group_text(const RunConfig& cell) {
+  std::vector<std::string> lines;
+  for (const IdentityKey& key : identity_keys(cell)) {
+    if (!key.is_default && key.key != kSeed) lines.push_back(key.key + "=" + key.value + "\n");
+  }
+  std::sort(lines.begin(), lines.end());
+  return fmt::format("{}", fmt::join(lines, ""));
+}
+
+std::string with_seed(std::string_view group_text, Index seed) {
+  const std::string line = fmt::format("{}={}\n", kSeed, seed);
+  std::size_t at = 0;  // of the first line that comes behind it
+  while (at < group_text.size()) {
+    const std::size_t end = group_text.find('\n', at) + 1;
+    if (line < group_text.substr(at, end - at)) break;
+    at = end;
+  }
+  return std::string(group_text.substr(0, at)) + line + std::string(group_text.substr(at));
+}
+
+std::string identity_text(const RunConfig& cell) {
+  return with_seed(group_text(cell), cell.seeds.front());
+}
 
 std::string cell_hash(const RunConfig& cell) { return hash_hex(identity_text(cell)); }
 
-std::string group_hash(const RunConfig& cell) { return group_hash(identity_keys(cell)); }
+std::string group_hash(const RunConfig& cell) { return group_hash_of_text(group_text(cell)); }
 
-std::string group_hash(std::span<const IdentityKey> keys) {
-  return hash_hex(text_of(keys, false)).substr(0, 8);
+std::string group_hash_of_text(std::string_view group_text) {
+  return hash_hex(group_text).substr(0, 8);
 }
 
 }  // namespace vla_bench

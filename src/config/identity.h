@@ -1,8 +1,8 @@
 // What makes a cell the cell it is: the keys that can change its result, and the hashes over them.
 #pragma once
 
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.h"
@@ -30,8 +30,13 @@ std::string identity_text(const RunConfig& cell);
 /// hash_hex of identity_text: 16 digits.
 std::string cell_hash(const RunConfig& cell);
 
-/// 8 digits that cells share when they differ in the seed only.
+/// identity_text without the line of the seed: cells that differ in the seed only share it.
+std::string group_text(const RunConfig& cell);
+/// The identity_text of the cell of a group that has this seed.
+std::string with_seed(std::string_view group_text, Index seed);
+
+/// 8 digits of a group.
 std::string group_hash(const RunConfig& cell);
-std::string group_hash(std::span<const IdentityKey> keys);
+std::string group_hash_of_text(std::string_view group_text);
 
 }  // namespace vla_bench

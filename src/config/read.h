@@ -29,6 +29,8 @@ void validate(const RunConfig& config);
 /// Tokens a row: task.seq_len or its default. copy: the odd 2 floor((seq_len - 1) / 2) + 1;
 /// recall: one write a pair.
 Index sequence_length(const RunConfig& config);
+/// Positions of a row that carry a target, which accuracy is over; 0 where nothing is trained.
+Index targets_per_row(const RunConfig& config);
 /// The mixer's label, else its name and what differs from its defaults: "vla penalty=frozen".
 std::string mixer_label(const MixerConfig& mixer);
 

@@ -132,6 +132,23 @@ Index sequence_length(const RunConfig& config) {
   return 0;
 }
 
+Index targets_per_row(const RunConfig& config) {
+  const Index tokens = sequence_length(config);
+  switch (config.experiment) {
+    case ExperimentKind::mqar:
+      return config.task.layout == TaskLayout::paper ? tokens - 2 * config.task.n_pairs - 1
+                                                     : config.task.n_pairs;
+    case ExperimentKind::copy:
+      return tokens / 2;
+    case ExperimentKind::recall:
+    case ExperimentKind::state_norm:
+    case ExperimentKind::jacobian:
+    case ExperimentKind::latency:
+      break;
+  }
+  return 0;
+}
+
 void validate(const RunConfig& config) {
   validate_name(config);
   validate_mixers(config);

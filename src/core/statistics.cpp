@@ -9,8 +9,6 @@
 namespace vla_bench {
 namespace {
 
-constexpr double kNormalQuantile975 = 1.959963984540054;
-
 /// P(|X| <= t) of Student's t distribution. Abramowitz and Stegun 26.7.3 (odd degrees), 26.7.4.
 double student_t_two_sided(double t, Index degrees) {
   const double angle = std::atan(t / std::sqrt(static_cast<double>(degrees)));
@@ -29,10 +27,7 @@ double student_t_two_sided(double t, Index degrees) {
   return odd ? (angle + product) * 2.0 / std::numbers::pi : product;
 }
 
-}  // namespace
-
-double student_t_quantile_975(Index degrees) {
-  if (degrees < 1) throw std::invalid_argument("student_t_quantile_975: no degrees of freedom");
+double solve_quantile_975(Index degrees) {
   const double n = static_cast<double>(degrees);
   if (degrees > 1000) {
     // Next term: below 1 / n^4 = 1e-12.
@@ -52,6 +47,21 @@ double student_t_quantile_975(Index degrees) {
   }
 }
 
+}  // namespace
+
+double student_t_quantile_975(Index degrees) {
+  if (degrees < 1) throw std::invalid_argument("student_t_quantile_975: no degrees of freedom");
+  // Few seeds are what summaries ask for, many times over.
+  constexpr Index kKept = 64;
+  static const std::vector<double> kept = [] {
+    std::vector<double> quantiles;
+    for (Index i = 1; i <= kKept; ++i) quantiles.push_back(solve_quantile_975(i));
+    return quantiles;
+  }();
+  return degrees <= kKept ? kept[static_cast<std::size_t>(degrees - 1)]
+                          : solve_quantile_975(degrees);
+}
+
 Statistics statistics(std::span<const double> values) {
   Statistics result;
   result.count = static_cast<Index>(values.size());
@@ -67,6 +77,22 @@ Statistics statistics(std::span<const double> values) {
   result.ci95 =
       student_t_quantile_975(result.count - 1) * result.standard_deviation / std::sqrt(count);
   return result;
+}
+
+std::optional<Interval> mean_interval_95(const Statistics& observations, double least_variance,
+                                         Interval range) {
+  if (observations.count < 2) return std::nullopt;
+  const double variance =
+      std::max(observations.standard_deviation * observations.standard_deviation, least_variance);
+  const double half = student_t_quantile_975(observations.count - 1) *
+                      std::sqrt(variance / static_cast<double>(observations.count));
+  const double mean = observations.mean;
+  return Interval{std::max(mean - half, range.low), std::min(mean + half, range.high)};
+}
+
+double fraction_variance(double fraction, double draws) {
+  const double p = (fraction * draws + 1.0) / (draws + 2.0);
+  return p * (1.0 - p) / draws;
 }
 
 double quantile(std::vector<double> values, double q) {

@@ -1,6 +1,7 @@
 // Summaries of repeated measurements.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <span>
 #include <utility>
@@ -10,7 +11,6 @@
 
 namespace vla_bench {
 
-/// Two-sided 95% Student t interval of a mean.
 struct Statistics {
   Index count = 0;
   double mean = 0.0;
@@ -19,6 +19,31 @@ struct Statistics {
 };
 Statistics statistics(std::span<const double> values);
 
+/// What lies between two numbers, both included.
+struct Interval {
+  double low = 0.0, high = 0.0;
+};
+inline constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+inline constexpr Interval kFractions{0.0, 1.0};
+inline constexpr Interval kCosines{-1.0, 1.0};
+inline constexpr Interval kNotNegative{0.0, kUnbounded};
+
+/// Two-sided 95% interval of the mean of `count` observations, cut to `range`, in which they lie:
+///   mean -+ t sqrt(v / count),  t = student_t_quantile_975(count - 1),
+///   v = max(sample variance, least_variance).
+/// `least_variance` is what one observation varies by at the least (fraction_variance, or its
+/// rounding): observations that agree by chance then do not make the interval zero wide. Fewer than
+/// two observations have none.
+std::optional<Interval> mean_interval_95(const Statistics& observations, double least_variance,
+                                         Interval range);
+
+/// Variance of the fraction of successes among `draws` > 0 when `fraction` was observed:
+/// p (1 - p) / draws with Laplace's p = (fraction draws + 1) / (draws + 2), which is inside (0, 1)
+/// even where all draws ended alike.
+double fraction_variance(double fraction, double draws);
+
+/// 97.5% quantile of the standard normal distribution.
+inline constexpr double kNormalQuantile975 = 1.959963984540054;
 /// 97.5% quantile of Student's t distribution with `degrees` >= 1 degrees of freedom.
 /// Inverts Abramowitz and Stegun 26.7.3 and 26.7.4; above 1,000 degrees 26.7.5.
 double student_t_quantile_975(Index degrees);

@@ -50,6 +50,27 @@ TEST(Statistics, OneValueHasNoSpreadAndNoneIsEmpty) {
   EXPECT_EQ(statistics({}).count, 0);
 }
 
+TEST(Statistics, IntervalsAreStudentsInsideTheRange) {
+  const std::vector<double> values = {0.9, 1.0, 0.8};
+  const auto interval = mean_interval_95(statistics(values), 0.0, {0.0, kUnbounded});
+  const double half = 4.302652729749464 * 0.1 / std::sqrt(3.0);
+  EXPECT_NEAR(interval->low, 0.9 - half, 1e-12);
+  EXPECT_NEAR(interval->high, 0.9 + half, 1e-12);
+  EXPECT_EQ(mean_interval_95(statistics(values), 0.0, kFractions)->high, 1.0);
+  const std::vector<double> one = {0.5};
+  EXPECT_FALSE(mean_interval_95(statistics(one), 1.0, kFractions));
+}
+
+TEST(Statistics, IntervalsOfObservationsThatAgreeAreNotZeroWide) {
+  const std::vector<double> values = {1.0, 1.0, 1.0, 1.0};
+  const double variance = fraction_variance(1.0, 8.0);  // Laplace: p = 9 / 10
+  EXPECT_NEAR(variance, 0.09 / 8.0, 1e-16);
+  const auto interval = mean_interval_95(statistics(values), variance, kFractions);
+  EXPECT_NEAR(interval->low, 1.0 - 3.182446305283710 * std::sqrt(variance / 4.0), 1e-12);
+  EXPECT_EQ(interval->high, 1.0);
+  EXPECT_GT(fraction_variance(0.0, 1e9), 0.0);
+}
+
 TEST(Statistics, QuantilesInterpolate) {
   const std::vector<double> values = {4.0, 1.0, 3.0, 2.0};
   EXPECT_DOUBLE_EQ(quantile(values, 0.0), 1.0);

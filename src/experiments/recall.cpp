@@ -119,8 +119,11 @@ CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment
   result.table = Table(recall_schema());
   Record record(recall_schema(), config, environment.context.device);
   record.set("accuracy", spread.mean);
-  // One trial has no spread: an interval of 0 would claim certainty.
-  if (spread.count > 1) record.set("ci95", spread.ci95);
+  // A trial is one observation, of n_pairs draws; one trial alone has no spread.
+  const double variance = fraction_variance(spread.mean, static_cast<double>(config.task.n_pairs));
+  if (const auto interval = mean_interval_95(spread, variance, kFractions)) {
+    record.set("low", interval->low).set("high", interval->high);
+  }
   result.table.add(record.values());
   return result;
 }

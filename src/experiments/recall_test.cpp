@@ -76,7 +76,12 @@ TEST(Recall, OneStoredPairIsAlwaysRecalled) {
     EXPECT_EQ(result.status, CellStatus::ok);
     ASSERT_EQ(result.table.rows.size(), 1U);
     EXPECT_EQ(testing::number(result.table, 0, "accuracy"), 1.0) << mixer;
-    EXPECT_EQ(testing::number(result.table, 0, "ci95"), 0.0) << mixer;
+    // 30 trials of one draw each, all right: p = 2 / 3 by Laplace's rule.
+    EXPECT_NEAR(testing::number(result.table, 0, "low"),
+                1.0 - student_t_quantile_975(29) * std::sqrt(2.0 / 9.0 / 30.0), 1e-12)
+        << mixer;
+    EXPECT_EQ(testing::number(result.table, 0, "high"), 1.0) << mixer;
+    EXPECT_EQ(result.table.rows[0][result.table.column("seed")], Value(std::int64_t{7})) << mixer;
   }
 }
 
@@ -91,7 +96,8 @@ TEST(Recall, StopsBetweenTrials) {
 
 TEST(Recall, OneTrialHasNoInterval) {
   const CellResult result = run_cell(recall_cell(R"("linear")", 8, "feature", 1), on_threads(1));
-  EXPECT_TRUE(testing::is_empty(result.table, 0, "ci95"));
+  EXPECT_TRUE(testing::is_empty(result.table, 0, "low"));
+  EXPECT_TRUE(testing::is_empty(result.table, 0, "high"));
 }
 
 }  // namespace

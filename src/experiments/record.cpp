@@ -5,33 +5,10 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "report/cell_columns.h"
+
 namespace vla_bench {
 namespace {
-
-/// The value that the config gives `column`, or an empty one.
-Value identity(const RunConfig& config, Device device, std::string_view column) {
-  const MixerConfig& mixer = config.mixers.front();
-  const auto text = [](std::string_view value) { return Value(std::string(value)); };
-  // The copy task has no pairs and one layout: a number there would mislead a reader.
-  const bool has_pairs = config.experiment != ExperimentKind::copy;
-
-  if (column == "experiment") return text(enum_name(config.experiment));
-  if (column == "label") return mixer_label(mixer);
-  if (column == "mixer") return text(enum_name(mixer.mixer));
-  if (column == "n_pairs" && has_pairs) return config.task.n_pairs;
-  if (column == "layout" && has_pairs) return text(enum_name(config.task.layout));
-  if (column == "d_h") return config.model.d_h;
-  if (column == "n_heads") return config.model.n_heads;
-  if (column == "seq_len") return sequence_length(config);
-  if (column == "short_conv") return config.model.short_conv;
-  if (column == "batch") return config.latency.batch;
-  if (column == "trials") return config.recall.trials;
-  if (column == "seed") return config.seeds.front();
-  if (column == "device") return text(device_name(device));
-  if (column == "precision") return text(computed_in(config));
-  if (column == "status") return text(status_name(CellStatus::ok));
-  return {};
-}
 
 bool has_status(const Schema& schema) {
   const auto& columns = schema.columns;
@@ -43,7 +20,14 @@ bool has_status(const Schema& schema) {
 Record::Record(const Schema& schema, const RunConfig& config, Device device) : schema_(schema) {
   values_.reserve(schema.columns.size());
   for (const std::string_view column : schema.columns) {
-    values_.push_back(identity(config, device, column));
+    // The device that it runs on; a config may leave the choice open.
+    if (column == "device") {
+      values_.emplace_back(std::string(device_name(device)));
+    } else if (column == "status") {
+      values_.emplace_back(std::string(status_name(CellStatus::ok)));
+    } else {
+      values_.push_back(column_of(config, column));
+    }
   }
 }
 

@@ -46,6 +46,8 @@ TEST(Training, FillsOneRowAndAHistory) {
     EXPECT_EQ(text(result.table, 0, "status"), "ok");
     EXPECT_TRUE(is_empty(result.table, 0, "reason"));
     EXPECT_EQ(result.table.rows[0][result.table.column("steps")], Value(std::int64_t{30}));
+    EXPECT_EQ(number(result.table, 0, "learning_rate"), 3e-3);
+    EXPECT_EQ(result.table.rows[0][result.table.column("queries")], Value(std::int64_t{2 * 4 * 3}));
     const double accuracy = number(result.table, 0, "accuracy");
     EXPECT_GE(accuracy, 0.0);
     EXPECT_LE(accuracy, 1.0);

@@ -20,6 +20,11 @@ void check(std::string_view line) {
                 "a record's line is stable");
   fuzz::require(comparable_rows(read_record(sealed, "sealed")) == comparable_rows(record),
                 "a record's rows survive");
+  SharedParts shared;
+  for (int time = 0; time < 2; ++time) {
+    fuzz::require(seal(read_record(line, "input", ReadHistory::yes, &shared)) == sealed,
+                  "what records share changes nothing");
+  }
 }
 
 }  // namespace

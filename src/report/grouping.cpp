@@ -1,13 +1,18 @@
 #include "report/grouping.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
+#include <map>
+#include <thread>
+#include <tuple>
+#include <utility>
 
 #include "config/identity.h"
 #include "config/read.h"
+#include "core/parallel.h"
 
 namespace vla_bench {
 namespace {
@@ -17,38 +22,33 @@ int kind(const Value& value) {
   return std::holds_alternative<std::string>(value) ? 2 : 1;
 }
 
-Value text(std::string_view value) { return std::string(value); }
-
-/// The identity without mixer and seed.
-std::string settings_of(const RunConfig& config) {
-  std::string settings;
-  for (const IdentityKey& key : identity_keys(config)) {
-    if (key.key == "seed" || key.key.starts_with("mixer.")) continue;
-    settings += fmt::format("{}={}\n", key.key, key.value);
-  }
-  return settings;
-}
-
-/// A fact as a number where it is one.
-Value fact_value(std::string_view fact) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(fact.data(), fact.data() + fact.size(), number);
-  if (fact.empty()) return {};
-  if (error == std::errc() && end == fact.data() + fact.size()) return number;
-  return std::string(fact);
-}
-
-/// Larger is graver; 0 when all went well.
-int gravity(const CellFacts& cell) {
-  const std::string& status = cell.outcome.status;
-  if (status == "ok") return 0;
-  if (status == "skipped") return 1;
-  return status == "diverged" ? 2 : 3;
-}
-
 template <class T>
 int order(const T& a, const T& b) {
   return a < b ? -1 : (b < a ? 1 : 0);
+}
+
+int compare_rows(const std::vector<Value>& a, const std::vector<Value>& b) {
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    if (const int one = compare(a[i], b[i]); one != 0) return one;
+  }
+  return order(a.size(), b.size());
+}
+
+/// The threads that a cell ran with; "" where neither provenance nor config knows.
+std::string threads_of(const CellRecord& record) {
+  const std::string_view fact = record.provenance.fact("threads");
+  if (!fact.empty()) return std::string(fact);
+  return record.config.threads > 0 ? std::to_string(record.config.threads) : "";
+}
+
+/// "1206d27", "114b3d1-dirty", or "unknown".
+std::string version_of(const Provenance& provenance) {
+  constexpr std::size_t kDigits = 7;
+  const std::string_view hash = provenance.fact("git_hash");
+  if (hash.empty()) return "unknown";
+  std::string version(hash.substr(0, kDigits));
+  if (provenance.fact("git_dirty") == "true") version += "-dirty";
+  return version;
 }
 
 }  // namespace
@@ -67,6 +67,12 @@ Value value_of(std::optional<double> number) {
   return value;
 }
 
+Value text_value(std::string text) {
+  Value value;
+  if (!text.empty()) value = std::move(text);
+  return value;
+}
+
 int compare(const Value& a, const Value& b) {
   if (kind(a) != kind(b)) return order(kind(a), kind(b));
   if (kind(a) == 0) return 0;
@@ -82,97 +88,122 @@ int compare(const Value& a, const Value& b) {
 }
 
 bool RowLess::operator()(const std::vector<Value>& a, const std::vector<Value>& b) const {
-  return std::lexicographical_compare_three_way(
-             a.begin(), a.end(), b.begin(), b.end(),
-             [](const Value& x, const Value& y) { return compare(x, y) <=> 0; }) < 0;
+  return compare_rows(a, b) < 0;
 }
 
-CellFacts cell_facts(const CellRecord& record) {
-  const RunConfig& config = record.config;
-  const MixerConfig& mixer = config.mixers.front();
-  const bool on_gpu = config.device == DeviceRequest::cuda;
-  return {
-      .settings = settings_of(config),
-      .config = group_hash(config),
-      .label = mixer_label(mixer),
-      .mixer = text(enum_name(mixer.mixer)),
-      .precision = text(computed_in(config)),
-      .seed = std::int64_t{config.seeds.front()},
-      .source = text(enum_name(config.probe.source)),
-      .n_heads = std::int64_t{config.model.n_heads},
-      .d_h = std::int64_t{config.model.d_h},
-      .threads = fact_value(record.provenance.fact("threads")),
-      .processor = fact_value(record.provenance.fact(on_gpu ? "cuda" : "processor")),
-      .outcome = record.outcome,
-  };
-}
-
-RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
-                     const std::vector<std::string_view>& columns,
-                     const std::vector<Value CellFacts::*>& facts, bool by_config) {
-  RowGroups groups;
-  for (const SourcedRow& row : rows) {
-    std::vector<Value> key;
-    for (const std::string_view column : columns) key.push_back(row.values[table.column(column)]);
-    for (const auto fact : facts) key.push_back(row.cell->*fact);
-    if (by_config) key.emplace_back(row.cell->config);
-    groups[std::move(key)].push_back(row);
+CellState state_of(const CellRecord& record) {
+  CellState state{.seed = record.config.seeds.front(),
+                  .status = record.outcome.status,
+                  .reason = record.outcome.reason,
+                  .provenance = record.provenance};
+  if (!state.ok()) return state;
+  if (record.tables.empty() || record.tables.front().rows.empty()) {
+    state.status = "failed";
+    state.reason = "no rows";
+    return state;
   }
-  return groups;
-}
-
-CellGroups group_cells(const std::deque<CellFacts>& cells, std::span<const SourcedRow> rows,
-                       const std::vector<Value CellFacts::*>& facts) {
-  const auto key_of = [&](const CellFacts& cell) {
-    std::vector<Value> key;
-    for (const auto fact : facts) key.push_back(cell.*fact);
-    key.emplace_back(cell.config);
-    return key;
+  const Table& table = record.tables.front();
+  if (table.rows.size() != 1) return state;
+  const auto named = [&](std::string_view name) -> const std::string* {
+    const auto column = std::find(table.columns.begin(), table.columns.end(), name);
+    if (column == table.columns.end()) return nullptr;
+    return std::get_if<std::string>(
+        &table.rows[0][static_cast<std::size_t>(column - table.columns.begin())]);
   };
-  CellGroups groups;
-  for (const CellFacts& cell : cells) groups[key_of(cell)].cells.push_back(&cell);
-  for (const SourcedRow& row : rows) groups[key_of(*row.cell)].rows.push_back(row);
-  return groups;
+  const std::string* status = named("status");
+  if (status == nullptr || *status == "ok") return state;
+  state.status = *status;
+  if (const std::string* reason = named("reason")) state.reason = *reason;
+  return state;
 }
 
-void append_outcome(std::vector<Value>& row, std::span<const CellFacts* const> cells) {
-  // The same seed may have been run more than once: the best of its ends counts.
-  std::map<std::vector<Value>, const CellFacts*, RowLess> seeds;
-  for (const CellFacts* cell : cells) {
-    const CellFacts*& best = seeds.try_emplace({cell->seed}, cell).first->second;
-    const auto rank = [](const CellFacts& one) {
-      return std::pair(gravity(one), one.outcome.reason);
-    };
-    if (rank(*cell) < rank(*best)) best = cell;
-  }
-  const CellFacts* gravest = nullptr;
-  std::size_t count = 0;
-  for (const auto& [seed, cell] : seeds) {
-    if (gravest == nullptr || gravity(*cell) > gravity(*gravest)) {
-      gravest = cell;
-      count = 0;
+std::vector<CellGroup> group_cells(std::span<const CellRecord* const> records, Machines machines) {
+  std::vector<std::string> hashes(records.size());
+  parallel_items(grouping_threads(), static_cast<Index>(records.size()), [&](Index item) {
+    const auto at = static_cast<std::size_t>(item);
+    const CellRecord& record = *records[at];
+    hashes[at] = record.group.empty() ? group_hash(record.config) : record.group;
+  });
+  using Key = std::tuple<std::string, std::string, std::string, std::string>;
+  std::map<Key, std::vector<const CellRecord*>> members;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const CellRecord& record = *records[i];
+    Key key(mixer_label(record.config.mixers.front()), hashes[i], "", "");
+    if (machines == Machines::apart) {
+      std::get<2>(key) = ran_on(record.config, record.provenance);
+      std::get<3>(key) = threads_of(record);
     }
-    if (gravity(*cell) == gravity(*gravest)) ++count;
+    members[std::move(key)].push_back(&record);
   }
-  if (gravest == nullptr || gravity(*gravest) == 0) {
-    row.insert(row.end(), {std::string("ok"), Value()});
-    return;
+  std::vector<CellGroup> groups;
+  groups.reserve(members.size());
+  for (auto& [key, cells] : members) {
+    std::stable_sort(cells.begin(), cells.end(), [](const CellRecord* a, const CellRecord* b) {
+      return a->config.seeds.front() < b->config.seeds.front();
+    });
+    const auto& [label, hash, processor, threads] = key;
+    groups.push_back({.label = label,
+                      .hash = hash,
+                      .processor = processor,
+                      .threads = threads,
+                      .cells = std::move(cells)});
   }
-  const std::string share =
-      count < seeds.size() ? fmt::format("{} of {} seeds: ", count, seeds.size()) : "";
-  row.insert(row.end(), {gravest->outcome.status, share + gravest->outcome.reason});
+  return groups;
 }
 
-void append_statistics(std::vector<Value>& row, const Statistics& statistics) {
-  std::optional<double> mean, deviation, interval;
-  if (statistics.count >= 1) mean = statistics.mean;
-  if (statistics.count >= 2) {
-    deviation = statistics.standard_deviation;
-    interval = statistics.ci95;
+std::string cells_text(std::size_t ok, std::size_t all) { return fmt::format("{} of {}", ok, all); }
+
+std::string cells_text(std::span<const CellState> states) {
+  const auto ok = std::count_if(states.begin(), states.end(),
+                                [](const CellState& state) { return state.ok(); });
+  return cells_text(static_cast<std::size_t>(ok), states.size());
+}
+
+std::string not_ok_text(std::span<const CellState> states) {
+  std::vector<std::string> named;
+  for (const CellState& state : states) {
+    if (state.ok()) continue;
+    named.push_back(fmt::format("seed {}: {}", state.seed, state.status));
+    if (!state.reason.empty()) named.back() += ": " + state.reason;
   }
-  for (const std::optional<double> number : {mean, deviation, interval}) {
-    row.push_back(value_of(number));
+  return joined_notes(named);
+}
+
+std::string versions_note(std::span<const CellState> states) {
+  std::map<std::string, std::size_t> counts;
+  for (const CellState& state : states) ++counts[version_of(state.provenance)];
+  if (counts.size() < 2) return "";
+  std::vector<std::pair<std::string, std::size_t>> versions(counts.begin(), counts.end());
+  std::stable_sort(versions.begin(), versions.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::vector<std::string> named;
+  for (const auto& [version, count] : versions) {
+    named.push_back(fmt::format("{} ({})", version, count));
   }
+  return fmt::format("{} program versions: {}", versions.size(), fmt::join(named, ", "));
+}
+
+std::string joined_notes(std::span<const std::string> notes) {
+  std::string text;
+  for (const std::string& note : notes) {
+    if (note.empty()) continue;
+    if (!text.empty()) text += "; ";
+    text += note;
+  }
+  return text;
+}
+
+std::string_view ran_on(const RunConfig& config, const Provenance& provenance) {
+  if (config.device != DeviceRequest::cuda) return provenance.fact("processor");
+  // "available: NVIDIA H200, 139.8 GiB, ..."
+  constexpr std::string_view kAvailable = "available: ";
+  std::string_view gpu = provenance.fact("cuda");
+  if (gpu.starts_with(kAvailable)) gpu.remove_prefix(kAvailable.size());
+  return gpu.substr(0, gpu.find(','));
+}
+
+int grouping_threads() {
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 }  // namespace vla_bench

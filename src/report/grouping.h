@@ -1,16 +1,14 @@
-// Sorting and grouping table rows, and what a summary knows of the cell a row came from.
+// Values in order, and the groups of cells that summaries average: those that differ in the seed
+// only.
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/statistics.h"
 #include "report/record.h"
 #include "report/table.h"
 
@@ -26,47 +24,59 @@ struct RowLess {
 std::optional<double> number(const Value& value);
 /// The other way: nothing becomes an empty value.
 Value value_of(std::optional<double> number);
+/// An empty text becomes an empty value.
+Value text_value(std::string text);
 
-/// What a cell's config and provenance say beyond the columns of its table.
-struct CellFacts {
-  std::string settings;  // what can change the table's values, mixer and seed apart
-  std::string config;    // group_hash: cells that differ in the seed only share it
-  Value label, mixer;    // as in the tables
-  Value precision;       // that the table's values were computed in
-  Value seed, source, n_heads, d_h;
-  Value threads, processor;  // or GPU, of cells that ran on one; empty without provenance
-  CellOutcome outcome{};
+/// What every summary tells of a cell.
+struct CellState {
+  Index seed = 0;
+  std::string status = "ok";
+  std::string reason{};
+  Provenance provenance{};
+
+  bool ok() const { return status == "ok"; }
 };
-CellFacts cell_facts(const CellRecord& record);
+/// Where the record says ok, a table with a status and one row has the last word (results of early
+/// versions have no other place for it), and a cell without any row has failed.
+CellState state_of(const CellRecord& record);
 
-struct SourcedRow {
-  std::vector<Value> values;
-  const CellFacts* cell;
-};
-
-/// Rows of equal keys, in the order of the keys.
-using RowGroups = std::map<std::vector<Value>, std::vector<SourcedRow>, RowLess>;
-/// Groups by the named columns of `table`, then by the named members of CellFacts.
-RowGroups group_rows(const Table& table, std::span<const SourcedRow> rows,
-                     const std::vector<std::string_view>& columns,
-                     const std::vector<Value CellFacts::*>& facts, bool by_config);
-
-/// Cells that differ in seed alone, with all their rows: cells that measured nothing have none.
+/// Cells of one label whose identity differs in the seed only.
 struct CellGroup {
-  std::vector<const CellFacts*> cells;
-  std::vector<SourcedRow> rows;
+  std::string label;
+  std::string hash;  // group_hash: the column config
+  // Of timings, what their provenance says; else empty.
+  std::string processor{};  // ran_on
+  std::string threads{};
+  std::vector<const CellRecord*> cells;  // seeds ascending; never empty
+
+  const RunConfig& config() const { return cells.front()->config; }
 };
-using CellGroups = std::map<std::vector<Value>, CellGroup, RowLess>;
-/// Groups by the named members of CellFacts, then by config.
-CellGroups group_cells(const std::deque<CellFacts>& cells, std::span<const SourcedRow> rows,
-                       const std::vector<Value CellFacts::*>& facts);
 
-/// Appends status and reason: "ok" and nothing when every seed is ok; else the gravest of failed,
-/// diverged and skipped with its reason, behind "1 of 3 seeds: " unless it is that of all.
-void append_outcome(std::vector<Value>& row, std::span<const CellFacts* const> cells);
+/// Whether cells that ran on other processors or with other numbers of threads are apart: timings.
+enum class Machines { together, apart };
 
-/// Appends mean, standard deviation and 95% half width; what the count leaves undefined stays
-/// empty.
-void append_statistics(std::vector<Value>& row, const Statistics& statistics);
+/// Groups in the order of label, hash, processor and threads, whatever the order of `records`,
+/// which has each cell once.
+std::vector<CellGroup> group_cells(std::span<const CellRecord* const> records,
+                                   Machines machines = Machines::together);
+
+/// "3 of 5".
+std::string cells_text(std::size_t ok, std::size_t all);
+/// "3 of 5": how many of the states are ok.
+std::string cells_text(std::span<const CellState> states);
+/// "seed 44: diverged: loss is nan at step 17; seed 45: failed: out of memory"; empty when all are
+/// ok.
+std::string not_ok_text(std::span<const CellState> states);
+/// "2 program versions: 1206d27 (3), 114b3d1-dirty (2)"; empty when one made all of them.
+std::string versions_note(std::span<const CellState> states);
+/// The notes that are not empty, with "; " between them.
+std::string joined_notes(std::span<const std::string> notes);
+
+/// The name of what a cell ran on, from its provenance: the GPU of a cell of device cuda, else the
+/// processor; "" where it is not known.
+std::string_view ran_on(const RunConfig& config, const Provenance& provenance);
+
+/// Threads for work on many cells.
+int grouping_threads();
 
 }  // namespace vla_bench

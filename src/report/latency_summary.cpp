@@ -1,206 +1,422 @@
 #include "report/latency_summary.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "config/identity.h"
+#include "report/cell_columns.h"
+#include "report/latency_law.h"
+#include "report/lines.h"
+#include "report/sorted_rows.h"
 
 namespace vla_bench {
 namespace {
 
-constexpr double kFitFrom = 512;  // tokens, as the published fit
-constexpr std::size_t kFitLengths = 3;
-// Beyond this a crossover has no meaning (and no exact double).
-constexpr double kLongestSequence = 1e15;
+using Row = std::vector<Value>;
 
-// What tells lines apart, beside threads and processor; what a line is made of comes first.
-const std::vector<std::string_view> kLineColumns = {
-    "label", "mixer", "implementation", "precision", "device", "batch", "n_heads", "d_h", "pass"};
+// What tells timings apart behind `line`; the length of the sequence comes last.
+const std::vector<std::string> kKeys = {"label",   "mixer",     "implementation", "precision",
+                                        "device",  "processor", "threads",        "batch",
+                                        "n_heads", "d_h",       "pass",           "seq_len"};
 constexpr std::size_t kLabel = 0, kMixer = 1, kImplementation = 2, kPrecision = 3;
-constexpr std::size_t kSettingFrom = 4;
+constexpr std::size_t kSettingFrom = 4, kLength = 11;
 
-struct LabelledLine {
-  std::vector<Value> key;  // kLineColumns, threads, processor
-  // Reference or not, device, batch, n_heads, d_h, pass, threads, processor.
-  std::vector<Value> setting;
+const Table& raw() {
+  static const Table table(latency_schema());
+  return table;
+}
+const Value& at(const Row& row, std::string_view column) { return row[raw().column(column)]; }
+
+/// One pass of one implementation at one length.
+struct Timing {
+  const CellGroup* group = nullptr;
+  Row key{};                        // kKeys
+  std::vector<CellState> states{};  // of the seeds; status and reason are those of the rows
+  std::vector<const Row*> ok{};
+  LineName name{};
+  std::vector<std::string> not_reached{};  // of a relative_error: a text a row
+};
+
+bool is_ok(const Row& row) {
+  const auto seconds = number(at(row, "median_s"));
+  return compare(at(row, "status"), std::string("ok")) == 0 && seconds && *seconds > 0.0 &&
+         std::isfinite(*seconds);
+}
+
+std::string text_of(const Value& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  return text == nullptr ? "" : *text;
+}
+
+Value whole_number(const std::string& text) {
+  std::int64_t whole = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), whole);
+  if (error == std::errc() && stop == text.data() + text.size()) return whole;
+  return text_value(text);
+}
+
+/// `row` is null for a cell that has none.
+Row key_of(const CellGroup& group, const Row* row) {
+  Row key;
+  for (const std::string& column : kKeys) {
+    if (column == "label") {
+      key.emplace_back(group.label);
+    } else if (column == "processor") {
+      key.push_back(text_value(group.processor));
+    } else if (column == "threads") {
+      key.push_back(whole_number(group.threads));
+    } else if (row != nullptr &&
+               (column == "implementation" || column == "precision" || column == "pass")) {
+      key.push_back(at(*row, column));
+    } else {
+      key.push_back(column_of(group.config(), column));
+    }
+  }
+  return key;
+}
+
+/// "relative_error 0.02 not reached: 0.05 after 200 repeats"; empty where it was, or is not known.
+std::string not_reached(const Row& row, double asked) {
+  const std::string reason = text_of(at(row, "reason"));
+  const auto reached = number(at(row, "relative_error"));
+  if (!reason.empty() || !reached || *reached <= asked) return reason;
+  return fmt::format("relative_error {} not reached: {:.2g} after {} repeats", asked, *reached,
+                     number(at(row, "repeats")).value_or(0.0));
+}
+
+void add_row(Timing& timing, const CellRecord& cell, const Row& row) {
+  CellState& state = timing.states.emplace_back(state_of(cell));
+  state.status = text_of(at(row, "status"));
+  state.reason = text_of(at(row, "reason"));
+  if (is_ok(row)) {
+    timing.ok.push_back(&row);
+    std::string note = not_reached(row, cell.config.latency.relative_error);
+    if (!note.empty()) timing.not_reached.push_back(std::move(note));
+  } else if (state.ok()) {
+    state.status = "failed";
+    state.reason = "no time";
+  }
+}
+
+/// The timings of a group, in the order of their keys.
+std::vector<Timing> timings_of(const CellGroup& group) {
+  std::map<Row, Timing, RowLess> timings;
+  for (const CellRecord* cell : group.cells) {
+    const Table* table = cell->table(latency_schema().name);
+    if (table == nullptr || table->rows.empty()) {
+      timings[key_of(group, nullptr)].states.push_back(state_of(*cell));
+      continue;
+    }
+    for (const Row& row : table->rows) add_row(timings[key_of(group, &row)], *cell, row);
+  }
+  std::vector<Timing> all;
+  for (auto& [key, timing] : timings) {
+    timing.group = &group;
+    timing.key = key;
+    all.push_back(std::move(timing));
+  }
+  return all;
+}
+
+Row without_length(const Row& key) { return {key.begin(), key.begin() + kLength}; }
+
+/// All timings, with the names of their lines.
+std::vector<Timing> named_timings(std::span<const CellGroup> groups) {
+  std::vector<NamedCells> named;
+  std::vector<std::vector<Timing>> timings;
+  for (const CellGroup& group : groups) {
+    timings.push_back(timings_of(group));
+    NamedCells& cells = named.emplace_back(
+        NamedCells{.label = group.label, .hash = group.hash, .config = &group.config()});
+    for (const Timing& timing : timings.back()) {
+      Row point = timing.key;
+      point[kMixer] = Value();  // a label of two mixers is two lines
+      cells.places.push_back(without_length(point));
+      cells.points.push_back(std::move(point));
+    }
+  }
+  const ShownKeys shown{.keys = {"experiment", "device", "mixer.mixer", "latency.batch",
+                                 "model.n_heads", "model.d_h", "task.seq_len"},
+                        // A line runs over lengths, however long each was timed and with whatever
+                        // else beside it.
+                        .along = {"task.seq_len", "latency.passes", "latency.implementations",
+                                  "latency.warmup", "latency.min_repeats", "latency.max_repeats",
+                                  "latency.relative_error", "latency.max_seconds"}};
+  const std::vector<LineName> names = name_lines(named, shown);
+  std::vector<Timing> all;
+  for (std::size_t i = 0; i < timings.size(); ++i) {
+    for (Timing& timing : timings[i]) {
+      timing.name = names[i];
+      all.push_back(std::move(timing));
+    }
+  }
+  return all;
+}
+
+std::vector<double> numbers(const Timing& timing, std::string_view column) {
+  std::vector<double> values;
+  for (const Row* row : timing.ok) {
+    if (const auto value = number(at(*row, column))) values.push_back(*value);
+  }
+  return values;
+}
+
+Value median(const Timing& timing, std::string_view column) {
+  const std::vector<double> values = numbers(timing, column);
+  return values.empty() ? Value() : Value(quantile(values, 0.5));
+}
+
+/// Of several seeds one summary of each column.
+Value summarised(const Timing& timing, std::string_view column) {
+  if (timing.ok.empty()) return {};
+  const std::vector<double> values = numbers(timing, column);
+  if (values.empty()) return {};
+  if (column == "p10_s") return *std::min_element(values.begin(), values.end());
+  if (column == "p90_s" || column == "relative_error") {
+    return *std::max_element(values.begin(), values.end());
+  }
+  if (column == "repeats") {
+    double sum = 0.0;
+    for (const double repeats : values) sum += repeats;
+    return static_cast<std::int64_t>(sum);
+  }
+  // What is counted is the same for all.
+  for (const std::string_view counted : {"state_bytes", "activation_bytes", "flop", "bytes"}) {
+    if (column == counted) return at(*timing.ok.front(), column);
+  }
+  return median(timing, column);
+}
+
+constexpr std::string_view kMeasured[] = {
+    "median_s",         "p10_s", "p90_s",      "repeats", "relative_error", "state_bytes",
+    "activation_bytes", "flop",  "flop_per_s", "bytes",   "bytes_per_s",    "sgemm_flop_per_s",
+    "copy_bytes_per_s"};
+
+std::vector<Value> order_of(const Timing& timing) {
+  std::vector<Value> order = {timing.key[kLabel]};
+  order.insert(order.end(), timing.name.order.begin(), timing.name.order.end());
+  order.emplace_back(timing.name.line);
+  order.insert(order.end(), timing.key.begin() + 1, timing.key.end());
+  order.emplace_back(timing.group->hash);
+  return order;
+}
+
+Table summary_table(std::span<const Timing> timings) {
+  SortedRows sorted;
+  for (const Timing& timing : timings) {
+    Row row = {timing.name.line};
+    row.insert(row.end(), timing.key.begin(), timing.key.end());
+    row.insert(row.end(), {text_value(timing.name.setting), cells_text(timing.states),
+                           text_value(not_ok_text(timing.states))});
+    for (const std::string_view column : kMeasured) row.push_back(summarised(timing, column));
+    std::vector<std::string> notes = timing.not_reached;
+    notes.push_back(versions_note(timing.states));
+    row.insert(row.end(), {text_value(joined_notes(notes)), timing.group->hash});
+    sorted.add(order_of(timing), {std::move(row)});
+  }
+  std::vector<std::string> columns = {"line"};
+  columns.insert(columns.end(), kKeys.begin(), kKeys.end());
+  columns.insert(columns.end(), {"setting", "cells", "not_ok"});
+  columns.insert(columns.end(), std::begin(kMeasured), std::end(kMeasured));
+  columns.insert(columns.end(), {"note", "config"});
+  return sorted.take("latency_summary", std::move(columns));
+}
+
+/// The largest error of the seeds' medians; unknown where one of them is.
+std::optional<double> error_of(const Timing& timing) {
+  std::optional<double> largest = 0.0;
+  for (const Row* row : timing.ok) {
+    const auto error =
+        timing_error(number(at(*row, "relative_error")), *number(at(*row, "median_s")),
+                     number(at(*row, "p10_s")), number(at(*row, "p90_s")),
+                     number(at(*row, "repeats")).value_or(0.0));
+    if (!error) return std::nullopt;
+    largest = std::max(*largest, *error);
+  }
+  return largest;
+}
+
+/// All lengths of a line.
+struct NamedLine {
+  std::string name;
+  Row key;             // kKeys without the length
+  Row setting;         // reference or not, then kKeys from device on
+  std::string timing;  // the keys beside those of the mixer: repeats and so on
   LatencyLine line;
+  std::vector<CellState> states;  // of the cells behind all timings
+  std::string not_ok;             // "4096 tokens: seed 1: diverged: ..."
+  std::string note;
 
   bool is_softmax() const { return compare(key[kMixer], std::string("softmax")) == 0; }
 };
 
-std::vector<LabelledLine> latency_lines(const Table& latency, std::span<const SourcedRow> rows) {
-  const std::size_t status = latency.column("status");
-  const std::size_t seq_len = latency.column("seq_len");
-  const std::size_t median = latency.column("median_s");
-  std::vector<SourcedRow> timed;
-  for (const SourcedRow& row : rows) {
-    const auto seconds = number(row.values[median]);
-    const auto tokens = number(row.values[seq_len]);
-    const bool ok = compare(row.values[status], std::string("ok")) == 0;
-    if (ok && tokens && seconds && *tokens > 0 && *seconds > 0 && std::isfinite(*seconds)) {
-      timed.push_back(row);
-    }
+/// How the cells were timed.
+std::string keys_beside_mixer(const RunConfig& config) {
+  std::string text;
+  for (const IdentityKey& key : identity_keys(config)) {
+    if (key.key == "seed" || key.key == "task.seq_len" || key.key.starts_with("mixer.")) continue;
+    text.append(key.key).append("=").append(key.value).append("\n");
   }
-  std::vector<LabelledLine> lines;
-  for (const auto& [key, members] : group_rows(
-           latency, timed, kLineColumns, {&CellFacts::threads, &CellFacts::processor}, false)) {
-    std::map<double, std::vector<double>> seconds;
-    for (const SourcedRow& row : members) {
-      seconds[*number(row.values[seq_len])].push_back(*number(row.values[median]));
-    }
-    std::vector<std::pair<double, double>> points;
-    for (const auto& [tokens, repeats] : seconds) {
-      points.emplace_back(tokens, quantile(repeats, 0.5));
-    }
-    // The double references are compared with each other, and everything else likewise: whatever
-    // the method (tiled, recurrent, cudnn) and the precision, it is what a user can choose from.
-    const bool reference = compare(key[kImplementation], std::string("reference")) == 0;
-    std::vector<Value> setting = {std::int64_t{reference}};
-    setting.insert(setting.end(), key.begin() + kSettingFrom, key.end());
-    lines.push_back(
-        {.key = key, .setting = std::move(setting), .line = fit_latency(std::move(points))});
+  return text;
+}
+
+std::string wide_note(const std::vector<std::string>& lengths) {
+  if (lengths.empty()) return "";
+  return fmt::format("relative_error not reached at {} tokens", fmt::join(lengths, ", "));
+}
+
+/// `members`: one a length, ascending.
+NamedLine line_of(std::span<const Timing* const> members) {
+  std::vector<LatencyPoint> points;
+  std::vector<CellState> states;
+  std::vector<std::string> not_ok, wide;
+  for (const Timing* timing : members) {
+    states.insert(states.end(), timing->states.begin(), timing->states.end());
+    const double tokens = *number(timing->key[kLength]);
+    const std::string length = fmt::format("{}", tokens);
+    const auto seconds = number(median(*timing, "median_s"));
+    if (seconds) points.push_back({tokens, *seconds, error_of(*timing)});
+    const std::string lost = not_ok_text(timing->states);
+    if (!lost.empty()) not_ok.push_back(fmt::format("{} tokens: {}", length, lost));
+    if (!timing->not_reached.empty()) wide.push_back(length);
+  }
+  const Timing& first = *members.front();
+  const std::string notes[] = {wide_note(wide), versions_note(states)};
+  // The double references are compared with each other, and everything else likewise: whatever the
+  // method (tiled, recurrent, cudnn) and the precision, it is what a user can choose from.
+  const bool reference = compare(first.key[kImplementation], std::string("reference")) == 0;
+  Row setting = {std::int64_t{reference}};
+  setting.insert(setting.end(), first.key.begin() + kSettingFrom, first.key.begin() + kLength);
+  return {.name = first.name.line,
+          .key = without_length(first.key),
+          .setting = std::move(setting),
+          .timing = keys_beside_mixer(first.group->config()),
+          .line = fit_latency(std::move(points)),
+          .states = std::move(states),
+          .not_ok = joined_notes(not_ok),
+          .note = joined_notes(notes)};
+}
+
+/// Lines that were timed at one length at least, in the order of their names and keys.
+std::vector<NamedLine> lines_of(std::span<const Timing> timings) {
+  std::map<Row, std::map<Row, const Timing*, RowLess>, RowLess> members;
+  for (const Timing& timing : timings) {
+    Row order = order_of(timing);
+    order.erase(order.end() - 2, order.end());  // the length and the hash
+    members[std::move(order)].emplace(Row{timing.key[kLength]}, &timing);
+  }
+  std::vector<NamedLine> lines;
+  for (const auto& [order, by_length] : members) {
+    std::vector<const Timing*> own;
+    for (const auto& [length, timing] : by_length) own.push_back(timing);
+    NamedLine line = line_of(own);
+    if (!line.line.points.empty()) lines.push_back(std::move(line));
   }
   return lines;
 }
 
-/// (ln tokens, ln (mixer / softmax)) at the lengths both lines have.
-std::vector<std::pair<double, double>> log_ratios(const LatencyLine& mixer,
-                                                  const LatencyLine& softmax) {
-  const std::map<double, double> baseline(softmax.points.begin(), softmax.points.end());
-  std::vector<std::pair<double, double>> ratios;
-  for (const auto& [tokens, seconds] : mixer.points) {
-    const auto same = baseline.find(tokens);
-    if (same != baseline.end()) {
-      ratios.emplace_back(std::log(tokens), std::log(seconds / same->second));
+std::vector<std::string> line_columns(std::initializer_list<std::string_view> more) {
+  std::vector<std::string> columns = {"line"};
+  columns.insert(columns.end(), kKeys.begin(), kKeys.begin() + kLength);
+  columns.insert(columns.end(), more.begin(), more.end());
+  return columns;
+}
+
+Row begin_row(const NamedLine& line) {
+  Row row = {line.name};
+  row.insert(row.end(), line.key.begin(), line.key.end());
+  return row;
+}
+
+Value whole(std::optional<double> tokens) {
+  return tokens ? Value(static_cast<std::int64_t>(*tokens)) : Value();
+}
+
+Table fit_table(std::span<const NamedLine> lines) {
+  Table fits;
+  fits.name = "latency_fit";
+  fits.columns = line_columns({"cells", "not_ok", "first_seq_len", "last_seq_len", "points",
+                               "exponent", "exponent_low", "exponent_high", "scale_s", "note"});
+  for (const NamedLine& named : lines) {
+    const LatencyLine& line = named.line;
+    const Exponent exponent = exponent_of(line);
+    std::optional<double> low, high, scale;
+    if (exponent.interval) {
+      low = exponent.interval->low;
+      high = exponent.interval->high;
+    }
+    if (exponent.value) scale = line.law->power_law().scale;
+    Row row = begin_row(named);
+    row.insert(row.end(), {cells_text(named.states), text_value(named.not_ok), whole(line.first),
+                           whole(line.last), line.fitted, value_of(exponent.value), value_of(low),
+                           value_of(high), value_of(scale)});
+    const std::string notes[] = {exponent.note, named.note};
+    row.push_back(text_value(joined_notes(notes)));
+    fits.add(std::move(row));
+  }
+  return fits;
+}
+
+/// Every softmax of the mixer's setting that it has to beat, in the order of the lines.
+std::vector<const NamedLine*> baselines_of(const NamedLine& mixer,
+                                           std::span<const NamedLine> lines) {
+  std::map<Row, const NamedLine*, RowLess> baselines;  // by implementation and precision
+  const RowLess less;
+  for (const NamedLine& line : lines) {
+    const bool same_setting =
+        !less(line.setting, mixer.setting) && !less(mixer.setting, line.setting);
+    if (!line.is_softmax() || !same_setting) continue;
+    const NamedLine*& best = baselines[{line.key[kImplementation], line.key[kPrecision]}];
+    const bool alike = line.timing == mixer.timing;
+    if (best == nullptr || (alike && best->timing != mixer.timing)) best = &line;
+  }
+  std::vector<const NamedLine*> found;
+  for (const auto& [key, line] : baselines) found.push_back(line);
+  return found;
+}
+
+Table crossover_table(std::span<const NamedLine> lines) {
+  Table crossovers;
+  crossovers.name = "latency_crossover";
+  crossovers.columns =
+      line_columns({"baseline", "baseline_implementation", "baseline_precision", "cells", "not_ok",
+                    "seq_len", "seq_len_low", "seq_len_high", "basis", "note"});
+  for (const NamedLine& mixer : lines) {
+    if (mixer.is_softmax()) continue;
+    for (const NamedLine* baseline : baselines_of(mixer, lines)) {
+      const Crossover crossover = find_crossover(mixer.line, baseline->line);
+      std::vector<CellState> states = mixer.states;
+      states.insert(states.end(), baseline->states.begin(), baseline->states.end());
+      std::string of_baseline = baseline->not_ok;
+      if (!of_baseline.empty()) of_baseline = fmt::format("{} at {}", baseline->name, of_baseline);
+      const std::string not_ok[] = {mixer.not_ok, of_baseline};
+      Row row = begin_row(mixer);
+      row.insert(row.end(),
+                 {baseline->name, baseline->key[kImplementation], baseline->key[kPrecision],
+                  cells_text(states), text_value(joined_notes(not_ok)), whole(crossover.seq_len),
+                  whole(crossover.low), whole(crossover.high), crossover.basis,
+                  text_value(crossover.note)});
+      crossovers.add(std::move(row));
     }
   }
-  return ratios;
+  return crossovers;
 }
 
 }  // namespace
 
-LatencyLine fit_latency(std::vector<std::pair<double, double>> points) {
-  LatencyLine line{.points = std::move(points)};
-  std::sort(line.points.begin(), line.points.end());
-  auto begin = std::find_if(line.points.begin(), line.points.end(),
-                            [](const auto& point) { return point.first >= kFitFrom; });
-  if (static_cast<std::size_t>(line.points.end() - begin) < kFitLengths) {
-    begin = line.points.begin();
-  }
-  std::vector<double> tokens;
-  std::vector<double> seconds;
-  for (auto point = begin; point != line.points.end(); ++point) {
-    tokens.push_back(point->first);
-    seconds.push_back(point->second);
-  }
-  line.fitted = static_cast<std::int64_t>(tokens.size());
-  if (tokens.empty()) return line;
-  line.first = tokens.front();
-  line.last = tokens.back();
-  if (line.first < line.last) line.law = fit_power_law(tokens, seconds);
-  return line;
-}
-
-Crossover find_crossover(const LatencyLine& mixer, const LatencyLine& softmax) {
-  const std::vector<std::pair<double, double>> ratios = log_ratios(mixer, softmax);
-  if (!ratios.empty() && ratios.back().second < 0.0) {
-    const auto after = std::find_if(ratios.rbegin(), ratios.rend(),
-                                    [](const auto& point) { return point.second >= 0.0; });
-    if (after == ratios.rend()) {
-      return {.basis = "measured",
-              .seq_len = std::round(std::exp(ratios.front().first)),
-              .note = "cheaper at every measured length"};
-    }
-    const auto& [dear_tokens, dear] = *after;
-    const auto& [cheap_tokens, cheap] = *std::prev(after);
-    const double fraction = dear / (dear - cheap);
-    const double log_tokens = dear_tokens + fraction * (cheap_tokens - dear_tokens);
-    return {.basis = "measured", .seq_len = std::round(std::exp(log_tokens)), .note = ""};
-  }
-  if (!mixer.law || !softmax.law) {
-    return {.basis = "unknown", .seq_len = {}, .note = "fewer than 2 lengths"};
-  }
-  const double gain = softmax.law->exponent - mixer.law->exponent;
-  if (gain <= 0.0) {
-    return {.basis = "never", .seq_len = {}, .note = "grows no slower than softmax"};
-  }
-  const double tokens =
-      std::exp((std::log(mixer.law->scale) - std::log(softmax.law->scale)) / gain);
-  if (!(tokens <= kLongestSequence)) {
-    return {.basis = "never", .seq_len = {}, .note = "the fits meet beyond 1e15 tokens"};
-  }
-  const double longest = ratios.empty() ? 0.0 : std::round(std::exp(ratios.back().first));
-  if (tokens < longest) {
-    return {.basis = "extrapolated",
-            .seq_len = longest,
-            .note = fmt::format("later than this: softmax is cheaper here, though the fits meet at "
-                                "{:.0f}",
-                                tokens)};
-  }
-  return {.basis = "extrapolated", .seq_len = std::round(tokens), .note = ""};
-}
-
-std::vector<Table> summarise_latency(const Table& latency, std::span<const SourcedRow> rows) {
-  std::vector<std::string> keys(kLineColumns.begin(), kLineColumns.end());
-  keys.insert(keys.end(), {"threads", "processor"});
-  const std::vector<LabelledLine> lines = latency_lines(latency, rows);
-
-  Table fits;
-  fits.name = "latency_fit";
-  fits.columns = keys;
-  fits.columns.insert(fits.columns.end(),
-                      {"first_seq_len", "last_seq_len", "points", "exponent", "scale_s"});
-  for (const auto& [key, setting, line] : lines) {
-    std::vector<Value> row = key;
-    row.emplace_back(static_cast<std::int64_t>(line.first));
-    row.emplace_back(static_cast<std::int64_t>(line.last));
-    row.emplace_back(line.fitted);
-    std::optional<double> exponent, scale;
-    if (line.law) {
-      exponent = line.law->exponent;
-      scale = line.law->scale;
-    }
-    row.push_back(value_of(exponent));
-    row.push_back(value_of(scale));
-    fits.add(std::move(row));
-  }
-
-  // Every softmax of a setting is one to beat: the first label of each implementation and
-  // precision.
-  std::map<std::vector<Value>, std::vector<const LabelledLine*>, RowLess> softmax;
-  for (const LabelledLine& line : lines) {
-    if (!line.is_softmax()) continue;
-    std::vector<const LabelledLine*>& baselines = softmax[line.setting];
-    const auto same = [&](const LabelledLine* other) {
-      return compare(other->key[kImplementation], line.key[kImplementation]) == 0 &&
-             compare(other->key[kPrecision], line.key[kPrecision]) == 0;
-    };
-    if (std::none_of(baselines.begin(), baselines.end(), same)) baselines.push_back(&line);
-  }
-  Table crossovers;
-  crossovers.name = "latency_crossover";
-  crossovers.columns = keys;
-  crossovers.columns.insert(
-      crossovers.columns.end(),
-      {"baseline", "baseline_implementation", "baseline_precision", "seq_len", "basis", "note"});
-  for (const LabelledLine& mixer : lines) {
-    if (mixer.is_softmax()) continue;
-    for (const LabelledLine* baseline : softmax[mixer.setting]) {
-      const Crossover crossover = find_crossover(mixer.line, baseline->line);
-      std::vector<Value> row = mixer.key;
-      row.push_back(baseline->key[kLabel]);
-      row.push_back(baseline->key[kImplementation]);
-      row.push_back(baseline->key[kPrecision]);
-      Value tokens;
-      if (crossover.seq_len) tokens = static_cast<std::int64_t>(*crossover.seq_len);
-      row.push_back(std::move(tokens));
-      row.emplace_back(crossover.basis);
-      row.emplace_back(crossover.note);
-      crossovers.add(std::move(row));
-    }
-  }
-  return {std::move(fits), std::move(crossovers)};
+std::vector<Table> summarise_latency(std::span<const CellGroup> groups) {
+  const std::vector<Timing> timings = named_timings(groups);
+  const std::vector<NamedLine> lines = lines_of(timings);
+  return {summary_table(timings), fit_table(lines), crossover_table(lines)};
 }
 
 }  // namespace vla_bench

@@ -7,8 +7,10 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <type_traits>
+#include <unordered_map>
 
 #include "config/identity.h"
 #include "config/read.h"
@@ -16,6 +18,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"
+#include "report/stored_table.h"
 
 namespace vla_bench {
 namespace {
@@ -23,7 +26,6 @@ namespace {
 constexpr std::string_view kChecksum = "{\"checksum\":\"";
 constexpr std::size_t kDigits = 16;
 constexpr int kVersion = 1;
-// Only the curve is named so: a quote inside a text of the record has a backslash before it.
 constexpr std::string_view kHistory = ",\"history\":";
 constexpr auto kReplace = Json::error_handler_t::replace;  // a reason may quote any bytes
 
@@ -101,32 +103,48 @@ Value read_one(const Json& json, const std::string& place) {
   fail(place, fmt::format("expected a value of a table, got {}", excerpt(json)));
 }
 
-/// The table as `schema` has it: columns that an earlier version did not write are empty.
-Table read_table(const Json& json, const Schema& schema, const std::string& place) {
+/// The table as it stands there.
+Table read_table(const Json& json, std::string_view name, const std::string& place) {
   const Json& columns = member(json, "columns", place);
   const Json& rows = member(json, "rows", place);
   if (!columns.is_array() || !rows.is_array()) fail(place, "expected lists of columns and rows");
-  std::vector<std::size_t> column_of;
+  Table table;
+  table.name = name;
   for (const Json& column : columns) {
-    const auto named = [&](std::string_view name) {
-      return column.is_string() && column.get_ref<const std::string&>() == name;
-    };
-    const auto found = std::find_if(schema.columns.begin(), schema.columns.end(), named);
-    if (found == schema.columns.end()) {
-      fail(place, fmt::format("table {} has no column {}", schema.name, excerpt(column)));
-    }
-    column_of.push_back(static_cast<std::size_t>(found - schema.columns.begin()));
+    if (!column.is_string()) fail(place, fmt::format("column {} is no text", excerpt(column)));
+    table.columns.push_back(column.get<std::string>());
   }
-  Table table(schema);
+  table.rows.reserve(rows.size());
   for (const Json& row : rows) {
-    if (!row.is_array() || row.size() != column_of.size()) {
-      fail(place, fmt::format("table {}: expected {} values a row", schema.name, column_of.size()));
+    if (!row.is_array() || row.size() != table.columns.size()) {
+      fail(place, fmt::format("table {}: expected {} values a row", name, table.columns.size()));
     }
-    std::vector<Value> values(schema.columns.size());
-    for (std::size_t i = 0; i < row.size(); ++i) values[column_of[i]] = read_one(row[i], place);
-    table.add(std::move(values));
+    std::vector<Value> values;
+    values.reserve(row.size());
+    for (const Json& value : row) values.push_back(read_one(value, place));
+    table.rows.push_back(std::move(values));
   }
   return table;
+}
+
+Table read_cell_table(const Json& json, const std::string& name, const RunConfig& config,
+                      const std::string& place) {
+  const Schema* schema = find_schema(name);
+  if (schema == nullptr) fail(place, fmt::format("no such table: {}", name));
+  const Table stored = read_table(json, name, place);
+  try {
+    return as_today(stored, *schema, config);
+  } catch (const BadInput& error) {
+    fail(place, error.what());
+  }
+}
+
+Table read_curve(const Json& json, const std::string& place) {
+  Table curve = read_table(json, history_schema().name, place);
+  if (curve.columns != Table(history_schema()).columns) {
+    fail(place, "the learning curve has other columns than expected");
+  }
+  return curve;
 }
 
 Provenance read_provenance(const Json& json, const std::string& place) {
@@ -144,11 +162,52 @@ std::string provenances_json(const std::vector<Provenance>& all) {
   return fmt::format("[{}]", fmt::join(objects, ","));
 }
 
-/// The body without its curve, as a JSON object of its own.
-std::string without_history(std::string_view body) {
-  const std::size_t at = body.rfind(kHistory);
-  if (at == std::string_view::npos) return std::string(body);
-  return std::string(body.substr(0, at)) + "}";
+/// Bytes of the version, which a body begins with. A version to come may have any members.
+std::size_t check_version(std::string_view rest, const std::string& place) {
+  const std::string version = fmt::format("\"record\":{},", kVersion);
+  if (!rest.starts_with(version)) fail(place, "of another version");
+  return version.size();
+}
+
+/// The texts of a body's members, in the order that they are written in.
+struct Parts {
+  std::string_view head;        // "record":1, ... ,"reason":"..."
+  std::string_view config;      // an object
+  std::string_view provenance;  // an object
+  std::string_view others;      // a list; may be empty
+  std::string_view tables;      // an object
+  std::string_view history;     // an object; empty where there is none
+};
+
+/// What stands in front of `mark`, which is taken off `rest` too. A mark has quotes, so that it is
+/// in no text of a record: there they have backslashes.
+std::string_view take_until(std::string_view& rest, std::string_view mark,
+                            const std::string& place) {
+  const std::size_t at = rest.find(mark);
+  if (at == std::string_view::npos) {
+    fail(place, fmt::format("expected a member {}", mark.substr(1, mark.size() - 2)));
+  }
+  const std::string_view part = rest.substr(0, at);
+  rest.remove_prefix(at + mark.size());
+  return part;
+}
+
+/// `rest` is a body without its first brace.
+Parts split(std::string_view rest, const std::string& place) {
+  rest.remove_suffix(1);  // the last brace
+  Parts parts;
+  parts.head = take_until(rest, ",\"config\":", place);
+  parts.config = take_until(rest, ",\"provenance\":", place);
+  parts.provenance = take_until(rest, ",\"tables\":", place);
+  constexpr std::string_view kOthers = ",\"others\":";
+  if (const std::size_t at = parts.provenance.find(kOthers); at != std::string_view::npos) {
+    parts.others = parts.provenance.substr(at + kOthers.size());
+    parts.provenance = parts.provenance.substr(0, at);
+  }
+  const std::size_t curve = rest.find(kHistory);
+  parts.tables = rest.substr(0, curve);
+  if (curve != std::string_view::npos) parts.history = rest.substr(curve + kHistory.size());
+  return parts;
 }
 
 Json parse_body(std::string_view body, const std::string& place) {
@@ -174,7 +233,79 @@ std::string take_text(std::string_view& rest, std::string_view prefix, const std
   return text;
 }
 
+RunConfig read_config_of_cell(std::string_view text, const std::string& place) {
+  RunConfig config = read_resolved(parse_body(text, place), Place{place, "/config"});
+  if (config.mixers.size() != 1 || config.seeds.size() != 1 || !config.sweep.empty() ||
+      config.device == DeviceRequest::automatic) {
+    fail(place, "its config is not that of one cell");
+  }
+  return config;
+}
+
+/// The text of a config around the number that is its only seed.
+struct SeedText {
+  std::string around;
+  Index seed = 0;
+};
+std::optional<SeedText> find_seed(std::string_view config) {
+  constexpr std::string_view kSeeds = ",\"seeds\":[";
+  const std::size_t at = config.find(kSeeds);
+  if (at == std::string_view::npos || config.rfind(kSeeds) != at) return std::nullopt;
+  const char* const begin = config.data() + at + kSeeds.size();
+  SeedText text;
+  const char* const limit = config.data() + config.size();
+  const auto [end, error] = std::from_chars(begin, limit, text.seed);
+  if (error != std::errc() || text.seed < 0 || end == limit || *end != ']') return std::nullopt;
+  text.around = std::string(config.substr(0, at + kSeeds.size()));
+  text.around += std::string_view(end, limit);
+  return text;
+}
+
 }  // namespace
+
+/// Everything of one group but the seed.
+struct GroupConfig {
+  RunConfig config;
+  std::string identity;  // group_text
+};
+
+struct SharedParts::Known {
+  GroupConfig config(std::string_view text, const std::string& place) {
+    const std::optional<SeedText> seed = find_seed(text);
+    if (seed) {
+      const std::lock_guard lock(mutex_);
+      if (const auto found = configs_.find(seed->around); found != configs_.end()) {
+        GroupConfig group = found->second;
+        group.config.seeds = {seed->seed};
+        return group;
+      }
+    }
+    GroupConfig group{.config = read_config_of_cell(text, place), .identity = {}};
+    group.identity = group_text(group.config);
+    const std::lock_guard lock(mutex_);
+    if (seed && configs_.size() < kMostKnown) configs_.emplace(seed->around, group);
+    return group;
+  }
+
+  Provenance provenance(std::string_view text, const std::string& place) {
+    const std::lock_guard lock(mutex_);
+    const auto found = provenances_.find(std::string(text));
+    if (found != provenances_.end()) return found->second;
+    Provenance read = read_provenance(parse_body(text, place), place);
+    if (provenances_.size() < kMostKnown) provenances_.emplace(text, read);
+    return read;
+  }
+
+ private:
+  static constexpr std::size_t kMostKnown = 4096;  // some 10 MB
+
+  std::mutex mutex_;
+  std::unordered_map<std::string, GroupConfig> configs_;  // by SeedText::around
+  std::unordered_map<std::string, Provenance> provenances_;
+};
+
+SharedParts::SharedParts() : known_(std::make_unique<Known>()) {}
+SharedParts::~SharedParts() = default;
 
 std::string_view Provenance::fact(std::string_view name) const {
   for (const auto& [key, value] : facts()) {
@@ -244,57 +375,53 @@ std::string seal(const CellRecord& record) {
   return seal_line(body);
 }
 
-CellRecord read_record(std::string_view line, const std::string& place, ReadHistory history) {
-  // Without its brace: what open_line leaves begins behind the checksum's comma.
+CellRecord read_record(std::string_view line, const std::string& place, ReadHistory history,
+                       SharedParts* shared) {
   const std::string_view rest = open_line(line, place);
-  const bool curve = history == ReadHistory::yes;
-  const Json body = parse_body("{" + (curve ? std::string(rest) : without_history(rest)), place);
-  if (member(body, "record", place) != kVersion) {
-    fail(place, fmt::format("of another version: {}", excerpt(member(body, "record", place))));
-  }
+  check_version(rest, place);
+  const Parts parts = split(rest, place);
+  const Json head = parse_body("{" + std::string(parts.head) + "}", place);
+  SharedParts own;
+  SharedParts::Known& known = (shared == nullptr ? own : *shared).known();
   CellRecord record;
   record.place = place;
-  record.config = read_resolved(member(body, "config", place), Place{place, "/config"});
-  if (record.config.mixers.size() != 1 || record.config.seeds.size() != 1 ||
-      !record.config.sweep.empty() || record.config.device == DeviceRequest::automatic) {
-    fail(place, "its config is not that of one cell");
+  GroupConfig group = known.config(parts.config, place);
+  record.config = std::move(group.config);
+  record.group = group_hash_of_text(group.identity);
+  record.hash = member_as<std::string>(head, "hash", place);
+  if (record.hash != hash_hex(with_seed(group.identity, record.config.seeds.front()))) {
+    fail(place, "its hash is not that of its config");
   }
-  record.hash = member_as<std::string>(body, "hash", place);
-  if (record.hash != cell_hash(record.config)) fail(place, "its hash is not that of its config");
-  record.outcome.status = read_status(body, place);
-  record.outcome.reason = member_as<std::string>(body, "reason", place);
-  if (body.contains("seconds")) record.outcome.seconds = member_as<double>(body, "seconds", place);
-  record.provenance = read_provenance(member(body, "provenance", place), place);
-  if (const auto others = body.find("others"); others != body.end()) {
-    for (const Json& other : *others) record.others.push_back(read_provenance(other, place));
+  record.outcome.status = read_status(head, place);
+  record.outcome.reason = member_as<std::string>(head, "reason", place);
+  if (head.contains("seconds")) record.outcome.seconds = member_as<double>(head, "seconds", place);
+  record.provenance = known.provenance(parts.provenance, place);
+  if (!parts.others.empty()) {
+    for (const Json& other : parse_body(parts.others, place)) {
+      record.others.push_back(read_provenance(other, place));
+    }
   }
-  for (const auto& [name, table] : member(body, "tables", place).items()) {
-    const Schema* schema = find_schema(name);
-    if (schema == nullptr) fail(place, fmt::format("no such table: {}", name));
-    record.tables.push_back(read_table(table, *schema, place));
+  const Json tables = parse_body(parts.tables, place);
+  if (!tables.is_object()) fail(place, "expected tables to be an object");
+  for (const auto& [name, table] : tables.items()) {
+    record.tables.push_back(read_cell_table(table, name, record.config, place));
   }
-  record.has_history = rest.rfind(kHistory) != std::string_view::npos;
-  if (curve && record.has_history) {
-    record.history = read_table(member(body, "history", place), history_schema(), place);
+  record.has_history = !parts.history.empty();
+  if (history == ReadHistory::yes && record.has_history) {
+    record.history = read_curve(parse_body(parts.history, place), place);
   }
   return record;
 }
 
 Table read_history(std::string_view line, const std::string& place) {
-  const std::string_view rest = open_line(line, place);
-  const std::size_t at = rest.rfind(kHistory);
-  if (at == std::string_view::npos) return Table(history_schema());
-  // Up to the brace that closes the record.
-  const std::string_view curve =
-      rest.substr(at + kHistory.size(), rest.size() - at - kHistory.size() - 1);
-  return read_table(parse_body(curve, place), history_schema(), place);
+  const Parts parts = split(open_line(line, place), place);
+  if (parts.history.empty()) return Table(history_schema());
+  return read_curve(parse_body(parts.history, place), place);
 }
 
 RecordHead read_head(std::string_view line, const std::string& place) {
   std::string_view rest = open_line(line, place);
-  const std::string version = fmt::format("\"record\":{},", kVersion);
-  if (!rest.starts_with(version)) fail(place, "of another version");
-  rest.remove_prefix(version.size());
+  rest.remove_prefix(check_version(rest, place));
   RecordHead head;
   head.hash = take_text(rest, "\"hash\":\"", place);
   head.outcome.status = take_text(rest, ",\"status\":\"", place);

@@ -5,8 +5,9 @@
 //    "rows":[[...]]}},"history":{"columns":[...],"rows":[[...]]}}
 //
 // The checksum is XXH3-64 over every byte behind it, up to the end of the line. The learning curve
-// stands last, so that a reader that does not ask for it stops in front of it. Numbers are in
-// shortest round-trip form; those that are not finite are {"number":"nan"}.
+// stands last, so that a reader that does not ask for it stops in front of it; the members before
+// it have this order, so that a reader finds what many records share without parsing it. Numbers
+// are in shortest round-trip form; those that are not finite are {"number":"nan"}.
 #pragma once
 
 #include <memory>
@@ -49,8 +50,9 @@ class Provenance {
 };
 
 struct CellRecord {
-  RunConfig config;  // resolved: one mixer, one seed, no sweep, the device it ran on
-  std::string hash;  // cell_hash(config)
+  RunConfig config;     // resolved: one mixer, one seed, no sweep, the device it ran on
+  std::string hash;     // cell_hash(config)
+  std::string group{};  // group_hash(config), of a record that was read
   CellOutcome outcome{};
   Provenance provenance{};
   std::vector<Provenance> others{};  // what made copies of it that `merge` found to agree
@@ -70,11 +72,25 @@ std::string seal(const CellRecord& record);
 
 enum class ReadHistory { no, yes };
 
+/// What records of a sweep share: configs that differ in the seed only, and what made the cells.
+/// Records that are read with the same one have such parts parsed once. Several threads may use it.
+class SharedParts {
+ public:
+  SharedParts();
+  ~SharedParts();
+
+  struct Known;  // of record.cpp
+  Known& known() { return *known_; }
+
+ private:
+  std::unique_ptr<Known> known_;
+};
+
 /// The record that `line` holds; `place` is where, for messages. Throws BadInput "[place] ..." when
 /// it is cut, edited, of a version to come, or its hash is not that of its config: then the cell
 /// counts as unfinished.
 CellRecord read_record(std::string_view line, const std::string& place,
-                       ReadHistory history = ReadHistory::no);
+                       ReadHistory history = ReadHistory::no, SharedParts* shared = nullptr);
 
 /// Only the learning curve that `line` holds; without rows where there is none. Throws BadInput as
 /// read_record does.

@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 
+#include "config/identity.h"
 #include "config/read.h"
 #include "core/error.h"
 
@@ -59,6 +60,23 @@ TEST(Record, ComesBackAsItWasSealed) {
   EXPECT_TRUE(std::signbit(
       std::get<double>(again.tables[0].rows[0][again.tables[0].column("short_conv")])));
   EXPECT_EQ(to_csv(again.history), to_csv(record.history));
+}
+
+// Records of one sweep are read with what they share parsed once.
+TEST(Record, SharedPartsChangeNothing) {
+  SharedParts shared;
+  for (const int seed : {42, 7, 42, 1000}) {
+    CellRecord record = example();
+    record.config.seeds = {seed};
+    record.hash = cell_hash(record.config);
+    const std::string line = seal(record);
+    const CellRecord again = read_record(line, "there", ReadHistory::yes, &shared);
+    EXPECT_EQ(seal(again), line);
+    EXPECT_EQ(again.group, group_hash(record.config));
+  }
+  CellRecord other = example();
+  other.config.train.lr = 0.5;  // a hash of another group
+  EXPECT_THROW(read_record(seal(other), "there", ReadHistory::no, &shared), BadInput);
 }
 
 TEST(Record, LeavesTheCurveUnreadUntilAsked) {

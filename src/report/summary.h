@@ -1,36 +1,29 @@
-// Gathering finished cells into the tables users plot.
+// Gathering finished cells into the tables that figures, page, scripts and claims draw or pick
+// from.
 #pragma once
 
 #include <span>
 #include <vector>
 
-#include "core/statistics.h"
 #include "report/record.h"
 #include "report/table.h"
 
 namespace vla_bench {
 
-/// All tables of `cells`, each raw table followed by its summaries. Rows are sorted, so the order
-/// of the cells does not matter. Each cell is to be given once (runs/find.h sees to that).
+/// All tables of `cells`, each raw table followed by its summaries (report/training_summary.h,
+/// recall_summary.h, probe_summary.h, latency_summary.h; that of the learning curves, which are not
+/// in memory, is report/curve_summary.h). Rows are sorted: the order of the cells does not matter.
+/// Each cell is to be given once (runs/find.h sees to that).
 ///
-///   accuracy, recall, state_norm, jacobian, latency: the rows of all cells
-///   accuracy_summary, recall_summary: mean, standard deviation and 95% interval over the seeds
-///   with
-///     status ok, and how many were not ok
-///   state_norm_summary: the same at the last t, and linear / label: how many times larger the
-///   state
-///     of linear attention is there, under the same settings; empty without a linear run
-///   jacobian_summary: over seeds, of each seed's mean sigma_max, mean cosine and last
-///   product_norm;
-///     sigma_max_max is the largest of all, closed_form_gap the largest |sigma_max -
-///     sigma_closed_form|
-///   (these two also say status and reason, which their raw tables have no columns for, and have a
-///     row for a label that measured nothing; seeds that diverged before the last t are left out of
-///     the means)
-///   latency_fit, latency_crossover: see report/latency_summary.h
-///
-/// Cells that differ in a setting that no column shows (a learning rate, say) are never averaged:
-/// the last column, config, tells them apart. With one seed deviation and interval are empty.
+/// Averages are over cells of one label that differ in the seed only (report/grouping.h), and over
+/// those of them that are ok. Every summary has
+///   line     the label and what tells it from other lines (report/lines.h)
+///   setting  all that differs among the label's cells and has no column
+///   cells    "3 of 5": how many of the group's cells are ok
+///   not_ok   the others, each with seed, status and reason
+///   note     program versions where there are several, and what else a reader must know
+///   config   8 digits that stand for the group
+/// and of every quantity mean, sd, low and high (report/quantities.h).
 std::vector<Table> gather_tables(std::span<const CellRecord> cells);
 
 }  // namespace vla_bench

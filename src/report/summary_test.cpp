@@ -1,6 +1,5 @@
 #include "report/summary.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,97 +10,106 @@
 namespace vla_bench {
 namespace {
 
-const Table& find(const std::vector<Table>& tables, std::string_view name) {
-  for (const Table& table : tables) {
-    if (table.name == name) return table;
-  }
-  throw std::runtime_error(fmt::format("no table {}", name));
+using testing::add_row;
+using testing::cell;
+using testing::find;
+using testing::made_by;
+using testing::real;
+using testing::record_of;
+using testing::records_of;
+using testing::text;
+
+/// Fills in what a training measured; 0.5 for the loss.
+CellRecord trained(CellRecord record, double accuracy, double loss = 0.5) {
+  add_row(record, accuracy_schema(),
+          {{"steps", record.config.train.steps},
+           {"accuracy", accuracy},
+           {"loss", loss},
+           {"train_seconds", 12.5}});
+  return record;
 }
-
-Value cell(const Table& table, std::size_t row, std::string_view column) {
-  return table.rows.at(row).at(table.column(column));
-}
-
-double real(const Table& table, std::size_t row, std::string_view column) {
-  const Value value = cell(table, row, column);
-  if (const auto* integer = std::get_if<std::int64_t>(&value)) return static_cast<double>(*integer);
-  return std::get<double>(value);
-}
-
-struct Training {
-  const char* label;
-  int seed;
-  double accuracy;
-  const char* status = "ok";
-  double lr = 3e-4;
-  int steps = 3000;
-  const char* precision = "float32";
-};
-
-CellRecord training_cell(const Training& run) {
-  Table table(accuracy_schema());
-  const bool ok = std::string(run.status) == "ok";
-  table.add({std::string("mqar"), std::string(run.label), std::string(run.label), std::int64_t{8},
-             std::int64_t{32}, std::int64_t{4}, std::int64_t{25}, std::string("paper"),
-             std::int64_t{0}, std::int64_t{run.seed}, std::int64_t{run.steps},
-             ok ? Value(run.accuracy) : Value(), ok ? Value(0.5) : Value(), 12.5,
-             std::string("cpu"), std::string(run.precision), std::string(run.status),
-             std::string(ok ? "" : "not finite")});
-  CellRecord record = testing::record_of(
-      fmt::format(
-          R"({{"mixers": ["{}"], "seeds": [{}], "precision": "{}", "train": {{"lr": {}}}}})",
-          run.label, run.seed, run.precision, run.lr),
-      std::move(table));
-  record.outcome = {.status = run.status, .reason = ok ? "" : "not finite"};
+CellRecord ended(CellRecord record, const char* status, const char* reason) {
+  record.outcome = {.status = status, .reason = reason};
+  add_row(record, accuracy_schema(), {{"steps", std::int64_t{17}}});
   return record;
 }
 
+CellRecord training(int seed, const char* more = "", const char* mixer = "\"vla\"") {
+  return record_of(fmt::format(R"({{"mixers": [{}], "task": {{"n_pairs": 8}}, "seeds": [{}]{}}})",
+                               mixer, seed, more));
+}
+
 TEST(Summary, AccuracyOverSeeds) {
-  const std::vector<CellRecord> cells = {
-      training_cell({"vla", 44, 0.9}), training_cell({"vla", 42, 1.0}),
-      training_cell({"vla", 43, 0.8}),
-      training_cell({.label = "vla", .seed = 45, .accuracy = 0, .status = "diverged", .steps = 17}),
-      training_cell({"linear", 42, 0.25})};
+  const std::vector<CellRecord> cells = {trained(training(44), 0.9, 1.0),
+                                         trained(training(42), 1.0, 5.0),
+                                         trained(training(43), 0.8, 0.0),
+                                         ended(training(45), "diverged", "loss is nan at step 17"),
+                                         ended(training(46), "failed", "out of memory"),
+                                         trained(training(42, "", "\"linear\""), 0.25)};
   const std::vector<Table> tables = gather_tables(cells);
   ASSERT_EQ(tables.size(), 2u);
   EXPECT_EQ(tables[0].name, "accuracy");
-  EXPECT_EQ(tables[0].rows.size(), 5u);
-  EXPECT_EQ(cell(tables[0], 0, "label"), Value(std::string("linear")));
+  EXPECT_EQ(tables[0].rows.size(), 6u);
   EXPECT_EQ(cell(tables[0], 1, "seed"), Value(std::int64_t{42}));
-  EXPECT_EQ(cell(tables[0], 4, "seed"), Value(std::int64_t{45}));
+  EXPECT_EQ(cell(tables[0], 0, "queries"), Value(std::int64_t{20 * 32 * 8}));
 
   const Table& summary = find(tables, "accuracy_summary");
   ASSERT_EQ(summary.rows.size(), 2u);
-  EXPECT_EQ(cell(summary, 0, "label"), Value(std::string("linear")));
-  EXPECT_EQ(real(summary, 0, "count_ok"), 1);
+  EXPECT_EQ(text(summary, 0, "line"), "linear");
+  EXPECT_EQ(text(summary, 0, "cells"), "1 of 1");
   EXPECT_EQ(real(summary, 0, "accuracy_mean"), 0.25);
   EXPECT_EQ(cell(summary, 0, "accuracy_sd"), Value()) << "one seed has no spread";
-  EXPECT_EQ(cell(summary, 0, "accuracy_ci95"), Value());
-  EXPECT_EQ(real(summary, 1, "count_ok"), 3);
-  EXPECT_EQ(real(summary, 1, "count_not_ok"), 1);
-  EXPECT_EQ(real(summary, 1, "steps"), 3000);
+  EXPECT_EQ(cell(summary, 0, "accuracy_low"), Value());
+  EXPECT_EQ(cell(summary, 0, "not_ok"), Value());
+  EXPECT_EQ(text(summary, 1, "cells"), "3 of 5");
+  EXPECT_EQ(text(summary, 1, "not_ok"),
+            "seed 45: diverged: loss is nan at step 17; seed 46: failed: out of memory");
+  EXPECT_EQ(real(summary, 1, "steps"), 3000) << "those asked for";
+  EXPECT_EQ(real(summary, 1, "learning_rate"), 3e-4);
   // Roundings of a mean of three.
   EXPECT_NEAR(real(summary, 1, "accuracy_mean"), 0.9, 1e-15);
   EXPECT_NEAR(real(summary, 1, "accuracy_sd"), 0.1, 1e-15);
-  EXPECT_NEAR(real(summary, 1, "accuracy_ci95"), 4.302652729749464 * 0.1 / std::sqrt(3.0), 1e-14);
+  const double half = 4.302652729749464 * 0.1 / std::sqrt(3.0);
+  EXPECT_NEAR(real(summary, 1, "accuracy_low"), 0.9 - half, 1e-14);
+  EXPECT_EQ(real(summary, 1, "accuracy_high"), 1.0) << "no accuracy is larger";
+  EXPECT_EQ(real(summary, 1, "loss_median"), 1.0);
+  EXPECT_EQ(real(summary, 1, "loss_low"), 0.0);
+}
+
+TEST(Summary, SeedsThatAgreeAreNotCertain) {
+  const std::vector<CellRecord> cells = {trained(training(1), 1.0), trained(training(2), 1.0)};
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  EXPECT_EQ(real(summary, 0, "accuracy_sd"), 0.0);
+  // 5,120 draws, p = 5121 / 5122 by Laplace's rule.
+  const double half = 12.70620473617471 * std::sqrt(5121.0 / 5122.0 / 5122.0 / 5120.0 / 2.0);
+  EXPECT_NEAR(real(summary, 0, "accuracy_low"), 1.0 - half, 1e-12);
+  EXPECT_EQ(real(summary, 0, "accuracy_high"), 1.0);
+  EXPECT_LT(real(summary, 0, "loss_low"), 0.5) << "a float32";
+  EXPECT_GT(real(summary, 0, "loss_low"), 0.5 - 1e-6);
 }
 
 TEST(Summary, AGroupWithNothingOkHasEmptyValues) {
-  const std::vector<CellRecord> cells = {
-      training_cell({.label = "vla", .seed = 1, .accuracy = 0, .status = "diverged"})};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "accuracy_summary");
-  EXPECT_EQ(real(summary, 0, "count_ok"), 0);
-  EXPECT_EQ(real(summary, 0, "count_not_ok"), 1);
+  const std::vector<CellRecord> cells = {ended(training(1), "skipped", "no such kernel")};
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  EXPECT_EQ(text(summary, 0, "cells"), "0 of 1");
+  EXPECT_EQ(text(summary, 0, "not_ok"), "seed 1: skipped: no such kernel");
   EXPECT_EQ(cell(summary, 0, "accuracy_mean"), Value());
+  EXPECT_EQ(cell(summary, 0, "loss_median"), Value());
+}
+
+TEST(Summary, ACellWithoutRowsHasFailed) {
+  const std::vector<CellRecord> cells = {training(1)};
+  EXPECT_EQ(text(find(gather_tables(cells), "accuracy_summary"), 0, "not_ok"),
+            "seed 1: failed: no rows");
 }
 
 TEST(Summary, DoesNotDependOnTheOrderOfCells) {
   std::vector<CellRecord> cells;
-  for (const int seed : {3, 1, 2}) {
-    for (const char* label : {"vla", "linear"}) {
-      cells.push_back(training_cell({label, seed, 0.1 * seed}));
-    }
+  for (CellRecord& record : records_of(
+           R"({"sweep": {"train.lr": [0.1, 0.2], "task.n_pairs": [2, 10]}, "seeds": [3, 1, 2]})")) {
+    const double accuracy = 0.1 * static_cast<double>(record.config.seeds[0]);
+    record.provenance = made_by(record.config.seeds[0] == 1 ? "aaaaaaaaaa" : "bbbbbbbbbb");
+    cells.push_back(trained(std::move(record), accuracy));
   }
   const std::vector<Table> forwards = gather_tables(cells);
   std::reverse(cells.begin(), cells.end());
@@ -110,211 +118,134 @@ TEST(Summary, DoesNotDependOnTheOrderOfCells) {
   for (std::size_t i = 0; i < forwards.size(); ++i) {
     EXPECT_EQ(to_csv(forwards[i]), to_csv(backwards[i]));
   }
+  // The points of a line follow one another, n_pairs by size.
+  const Table& summary = forwards[1];
+  EXPECT_EQ(text(summary, 0, "line"), "deltanet lr=0.1");
+  EXPECT_EQ(real(summary, 0, "n_pairs"), 2);
+  EXPECT_EQ(text(summary, 1, "line"), "deltanet lr=0.1");
+  EXPECT_EQ(real(summary, 1, "n_pairs"), 10);
 }
 
-TEST(Summary, SettingsWithoutAColumnAreNotAveraged) {
-  const std::vector<CellRecord> cells = {
-      training_cell({"vla", 1, 0.5}),
-      training_cell({.label = "vla", .seed = 1, .accuracy = 0.9, .lr = 1e-3})};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "accuracy_summary");
-  ASSERT_EQ(summary.rows.size(), 2u);
-  EXPECT_NE(cell(summary, 0, "config"), cell(summary, 1, "config"));
+// Case 3: the same mixer at two learning rates, three sizes each.
+TEST(Summary, SettingsAreLinesOfTheirOwn) {
+  std::vector<CellRecord> cells;
+  for (
+      CellRecord& record : records_of(
+          R"({"mixers": ["vla"], "sweep": {"task.n_pairs": [1, 2, 3], "train.lr": [1e-3, 3e-2]}})")) {
+    const bool high = record.config.train.lr > 0.01;
+    cells.push_back(trained(std::move(record), high ? 1.0 : 0.375));
+  }
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  ASSERT_EQ(summary.rows.size(), 6u);
+  EXPECT_EQ(text(summary, 0, "line"), "vla lr=0.001");
+  EXPECT_EQ(real(summary, 0, "n_pairs"), 1);
+  EXPECT_EQ(real(summary, 0, "accuracy_mean"), 0.375);
+  EXPECT_EQ(text(summary, 3, "line"), "vla lr=0.03");
+  EXPECT_EQ(real(summary, 3, "accuracy_mean"), 1.0);
+  EXPECT_NE(text(summary, 0, "config"), text(summary, 3, "config"));
+  EXPECT_EQ(cell(summary, 0, "setting"), Value()) << "the learning rate has a column";
 }
 
-TEST(Summary, PrecisionsAreNotAveraged) {
+// Case 3b: one seed a rate makes no average over seeds.
+TEST(Summary, ASeedARateIsNoAverage) {
   const std::vector<CellRecord> cells = {
-      training_cell({"vla", 1, 0.5}),
-      training_cell({.label = "vla", .seed = 1, .accuracy = 0.9, .precision = "tf32"})};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "accuracy_summary");
+      trained(training(1, R"(, "train": {"lr": 1e-3, "weight_decay": 0.1})"), 0.54),
+      trained(training(2, R"(, "train": {"lr": 1e-2})"), 1.0)};
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
   ASSERT_EQ(summary.rows.size(), 2u);
-  EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string("float32")));
-  EXPECT_EQ(cell(summary, 1, "precision"), Value(std::string("tf32")));
+  EXPECT_EQ(text(summary, 0, "line"), "vla lr=0.001");
+  EXPECT_EQ(text(summary, 0, "setting"), "weight_decay=0.1");
+  EXPECT_EQ(text(summary, 1, "cells"), "1 of 1");
+}
+
+TEST(Summary, PrecisionsAndDevicesAreNotAveraged) {
+  const std::vector<CellRecord> cells = {
+      trained(training(1), 0.5), trained(training(1, R"(, "precision": "tf32")"), 0.9),
+      trained(
+          record_of(R"({"mixers": ["vla"], "task": {"n_pairs": 8}, "seeds": [1]})", Device::cuda),
+          0.7)};
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  ASSERT_EQ(summary.rows.size(), 3u);
+  EXPECT_EQ(text(summary, 0, "line"), "vla") << "columns tell";
+  EXPECT_EQ(text(summary, 0, "device"), "cpu");
+  EXPECT_EQ(text(summary, 1, "precision"), "tf32");
   EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.9);
+  EXPECT_EQ(text(summary, 2, "device"), "cuda");
 }
 
-CellRecord recall_cell(int seed, double accuracy, const char* status = "ok") {
-  Table table(recall_schema());
-  table.add({std::string("vla"), std::string("vla"), std::int64_t{32}, std::int64_t{8},
-             std::int64_t{20}, accuracy, 0.01, std::string("float64"), std::string(status),
-             Value()});
-  return testing::record_of(
-      fmt::format(R"({{"experiment": "recall", "mixers": ["vla"], "seeds": [{}]}})", seed),
-      std::move(table));
+TEST(Summary, ProgramVersionsAreTold) {
+  std::vector<CellRecord> cells;
+  for (int seed = 1; seed <= 5; ++seed) cells.push_back(trained(training(seed), 0.5));
+  for (CellRecord& record : cells) record.provenance = made_by("1206d27aaaaaaaa");
+  const auto note = [&] { return text(find(gather_tables(cells), "accuracy_summary"), 0, "note"); };
+  EXPECT_EQ(note(), "");
+  cells[1].provenance = made_by("114b3d1bbbbbbbb");
+  cells[4].provenance = made_by("114b3d1bbbbbbbb", "true");
+  EXPECT_EQ(note(), "3 program versions: 1206d27 (3), 114b3d1 (1), 114b3d1-dirty (1)");
+  cells[4].provenance = {};
+  EXPECT_NE(note().find("unknown (1)"), std::string::npos);
 }
 
-TEST(Summary, RecallTakesItsSeedFromTheConfig) {
+TEST(Summary, TimesOfSeveralMachinesAreNotAveraged) {
+  std::vector<CellRecord> cells = {trained(training(1), 0.5), trained(training(2), 0.5)};
+  for (CellRecord& record : cells) record.provenance = made_by("aaaaaaa");
+  const auto summary = [&] { return find(gather_tables(cells), "accuracy_summary"); };
+  EXPECT_EQ(real(summary(), 0, "train_seconds_mean"), 12.5);
+  for (const Provenance& other :
+       {made_by("aaaaaaa", "false", "cpu y"), made_by("aaaaaaa", "false", "cpu x", "4"),
+        made_by("aaaaaaa", "false", "cpu x", "2", "8")}) {
+    cells[1].provenance = other;
+    const Table table = summary();
+    ASSERT_EQ(table.rows.size(), 1u);
+    EXPECT_EQ(cell(table, 0, "train_seconds_mean"), Value());
+    EXPECT_NE(text(table, 0, "note").find("train_seconds"), std::string::npos);
+    EXPECT_EQ(real(table, 0, "accuracy_mean"), 0.5);
+  }
+}
+
+CellRecord recalled(int seed, double accuracy, const char* keys = "feature") {
+  CellRecord record = record_of(fmt::format(
+      R"({{"experiment": "recall", "mixers": ["vla"], "task": {{"n_pairs": 8}}, "seeds": [{}],
+           "recall": {{"keys": "{}"}}}})",
+      seed, keys));
+  add_row(record, recall_schema(), {{"accuracy", accuracy}, {"low", 0.3}, {"high", 0.7}});
+  return record;
+}
+
+TEST(Summary, RecallOverSeeds) {
   // Two seeds with the same outcome are two measurements.
-  const std::vector<CellRecord> cells = {recall_cell(1, 0.5), recall_cell(2, 0.5),
-                                         recall_cell(3, 0.8), recall_cell(4, 0.0, "failed")};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "recall_summary");
+  std::vector<CellRecord> cells = {recalled(1, 0.5), recalled(2, 0.5), recalled(3, 0.8)};
+  cells.push_back(record_of(R"({"experiment": "recall", "mixers": ["vla"], "task": {"n_pairs": 8},
+                                "seeds": [4]})"));
+  cells[3].outcome = {.status = "failed", .reason = "out of memory"};
+  add_row(cells[3], recall_schema(), {});
+  const Table summary = find(gather_tables(cells), "recall_summary");
   ASSERT_EQ(summary.rows.size(), 1u);
-  EXPECT_EQ(real(summary, 0, "count_ok"), 3);
-  EXPECT_EQ(real(summary, 0, "count_not_ok"), 1);
+  EXPECT_EQ(text(summary, 0, "cells"), "3 of 4");
   EXPECT_NEAR(real(summary, 0, "accuracy_mean"), 0.6, 1e-15);
+  EXPECT_EQ(text(summary, 0, "interval_over"), "seeds");
+  const double half = 4.302652729749464 * std::sqrt(0.03) / std::sqrt(3.0);
+  EXPECT_NEAR(real(summary, 0, "accuracy_low"), 0.6 - half, 1e-12);
 }
 
-CellRecord probe_cell(const Schema& schema, const char* label, const char* mixer, int seed,
-                      const char* source, std::vector<std::vector<Value>> rows,
-                      const char* precision = "float32") {
-  Table table(schema);
-  for (auto& row : rows) table.add(std::move(row));
-  return testing::record_of(
-      fmt::format(R"({{"experiment": "{}", "mixers": [{{"mixer": "{}", "label": "{}"}}],
-                       "seeds": [{}], "precision": "{}", "probe": {{"source": "{}"}}}})",
-                  schema.name, mixer, label, seed, precision, source),
-      std::move(table));
+TEST(Summary, RecallOfOneSeedHasTheIntervalOfItsTrials) {
+  const std::vector<CellRecord> cells = {recalled(1, 0.5)};
+  const Table summary = find(gather_tables(cells), "recall_summary");
+  EXPECT_EQ(text(summary, 0, "interval_over"), "trials");
+  EXPECT_EQ(real(summary, 0, "accuracy_low"), 0.3);
+  EXPECT_EQ(real(summary, 0, "accuracy_high"), 0.7);
+  EXPECT_EQ(cell(summary, 0, "accuracy_sd"), Value());
 }
 
-CellRecord norm_cell(const char* label, const char* mixer, int seed, const char* source,
-                     double last, const char* precision = "float32") {
-  const auto row = [&](std::int64_t t, double norm) {
-    return std::vector<Value>{std::string(label),
-                              std::string(mixer),
-                              std::int64_t{seed},
-                              t,
-                              norm,
-                              std::string(mixer) == "vla" ? Value(2 * norm) : Value(),
-                              std::string(precision)};
-  };
-  return probe_cell(state_norm_schema(), label, mixer, seed, source,
-                    {row(1, 1.0), row(100, 5.0), row(1000, last)},
-                    std::string(precision) == "float64" ? "bf16" : precision);
-}
-
-TEST(Summary, StateNormComparesWithLinearOfTheSameSource) {
-  const std::vector<CellRecord> cells = {norm_cell("linear", "linear", 1, "model", 1500),
-                                         norm_cell("linear", "linear", 2, "model", 1700),
-                                         norm_cell("vla", "vla", 1, "model", 15),
-                                         norm_cell("vla", "vla", 2, "model", 17),
-                                         norm_cell("linear", "linear", 1, "gaussian", 90),
-                                         norm_cell("vla", "vla", 1, "gaussian", 30)};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "state_norm_summary");
-  ASSERT_EQ(summary.rows.size(), 4u);
-  // Sorted by label, mixer, precision: a Gaussian stream is stepped in float64.
-  EXPECT_EQ(cell(summary, 2, "label"), Value(std::string("vla")));
-  EXPECT_EQ(cell(summary, 2, "source"), Value(std::string("model")));
-  EXPECT_EQ(cell(summary, 2, "d_h"), Value(std::int64_t{32}));
-  EXPECT_EQ(real(summary, 2, "t"), 1000);
-  EXPECT_EQ(real(summary, 2, "count"), 2);
-  EXPECT_NEAR(real(summary, 2, "s_norm_mean"), 16, 1e-13);
-  EXPECT_NEAR(real(summary, 2, "s_norm_sd"), std::sqrt(2.0), 1e-13);
-  EXPECT_NEAR(real(summary, 2, "a_norm_mean"), 32, 1e-13);
-  EXPECT_NEAR(real(summary, 2, "linear_over_label"), 100, 1e-12);
-  EXPECT_EQ(real(summary, 3, "linear_over_label"), 3);
-  EXPECT_EQ(real(summary, 1, "linear_over_label"), 1);
-  EXPECT_EQ(cell(summary, 1, "a_norm_mean"), Value());
-}
-
-TEST(Summary, StateNormWithoutLinearHasNoRatio) {
-  const std::vector<CellRecord> cells = {norm_cell("vla", "vla", 1, "model", 15)};
-  const std::vector<Table> tables = gather_tables(cells);
-  EXPECT_EQ(cell(find(tables, "state_norm_summary"), 0, "linear_over_label"), Value());
-}
-
-TEST(Summary, StateNormComparesWithLinearOfTheSamePrecision) {
-  const std::vector<CellRecord> cells = {norm_cell("linear", "linear", 1, "model", 1500),
-                                         norm_cell("linear", "linear", 2, "model", 900, "bf16"),
-                                         norm_cell("vla", "vla", 1, "model", 15),
-                                         norm_cell("vla", "vla", 2, "model", 18, "bf16")};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "state_norm_summary");
-  ASSERT_EQ(summary.rows.size(), 4u);
-  // Sorted by label, mixer, precision.
-  EXPECT_EQ(cell(summary, 2, "precision"), Value(std::string("bf16")));
-  EXPECT_EQ(real(summary, 2, "linear_over_label"), 50);
-  EXPECT_EQ(real(summary, 3, "linear_over_label"), 100);
-}
-
-TEST(Summary, JacobianOverSeeds) {
-  const auto jacobian = [](int seed, double first, double second, double product) {
-    const auto row = [&](std::int64_t t, double sigma, double norm) {
-      return std::vector<Value>{
-          std::string("vla"),    std::int64_t{seed}, t, sigma, sigma - 0.25 * sigma, 0.9, norm,
-          std::string("float32")};
-    };
-    return probe_cell(jacobian_schema(), "vla", "vla", seed, "model",
-                      {row(1, first, 1.0), row(4, second, product)});
-  };
-  const std::vector<CellRecord> cells = {jacobian(1, 1.0, 1.2, 3.0), jacobian(2, 1.1, 1.5, 5.0)};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "jacobian_summary");
-  ASSERT_EQ(summary.rows.size(), 1u);
-  EXPECT_EQ(real(summary, 0, "count"), 2);
-  EXPECT_EQ(real(summary, 0, "t"), 4);
-  // Over time: the row at t = 4 stands for three steps, the one at t = 1 for one.
-  EXPECT_NEAR(real(summary, 0, "sigma_max_mean"), ((1.0 + 3 * 1.2) / 4 + (1.1 + 3 * 1.5) / 4) / 2,
-              1e-15);
-  EXPECT_EQ(real(summary, 0, "sigma_max_max"), 1.5);
-  EXPECT_EQ(real(summary, 0, "closed_form_gap"), 0.375);
-  EXPECT_NEAR(real(summary, 0, "cosine_mean"), 0.9, 1e-15);
-  EXPECT_EQ(real(summary, 0, "product_norm_mean"), 4.0);
-}
-
-TEST(Summary, ProbesThatMeasuredNothingSayWhy) {
-  CellRecord skipped = probe_cell(jacobian_schema(), "softmax", "softmax", 1, "model", {});
-  skipped.outcome = {.status = "skipped", .reason = "no such form"};
-  CellRecord failed = probe_cell(state_norm_schema(), "softmax", "softmax", 1, "model", {});
-  failed.outcome = {.status = "failed", .reason = "out of memory"};
-  const std::vector<CellRecord> cells = {skipped, failed};
-  const std::vector<Table> tables = gather_tables(cells);
-  EXPECT_TRUE(find(tables, "jacobian").rows.empty());
-  for (const auto& [name, outcome] : {std::pair("jacobian_summary", skipped.outcome),
-                                      std::pair("state_norm_summary", failed.outcome)}) {
-    const Table& summary = find(tables, name);
-    ASSERT_EQ(summary.rows.size(), 1u);
-    EXPECT_EQ(cell(summary, 0, "label"), Value(std::string("softmax")));
-    EXPECT_EQ(cell(summary, 0, "d_h"), Value(std::int64_t{32}));
-    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string("float32")));
-    EXPECT_EQ(cell(summary, 0, "t"), Value());
-    EXPECT_EQ(real(summary, 0, "count"), 0);
-    EXPECT_EQ(cell(summary, 0, "status"), Value(outcome.status));
-    EXPECT_EQ(cell(summary, 0, "reason"), Value(outcome.reason));
-  }
-}
-
-// Whatever precision its config asks for, a probe of a Gaussian stream is stepped in float64.
-TEST(Summary, ASeedThatMeasuredNothingJoinsTheOthersOfItsPrecision) {
-  for (const auto& [source, precision] :
-       {std::pair("gaussian", "float64"), std::pair("model", "bf16")}) {
-    CellRecord failed = probe_cell(state_norm_schema(), "vla", "vla", 2, source, {}, "bf16");
-    failed.outcome = {.status = "failed", .reason = "out of memory"};
-    const std::vector<CellRecord> cells = {norm_cell("vla", "vla", 1, source, 15, precision),
-                                           failed};
-    const std::vector<Table> tables = gather_tables(cells);
-    const Table& summary = find(tables, "state_norm_summary");
-    ASSERT_EQ(summary.rows.size(), 1u);
-    EXPECT_EQ(cell(summary, 0, "precision"), Value(std::string(precision)));
-    EXPECT_EQ(cell(summary, 0, "reason"), Value(std::string("1 of 2 seeds: out of memory")));
-  }
-}
-
-TEST(Summary, SeedsThatDivergedAreCountedAndLeftOutOfTheMeans) {
-  const auto jacobian = [](int seed, std::vector<std::int64_t> times, double sigma) {
-    std::vector<std::vector<Value>> rows;
-    for (const std::int64_t t : times) {
-      rows.push_back({std::string("vla"), std::int64_t{seed}, t, sigma, sigma, 0.9, 1.0,
-                      std::string("float32")});
-    }
-    return probe_cell(jacobian_schema(), "vla", "vla", seed, "model", std::move(rows));
-  };
-  std::vector<CellRecord> cells = {jacobian(1, {1, 10}, 1.0), jacobian(2, {1}, 5.0),
-                                   jacobian(3, {1, 10}, 3.0), jacobian(4, {}, 0.0)};
-  cells[1].outcome = {.status = "diverged", .reason = "state is not finite at t = 7"};
-  cells[3].outcome = {.status = "skipped", .reason = "too long"};
-  const std::vector<Table> tables = gather_tables(cells);
-  const Table& summary = find(tables, "jacobian_summary");
-  ASSERT_EQ(summary.rows.size(), 1u);
-  EXPECT_EQ(real(summary, 0, "t"), 10);
-  EXPECT_EQ(real(summary, 0, "count"), 2);
-  EXPECT_EQ(real(summary, 0, "sigma_max_mean"), 2.0);
-  EXPECT_EQ(real(summary, 0, "sigma_max_max"), 5.0) << "of all that was measured";
-  EXPECT_EQ(cell(summary, 0, "status"), Value(std::string("diverged")));
-  EXPECT_EQ(cell(summary, 0, "reason"),
-            Value(std::string("1 of 4 seeds: state is not finite at t = 7")));
+// Case 3d.
+TEST(Summary, RecallWithOtherKeysIsAnotherLine) {
+  const std::vector<CellRecord> cells = {recalled(1, 0.5), recalled(1, 0.9, "gaussian")};
+  const Table summary = find(gather_tables(cells), "recall_summary");
+  ASSERT_EQ(summary.rows.size(), 2u);
+  EXPECT_EQ(text(summary, 0, "line"), "vla keys=feature");
+  EXPECT_EQ(text(summary, 1, "line"), "vla keys=gaussian");
+  EXPECT_EQ(text(summary, 1, "setting"), "keys=gaussian");
+  EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.9);
 }
 
 TEST(Summary, NoCellsGiveNoTables) { EXPECT_TRUE(gather_tables({}).empty()); }

@@ -11,17 +11,18 @@
 namespace vla_bench {
 
 const Schema& accuracy_schema() {
-  static const Schema schema{"accuracy",
-                             {"experiment", "label", "mixer", "n_pairs", "d_h", "n_heads",
-                              "seq_len", "layout", "short_conv", "seed", "steps", "accuracy",
-                              "loss", "train_seconds", "device", "precision", "status", "reason"}};
+  static const Schema schema{
+      "accuracy",
+      {"experiment", "label",         "mixer",  "n_pairs",   "d_h",           "n_heads", "seq_len",
+       "layout",     "short_conv",    "seed",   "steps",     "learning_rate", "queries", "accuracy",
+       "loss",       "train_seconds", "device", "precision", "status",        "reason"}};
   return schema;
 }
 
 const Schema& recall_schema() {
   static const Schema schema{"recall",
-                             {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95",
-                              "precision", "status", "reason"}};
+                             {"label", "mixer", "d_h", "n_pairs", "seed", "trials", "accuracy",
+                              "low", "high", "precision", "status", "reason"}};
   return schema;
 }
 

@@ -44,9 +44,9 @@ std::string header_line(const Schema& schema) {
 TEST(Table, SchemasHaveTheDocumentedColumns) {
   EXPECT_EQ(header_line(accuracy_schema()),
             "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,"
-            "accuracy,loss,train_seconds,device,precision,status,reason");
+            "learning_rate,queries,accuracy,loss,train_seconds,device,precision,status,reason");
   EXPECT_EQ(header_line(recall_schema()),
-            "label,mixer,d_h,n_pairs,trials,accuracy,ci95,precision,status,reason");
+            "label,mixer,d_h,n_pairs,seed,trials,accuracy,low,high,precision,status,reason");
   EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm,precision");
   EXPECT_EQ(header_line(jacobian_schema()),
             "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision");

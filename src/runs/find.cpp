@@ -89,10 +89,10 @@ struct Read {
 };
 
 Read read_from(std::string_view line, const std::string& place, RecordSource source,
-               const std::string& run) {
+               const std::string& run, SharedParts& shared) {
   Read read{.source = std::move(source)};
   try {
-    read.record = read_record(line, place);
+    read.record = read_record(line, place, ReadHistory::no, &shared);
     read.record.run = run;
   } catch (const BadInput& error) {
     read.problem = error.what();
@@ -100,12 +100,13 @@ Read read_from(std::string_view line, const std::string& place, RecordSource sou
   return read;
 }
 
-Read read_folder(const fs::path& folder) {
+Read read_folder(const fs::path& folder, SharedParts& shared) {
   const CellFolder cell{folder};
   RecordSource source{.file = cell.record()};
   try {
     const std::string line = read_file(cell.record(), kLongestRecord);
-    Read read = read_from(line, cell.record().string(), source, name_of(folder.parent_path()));
+    Read read =
+        read_from(line, cell.record().string(), source, name_of(folder.parent_path()), shared);
     read.record.place = folder.string();
     if (read.problem.empty() && read.record.hash != name_of(folder)) {
       read.problem =
@@ -118,7 +119,7 @@ Read read_folder(const fs::path& folder) {
 }
 
 /// Appends the cells of a pack.
-void read_pack(const fs::path& path, std::vector<Read>& all) {
+void read_pack(const fs::path& path, SharedParts& shared, std::vector<Read>& all) {
   constexpr std::size_t kHeld = 2048;  // lines in memory
   try {
     PackReader reader(path);
@@ -128,9 +129,9 @@ void read_pack(const fs::path& path, std::vector<Read>& all) {
       all.resize(first + lines.size());
       parallel_items(choose_threads(0).threads, static_cast<Index>(lines.size()), [&](Index item) {
         const PackLine& line = lines[static_cast<std::size_t>(item)];
-        all[first + static_cast<std::size_t>(item)] =
-            read_from(line.text, place_in_pack(path, line.number),
-                      {.file = path, .offset = line.offset, .in_pack = true}, reader.note().name);
+        all[first + static_cast<std::size_t>(item)] = read_from(
+            line.text, place_in_pack(path, line.number),
+            {.file = path, .offset = line.offset, .in_pack = true}, reader.note().name, shared);
       });
       lines.clear();
     };
@@ -148,10 +149,11 @@ void read_pack(const fs::path& path, std::vector<Read>& all) {
 std::vector<Read> read_all(const std::vector<fs::path>& roots, FoundCells& found) {
   std::set<RealFolder> seen;
   std::vector<Read> all;
+  SharedParts shared;
   for (const fs::path& root : roots) {
     std::error_code code;
     if (fs::is_regular_file(root, code)) {
-      read_pack(root, all);
+      read_pack(root, shared, all);
       continue;
     }
     std::vector<fs::path> folders;
@@ -179,9 +181,9 @@ std::vector<Read> read_all(const std::vector<fs::path>& roots, FoundCells& found
     all.resize(first + folders.size());
     parallel_items(kFileReaders, static_cast<Index>(folders.size()), [&](Index item) {
       const auto at = static_cast<std::size_t>(item);
-      all[first + at] = read_folder(folders[at]);
+      all[first + at] = read_folder(folders[at], shared);
     });
-    for (const fs::path& pack : packs) read_pack(pack, all);
+    for (const fs::path& pack : packs) read_pack(pack, shared, all);
   }
   return all;
 }

@@ -13,23 +13,26 @@
 #include "config/read.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "report/stored_table.h"
 
 namespace vla_bench {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// `schema` before `column` was added to it.
-Schema without(Schema schema, std::string_view column) {
-  std::erase(schema.columns, column);
-  return schema;
-}
-
 /// The tables with the columns that they had then.
 const std::vector<Schema>& legacy_schemas() {
-  static const std::vector<Schema> schemas = {accuracy_schema(), recall_schema(),
-                                              state_norm_schema(), jacobian_schema(),
-                                              without(latency_schema(), "relative_error")};
+  static const std::vector<Schema> schemas = [] {
+    Schema accuracy = accuracy_schema();
+    std::erase(accuracy.columns, "learning_rate");
+    std::erase(accuracy.columns, "queries");
+    Schema latency = latency_schema();
+    std::erase(latency.columns, "relative_error");
+    const Schema recall{recall_schema().name,
+                        {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95",
+                         "precision", "status", "reason"}};
+    return std::vector{accuracy, recall, state_norm_schema(), jacobian_schema(), latency};
+  }();
   return schemas;
 }
 
@@ -62,23 +65,6 @@ Provenance provenance_of(const Json& json) {
   return Provenance(std::move(facts));
 }
 
-/// With the columns of today: those that were added are empty.
-Table converted(const Table& old) {
-  const Schema& schema = *find_schema(old.name);
-  Table table(schema);
-  for (const std::vector<Value>& row : old.rows) {
-    std::vector<Value> values;
-    for (const std::string_view column : schema.columns) {
-      const auto found = std::find(old.columns.begin(), old.columns.end(), column);
-      const bool missing = found == old.columns.end();
-      values.push_back(missing ? Value()
-                               : row[static_cast<std::size_t>(found - old.columns.begin())]);
-    }
-    table.add(std::move(values));
-  }
-  return table;
-}
-
 }  // namespace
 
 bool is_legacy_cell(const ListedFolder& folder) {
@@ -105,7 +91,8 @@ std::optional<CellRecord> read_legacy_cell(const ListedFolder& folder) {
   } catch (const Json::exception& error) {
     throw BadInput(fmt::format("[{}] {}", folder.path.string(), error.what()));
   }
-  record.tables = {converted(read_csv(folder.path / fmt::format("{}.csv", schema.name), schema))};
+  const fs::path csv = folder.path / fmt::format("{}.csv", schema.name);
+  record.tables = {as_today(read_csv(csv, schema), *find_schema(schema.name), record.config)};
   if (folder.has("history.csv")) {
     record.history = read_csv(folder.path / "history.csv", history_schema());
     record.has_history = !record.history.rows.empty();

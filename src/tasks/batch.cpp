@@ -54,23 +54,6 @@ void BatchMaker::make_next(RngStream stream, Index* index, Index batch_size, Bat
   on_gpu_->make_next(stream, index, batch);
 }
 
-Index targets_per_row(const RunConfig& config) {
-  const Index tokens = sequence_length(config);
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
-      return config.task.layout == TaskLayout::paper ? tokens - 2 * config.task.n_pairs - 1
-                                                     : config.task.n_pairs;
-    case ExperimentKind::copy:
-      return tokens / 2;
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-    case ExperimentKind::latency:
-      break;
-  }
-  return 0;
-}
-
 void make_batch(const RunConfig& config, RngStream stream, Index index, Index batch_size,
                 Batch& batch) {
   batch.batch = batch_size;

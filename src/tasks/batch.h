@@ -53,9 +53,6 @@ class BatchMaker {
 void make_batch(const RunConfig& config, RngStream stream, Index index, Index batch_size,
                 Batch& batch);
 
-/// Positions of a row that carry a target.
-Index targets_per_row(const RunConfig& config);
-
 /// One row as a person reads it: tokens with their roles and the targets beneath, in lines of at
 /// most `width` characters (but at least one position each).
 std::string describe_row(const RunConfig& config, const Batch& batch, Index row, Index width);

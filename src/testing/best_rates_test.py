@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,50 +18,87 @@ from typing import Any
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "best_rates.py"
 
 
+POINT = ["label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len", "layout", "short_conv", "steps"]
+POINT += ["learning_rate", "device", "precision", "setting"]
+COLUMNS = ["line", *POINT, "cells", "accuracy_mean", "loss_mean"]
+
+
 class BestRates(unittest.TestCase):
     def setUp(self) -> None:
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.run_folder = Path(temporary.name) / "12_fair_track_rates"
+        self.tables = self.run_folder / "tables"
         self.out = Path(temporary.name) / "best.json"
+        # Accuracy and loss of a row's cells, None where one diverged.
+        self.measured: dict[tuple[object, ...], list[tuple[float, float] | None]] = {}
 
     def add(
         self,
         lr: float,
         accuracy: float | None,
-        loss: float | None = 1.0,
+        loss: float = 1.0,
         n: int = 8,
         seed: int = 42,
         short_conv: int = 4,
-        status: str = "ok",
+        curriculum: int | None = None,
     ) -> None:
+        """A cell of the run; its record says nothing of the outcome, which the summary tells."""
         config = {
             "experiment": "mqar",
             "name": "12_fair_track_rates",
-            "mixers": [{"mixer": "vla", "label": f"vla lr={lr}"}],
+            "mixers": [{"mixer": "vla", "label": "vla"}],
             "model": {"n_heads": 4, "d_h": 32, "short_conv": short_conv},
-            "task": {"n_pairs": n, "seq_len": None},
+            "task": {
+                "layout": "paper",
+                "n_pairs": n,
+                "seq_len": None,
+                "curriculum": curriculum or 0,
+            },
             "train": {"steps": 3000, "lr": lr},
             "seeds": [seed],
             "sweep": {},
             "device": "cuda",
+            "precision": "float32",
+            "threads": 0,
         }
-        table = {"columns": ["accuracy", "loss"], "rows": [[accuracy, loss]]}
-        record = {"config": config, "status": status, "tables": {"accuracy": table}}
-        folder = self.run_folder / f"{n}-{lr}-{seed}-{short_conv}"
+        folder = self.run_folder / f"{n}-{lr}-{seed}-{short_conv}-{curriculum}"
         folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(record) + "\n")
+        (folder / "record.json").write_text(json.dumps({"config": config}) + "\n")
+        setting = "" if curriculum is None else f"curriculum={curriculum}"
+        key = ("vla", "vla", n, 32, 4, 3 * n + 1, "paper", short_conv, 3000, lr)
+        cells = self.measured.setdefault((*key, "cuda", "float32", setting), [])
+        cells.append(None if accuracy is None else (accuracy, loss))
+
+    def summarise(self) -> None:
+        """As `vla-bench report` does."""
+        self.tables.mkdir(parents=True, exist_ok=True)
+        with (self.tables / "accuracy_summary.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for point, cells in self.measured.items():
+                ok = [cell for cell in cells if cell is not None]
+                means = [statistics.fmean(values) for values in zip(*ok)] or ["", ""]
+                writer.writerow(["vla", *point, f"{len(ok)} of {len(cells)}", *means])
 
     def pack(self) -> None:
-        """Puts the cells into a pack, in place of their folder."""
+        """Puts the cells into a pack, in place of their folder, the tables beside it."""
         lines = [json.dumps({"pack": 1, "name": self.run_folder.name}) + "\n"]
         lines += [path.read_text() for path in sorted(self.run_folder.glob("*/record.json"))]
+        shutil.rmtree(self.run_folder)
+        self.tables = self.run_folder.with_name("report")
         self.run_folder = self.run_folder.with_name(self.run_folder.name + ".jsonl")
         self.run_folder.write_text("".join(lines))
 
     def start(self) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPT), str(self.run_folder), str(self.out)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        if self.measured:
+            self.summarise()
+        command = [sys.executable, SCRIPT, self.run_folder, self.out]
+        if self.tables.parent != self.run_folder:
+            command += ["--tables", self.tables]
+        return subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, check=False
+        )
 
     def best(self) -> dict[str, Any]:
         result = self.start()
@@ -95,7 +135,7 @@ class BestRates(unittest.TestCase):
         self.assertEqual(rows[0][-1], 0.003)
 
     def test_a_diverged_rate_is_never_best(self) -> None:
-        self.add(0.01, None, loss=None, status="diverged")
+        self.add(0.01, None)
         self.add(0.001, 0.01)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual(rows[0][-1], 0.001)
@@ -112,7 +152,7 @@ class BestRates(unittest.TestCase):
         self.add(0.001, 0.2, seed=1)
         self.add(0.001, 0.2, seed=2)
         self.add(0.01, 1.0, seed=1)
-        self.add(0.01, None, seed=2, status="diverged")
+        self.add(0.01, None, seed=2)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual([row[-1] for row in rows], [0.001])
 
@@ -131,6 +171,25 @@ class BestRates(unittest.TestCase):
         self.assertTrue(keys.endswith("task.seq_len,model.short_conv,train.lr"), keys)
         self.assertEqual([row[-2:] for row in rows], [[0, 0.001], [3, 0.01]])
 
+    def test_keys_without_a_column_stay_apart(self) -> None:
+        for curriculum, best in ((0, 0.01), (1500, 0.001)):
+            for lr in (0.001, 0.01):
+                self.add(lr, 0.9 if lr == best else 0.1, curriculum=curriculum)
+        ((keys, rows),) = self.best()["sweep"].items()
+        self.assertTrue(keys.endswith("task.seq_len,task.curriculum,train.lr"), keys)
+        self.assertEqual([row[-2:] for row in rows], [[0, 0.01], [1500, 0.001]])
+
+    def test_a_row_of_no_cell_is_refused(self) -> None:
+        self.add(0.001, 0.9, curriculum=1500)
+        (config,) = self.run_folder.glob("*/record.json")
+        config.write_text(config.read_text().replace('"curriculum": 1500', '"curriculum": 7'))
+        self.assertIn("0 configs of the run fit", self.refused())
+
+    def test_a_run_without_its_summary_is_refused(self) -> None:
+        self.add(0.001, 0.9)
+        self.measured.clear()
+        self.assertIn("no accuracy_summary.csv", self.refused())
+
     def test_a_best_rate_at_the_edge_is_named(self) -> None:
         self.add(0.001, 0.1)
         self.add(0.003, 0.9)
@@ -140,7 +199,7 @@ class BestRates(unittest.TestCase):
         self.add(0.003, 0.5, n=16)
         self.add(0.01, 0.9, n=16)
         (line,) = self.start().stderr.splitlines()
-        self.assertIn("'task.n_pairs': 16", line)
+        self.assertIn("n_pairs=16", line)
         self.assertIn("best at 0.01, the largest rate", line)
 
     def test_a_pack_gives_what_its_folder_gives(self) -> None:

@@ -87,6 +87,15 @@ class FirstScreen(unittest.TestCase):
         self.assertIn("several", self.screen())
         self.assertNotIn("0.3", self.screen())
 
+    def test_times_are_those_of_the_summary(self) -> None:
+        columns = "label,implementation,batch,d_h,pass,seq_len,cells,median_s\n"
+        row = "vla,recurrent,4,64,forward,4096,1 of 1,{}\n"
+        (self.report / "latency.csv").write_text(columns + row.format("0.001"))
+        self.assertIn("no line", self.screen())
+        (self.report / "latency_summary.csv").write_text(columns + row.format("0.002"))
+        values = self.values("forward, 4,096 tokens, d_h = 64, batch 4 (ms)")
+        self.assertEqual(values[-1].strip(), "2")
+
     def test_an_empty_report_is_said_to_be_one(self) -> None:
         self.assertIn("no line", self.screen())
 

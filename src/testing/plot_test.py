@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
-"""Runs scripts/plot.py on the small made-up tables beside this file: every figure comes out, twice
-the same bytes, rows that are not ok are counted, and bad input is refused.
+"""Runs scripts/plot.py and scripts/recall_grid.py on small made-up summaries, and reads in the CSV
+beside a figure what it shows.
 
 Exit status 77 (skipped) when .venv, where matplotlib lives, has not been made.
 """
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2]
 PYTHON = SOURCE / ".venv/bin/python"
 TABLES = SOURCE / "src/testing/tables"
 FIGURES = ["four_panels", "recall", "jacobian", "latency", "learning_curves"]
+KINDS = ["csv", "pdf", "png"]
 SKIPPED = 77
+
+Row = dict[str, Any]
 
 
 def plot(tables: Path, out: Path) -> subprocess.Popen[str]:
@@ -30,49 +36,30 @@ def plot(tables: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
-def run_plot(tables: Path, out: Path) -> str:
-    process = plot(tables, out)
-    output, errors = process.communicate()
-    if process.returncode != 0:
-        raise AssertionError(errors)
-    return output
+def columns(table: str) -> list[str]:
+    with (TABLES / f"{table}.csv").open(newline="") as file:
+        return next(csv.reader(file))
 
 
-def run_python(program: str, tables: Path) -> str:
-    """What the program prints, with `report` holding the tables."""
-    start = (
-        "import sys; from pathlib import Path; from plotting.tables import Report\n"
-        "report = Report(Path(sys.argv[1]))\n"
-    )
-    return subprocess.run(
-        [PYTHON, "-c", start + program, tables],
-        cwd=SOURCE / "scripts",
-        text=True,
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
+def spread(quantity: str, mean: float | None, half: float = 0.01) -> Row:
+    """Mean and interval over two seeds; nothing where none is ok."""
+    if mean is None:
+        return {}
+    return {
+        f"{quantity}_mean": mean,
+        f"{quantity}_sd": half / 9,
+        f"{quantity}_low": max(0.0, mean - half),
+        f"{quantity}_high": min(1.0, mean + half) if quantity == "accuracy" else mean + half,
+    }
 
 
-def accuracy_row(
-    label: str,
-    *,
-    accuracy: float,
-    n_pairs: int = 24,
-    n_heads: int = 4,
-    taps: int = 4,
-    seed: int = 43,
-    steps: int = 3000,
-) -> str:
-    """Of accuracy.csv, in the order of its header; the label begins with the mixer."""
-    return (
-        f"mqar,{label},{label.split()[0]},{n_pairs},32,{n_heads},{3 * n_pairs + 1},paper,{taps},"
-        f"{seed},{steps},{accuracy},0.1,31.5,cpu,float32,ok,"
-    )
-
-
-def accuracy_table(rows: list[str]) -> str:
-    header = (TABLES / "accuracy.csv").read_text().splitlines()[0]
-    return "\n".join([header, *rows]) + "\n"
+def accuracy_row(line: str, accuracy: float | None, **more: Any) -> Row:
+    """Of accuracy_summary; the line begins with the mixer."""
+    row = {"experiment": "mqar", "label": line, "n_pairs": 24, "d_h": 32, "n_heads": 4}
+    row |= {"layout": "paper", "short_conv": 0, "steps": 3000, "learning_rate": 0.001}
+    row |= {"line": line, "mixer": line.split()[0], "device": "cpu", "precision": "float32"}
+    row |= {"cells": "2 of 2", "config": "0a1b2c3d", **spread("accuracy", accuracy), **more}
+    return {"seq_len": 3 * row["n_pairs"] + 1, **row}
 
 
 class PlotTest(unittest.TestCase):
@@ -80,191 +67,435 @@ class PlotTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
+        self.figures = self.folder / "figures"
+
+    def write(self, table: str, rows: list[Row]) -> None:
+        with (self.folder / f"{table}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns(table), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def run_plot(self) -> str:
+        """Messages of a run that ends well."""
+        process = plot(self.folder, self.figures)
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 0, errors)
+        return errors
+
+    def refused(self, tables: Path, out: Path) -> str:
+        process = plot(tables, out)
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 2, errors)
+        self.assertNotIn("Traceback", errors)
+        return errors
+
+    def drawn(self, figure: str) -> dict[str, dict[str, list[tuple[str, ...]]]]:
+        """Panel -> line -> (x, y, low, high, cells), as the CSV beside the figure says."""
+        found: dict[str, dict[str, list[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(list))
+        with (self.figures / f"{figure}.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                point = tuple(row[name] for name in ("x", "y", "low", "high", "cells"))
+                found[row["panel"]][row["line"]].append(point)
+        return {panel: dict(lines) for panel, lines in found.items()}
+
+    def python(self, program: str, tables: Path | None = None) -> str:
+        """What the program prints, with `charts` and `styles` of the tables."""
+        start = (
+            "import sys; from pathlib import Path\n"
+            "from plotting.drawing import draw\n"
+            "from plotting.figures import charts_of\n"
+            "from plotting.style import line_styles, set_up\n"
+            "from plotting.tables import Report\n"
+            "set_up()\n"
+            "charts = charts_of(Report(Path(sys.argv[1])))\n"
+            "styles = line_styles(charts.values())\n"
+        )
+        return subprocess.run(
+            [PYTHON, "-c", start + program, tables or self.folder],
+            cwd=SOURCE / "scripts",
+            text=True,
+            check=True,
+            stdout=subprocess.PIPE,
+        ).stdout.strip()
+
+    def notes(self, figure: str, tables: Path | None = None) -> str:
+        return self.python(f"print('\\n'.join(charts['{figure}'].notes))", tables)
+
+    def grid(self) -> str:
+        command = [sys.executable, SOURCE / "scripts/recall_grid.py", self.folder]
+        return subprocess.run(command, text=True, check=True, capture_output=True).stdout
+
+    # Files.
 
     def test_two_runs_give_the_same_bytes(self) -> None:
         folders = [self.folder / "first", self.folder / "second"]
         for process in [plot(TABLES, folder) for folder in folders]:
             _, errors = process.communicate()
             self.assertEqual(process.returncode, 0, errors)
-            # One capacity setting alone: the figure that compares settings has nothing to add.
-            self.assertIn("accuracy: nothing to draw", errors)
-            # Nor has the one for mixers with a short convolution.
-            self.assertIn("load: nothing to draw", errors)
+            for nothing in ("accuracy", "state_norm", "comparison", "load"):
+                self.assertIn(f"{nothing}: nothing to draw", errors)
         names = sorted(path.name for path in folders[0].iterdir())
-        self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in ("pdf", "png")))
+        self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in KINDS))
         for name in names:
             first, second = ((folder / name).read_bytes() for folder in folders)
             self.assertEqual(first, second, f"{name} differs between two runs")
 
-    def test_missing_tables_are_said(self) -> None:
-        shutil.copy(TABLES / "state_norm.csv", self.folder)
-        process = plot(self.folder, self.folder / "figures")
-        _, errors = process.communicate()
-        self.assertEqual(process.returncode, 0, errors)
-        self.assertIn("jacobian: nothing to draw", errors)
-        self.assertTrue((self.folder / "figures/four_panels.png").exists())
+    def test_a_figure_without_its_inputs_is_removed(self) -> None:
+        for table in ("recall_summary", "jacobian_curve", "jacobian_summary"):
+            shutil.copy(TABLES / f"{table}.csv", self.folder)
+        self.run_plot()
+        self.assertEqual(len(list(self.figures.glob("recall.*"))), len(KINDS))
+        (self.figures / "mine.txt").write_text("kept")
+        (self.folder / "recall_summary.csv").unlink()
+        errors = self.run_plot()
+        self.assertIn("removed", errors)
+        names = {path.name for path in self.figures.iterdir()}
+        self.assertEqual(names, {"mine.txt", *(f"jacobian.{kind}" for kind in KINDS)})
 
     def test_bad_input_is_refused(self) -> None:
-        (self.folder / "ragged").mkdir()
-        (self.folder / "ragged/recall.csv").write_text("label,d_h\nvla\n")
-        for tables, message in ((self.folder, "no tables"), (self.folder / "ragged", "recall.csv")):
-            process = plot(tables, self.folder / "figures")
-            _, errors = process.communicate()
-            self.assertEqual(process.returncode, 2, errors)
-            self.assertIn(message, errors)
+        self.assertIn("no tables", self.refused(self.folder, self.figures))
+        table = self.folder / "recall_summary.csv"
+        for text, message in (
+            ("line,d_h\nvla\n", "recall_summary.csv: a row has more or fewer fields"),
+            ("label,d_h\nvla,4\n", "recall_summary.csv: expected a column `line`"),
+            ("line,d_h\nvla,4\n", "no column 'trials'"),
+        ):
+            table.write_text(text)
+            self.assertIn(message, self.refused(self.folder, self.figures))
+        self.assertFalse(self.figures.exists())
 
-    def test_rows_that_are_not_ok_are_counted(self) -> None:
-        output = run_python(
-            "print(report.left_out('accuracy'), report.left_out('history'), sep='|')\n"
-            "assert all(row['status'] == 'ok' for row in report.rows('accuracy'))\n",
-            TABLES,
-        )
-        self.assertEqual(output.strip(), "accuracy.csv: rows left out: 1 diverged.|")
+    def test_a_folder_that_cannot_be_written_is_said(self) -> None:
+        (self.folder / "file").write_text("in the way")
+        for out in (self.folder / "file", self.folder / "file/below", Path("/proc/figures")):
+            self.assertIn(f"cannot write figures into {out}", self.refused(TABLES, out))
 
-    def test_recall_bars_are_over_seeds_where_there_are_several(self) -> None:
-        (self.folder / "recall.csv").write_text(
-            "label,mixer,d_h,n_pairs,trials,accuracy,ci95,status,reason\n"
-            "vla,vla,16,4,20,0.2,0.01,ok,\n"
-            "vla,vla,16,4,20,0.6,0.02,ok,\n"
-            "vla,vla,16,8,20,0.1,0.03,ok,\n"
+    def test_no_table_is_replaced_by_a_figure(self) -> None:
+        (self.folder / "latency.csv").write_text("label,median_s\nvla,1\n")
+        shutil.copy(TABLES / "latency_summary.csv", self.folder)
+        self.assertIn("latency.csv: not a figure's numbers", self.refused(self.folder, self.folder))
+        self.assertIn("median_s", (self.folder / "latency.csv").read_text())
+
+    def test_a_point_twice_is_refused(self) -> None:
+        self.write("accuracy_summary", [accuracy_row("vla", 0.5), accuracy_row("vla", 0.7)])
+        self.assertIn("two rows of line vla at n_pairs 24", self.refused(self.folder, self.figures))
+
+    # What is drawn.
+
+    def test_points_are_the_summarys(self) -> None:
+        rows = [accuracy_row("vla", 0.25, n_pairs=n, cells="3 of 5") for n in (4, 8)]
+        rows[0] |= {"accuracy_low": 0.125, "accuracy_high": 0.75}
+        rows[1] |= {"accuracy_low": "", "accuracy_high": "", "not_ok": "seed 44: diverged: loss"}
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("four_panels").values()
+        points = [("4", "0.25", "0.125", "0.75", "3 of 5"), ("8", "0.25", "", "", "3 of 5")]
+        self.assertEqual(lines, {"vla": points})
+
+    def test_learning_rates_are_lines(self) -> None:
+        """Case 3."""
+        rows = [
+            accuracy_row(f"vla lr={lr}", accuracy, n_pairs=n, learning_rate=lr)
+            for lr, accuracy in ((0.001, 0.375), (0.03, 1.0))
+            for n in (1, 2, 3)
+        ]
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("four_panels").values()
+        self.assertEqual(list(lines), ["vla lr=0.001", "vla lr=0.03"])
+        for line, accuracy in (("vla lr=0.001", "0.375"), ("vla lr=0.03", "1")):
+            self.assertEqual([point[:2] for point in lines[line]], [(n, accuracy) for n in "123"])
+
+    def test_a_rate_that_changes_along_a_line_is_said(self) -> None:
+        rows = [
+            accuracy_row("vla", 0.5, n_pairs=4, learning_rate="3e-04", setting="curriculum=0"),
+            accuracy_row("vla", 0.5, n_pairs=8, learning_rate="0.01", setting="curriculum=1500"),
+        ]
+        self.write("accuracy_summary", rows)
+        notes = self.notes("four_panels")
+        self.assertIn("Not the same learning rate at all points: vla: 0.0003, 0.01.", notes)
+        self.assertIn("Not the same curriculum at all points: vla: 0, 1500.", notes)
+
+    def test_sizes_of_a_state_are_panels(self) -> None:
+        """Case 3c."""
+        self.write(
+            "state_norm_curve",
+            [
+                {
+                    **{"line": "vla", "label": "vla", "mixer": "vla", "precision": "float32"},
+                    **{"source": "model", "n_heads": 1, "d_h": d_h, "t": t, "cells": "2 of 2"},
+                    **spread("s_norm", norm * t),
+                }
+                for d_h, norm in ((4, 5.5), (32, 56.4))
+                for t in (1, 2)
+            ],
         )
-        show = (
-            "from plotting.tables import recall_rows\n"
-            "print([(row['n_pairs'], row['accuracy'], row['ci95']) for row in recall_rows(report)])"
-        )
-        # Without a summary: what the trials gave.
-        self.assertIn("('8', '0.1', '0.03')", run_python(show, self.folder))
-        (self.folder / "recall_summary.csv").write_text(
-            "label,mixer,d_h,n_pairs,trials,count_ok,count_not_ok,accuracy_mean,accuracy_sd,"
-            "accuracy_ci95,config\n"
-            "vla,vla,16,4,20,2,0,0.4,0.28,2.5,a\n"
-            "vla,vla,16,8,20,1,0,0.1,,,a\n"
-            "vla,vla,16,9,20,0,1,,,,a\n"
-        )
+        self.run_plot()
+        panels = self.drawn("state_norm")
+        ends = {panel: lines["vla"][-1][1] for panel, lines in panels.items()}
+        axis = "Frobenius norm of S_t"
         self.assertEqual(
-            run_python(show, self.folder).strip(), "[('4', '0.4', '2.5'), ('8', '0.1', '0.03')]"
+            ends, {f"H = 1, d_h = 4, {axis}": "11", f"H = 1, d_h = 32, {axis}": "112.8"}
         )
-        self.assertIn("recall.png", run_plot(self.folder, self.folder / "figures"))
+        self.assertFalse((self.figures / "four_panels.png").exists(), "it would show half of this")
 
-    def test_the_recall_grid_is_a_table_a_size(self) -> None:
-        output = subprocess.run(
-            [PYTHON, SOURCE / "scripts/recall_grid.py", TABLES],
-            text=True,
-            check=True,
-            capture_output=True,
-        ).stdout
-        sizes = [line for line in output.splitlines() if line.startswith("d_h")]
-        self.assertEqual(sizes, ["d_h = 16", "d_h = 32"])
-        grid = [line for line in output.splitlines() if line.startswith("|")]
-        self.assertEqual(len({line.count("|") for line in grid}), 1, "all rows are of one width")
-        self.assertIn("0.115", next(line for line in grid if line.startswith("| softmax")))
+    def recall_row(self, label: str, keys: str, accuracy: float | None, **more: Any) -> Row:
+        row = {"line": f"{label} keys={keys}", "label": label, "mixer": label, "d_h": 8}
+        row |= {"n_pairs": 4, "trials": 20, "precision": "float32", "setting": f"keys={keys}"}
+        row |= {"cells": "2 of 2", "interval_over": "seeds", **spread("accuracy", accuracy), **more}
+        return row
 
-    def test_load_has_a_curve_a_mixer_over_all_shapes(self) -> None:
-        def line(label: str, n_pairs: int, n_heads: int, seed: int, accuracy: float) -> str:
-            return accuracy_row(
-                f"{label} lr=0.001", n_pairs=n_pairs, n_heads=n_heads, seed=seed, accuracy=accuracy
-            )
+    def test_recall_of_other_keys_is_apart(self) -> None:
+        """Case 3d, in the figure and in the grid."""
+        rows = [
+            self.recall_row(label, keys, accuracy)
+            for label in ("linear", "vla")
+            for keys, accuracy in (("feature", 0.5), ("gaussian", 0.75))
+        ]
+        rows[-1] |= {"cells": "1 of 2", "not_ok": "seed 2: failed: out of memory"}
+        rows.append(self.recall_row("vla", "feature", None, n_pairs=8, cells="0 of 2"))
+        self.write("recall_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("recall").values()
+        of_line = {line: [point[1] for point in points] for line, points in lines.items()}
+        self.assertEqual(of_line["vla keys=feature"], ["0.5"])
+        self.assertEqual(of_line["vla keys=gaussian"], ["0.75"])
+        grids = ("\n" + self.grid()).split("\nd_h = ")[1:]
+        titles = [grid.splitlines()[0] for grid in grids]
+        self.assertEqual(titles, ["8, keys=feature", "8, keys=gaussian"])
+        self.assertIn("| vla    | 0.500 | none (0 of 2) |", grids[0])
+        self.assertIn("| vla    | 0.750 (1 of 2) |", grids[1])
+        self.assertIn("vla keys=gaussian, d_h = 8, n = 4: seed 2: failed: out of memory", grids[1])
+
+    def test_pairs_at_a_fixed_length_are_drawn(self) -> None:
+        """Case 4: zoology, task.seq_len=32. 2 pairs of 8 would follow with 8 tokens, 8 with 32."""
+        mixers = ["softmax", "linear", "deltanet", "vla"]
+        rows = [
+            accuracy_row(mixer, 0.5, n_pairs=n, layout="zoology", seq_len=32)
+            for mixer in mixers
+            for n in (2, 4, 8)
+        ]
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        ((panel, lines),) = self.drawn("four_panels").items()
+        self.assertEqual(
+            panel,
+            "Capacity, zoology layout, d_h = 32, H = 4, 3000 steps, T = 32, accuracy (fraction)",
+        )
+        self.assertEqual(set(lines), set(mixers))
+        for points in lines.values():
+            self.assertEqual([point[0] for point in points], ["2", "4", "8"])
+        # Beside a sweep whose length follows, each is a panel, and so are the lengths of each n.
+        more = [
+            accuracy_row("vla", 0.5, n_pairs=n, layout="zoology", seq_len=4 * n) for n in (2, 4)
+        ]
+        self.write("accuracy_summary", rows + more)
+        self.run_plot()
+        panels = self.drawn("accuracy")
+        setting = "zoology layout, d_h = 32, H = 4, 3000 steps"
+        self.assertEqual(
+            [panel.removesuffix(", accuracy (fraction)") for panel in panels],
+            [f"{setting}{more}" for more in ("", ", T = 32", ", n = 2", ", n = 4")],
+        )
+        count = sum(len(points) for panel in list(panels)[:2] for points in panels[panel].values())
+        self.assertEqual(count, len(rows) + len(more))
+
+    def test_load_has_a_curve_a_line_and_shape(self) -> None:
+        def row(line: str, n_pairs: int, n_heads: int, accuracy: float, **more: Any) -> Row:
+            wanted = {"n_pairs": n_pairs, "n_heads": n_heads, "short_conv": 4, **more}
+            return accuracy_row(line, accuracy, **wanted)
 
         rows = [
-            line("vla", 32, 4, 43, 1.0),  # load 1/4
-            line("vla", 32, 1, 43, 0.5),  # load 1
-            line("vla", 128, 4, 43, 0.9),  # load 1, another shape
-            line("linear", 32, 4, 43, 0.8),
+            row("vla", 32, 4, 1.0),  # load 1/4
+            row("vla", 32, 1, 0.5),  # load 1
+            row("vla", 128, 4, 0.9),  # load 1, another shape
+            row("linear", 32, 4, 0.8),
+            row("linear", 32, 4, 0.1, short_conv=0),
         ]
-        program = (
-            "from plotting.panels import load_rows\n"
-            "from plotting.tables import series_by_label\n"
-            "lines = series_by_label(load_rows(report), 'load', 'accuracy')\n"
-            "print({label: list(zip(line.x, line.mean)) for label, line in lines.items()})"
-        )
-        table = self.folder / "accuracy.csv"
-        table.write_text(accuracy_table(rows))
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("load").values()
         self.assertEqual(
-            run_python(program, self.folder).strip(),
-            "{'linear': [(0.25, 0.8)], 'vla': [(0.25, 1.0), (1.0, 0.7)]}",
+            {line: [point[:2] for point in points] for line, points in lines.items()},
+            {
+                "linear, 4 x 32": [("0.25", "0.8")],
+                "vla, 1 x 32": [("1", "0.5")],
+                "vla, 4 x 32": [("0.25", "1"), ("1", "0.9")],
+            },
         )
-        self.assertIn("load.png", run_plot(self.folder, self.folder / "figures"))
-        # Nor do the points' rates split a curve against the pairs.
-        labels = (
-            "from plotting.panels import capacity_rows\n"
-            "print(sorted({row['label'] for row in capacity_rows(report)}))"
-        )
-        self.assertEqual(run_python(labels, self.folder).strip(), "['linear', 'vla']")
-        # One head has one number of pairs: no curve, and the figure says that it leaves it out.
-        shown = (
-            "from plotting.figures import accuracy\n"
-            "from plotting.style import line_styles, set_up\n"
-            "set_up()\n"
-            "figure = accuracy(report, line_styles(report))\n"
-            "print(len(figure.axes), 'pairs are not shown: 1.' in str(figure.texts))"
-        )
-        self.assertEqual(run_python(shown, self.folder).strip(), "1 True")
-        # The same point at two rates: averaging them would be neither's accuracy.
-        twice = rows[0].replace("lr=0.001", "lr=0.01")
-        table.write_text(accuracy_table([*rows, twice]))
-        self.assertEqual(run_python(program, self.folder).strip(), "{}")
-        self.assertEqual(
-            run_python(labels, self.folder).strip(),
-            "['linear lr=0.001', 'vla lr=0.001', 'vla lr=0.01']",
-        )
+        self.assertIn("Not drawn: 1 row without a short convolution.", self.notes("load"))
+        # One head has one number of pairs: no curve, and the figure says what it leaves out.
+        left = "short conv 4, d_h = 32, H = 1, 3000 steps, n = 32 (1 row)"
+        self.assertIn(left, self.notes("accuracy"))
+        looks = self.python(
+            "from plotting.style import style_of\n"
+            "for curve in charts['load'].panels[0].curves:\n"
+            "  print(*vars(style_of(curve, styles)).values())"
+        ).splitlines()
+        self.assertEqual(looks, ["#E69F00 s solid", "#0072B2 o solid", "#0072B2 s solid"])
 
     def test_changes_at_one_number_of_pairs_get_a_row_each(self) -> None:
-        def line(label: str, taps: int, steps: int, accuracy: float) -> str:
-            return accuracy_row(label, taps=taps, steps=steps, accuracy=accuracy)
-
         mixers = ["softmax", "linear", "deltanet", "deltanet variant=standard"]
-        rows = [line(f"{mixer} lr=0.0003", 0, 3000, 0.1) for mixer in mixers]
-        rows += [line(f"{mixer} lr=0.0003", 4, 3000, 0.9) for mixer in mixers]
-        rows += [line("softmax lr=0.001", 0, 30000, 0.2)]
-        program = (
-            "from plotting.panels import comparison_rows\n"
-            "rows, usual = comparison_rows(report)\n"
-            "print([(row['label'], row['accuracy']) for row in rows][3:], usual.get('lr'))"
-        )
-        table = self.folder / "accuracy.csv"
-        table.write_text(accuracy_table(rows))
+        rows = [
+            accuracy_row(mixer, accuracy, short_conv=taps)
+            for taps, accuracy in ((0, 0.1), (4, 0.9))
+            for mixer in mixers
+        ]
+        self.write("accuracy_summary", rows)
+        has_comparison = "print('comparison' in charts)"
+        self.assertEqual(self.python(has_comparison), "False", "eight stand in a legend")
+        rows.append(accuracy_row("softmax", 0.2, steps=30000, learning_rate=0.01))
+        diverged = {"cells": "0 of 2", "not_ok": "seed 1: diverged: loss is nan"}
+        rows.append(accuracy_row("vla", None, **diverged))
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("comparison").values()
         self.assertEqual(
-            run_python(program, self.folder).strip(),
-            "[('deltanet variant=standard', '0.1'), ('softmax, short conv 4', '0.9'), "
-            "('linear, short conv 4', '0.9'), ('deltanet, short conv 4', '0.9'), "
-            "('deltanet variant=standard, short conv 4', '0.9'), "
-            "('softmax, lr 0.001, 30000 steps', '0.2')] 0.0003",
+            {line: points[0][1] for line, points in lines.items()},
+            {mixer: "0.1" for mixer in mixers}
+            | {f"{mixer}, short conv 4": "0.9" for mixer in mixers}
+            | {"softmax, 30000 steps, lr = 0.01": "0.2"},
         )
-        figures = run_plot(self.folder, self.folder / "figures")
-        self.assertIn("comparison.png", figures)
-        self.assertNotIn("accuracy.png", figures)
-        self.assertNotIn("four_panels.png", figures)
-        # Eight stand in a legend; and a second number of pairs makes curves of them.
-        for others in (rows[:8], [*rows, rows[0].replace(",24,32,4,73,", ",8,32,4,25,")]):
-            table.write_text(accuracy_table(others))
-            self.assertEqual(run_python(program, self.folder).strip(), "[] None")
+        notes = self.notes("comparison")
+        self.assertIn("vla, n = 24: not drawn, 0 of 2 ok (seed 1: diverged: loss is nan)", notes)
+        self.assertIn("3000 steps, lr = 0.001.", notes)
+        names = {path.name for path in self.figures.glob("*.png")}
+        self.assertEqual(names, {"comparison.png"})
+        # A second number of pairs makes curves of them.
+        self.write("accuracy_summary", [*rows, accuracy_row("vla", 0.1, n_pairs=8)])
+        self.assertEqual(self.python(has_comparison), "False")
+
+    def test_threads_and_implementations_are_lines(self) -> None:
+        """Case 11."""
+        timing = {"line": "softmax", "label": "softmax", "mixer": "softmax", "device": "cpu"}
+        timing |= {"precision": "float32", "processor": "a", "batch": 4, "n_heads": 1, "d_h": 64}
+        timing |= {"implementation": "tiled", "pass": "forward", "cells": "1 of 1", "threads": 2}
+        kinds = [{}, {"threads": 64}, {"implementation": "cudnn", "precision": "bf16"}]
+        rows = [
+            timing | kind | {"seq_len": length, "median_s": 0.001 * length}
+            for kind in kinds
+            for length in (64, 128)
+        ]
+        rows[0] |= {"p10_s": 0.05, "p90_s": 0.07, "note": "relative_error 0.02 not reached: 0.05"}
+        self.write("latency_summary", rows)
+        fits = [timing | kind | {"exponent": ""} for kind in kinds]
+        fits[0]["exponent"] = 1.5
+        self.write("latency_fit", fits)
+        self.run_plot()
+        ((panel, lines),) = self.drawn("latency").items()
+        self.assertEqual(panel, "batch 4, H = 1, d_h = 64, forward, forward time (ms)")
+        self.assertEqual(
+            {line: [point[1] for point in points] for line, points in lines.items()},
+            {
+                "softmax, threads=2": ["64", "128"],
+                "softmax, threads=64": ["64", "128"],
+                "softmax, cudnn, bf16, threads=2": ["64", "128"],
+            },
+        )
+        self.assertEqual(lines["softmax, threads=2"][0], ("64", "64", "50", "70", "1 of 1"))
+        self.assertIn("softmax, threads=2: relative_error 0.02 not reached", self.notes("latency"))
+        curves = "charts['latency'].panels[0].curves"
+        beside = self.python(f"print([curve.beside for curve in {curves}])")
+        self.assertEqual(beside, "['', ', $T^{1.50}$', '']", "an unknown exponent is not drawn")
+
+    def test_what_is_not_ok_is_named(self) -> None:
+        notes = self.notes("four_panels", TABLES)
+        self.assertIn(
+            "Not all cells are ok. deltanet, n = 16: 1 of 2 ok "
+            "(seed 43: diverged: loss is nan at step 17)",
+            notes,
+        )
+        self.assertIn("VLA T = 143 (136 to 150, measured)", notes)
+        notes = self.notes("latency", TABLES)
+        skipped = "softmax, T = 4096: not drawn, 0 of 1 ok (seed 42: skipped: out of memory)"
+        self.assertIn(skipped, notes)
+
+    def test_probes_that_measured_nothing_are_named(self) -> None:
+        for table in ("jacobian_curve", "jacobian_summary"):
+            shutil.copy(TABLES / f"{table}.csv", self.folder)
+        with (self.folder / "jacobian_summary.csv").open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns("jacobian_summary"), restval="")
+            failed = {"line": "mine", "cells": "0 of 1", "not_ok": "seed 1: failed: no memory"}
+            writer.writerow(failed | {"config": "other"})
+        notes = self.notes("jacobian")
+        self.assertIn("No curve: mine: not drawn, 0 of 1 ok (seed 1: failed: no memory).", notes)
+
+    def test_an_ok_row_without_a_value_is_named(self) -> None:
+        rows = [accuracy_row("vla", 0.5, n_pairs=4), accuracy_row("vla", None, n_pairs=8)]
+        self.write("accuracy_summary", rows)
+        self.assertIn("Not drawn: vla: 1 row without accuracy_mean.", self.notes("four_panels"))
+
+    def test_a_task_without_pairs_is_named(self) -> None:
+        rows = [accuracy_row("vla", 0.5), accuracy_row("vla", 1.0, experiment="copy")]
+        self.write("accuracy_summary", rows)
+        self.assertIn("Not drawn: 1 row of copy.", self.notes("four_panels"))
+
+    def test_panels_that_a_picture_cannot_hold_are_named(self) -> None:
+        rows = [self.recall_row("vla", "feature", 0.5, d_h=d_h) for d_h in range(1, 63)]
+        self.write("recall_summary", rows)
+        self.assertEqual(self.python("print(len(charts['recall'].panels))"), "60")
+        self.assertIn("Not drawn: 2 of 62 panels: d_h = 61, accuracy", self.notes("recall"))
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
-        titles = (
-            "from plotting.figures import four_panels\n"
-            "from plotting.style import line_styles, set_up\n"
-            "set_up()\n"
-            "figure = four_panels(report, line_styles(report))\n"
-            "print([axes.get_title().splitlines()[0] for axes in figure.axes])"
-        )
+        titles = "print([panel.title.splitlines()[0] for panel in charts['four_panels'].panels])"
         everything = "['Latency', 'State norm', 'Capacity', 'Long context']"
-        self.assertEqual(run_python(titles, TABLES).strip(), everything)
+        self.assertEqual(self.python(titles, TABLES), everything)
         for table in TABLES.glob("*.csv"):
             shutil.copy(table, self.folder)
-        lines = (TABLES / "accuracy.csv").read_text().splitlines(keepends=True)
-        header = lines[0].strip().split(",")
-        n_pairs, seq_len = header.index("n_pairs"), header.index("seq_len")
-        usual, longer = [], {}
-        for line in lines[1:]:
-            tokens, pairs = (int(line.split(",")[column]) for column in (seq_len, n_pairs))
-            (usual if tokens == 3 * pairs + 1 else longer.setdefault(tokens, [])).append(line)
-        self.assertGreater(len(longer), 1)
-        # One length alone is no curve over lengths: sweeps over pairs may be of one, too.
-        for others in ([], next(iter(longer.values()))):
-            (self.folder / "accuracy.csv").write_text("".join([lines[0], *usual, *others]))
-            self.assertEqual(
-                run_python(titles, self.folder).strip(), "['Latency', 'State norm', 'Capacity']"
-            )
+        with (TABLES / "accuracy_summary.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["steps"] == "3000"]
+        self.write("accuracy_summary", rows)
+        self.assertEqual(self.python(titles), "['Latency', 'State norm', 'Capacity']")
+
+    # Names and looks.
+
+    def test_every_label_stands_in_the_legend(self) -> None:
+        labels = ["_ours", "a$_$b", "$", "half $x", "vla"]
+        rows = [
+            accuracy_row(label, 0.5, n_pairs=n, mixer="vla") for label in labels for n in (4, 8)
+        ]
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        (lines,) = self.drawn("four_panels").values()
+        self.assertEqual(set(lines), set(labels))
+        shown = self.python(
+            "figure = draw(charts['four_panels'], styles)\n"
+            "figure.draw_without_rendering()\n"
+            "for text in figure.legends[0].get_texts(): print(text.get_text())"
+        )
+        names = [label.replace("$", r"\$") for label in labels if label != "vla"]
+        self.assertEqual(shown.splitlines()[0], "VLA", "the mixer's own name comes first")
+        self.assertEqual(set(shown.splitlines()), {"VLA", *names})
+
+    def test_lines_of_a_mixer_share_its_colour_and_nothing_else(self) -> None:
+        labels = ["vla", "vla lr=0.001", "vla lr=0.01", "mine", "softmax"]
+        rows = [
+            accuracy_row(label, 0.5, n_pairs=n, mixer="softmax" if label == "softmax" else "vla")
+            for label in labels
+            for n in (4, 8)
+        ]
+        self.write("accuracy_summary", rows)
+        looks = self.python(
+            "for name, style in styles.items():\n"
+            "  print(name, style.colour, style.marker, style.dash, sep=';')"
+        )
+        styles = {name: look for name, *look in (line.split(";") for line in looks.splitlines())}
+        self.assertEqual(styles["VLA"], ["#0072B2", "D", "solid"])
+        self.assertEqual(styles["softmax"], ["#000000", "o", "solid"])
+        blue = [tuple(look) for look in styles.values() if look[0] == "#0072B2"]
+        self.assertEqual(len(set(blue)), 4)
+        self.assertEqual(len({look[2] for look in blue}), 4)
+
+    def test_what_the_title_says_stands_in_no_name(self) -> None:
+        rows = [
+            accuracy_row(f"vla steps={steps}", 0.5, n_pairs=n, steps=steps)
+            for steps in (1000, 3000)
+            for n in (4, 8)
+        ]
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        lines = [line for panel in self.drawn("accuracy").values() for line in panel]
+        self.assertEqual(lines, ["vla steps=1000", "vla steps=3000"], "as in the tables")
+        self.assertEqual(self.python("print(*styles)"), "VLA")
 
 
 if __name__ == "__main__":

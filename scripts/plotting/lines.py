@@ -1,0 +1,89 @@
+"""Curves from rows of a summary: its column `line` says which rows make one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from plotting.chart import Curve, Point
+from plotting.tables import Row, group, natural_order, number
+
+MIXERS = ["softmax", "linear", "deltanet", "vla"]
+DISPLAY_NAMES = {"deltanet": "DeltaNet", "vla": "VLA"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Columns of a quantity. `scale` turns their unit into that of the axis."""
+
+    y: str
+    low: str
+    high: str
+    scale: float = 1.0
+
+
+def over_seeds(quantity: str) -> Measure:
+    return Measure(f"{quantity}_mean", f"{quantity}_low", f"{quantity}_high")
+
+
+def shown(row: Row) -> str:
+    """The name of the row's line in legends."""
+    return row.get("shown", DISPLAY_NAMES.get(row["line"], row["line"]))
+
+
+def with_suffix(row: Row, suffix: str) -> Row:
+    return {**row, "line": row["line"] + suffix, "shown": shown(row) + suffix}
+
+
+def without_title(row: Row, column: str) -> Row:
+    """`shown` without what the title of the panel says: "vla steps=300" at 300 steps is VLA."""
+    name = row["line"].replace(f" {column}={row[column]}", "")
+    return {**row, "shown": DISPLAY_NAMES.get(name, name)}
+
+
+def mixer_of(row: Row) -> str:
+    """Tables without a column for it have lines that begin with the mixer's name, if not the
+    user's own labels."""
+    first = row["line"].replace(",", " ").split(" ")[0]
+    return row.get("mixer") or (first if first in MIXERS else "")
+
+
+Order = tuple[int, bool, list[tuple[int, float, str]]]
+
+
+def line_order(mixer: str, line: str) -> Order:
+    """Mixer by mixer, each under its own name first."""
+    rank = MIXERS.index(mixer) if mixer in MIXERS else len(MIXERS)
+    # Words and numbers apart: lr=0.001 comes before lr=0.01.
+    own_name = line in (mixer, DISPLAY_NAMES.get(mixer))
+    return rank, not own_name, natural_order(line.replace("=", " ").replace(",", " ").split())
+
+
+def make_curves(rows: list[Row], x: str, measure: Measure) -> list[Curve]:
+    """A curve a line, without the points that have no value. Throws ValueError where a line has two
+    points at one place: a summary has one."""
+    curves = []
+    for (line,), members in group(rows, ["line"]).items():
+        points = [_point(row, x, measure) for row in members if has_value(row, x, measure.y)]
+        points.sort(key=lambda point: point.x)
+        for point, following in zip(points, points[1:]):
+            if point.x == following.x:
+                raise ValueError(f"two rows of line {line} at {x} {point.x:g}")
+        if points:
+            curves.append(Curve(line, shown(members[0]), mixer_of(members[0]), points))
+    return sorted(curves, key=lambda curve: line_order(curve.mixer, curve.line))
+
+
+def has_value(row: Row, x: str, y: str) -> bool:
+    return math.isfinite(number(row, x)) and math.isfinite(number(row, y))
+
+
+def _point(row: Row, x: str, measure: Measure) -> Point:
+    def scaled(column: str) -> float:
+        value = number(row, column)
+        # Of 0.001 s, 1 ms and not 1.0000000000000002.
+        return value if measure.scale == 1.0 else float(f"{value * measure.scale:.12g}")
+
+    return Point(
+        number(row, x), scaled(measure.y), scaled(measure.low), scaled(measure.high), row["cells"]
+    )

@@ -1,0 +1,143 @@
+#include "report/curve_summary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "config/read.h"
+#include "report/grouping.h"
+#include "report/quantities.h"
+#include "report/training_summary.h"
+
+namespace vla_bench {
+namespace {
+
+struct CurvePoint {
+  Index step = 0;
+  double accuracy = 0.0;  // NaN: none
+  double loss = 0.0;
+};
+
+using Curve = std::vector<CurvePoint>;
+
+Table empty_table() {
+  Table table;
+  table.name = "history_curve";
+  table.columns = {"line"};
+  const std::vector<std::string>& shared = training_columns();
+  table.columns.insert(table.columns.end(), shared.begin(), shared.end());
+  table.columns.insert(table.columns.end(), {"setting", "step", "cells", "not_ok"});
+  append_quantity_columns(table.columns, {"accuracy", "loss"});
+  table.columns.insert(table.columns.end(), {"note", "config"});
+  return table;
+}
+
+}  // namespace
+
+struct CurveSummary::Group {
+  CellGroup cells;
+  std::vector<Curve> curves;  // of the cells
+  LineName name{};
+  std::vector<Value> order{};
+  std::vector<CellState> states{};
+
+  void append_rows(Table& table) const;
+};
+
+CurveSummary::~CurveSummary() = default;
+
+CurveSummary::CurveSummary(std::span<const CellRecord> records) {
+  std::vector<const CellRecord*> trainings;
+  for (const CellRecord& record : records) {
+    const ExperimentKind kind = record.config.experiment;
+    if (kind == ExperimentKind::mqar || kind == ExperimentKind::copy) trainings.push_back(&record);
+  }
+  for (CellGroup& cells : group_cells(trainings)) {
+    groups_.push_back({.cells = std::move(cells), .curves = {}});
+  }
+  std::vector<NamedCells> named;
+  for (const Group& group : groups_) {
+    named.push_back(named_training(group.cells.label, group.cells.hash, group.cells.config()));
+  }
+  std::vector<LineName> names = name_trainings(named);
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    groups_[i].name = std::move(names[i]);
+    groups_[i].order = training_order(groups_[i].name, named[i]);
+  }
+  std::stable_sort(groups_.begin(), groups_.end(),
+                   [](const Group& a, const Group& b) { return RowLess()(a.order, b.order); });
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    group.curves.resize(group.cells.cells.size());
+    for (std::size_t cell = 0; cell < group.cells.cells.size(); ++cell) {
+      const CellRecord& record = *group.cells.cells[cell];
+      group.states.push_back(state_of(record));
+      places_[record.hash] = {i, cell};
+    }
+  }
+}
+
+void CurveSummary::add(const CellRecord& record, const Table& history) {
+  const auto place = places_.find(record.hash);
+  if (place == places_.end() || history.rows.empty()) return;
+  const std::size_t step = history.column("step");
+  const std::size_t loss = history.column("loss");
+  const std::size_t accuracy = history.column("accuracy");
+  Curve curve;
+  for (const std::vector<Value>& row : history.rows) {
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    const auto at = number(row[step]);
+    const auto lost = number(row[loss]);
+    if (!at || !lost || !std::isfinite(*lost)) continue;
+    curve.push_back({std::llround(*at), number(row[accuracy]).value_or(kNone), *lost});
+  }
+  const auto [group, cell] = place->second;
+  curve.shrink_to_fit();
+  groups_[group].curves[cell] = std::move(curve);
+}
+
+void CurveSummary::Group::append_rows(Table& table) const {
+  struct Measured {
+    std::vector<double> accuracies, losses;
+  };
+  std::map<Index, Measured> steps;
+  for (const Curve& curve : curves) {
+    for (const CurvePoint& point : curve) {
+      Measured& measured = steps[point.step];
+      measured.losses.push_back(point.loss);
+      if (!std::isnan(point.accuracy)) measured.accuracies.push_back(point.accuracy);
+    }
+  }
+  const RunConfig& config = cells.config();
+  const double draws = static_cast<double>(config.train.batch * targets_per_row(config));
+  std::vector<Value> shared = {name.line};
+  for (Value& value : training_values(config)) shared.push_back(std::move(value));
+  shared.push_back(text_value(name.setting));
+  const Value not_ok = text_value(not_ok_text(states));
+  const Value note = text_value(versions_note(states));
+  for (const auto& [step, measured] : steps) {
+    std::vector<Value> row = shared;
+    row.insert(row.end(), {step, cells_text(measured.losses.size(), states.size()), not_ok});
+    append_fraction(row, measured.accuracies, draws);
+    append_rounded(row, measured.losses, computed_in(config), kNotNegative);
+    row.insert(row.end(), {note, cells.hash});
+    table.add(std::move(row));
+  }
+}
+
+Table CurveSummary::table() const {
+  Table table = empty_table();
+  for (const Group& group : groups_) group.append_rows(table);
+  return table;
+}
+
+void CurveSummary::each_group(const std::function<void(const Table&)>& take) const {
+  for (const Group& group : groups_) {
+    Table table = empty_table();
+    group.append_rows(table);
+    take(table);
+  }
+}
+
+}  // namespace vla_bench

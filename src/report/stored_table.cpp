@@ -1,0 +1,70 @@
+#include "report/stored_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/statistics.h"
+#include "report/cell_columns.h"
+#include "report/grouping.h"
+
+namespace vla_bench {
+namespace {
+
+/// The half width of the interval over trials, around the accuracy.
+constexpr std::string_view kHalfWidth = "ci95";
+
+bool has(const std::vector<std::string>& columns, std::string_view name) {
+  return std::find(columns.begin(), columns.end(), name) != columns.end();
+}
+
+/// Recall's interval as it is made today, from the spread that its half width tells of.
+std::optional<Interval> trials_interval(const Table& stored, const std::vector<Value>& row,
+                                        const RunConfig& config) {
+  const auto mean = number(row[stored.column("accuracy")]);
+  const auto half = number(row[stored.column(kHalfWidth)]);
+  const Index trials = config.recall.trials;
+  if (!mean || !half || trials < 2) return std::nullopt;
+  const double deviation =
+      *half * std::sqrt(static_cast<double>(trials)) / student_t_quantile_975(trials - 1);
+  return mean_interval_95({.count = trials, .mean = *mean, .standard_deviation = deviation},
+                          fraction_variance(*mean, static_cast<double>(config.task.n_pairs)),
+                          kFractions);
+}
+
+}  // namespace
+
+Table as_today(const Table& stored, const Schema& schema, const RunConfig& config) {
+  const Table today(schema);
+  for (const std::string& column : stored.columns) {
+    const bool known =
+        has(today.columns, column) || (column == kHalfWidth && schema.name == recall_schema().name);
+    if (!known) throw BadInput(fmt::format("table {} has no column \"{}\"", schema.name, column));
+  }
+  if (stored.columns == today.columns) return stored;
+  Table table(schema);
+  for (const std::vector<Value>& row : stored.rows) {
+    std::optional<Interval> interval;
+    if (has(stored.columns, kHalfWidth)) interval = trials_interval(stored, row, config);
+    std::vector<Value> values;
+    for (const std::string& column : table.columns) {
+      if (has(stored.columns, column)) {
+        values.push_back(row[stored.column(column)]);
+      } else if (interval && (column == "low" || column == "high")) {
+        values.emplace_back(column == "low" ? interval->low : interval->high);
+      } else {
+        values.push_back(column_of(config, column));
+      }
+    }
+    table.add(std::move(values));
+  }
+  return table;
+}
+
+}  // namespace vla_bench
