@@ -119,11 +119,20 @@ def remarks(panels: list[Panel]) -> str:
     """The column `note` of the summaries, each remark with its lines. Those on training times, which
     no figure shows, stay in the table."""
     lines: dict[str, dict[str, None]] = {}
-    for row in (row for panel in panels for row in panel.source.rows):
-        for remark in row["note"].split("; "):
-            if remark and not remark.startswith("train_seconds"):
-                lines.setdefault(remark, {}).setdefault(row["line"])
+    wide: dict[tuple[str, str, str], list[float]] = {}
+    for source in (panel.source for panel in panels):
+        for row in source.rows:
+            for remark in row["note"].split("; "):
+                if remark.startswith("relative_error"):  # of one point
+                    key = (row["line"], remark.partition(":")[0], source.symbol)
+                    wide.setdefault(key, []).append(number(row, source.x))
+                elif remark and not remark.startswith("train_seconds"):
+                    lines.setdefault(remark, {}).setdefault(row["line"])
     entries = [f"{', '.join(named)}: {remark}" for remark, named in sorted(lines.items())]
+    entries += [
+        f"{line}: {remark} at {place(symbol, values)}"
+        for (line, remark, symbol), values in wide.items()
+    ]
     return f"{listed(entries)}." if entries else ""
 
 

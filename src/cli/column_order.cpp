@@ -10,12 +10,13 @@ namespace {
 /// What a row is called: the first of these that is there, else the first column.
 constexpr auto kNames = std::to_array<std::string_view>({"line", "label", "claim"});
 
-/// The quantities that tables are made for, and how it went where it did not go well.
+/// What tells the rows of a line apart, the quantities that tables are made for, and how it went
+/// where it did not go well.
 constexpr auto kHeadlines = std::to_array<std::string_view>(
-    {"title",          "published", "verdict",       "what",    "met",         "measured",
-     "criteria_met",   "accuracy",  "accuracy_mean", "s_norm",  "s_norm_mean", "sigma_max",
-     "sigma_max_mean", "median_s",  "exponent",      "seq_len", "baseline",    "basis",
-     "reason",         "not_ok",    "setting",       "note"});
+    {"implementation", "title",        "published", "verdict",  "what",        "met",
+     "measured",       "criteria_met", "accuracy",  "s_norm",   "s_norm_mean", "accuracy_mean",
+     "sigma_max_mean", "sigma_max",    "median_s",  "exponent", "seq_len",     "baseline",
+     "basis",          "reason",       "not_ok",    "note"});
 
 /// From what is missed least on. A name that begins with "_" is an ending.
 constexpr auto kLeastTelling = std::to_array<std::string_view>({
@@ -53,6 +54,7 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     "relative_error",
     "p10_s",
     "p90_s",
+    "setting",
     "train_seconds_mean",
     "train_seconds",
     "flop_per_s",

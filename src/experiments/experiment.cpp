@@ -44,23 +44,6 @@ std::string_view status_name(CellStatus status) {
   return "?";
 }
 
-const Schema& experiment_schema(ExperimentKind kind) {
-  switch (kind) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return accuracy_schema();
-    case ExperimentKind::recall:
-      return recall_schema();
-    case ExperimentKind::state_norm:
-      return state_norm_schema();
-    case ExperimentKind::jacobian:
-      return jacobian_schema();
-    case ExperimentKind::latency:
-      return latency_schema();
-  }
-  throw std::logic_error("unknown experiment");
-}
-
 CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment) {
   try {
     return dispatch(cell, environment);

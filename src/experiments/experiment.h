@@ -36,9 +36,6 @@ struct CellResult {
 /// is its status. BadInput passes through.
 CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment);
 
-/// The table an experiment fills.
-const Schema& experiment_schema(ExperimentKind kind);
-
 // One per file; called by run_cell.
 CellResult run_training(const CellConfig& cell, const CellEnvironment& environment);  // mqar, copy
 CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment);

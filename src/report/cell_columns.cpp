@@ -1,5 +1,6 @@
 #include "report/cell_columns.h"
 
+#include <stdexcept>
 #include <string>
 
 #include "config/enums.h"
@@ -33,6 +34,23 @@ Value column_of(const RunConfig& config, std::string_view column) {
   if (column == "device") return text(enum_name(config.device));
   if (column == "precision") return text(computed_in(config));
   return {};
+}
+
+const Schema& experiment_schema(ExperimentKind kind) {
+  switch (kind) {
+    case ExperimentKind::mqar:
+    case ExperimentKind::copy:
+      return accuracy_schema();
+    case ExperimentKind::recall:
+      return recall_schema();
+    case ExperimentKind::state_norm:
+      return state_norm_schema();
+    case ExperimentKind::jacobian:
+      return jacobian_schema();
+    case ExperimentKind::latency:
+      return latency_schema();
+  }
+  throw std::logic_error("unknown experiment");
 }
 
 }  // namespace vla_bench

@@ -14,4 +14,7 @@ namespace vla_bench {
 /// of the copy task, which has no pairs.
 Value column_of(const RunConfig& config, std::string_view column);
 
+/// The table that an experiment fills.
+const Schema& experiment_schema(ExperimentKind kind);
+
 }  // namespace vla_bench

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "report/cell_columns.h"
 #include "report/grouping.h"
 #include "report/latency_summary.h"
 #include "report/probe_summary.h"
@@ -15,24 +16,6 @@ namespace vla_bench {
 namespace {
 
 using Cells = std::vector<const CellRecord*>;
-
-/// The schema of the table that the cell's experiment fills.
-const Schema& schema_of(const CellRecord& cell) {
-  switch (cell.config.experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      break;
-    case ExperimentKind::recall:
-      return recall_schema();
-    case ExperimentKind::state_norm:
-      return state_norm_schema();
-    case ExperimentKind::jacobian:
-      return jacobian_schema();
-    case ExperimentKind::latency:
-      return latency_schema();
-  }
-  return accuracy_schema();
-}
 
 /// The rows of all cells, each with its cell's group behind it.
 Table raw_table(std::span<const CellGroup> groups, const Schema& schema) {
@@ -70,7 +53,7 @@ std::vector<Table> gather_tables(std::span<const CellRecord> cells) {
   for (const auto& [schema, summarise] : kinds) {
     Cells own;
     for (const CellRecord& cell : cells) {
-      if (schema_of(cell).name == schema.name) own.push_back(&cell);
+      if (experiment_schema(cell.config.experiment).name == schema.name) own.push_back(&cell);
     }
     if (own.empty()) continue;
     const bool timings = schema.name == latency_schema().name;
