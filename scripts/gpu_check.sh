@@ -66,46 +66,6 @@ logged() {
   timeout --kill-after=10 "$most_seconds" "$@" > "$log" 2>&1
 }
 
-# csv_value FILE COLUMN NAME=VALUE...: the column in the first row where all names have the values.
-# None of the columns asked for may stand behind one whose text has commas.
-csv_value() {
-  local file=$1 wanted=$2 condition name matches
-  shift 2
-  local -a fields
-  local -A at=()
-  {
-    IFS=, read -ra fields
-    for name in "${!fields[@]}"; do at[${fields[name]}]=$name; done
-    [[ -v at[$wanted] ]] || return 1
-    while IFS=, read -ra fields; do
-      matches=1
-      for condition in "$@"; do
-        name=${condition%%=*}
-        [[ -v at[$name] && ${fields[at[$name]]-} == "${condition#*=}" ]] || matches=0
-      done
-      if ((matches)); then
-        echo "${fields[at[$wanted]]-}"
-        return 0
-      fi
-    done
-  } < "$file"
-  return 1
-}
-
-# The rows of a CSV file without one column.
-without_column() {
-  local file=$1 name=$2 i skip=
-  local -a fields
-  while IFS=, read -ra fields; do
-    if [[ -z $skip ]]; then
-      for i in "${!fields[@]}"; do [[ ${fields[i]} != "$name" ]] || skip=$i; done
-      [[ -n $skip ]] || return 1
-    fi
-    unset 'fields[skip]'
-    (IFS=, && echo "${fields[*]}")
-  done < "$file"
-}
-
 # What a step did is its status (0 ok, 77 skipped, else failed) and `detail`.
 
 step_info() {
@@ -224,19 +184,16 @@ same_file() {
   [[ -f $1 && -f $2 && $(sha256sum < "$1") == $(sha256sum < "$2") ]]
 }
 
-# Makes the tables of a run's cells beside it, FOLDER.accuracy.csv and FOLDER.history.csv.
-tables_of() {
-  local table
-  for table in accuracy history; do
-    timeout --kill-after=10 "$most_seconds" "$bench" report "$1" --format csv --table "$table" \
-      > "$1.$table.csv" || {
-      echo "no table of $table of ${1##*/}"
-      return 1
-    }
-  done
+# Makes the table of a run's learning curves beside it, FOLDER.history.csv.
+curves_of() {
+  timeout --kill-after=10 "$most_seconds" "$bench" report "$1" --format csv --table history \
+    > "$1.history.csv" || {
+    echo "no learning curves of ${1##*/}"
+    return 1
+  }
 }
 
-# Whether two runs, whose tables there are, left the same bits, times apart; says what differs.
+# Whether two runs, whose learning curves there are, left the same bits, times apart; says what differs.
 same_bits() {
   local first=$1 second=$2 cell name count=0
   local pair="between ${first##*/} and ${second##*/}"
@@ -253,9 +210,9 @@ same_bits() {
     echo "the learning curves differ $pair"
     return 1
   }
-  [[ $(without_column "$first.accuracy.csv" train_seconds) == \
-    $(without_column "$second.accuracy.csv" train_seconds) ]] || {
-    echo "the accuracies differ $pair"
+  # A report names copies of a cell that differ, times apart.
+  logged "$second.report.log" "$bench" report "$first" "$second" --table accuracy --format csv || {
+    echo "the accuracies differ $pair: $second.report.log"
     return 1
   }
   echo "$count trainings of 200 steps"
@@ -273,7 +230,7 @@ step_repeat() {
       detail="the run failed: $folder/$name.log"
       return 1
     }
-    detail=$(tables_of "$folder/$name") || return 1
+    detail=$(curves_of "$folder/$name") || return 1
   done
   detail=$(same_bits "$folder/first" "$folder/second") || return 1
   detail=$(same_bits "$folder/first" "$folder/beside") || return 1
@@ -303,10 +260,10 @@ run_config() {
 step_latency() {
   local status=0 seconds us
   run_config latency_gpu || status=1
-  logged "$out/latency.csv" "$bench" report "$out/runs/latency_gpu" --format csv --table latency ||
-    status=1
-  if ! seconds=$(csv_value "$out/latency.csv" median_s label=vla implementation=recurrent \
-    pass=forward seq_len=4096 batch=4 n_heads=1 d_h=64 status=ok) || [[ -z $seconds ]]; then
+  seconds=$("$bench" report "$out/runs/latency_gpu" --format csv --table latency_summary \
+    --where mixer=vla --where implementation=recurrent --where pass=forward --where seq_len=4096 \
+    --column median_s | tail -n 1)
+  if [[ ! $seconds =~ ^[0-9] ]]; then
     detail="no time of VLA's forward at T = 4096"
     return 1
   fi

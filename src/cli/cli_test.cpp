@@ -331,6 +331,19 @@ TEST_F(Program, ReportsParseInEveryFormat) {
   const Outcome csv = run_program({"report", at("runs"), "--format", "csv", "--table", "accuracy"});
   EXPECT_EQ(read_csv(write("accuracy.csv", csv.out), reported("accuracy")).rows.size(), 6u);
 
+  // A part of one table, for scripts.
+  const Arguments part = {"report", at("runs"), "--format", "csv", "--table", "accuracy"};
+  EXPECT_EQ(run_program(part + Arguments{"--where", "mixer=vla", "--where", "n_pairs=3", "--column",
+                                         "label", "--column", "n_pairs"})
+                .out,
+            "label,n_pairs\nvla,3\n");
+  EXPECT_EQ(run_program(part + Arguments{"--where", "n_pairs=5", "--column", "label"}).out,
+            "label\n");
+  for (const Arguments& wrong : {Arguments{"--where", "pairs=3"}, Arguments{"--where", "n_pairs"},
+                                 Arguments{"--column", "pairs"}, Arguments{"--table", "history"}}) {
+    EXPECT_EQ(run_program(part + Arguments{"--where", "n_pairs=3"} + wrong).exit_code, 2);
+  }
+
   const Outcome markdown = run_program({"report", at("runs")});
   std::istringstream lines(markdown.out);
   std::ptrdiff_t bars = 0;

@@ -8,6 +8,7 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/narrow_table.h"
 #include "cli/output.h"
 #include "cli/print_tables.h"
 #include "cli/write_report.h"
@@ -21,9 +22,19 @@ struct ReportOptions {
   std::string format = "markdown";
   std::string out;
   std::vector<std::string> names;  // empty: all
+  std::vector<std::string> conditions, columns;
 };
 
+/// Throws BadInput where --where or --column is given and no single table to apply it to.
+void check_narrowing(const ReportOptions& options) {
+  if (options.conditions.empty() && options.columns.empty()) return;
+  if (options.names.size() != 1 || !options.out.empty()) {
+    throw BadInput("--where and --column: expected one --table and no --out");
+  }
+}
+
 int report(const ReportOptions& options) {
+  check_narrowing(options);
   const FoundCells found = find_cells({options.folders.begin(), options.folders.end()});
   for (const std::string& problem : found.problems) log_error(problem);
   const int exit_code = found.problems.empty() ? kExitDone : kExitFailedRun;
@@ -38,8 +49,9 @@ int report(const ReportOptions& options) {
   if (options.out.empty()) {
     std::vector<std::string> words = {"vla-bench", "report"};
     words.insert(words.end(), options.folders.begin(), options.folders.end());
-    print_tables(report_tables(found, options.names), options.format,
-                 shell_words(words) + " --table {} --format csv");
+    std::vector<Table> tables = report_tables(found, options.names);
+    for (Table& table : tables) table = narrowed(table, options.conditions, options.columns);
+    print_tables(tables, options.format, shell_words(words) + " --table {} --format csv");
   } else {
     write_report(found,
                  {.out = options.out, .names = options.names, .json = options.format == "json"});
@@ -69,6 +81,11 @@ void add_report(CommandLine& command_line) {
                  "Of standard output (default markdown)");
   command.option("--out", options->out, {"DIR", "Write the tables into this folder instead"});
   command.option("--table", options->names, {"NAME", "Only this table (repeatable)"});
+  command.option(
+      "--where", options->conditions,
+      {"COLUMN=VALUE", "Of one --table, only the rows that have this value (repeatable)"});
+  command.option("--column", options->columns,
+                 {"NAME", "Of one --table, only this column (repeatable)"});
 }
 
 }  // namespace vla_bench::cli

@@ -132,14 +132,13 @@ class CsvReader {
   std::size_t next_line_ = 1;
 };
 
-Value parse_value(Field field) {
-  if (field.quoted) return std::move(field.text);
-  if (field.text.empty()) return std::monostate();
-  if (const auto number = parse_number(field.text)) return *number;
-  return std::move(field.text);
-}
-
 }  // namespace
+
+Value field_value(std::string_view text) {
+  if (text.empty()) return std::monostate();
+  if (const auto number = parse_number(text)) return *number;
+  return std::string(text);
+}
 
 std::string to_csv(const Table& table) {
   std::string out;
@@ -183,7 +182,8 @@ Table read_csv(const std::filesystem::path& path, const Schema& schema) {
     }
     std::vector<Value> row;
     row.reserve(record->size());
-    for (Field& field : *record) row.push_back(parse_value(std::move(field)));
+    for (Field& field : *record)
+      row.push_back(field.quoted ? Value(std::move(field.text)) : field_value(field.text));
     table.add(std::move(row));
   }
   return table;

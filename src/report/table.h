@@ -39,6 +39,8 @@ struct Table {
   std::size_t column(std::string_view name) const;  // throws BadInput naming table and column
 };
 
+/// What an unquoted field of CSV holds: a number where it reads like one, nothing where it is empty.
+Value field_value(std::string_view text);
 /// RFC 4180 CSV with lines that end in \n; doubles in shortest round-trip form. Strings that read
 /// like numbers are quoted and come back as strings.
 std::string to_csv(const Table& table);
