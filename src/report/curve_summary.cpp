@@ -80,7 +80,7 @@ CurveSummary::CurveSummary(std::span<const CellRecord> records) {
 
 void CurveSummary::add(const CellRecord& record, const Table& history) {
   const auto place = places_.find(record.hash);
-  if (place == places_.end() || history.rows.empty()) return;
+  if (place == places_.end() || history.rows.empty() || !state_of(record).ok()) return;
   const std::size_t step = history.column("step");
   const std::size_t loss = history.column("loss");
   const std::size_t accuracy = history.column("accuracy");

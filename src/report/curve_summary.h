@@ -13,9 +13,9 @@
 
 namespace vla_bench {
 
-/// Makes "history_curve": the mean learning curve of each group of trainings, a row a step. It is
-/// over all cells that have the step: one that diverged counts up to there, and `cells` says how
-/// many are left. An accuracy is over the draws of one training batch.
+/// Makes "history_curve": the mean learning curve of each group of trainings over its cells that are
+/// ok, a row a step: one that diverged would count up to there, and its leaving would look like
+/// progress of the others. An accuracy is over the draws of one training batch.
 ///
 /// The curves come one after the other, in any order, and only their numbers are kept: 24 bytes a
 /// row of a history, 150 MB for 10^5 cells of 60 rows. They are added up in the order of seeds, so

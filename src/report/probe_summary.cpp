@@ -64,12 +64,12 @@ std::vector<Probes> probes_of(std::span<const CellGroup> groups, const Schema& s
   return all;
 }
 
-/// The rows of all cells at each t, cells in the order of seeds.
+/// The rows at each t of the cells that are ok, in the order of seeds.
 std::map<double, std::vector<const Row*>> rows_by_t(const Probes& probes, std::size_t t) {
   std::map<double, std::vector<const Row*>> rows;
-  for (const Table* table : probes.tables) {
-    if (table == nullptr) continue;
-    for (const Row& row : table->rows) {
+  for (std::size_t cell = 0; cell < probes.tables.size(); ++cell) {
+    if (!probes.states[cell].ok()) continue;
+    for (const Row& row : probes.tables[cell]->rows) {
       if (const auto token = number(row[t])) rows[*token].push_back(&row);
     }
   }

@@ -12,8 +12,7 @@ namespace vla_bench {
 /// "state_norm_summary" and "state_norm_curve". The summary is over the cells that are ok, at the
 /// last t; linear_over_label: how many times larger the mean state of linear attention is there,
 /// under the same keys but the mixer's (the first label of several), empty without it. The curve
-/// has a row for each t, over all cells that have it: one that diverged counts up to there, and
-/// `cells` says how many are left.
+/// has a row for each t, over the same cells.
 std::vector<Table> summarise_state_norm(std::span<const CellGroup> groups);
 
 /// "jacobian_summary" and "jacobian_curve", likewise. sigma_max and cosine of the summary are over
