@@ -119,7 +119,7 @@ CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment
   result.table = Table(recall_schema());
   Record record(recall_schema(), config, environment.context.device);
   record.set("accuracy", spread.mean);
-  // A trial is one observation, of n_pairs draws; one trial alone has no spread.
+  // A trial is one observation, of n_pairs draws; a single trial has no spread.
   const double variance = fraction_variance(spread.mean, static_cast<double>(config.task.n_pairs));
   if (const auto interval = mean_interval_95(spread, variance, kFractions)) {
     record.set("low", interval->low).set("high", interval->high);

@@ -151,6 +151,15 @@ std::vector<CellGroup> group_cells(std::span<const CellRecord* const> records, M
   return groups;
 }
 
+GroupEnds ends_of(const CellGroup& group) {
+  GroupEnds ends;
+  for (const CellRecord* cell : group.cells) {
+    ends.states.push_back(state_of(*cell));
+    if (ends.states.back().ok()) ends.ok.push_back(cell);
+  }
+  return ends;
+}
+
 std::string cells_text(std::size_t ok, std::size_t all) { return fmt::format("{} of {}", ok, all); }
 
 std::string cells_text(std::span<const CellState> states) {

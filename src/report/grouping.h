@@ -52,6 +52,13 @@ struct CellGroup {
   const RunConfig& config() const { return cells.front()->config; }
 };
 
+/// How a group's cells ended, and those of them that are ok; both in the order of the group.
+struct GroupEnds {
+  std::vector<CellState> states;
+  std::vector<const CellRecord*> ok;
+};
+GroupEnds ends_of(const CellGroup& group);
+
 /// Whether cells that ran on other processors or with other numbers of threads are apart: timings.
 enum class Machines { together, apart };
 

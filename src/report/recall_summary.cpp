@@ -22,12 +22,7 @@ void take_interval_of_trials(std::vector<Value>& row, const CellRecord& cell) {
 }
 
 std::vector<Value> recall_row(const CellGroup& group, const LineName& name) {
-  std::vector<CellState> states;
-  std::vector<const CellRecord*> ok;
-  for (const CellRecord* cell : group.cells) {
-    states.push_back(state_of(*cell));
-    if (states.back().ok()) ok.push_back(cell);
-  }
+  const auto [states, ok] = ends_of(group);
   const RunConfig& config = group.config();
   const std::vector<double> accuracies = first_numbers(ok, recall_schema(), "accuracy");
   std::vector<Value> row = {name.line};

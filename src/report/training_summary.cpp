@@ -29,14 +29,9 @@ std::string times_note(std::span<const CellRecord* const> cells) {
 }
 
 std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name) {
-  std::vector<CellState> states;
-  std::vector<const CellRecord*> ok;
-  for (const CellRecord* cell : group.cells) {
-    states.push_back(state_of(*cell));
-    if (states.back().ok()) ok.push_back(cell);
-  }
-  const auto numbers = [&](std::string_view column) {
-    return first_numbers(ok, accuracy_schema(), column);
+  const auto [states, ok] = ends_of(group);
+  const auto numbers = [&ok_cells = ok](std::string_view column) {
+    return first_numbers(ok_cells, accuracy_schema(), column);
   };
   const RunConfig& config = group.config();
   const std::string notes[] = {versions_note(states), times_note(ok)};
