@@ -7,23 +7,15 @@
 // std::optional and std::vector of those.
 #pragma once
 
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "config/enums.h"
+#include "config/field.h"
 #include "core/array.h"
 
 namespace vla_bench {
-
-struct FieldInfo {
-  const char* help = "";                                  // one line, with the unit
-  double min = -std::numeric_limits<double>::infinity();  // inclusive
-  double max = std::numeric_limits<double>::infinity();   // inclusive
-  std::optional<MixerKind> only{};                        // a key that other mixers do not have
-  bool changes_result = true;  // part of a cell's identity (config/identity.h)
-};
 
 /// One mixer and its variant. In JSON: a name ("vla") or an object.
 struct MixerConfig {

@@ -1,0 +1,19 @@
+// How a key of the config is declared:  v.field("key", member, {.help = "...", .min = 1});
+#pragma once
+
+#include <limits>
+#include <optional>
+
+#include "config/enums.h"
+
+namespace vla_bench {
+
+struct FieldInfo {
+  const char* help = "";                                  // one line, with the unit
+  double min = -std::numeric_limits<double>::infinity();  // inclusive
+  double max = std::numeric_limits<double>::infinity();   // inclusive
+  std::optional<MixerKind> only{};                        // a key that other mixers do not have
+  bool changes_result = true;  // part of a cell's identity (config/identity.h)
+};
+
+}  // namespace vla_bench

@@ -1,0 +1,17 @@
+// What a config can say about softmax attention: nothing beyond what all mixers have.
+#pragma once
+
+#include <string_view>
+
+namespace vla_bench {
+
+struct SoftmaxOptions {
+  static constexpr std::string_view name = "softmax";
+  static constexpr std::string_view title = "softmax";
+  static constexpr std::string_view colour = "#000000";
+
+  template <class V>
+  void visit(V&) {}
+};
+
+}  // namespace vla_bench
