@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/subprocess.h"
 #include "testing/source_dir.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "cli/run_files.h"
-#include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "report/table.h"
+#include "testing/run_files.h"
 #include "testing/source_dir.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "cli/subprocess.h"
 #include "core/threads.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

@@ -16,11 +16,11 @@
 #include <vector>
 
 #include "claims/expected.h"
-#include "cli/run_files.h"
-#include "cli/subprocess.h"
 #include "config/read.h"
 #include "report/table.h"
+#include "testing/run_files.h"
 #include "testing/source_dir.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

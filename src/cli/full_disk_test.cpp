@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/run_files.h"
-#include "cli/subprocess.h"
 #include "core/files.h"
+#include "testing/run_files.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

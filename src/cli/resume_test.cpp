@@ -12,10 +12,10 @@
 #include <thread>
 #include <vector>
 
-#include "cli/run_files.h"
-#include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "testing/run_files.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

@@ -9,11 +9,11 @@
 #include <thread>
 #include <vector>
 
-#include "cli/subprocess.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "report/record.h"
 #include "runs/cell_folder.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {

@@ -10,11 +10,11 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/context.h"
-#include "cli/golden.h"
 #include "cli/output.h"
 #include "cli/print_tables.h"
 #include "core/error.h"
 #include "core/text.h"
+#include "golden/golden.h"
 #include "report/table.h"
 
 namespace vla_bench::cli {

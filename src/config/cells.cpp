@@ -4,7 +4,6 @@
 #include <set>
 
 #include "config/identity.h"
-#include "config/labels.h"
 #include "config/read.h"
 #include "config/sweep.h"
 #include "core/error.h"

@@ -89,7 +89,7 @@ TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
   EXPECT_EQ(cells[2].title, "mine lambda_0=0.1 seed=42");
   EXPECT_EQ(cells[3].title, "vla lambda_0=1 seed=42");
   EXPECT_EQ(cells[4].title, "mine lambda_0=1 seed=42");
-  EXPECT_EQ(cells[4].config.mixers[0].lambda_0, 1.0);
+  EXPECT_EQ(cells[4].config.mixers[0].get<VlaOptions>().lambda_0, 1.0);
   EXPECT_EQ(cells[4].config.mixers[0].label, "mine");
 
   const auto one = cells_of(R"({"mixers": ["vla", {"label": "mine", "period": 5}],

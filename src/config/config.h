@@ -2,43 +2,59 @@
 // `visit` is the only declaration of its keys: JSON reading, the resolved dump, the JSON Schema and
 // error messages all come from it (config/reader.h, dump.h, set_key.h, schema.cpp).
 //
-// A field is declared as  v.field("key", member, {.help = "...", .min = 1});
 // Supported members: bool, Index, double, std::string, enums of enums.h, nested structs,
-// std::optional and std::vector of those.
+// std::optional and std::vector of those; a mixer's options, which config/reader.h reads by name.
 #pragma once
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "config/enums.h"
 #include "config/field.h"
 #include "core/array.h"
+#include "mixers/list.h"
 
 namespace vla_bench {
 
-/// One mixer and its variant. In JSON: a name ("vla") or an object.
+/// One mixer and its variant. In JSON: a name ("vla") or an object, with the mixer's own keys
+/// beside those that all mixers have.
 struct MixerConfig {
-  MixerKind mixer = MixerKind::vla;
-  std::string label{};  // empty: mixer_label's default
+  MixerOptions options = VlaOptions{};  // whose type says which mixer it is
+  std::string label{};                  // empty: mixer_label's default
   std::optional<bool> output_norm{};
-  // deltanet
-  DeltaNetVariant variant = DeltaNetVariant::paper;
-  // vla
-  FeatureMap feature_map = FeatureMap::elu1;
-  Penalty penalty = Penalty::learned;
-  std::optional<double> u_scale{};
-  WriteDirection write = WriteDirection::unit;
-  Residual residual = Residual::key;
-  double lambda_0 = 0.1;
-  double per_eps = 1e-3;
-  Index period = 20;
-  double stab_eps = 1e-4;
-  Normaliser normaliser = Normaliser::zq;
+
+  std::string_view name() const { return mixer_name(options); }
+  template <class O>
+  bool is() const {
+    return std::holds_alternative<O>(options);
+  }
+  /// The options of a mixer that is one of this type.
+  template <class O>
+  const O& get() const {
+    return std::get<O>(options);
+  }
+  template <class O>
+  O& get() {
+    return std::get<O>(options);
+  }
+  /// Null where it is of another type.
+  template <class O>
+  const O* get_if() const {
+    return std::get_if<O>(&options);
+  }
 
   template <class V>
   void visit(V& v) {
-    v.field("mixer", mixer, {.help = "sequence mixer"});
+    visit_shared(v);
+    std::visit([&](auto& own) { own.visit(v); }, options);
+  }
+  /// The keys that all mixers have.
+  template <class V>
+  void visit_shared(V& v) {
+    v.field("mixer", options, {.help = "sequence mixer"});
     v.field("label", label,
             {.help = "name in tables and figures; empty: the mixer's name and what differs from "
                      "its defaults",
@@ -46,34 +62,18 @@ struct MixerConfig {
     v.field("output_norm", output_norm,
             {.help = "LayerNorm before the output projection; null: the mixer's published form "
                      "(vla and standard deltanet have it)"});
-    v.field("variant", variant,
-            {.help = "deltanet: paper (gated) or standard (arXiv:2406.06484)",
-             .only = MixerKind::deltanet});
-    v.field("feature_map", feature_map,
-            {.help = "vla: phi applied to keys and queries", .only = MixerKind::vla});
-    v.field("penalty", penalty,
-            {.help = "vla: penalty direction u learned (W_u), along the unit key, or frozen "
-                     "(A stays I / lambda_0)",
-             .only = MixerKind::vla});
-    v.field("u_scale", u_scale,
-            {.help = "vla: length of u; null: 1 / sqrt(d_h)", .min = 0, .only = MixerKind::vla});
-    v.field("write", write,
-            {.help = "vla: write along unit(A k), or raw A k", .only = MixerKind::vla});
-    v.field("residual", residual,
-            {.help = "vla: residual v - S k (key) or v - S a (write, the tied form)",
-             .only = MixerKind::vla});
-    v.field("lambda_0", lambda_0,
-            {.help = "vla: A_0 = I / lambda_0", .min = 1e-12, .only = MixerKind::vla});
-    v.field("per_eps", per_eps,
-            {.help = "vla: amount of the periodic nudge of A", .min = 0, .only = MixerKind::vla});
-    v.field("period", period,
-            {.help = "vla: steps between nudges; 0 = no nudge", .min = 0, .only = MixerKind::vla});
-    v.field("stab_eps", stab_eps,
-            {.help = "vla: floor of the two denominators", .min = 1e-30, .only = MixerKind::vla});
-    v.field("normaliser", normaliser,
-            {.help = "vla: divide the read by z . phi(q), or not", .only = MixerKind::vla});
   }
 };
+
+/// One of each mixer, at its defaults, in the order of the list.
+inline const std::vector<MixerConfig>& every_mixer() {
+  static const auto mixers = [] {
+    std::vector<MixerConfig> all;
+    Mixers::for_each([&]<class Options>() { all.push_back({.options = Options{}}); });
+    return all;
+  }();
+  return mixers;
+}
 
 struct ModelConfig {
   Index n_heads = 4;
@@ -250,10 +250,10 @@ struct SweepAxis {
 struct RunConfig {
   ExperimentKind experiment = ExperimentKind::mqar;
   std::string name;  // empty: the experiment's name
-  std::vector<MixerConfig> mixers = {{.mixer = MixerKind::softmax},
-                                     {.mixer = MixerKind::linear},
-                                     {.mixer = MixerKind::deltanet},
-                                     {.mixer = MixerKind::vla}};
+  std::vector<MixerConfig> mixers = {{.options = SoftmaxOptions{}},
+                                     {.options = LinearOptions{}},
+                                     {.options = DeltaNetOptions{}},
+                                     {.options = VlaOptions{}}};
   ModelConfig model;
   TaskConfig task;
   TrainConfig train;

@@ -1,4 +1,6 @@
-// The visitor that turns a config struct into JSON. Internal to config.
+// The visitor that turns a config struct into JSON, and the config of one cell inside a larger
+// document. Internal to config, report and runs: it includes nlohmann/json, which is slow to
+// compile.
 #pragma once
 
 #include <optional>
@@ -11,7 +13,6 @@
 
 namespace vla_bench {
 
-Json to_json(const MixerConfig& mixer);
 Json to_json(const std::vector<SweepAxis>& axes);
 inline Json to_json(bool value) { return value; }
 inline Json to_json(Index value) { return value; }
@@ -19,6 +20,8 @@ inline Json to_json(double value) { return value; }
 inline Json to_json(const std::string& value) { return value; }
 template <class E>
 requires std::is_enum_v<E> Json to_json(E value) { return std::string(enum_name(value)); }
+/// Which mixer it is; its keys stand beside that.
+inline Json to_json(const MixerOptions& options) { return std::string(mixer_name(options)); }
 template <ConfigStruct T>
 Json to_json(const T& value);
 template <class T>
@@ -32,14 +35,11 @@ Json to_json(const std::vector<T>& values) {
   return list;
 }
 
-/// Every key in the order of the visit; of a mixer those that it has.
+/// Every key in the order of the visit.
 class Dumper {
  public:
-  explicit Dumper(const MixerConfig* mixer = nullptr) : mixer_(mixer) {}
-
   template <class T>
-  void field(const char* key, T& member, const FieldInfo& info) {
-    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) return;
+  void field(const char* key, T& member, const FieldInfo&) {
     object_[key] = to_json(std::as_const(member));
   }
   void sweep(const char* key, std::vector<SweepAxis>& axes, const FieldInfo& info) {
@@ -48,7 +48,6 @@ class Dumper {
   Json take() { return std::move(object_); }
 
  private:
-  const MixerConfig* mixer_;
   Json object_ = Json::object();
 };
 
@@ -56,13 +55,6 @@ template <ConfigStruct T>
 Json to_json(const T& value) {
   T copy = value;  // visit serves readers as well, hence is not const
   Dumper dumper;
-  copy.visit(dumper);
-  return dumper.take();
-}
-
-inline Json to_json(const MixerConfig& mixer) {
-  MixerConfig copy = mixer;
-  Dumper dumper(&copy);
   copy.visit(dumper);
   return dumper.take();
 }
@@ -75,6 +67,17 @@ inline Json to_json(const std::vector<SweepAxis>& axes) {
     object[axis.key] = std::move(values);
   }
   return object;
+}
+
+/// Every key of `config`, as dump_config has them.
+inline Json resolved_json(const RunConfig& config) { return to_json(config); }
+
+/// The config that `json` holds; keys that are missing (of an earlier version) have their defaults.
+/// Throws BadInput through `place` as parse_config does.
+inline RunConfig read_resolved(const Json& json, const Place& place) {
+  RunConfig config;
+  read_value(json, config, {}, place);
+  return config;
 }
 
 }  // namespace vla_bench

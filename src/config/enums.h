@@ -10,7 +10,6 @@
 namespace vla_bench {
 
 enum class ExperimentKind { mqar, copy, recall, state_norm, jacobian, latency };
-enum class MixerKind { softmax, linear, deltanet, vla };
 enum class DeltaNetVariant { paper, standard };
 enum class FeatureMap { elu1, identity, relu, silu };
 enum class Penalty { learned, key, frozen };
@@ -35,12 +34,6 @@ inline constexpr std::array enum_names<ExperimentKind> = {
     std::pair{ExperimentKind::state_norm, std::string_view("state_norm")},
     std::pair{ExperimentKind::jacobian, std::string_view("jacobian")},
     std::pair{ExperimentKind::latency, std::string_view("latency")}};
-template <>
-inline constexpr std::array enum_names<MixerKind> = {
-    std::pair{MixerKind::softmax, std::string_view("softmax")},
-    std::pair{MixerKind::linear, std::string_view("linear")},
-    std::pair{MixerKind::deltanet, std::string_view("deltanet")},
-    std::pair{MixerKind::vla, std::string_view("vla")}};
 template <>
 inline constexpr std::array enum_names<DeltaNetVariant> = {
     std::pair{DeltaNetVariant::paper, std::string_view("paper")},

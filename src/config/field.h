@@ -2,9 +2,6 @@
 #pragma once
 
 #include <limits>
-#include <optional>
-
-#include "config/enums.h"
 
 namespace vla_bench {
 
@@ -12,7 +9,6 @@ struct FieldInfo {
   const char* help = "";                                  // one line, with the unit
   double min = -std::numeric_limits<double>::infinity();  // inclusive
   double max = std::numeric_limits<double>::infinity();   // inclusive
-  std::optional<MixerKind> only{};                        // a key that other mixers do not have
   bool changes_result = true;  // part of a cell's identity (config/identity.h)
 };
 

@@ -66,6 +66,7 @@ std::string key_text(double value) { return number_text(value); }
 std::string key_text(const std::string& value) { return value; }
 template <class E>
 requires std::is_enum_v<E> std::string key_text(E value) { return std::string(enum_name(value)); }
+std::string key_text(const MixerOptions& options) { return std::string(mixer_name(options)); }
 template <class T>
 std::string key_text(const std::optional<T>& value) {
   return value ? key_text(*value) : "null";
@@ -75,24 +76,23 @@ std::string key_text(const std::vector<T>& values) {
   return to_json(values).dump();
 }
 
-/// Collects the keys that can change a result: those of a mixer, or those of the sections that are
+/// Collects the keys that can change a result: all of a mixer, or those of the sections that are
 /// read.
 class KeyCollector {
  public:
-  explicit KeyCollector(const MixerConfig& mixer) : prefix_("mixer."), mixer_(&mixer) {}
+  KeyCollector() : prefix_("mixer."), of_mixer_(true) {}
   explicit KeyCollector(std::span<const std::string_view> read) : read_(read) {}
 
   template <class T>
   void field(const char* key, T& member, const FieldInfo& info) {
     if (!info.changes_result) return;
-    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) return;
     std::string name = prefix_ + key;
     if constexpr (ConfigStruct<T>) {
       if (!is_read_in_part(name, read_) && !is_read(name, read_)) return;
       const std::string outer = std::exchange(prefix_, name + ".");
       member.visit(*this);
       prefix_ = outer;
-    } else if (mixer_ != nullptr || is_read(name, read_)) {
+    } else if (of_mixer_ || is_read(name, read_)) {
       keys.push_back({std::move(name), key_text(std::as_const(member)), false});
     }
   }
@@ -103,12 +103,12 @@ class KeyCollector {
 
  private:
   std::string prefix_{};
-  const MixerConfig* mixer_ = nullptr;
+  bool of_mixer_ = false;
   std::span<const std::string_view> read_{};
 };
 
 std::vector<IdentityKey> mixer_keys(MixerConfig mixer) {
-  KeyCollector collector(mixer);
+  KeyCollector collector;
   mixer.visit(collector);
   return std::move(collector.keys);
 }
@@ -119,17 +119,15 @@ std::vector<IdentityKey> section_keys(RunConfig config) {
   return std::move(collector.keys);
 }
 
-/// The keys of a mixer of this kind, or of the sections that this experiment reads, as they are
+/// The keys of a mixer of this type, or of the sections that this experiment reads, as they are
 /// when nothing is said; made once.
-const std::vector<IdentityKey>& default_keys(MixerKind kind) {
+const std::vector<IdentityKey>& default_keys(const MixerOptions& options) {
   static const auto defaults = [] {
-    std::map<MixerKind, std::vector<IdentityKey>> keys;
-    for (const auto& [mixer, name] : enum_names<MixerKind>) {
-      keys[mixer] = mixer_keys(MixerConfig{.mixer = mixer});
-    }
+    std::vector<std::vector<IdentityKey>> keys;
+    for (const MixerConfig& mixer : every_mixer()) keys.push_back(mixer_keys(mixer));
     return keys;
   }();
-  return defaults.at(kind);
+  return defaults[options.index()];
 }
 const std::vector<IdentityKey>& default_keys(ExperimentKind kind) {
   static const auto defaults = [] {
@@ -173,8 +171,8 @@ std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
        precision == enum_name(Precision::float32) || precision != enum_name(cell.precision)},
       {std::string(kSeed), std::to_string(cell.seeds.front()), false},
   };
-  append_keys(keys, mixer_keys(mixer), default_keys(mixer.mixer));
-  // The kind of the mixer always counts; its keys are compared with a mixer of that kind.
+  append_keys(keys, mixer_keys(mixer), default_keys(mixer.options));
+  // Which mixer it is always counts; its keys are compared with that mixer's.
   find_key(keys, "mixer.mixer")->is_default = false;
 
   // A sequence length is spelled out; its default is that of the other keys.

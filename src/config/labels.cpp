@@ -1,6 +1,6 @@
-#include "config/labels.h"
-
 #include <fmt/format.h>
+
+#include <utility>
 
 #include "config/read.h"
 
@@ -13,21 +13,25 @@ std::string value_text(Index value) { return std::to_string(value); }
 std::string value_text(double value) { return fmt::format("{}", value); }
 template <class E>
 requires std::is_enum_v<E> std::string value_text(E value) { return std::string(enum_name(value)); }
+std::string value_text(const MixerOptions& options) { return std::string(mixer_name(options)); }
 template <class T>
 std::string value_text(const std::optional<T>& value) {
   return value ? value_text(*value) : "null";
 }
 
+using Keys = std::vector<std::pair<std::string_view, std::string>>;
+
 struct KeyCollector {
-  std::vector<MixerKey> keys;
+  Keys keys;
 
   template <class T>
   void field(const char* key, T& member, const FieldInfo& info) {
-    keys.push_back({key, value_text(member), info.only});
+    if (info.changes_result) keys.emplace_back(key, value_text(member));
   }
 };
 
-std::vector<MixerKey> all_keys(MixerConfig mixer) {
+/// Key and value of all that a mixer can differ in.
+Keys keys_of(MixerConfig mixer) {
   KeyCollector collector;
   mixer.visit(collector);
   return std::move(collector.keys);
@@ -35,23 +39,13 @@ std::vector<MixerKey> all_keys(MixerConfig mixer) {
 
 }  // namespace
 
-std::vector<MixerKey> non_default_keys(const MixerConfig& mixer) {
-  const std::vector<MixerKey> defaults = all_keys({});
-  std::vector<MixerKey> changed;
-  for (std::size_t i = 0; MixerKey & key : all_keys(mixer)) {
-    if (key.key != "mixer" && key.key != "label" && key.value != defaults[i].value) {
-      changed.push_back(std::move(key));
-    }
-    ++i;
-  }
-  return changed;
-}
-
 std::string mixer_label(const MixerConfig& mixer) {
   if (!mixer.label.empty()) return mixer.label;
-  std::string label(enum_name(mixer.mixer));
-  for (const MixerKey& key : non_default_keys(mixer)) {
-    label += fmt::format(" {}={}", key.key, key.value);
+  std::string label(mixer.name());
+  const Keys defaults = keys_of(every_mixer()[mixer.options.index()]);
+  for (std::size_t i = 0; const auto& [key, value] : keys_of(mixer)) {
+    if (value != defaults[i].second) label += fmt::format(" {}={}", key, value);
+    ++i;
   }
   return label;
 }

@@ -10,7 +10,6 @@
 
 #include "config/dump.h"
 #include "config/json.h"
-#include "config/key_path.h"
 #include "config/set_key.h"
 #include "config/sweep.h"
 

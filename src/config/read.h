@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,10 @@ RunConfig read_config(const std::filesystem::path& path, std::span<const std::st
 RunConfig parse_config(std::string_view json, std::string_view origin,
                        std::span<const std::string> overrides = {});
 
+/// The mixer that a file's metadata names under "mixer", with those of its keys that it names too;
+/// what else it says is not looked at. Values are JSON or plain names. Throws BadInput.
+MixerOptions read_mixer(const std::map<std::string, std::string>& texts, std::string_view origin);
+
 /// Checks that need more than one key (n_pairs against vocabulary and sequence, seq_len against
 /// max_seq_len, duplicate labels) of one sweep point. Throws BadInput beginning with the JSON
 /// pointer. parse_config calls it for every point; `config.sweep` is not looked at.
@@ -31,6 +36,10 @@ void validate(const RunConfig& config);
 Index sequence_length(const RunConfig& config);
 /// Positions of a row that carry a target, which accuracy is over; 0 where nothing is trained.
 Index targets_per_row(const RunConfig& config);
+/// Bytes of a label or of a run's name: what a table or a figure's legend can still show; folder
+/// names, which share it, end at 255.
+inline constexpr std::size_t kMaxNameBytes = 200;
+
 /// The mixer's label, else its name and what differs from its defaults: "vla penalty=frozen".
 std::string mixer_label(const MixerConfig& mixer);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "config/reader.h"
 #include "core/error.h"
 
 namespace vla_bench {
@@ -48,10 +49,10 @@ TEST(ParseConfig, ReadsEveryKindOfValue) {
      "seeds": [0, 9223372036854775807], "device": "cpu", "precision": "bf16",
      "threads": 2})",
                                         "x.json");
-  EXPECT_EQ(config.mixers[0].mixer, MixerKind::linear);
-  EXPECT_EQ(config.mixers[1].u_scale, 1.0);
+  EXPECT_EQ(config.mixers[0].name(), "linear");
+  EXPECT_EQ(config.mixers[1].get<VlaOptions>().u_scale, 1.0);
   EXPECT_EQ(config.mixers[1].output_norm, false);
-  EXPECT_EQ(config.mixers[1].penalty, Penalty::key);
+  EXPECT_EQ(config.mixers[1].get<VlaOptions>().penalty, Penalty::key);
   EXPECT_EQ(config.model.d_h, 64);
   EXPECT_FALSE(config.task.seq_len.has_value());
   EXPECT_FALSE(config.task.random_filler);
@@ -154,9 +155,37 @@ TEST(ParseConfig, KeysOfOtherMixersAreRefused) {
                  R"({"mixers": [{"mixer": "softmax", "penalty": "key"}]})");
   EXPECT_REFUSED("/mixers/0/variant: a key of mixer deltanet; vla does not have it",
                  R"({"mixers": [{"variant": "standard", "mixer": "vla"}]})");
-  // The kind changes after the key was read.
-  EXPECT_REFUSED("/mixers/0/penalty: a key of mixer vla; linear does not have it",
-                 R"({"mixers": [{"mixer": "vla", "penalty": "key"}]})", {"mixers.0.mixer=linear"});
+  // The mixer changes after the key was read.
+  EXPECT_REFUSED(
+      "--set mixers.0.mixer=linear: /penalty: a key of mixer vla; linear does not have it",
+      R"({"mixers": [{"mixer": "vla", "penalty": "key"}]})", {"mixers.0.mixer=linear"});
+}
+
+struct OneMixer {
+  static constexpr std::string_view name = "one";
+  Index period = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("period", period, {});
+  }
+};
+struct OtherMixer {
+  static constexpr std::string_view name = "other";
+  double period = 0.5;
+  bool gate = false;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("period", period, {});
+    v.field("gate", gate, {});
+  }
+};
+TEST(ParseConfig, AKeyMayBelongToSeveralMixers) {
+  using List = TypeList<OneMixer, OtherMixer>;
+  EXPECT_EQ(whose_key<List>("period"), "a key of mixers one, other");
+  EXPECT_EQ(whose_key<List>("gate"), "a key of mixer other");
+  EXPECT_EQ(whose_key<List>("label"), "");
 }
 
 TEST(ParseConfig, LabelsAreDistinct) {
@@ -164,10 +193,9 @@ TEST(ParseConfig, LabelsAreDistinct) {
   EXPECT_REFUSED(R"(/mixers/1: label "vla" is taken)",
                  R"({"mixers": ["vla", {"mixer": "linear", "label": "vla"}]})");
   EXPECT_REFUSED("/mixers/0/label", R"({"mixers": [{"label": "a\nb"}]})");
-  MixerConfig mixer{.mixer = MixerKind::vla};
+  MixerConfig mixer{.options = VlaOptions{}};
   EXPECT_EQ(mixer_label(mixer), "vla");
-  mixer.penalty = Penalty::frozen;
-  mixer.lambda_0 = 0.5;
+  mixer.options = VlaOptions{.penalty = Penalty::frozen, .lambda_0 = 0.5};
   EXPECT_EQ(mixer_label(mixer), "vla penalty=frozen lambda_0=0.5");
   mixer.label = "VLA, frozen A";
   EXPECT_EQ(mixer_label(mixer), "VLA, frozen A");
@@ -254,7 +282,7 @@ TEST(Overrides, SetAnyKey) {
       R"({"mixers": ["vla", "linear"], "latency": {"warmup": 9}})", "x.json", overrides);
   EXPECT_EQ(config.train.lr, 0.01);
   EXPECT_EQ(config.name, "trial 1");
-  EXPECT_EQ(config.mixers[0].penalty, Penalty::frozen);
+  EXPECT_EQ(config.mixers[0].get<VlaOptions>().penalty, Penalty::frozen);
   EXPECT_EQ(config.seeds, (std::vector<Index>{1, 7}));
   ASSERT_EQ(config.sweep.size(), 1u);
   EXPECT_EQ(config.sweep[0].key, "model.d_h");

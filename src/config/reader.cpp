@@ -5,6 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "config/dump.h"
+#include "config/read.h"
+
 namespace vla_bench {
 namespace {
 
@@ -43,6 +46,17 @@ bool ends_in(std::string_view dotted, std::string_view name) {
          dotted[dotted.size() - name.size() - 1] == '.';
 }
 
+/// The keys of a mixer's own that are not at their default.
+Json set_keys(const MixerOptions& options) {
+  const auto own_keys = [](const auto& own) { return to_json(own); };
+  Json set = std::visit(own_keys, options);
+  const Json defaults = std::visit(own_keys, every_mixer()[options.index()].options);
+  for (const auto& [key, value] : defaults.items()) {
+    if (set[key] == value) set.erase(key);
+  }
+  return set;
+}
+
 }  // namespace
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known,
@@ -59,6 +73,17 @@ std::string did_you_mean(std::string_view name, const std::vector<std::string_vi
   if (!same.empty()) return fmt::format(", did you mean \"{}\"?", fmt::join(same, "\" or \""));
   const std::string nearest = nearest_name(name, known.data(), known.size());
   return nearest.empty() ? "" : fmt::format(", did you mean \"{}\"?", nearest);
+}
+
+std::size_t read_choice(const Json& json, const std::vector<std::string_view>& names,
+                        const Place& place) {
+  const std::string text = json.is_string() ? json.get<std::string>() : "";
+  const auto found = std::find(names.begin(), names.end(), text);
+  if (json.is_string() && found != names.end()) {
+    return static_cast<std::size_t>(found - names.begin());
+  }
+  place.fail(fmt::format("expected one of \"{}\", got {}{}", fmt::join(names, "\", \""),
+                         excerpt(json), json.is_string() ? did_you_mean(text, names) : ""));
 }
 
 void read_value(const Json& json, bool& out, const FieldInfo&, const Place& place) {
@@ -104,15 +129,43 @@ void read_value(const Json& json, std::string& out, const FieldInfo&, const Plac
 
 void read_value(const Json& json, MixerConfig& out, const FieldInfo& info, const Place& place) {
   if (json.is_string()) {
-    read_value(json, out.mixer, info, place);
+    read_value(json, out.options, info, place);
     return;
   }
   if (!json.is_object()) {
     place.fail(fmt::format("expected a mixer's name or an object, got {}", excerpt(json)));
   }
-  Reader reader(json, place, &out);
+  Reader reader(json, place);
   out.visit(reader);
+  reader.refuse_foreign_keys(out.name());
   reader.refuse_unknown_keys();
+}
+
+void read_value(const Json& json, MixerOptions& out, const FieldInfo&, const Place& place) {
+  std::vector<std::string_view> names;
+  for (const MixerConfig& mixer : every_mixer()) names.push_back(mixer.name());
+  const std::size_t chosen = read_choice(json, names, place);
+  if (chosen == out.index()) return;
+  const Json set = set_keys(out);
+  out = every_mixer()[chosen].options;
+  // What was set stays set, and is not dropped without a word where this mixer does not have it.
+  Reader reader(set, place);
+  std::visit([&](auto& own) { own.visit(reader); }, out);
+  reader.refuse_foreign_keys(names[chosen]);
+}
+
+MixerOptions read_mixer(const std::map<std::string, std::string>& texts, std::string_view origin) {
+  Json object = Json::object();
+  for (const auto& [key, text] : texts) {
+    object[key] = Json::accept(text) ? parse_json(text, origin) : Json(text);
+  }
+  MixerOptions options;
+  const Place place{std::string(origin), ""};
+  if (!object.contains("mixer")) place.fail("no \"mixer\"");
+  Reader reader(object, place);
+  reader.field("mixer", options, {});
+  std::visit([&](auto& own) { own.visit(reader); }, options);
+  return options;
 }
 
 void read_value(const Json& json, std::vector<SweepAxis>& out, const FieldInfo&,

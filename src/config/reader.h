@@ -4,7 +4,9 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <optional>
@@ -34,8 +36,38 @@ concept ConfigStruct = requires(T value, AnyVisitor visitor) {
 std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known,
                          const std::vector<std::string>& elsewhere = {});
 
-inline std::string foreign_key_message(MixerKind owner, MixerKind mixer) {
-  return fmt::format("a key of mixer {}; {} does not have it", enum_name(owner), enum_name(mixer));
+/// Which of the names `json` is.
+std::size_t read_choice(const Json& json, const std::vector<std::string_view>& names,
+                        const Place& place);
+
+/// Collects the names of a struct's keys.
+struct KeyNames {
+  std::vector<std::string_view> keys;
+
+  template <class T>
+  void field(const char* key, T&, const FieldInfo&) {
+    keys.push_back(key);
+  }
+};
+
+/// Every key that some mixer has of its own, in the order of the list.
+template <class List = Mixers>
+std::vector<std::string_view> keys_of_mixers() {
+  KeyNames names;
+  List::for_each([&]<class Options>() { Options{}.visit(names); });
+  return names.keys;
+}
+
+/// "a key of mixer vla", "a key of mixers linear, vla"; empty where no mixer has it of its own.
+template <class List = Mixers>
+std::string whose_key(std::string_view key) {
+  std::vector<std::string_view> mixers;
+  List::for_each([&]<class Options>() {
+    const std::vector<std::string_view> own = keys_of_mixers<TypeList<Options>>();
+    if (std::find(own.begin(), own.end(), key) != own.end()) mixers.push_back(Options::name);
+  });
+  if (mixers.empty()) return "";
+  return fmt::format("a key of mixer{} {}", mixers.size() > 1 ? "s" : "", fmt::join(mixers, ", "));
 }
 
 // Declared ahead of Reader, which reads structs by way of them.
@@ -46,6 +78,7 @@ void read_value(const Json& json, std::string& out, const FieldInfo& info, const
 void read_value(const Json& json, MixerConfig& out, const FieldInfo& info, const Place& place);
 void read_value(const Json& json, std::vector<SweepAxis>& out, const FieldInfo& info,
                 const Place& place);
+void read_value(const Json& json, MixerOptions& out, const FieldInfo& info, const Place& place);
 template <class E>
 requires std::is_enum_v<E>
 void read_value(const Json& json, E& out, const FieldInfo& info, const Place& place);
@@ -88,9 +121,7 @@ std::vector<std::string> keys_below(T& object) {
 
 class Reader {
  public:
-  /// `mixer`: the struct being read when it is a MixerConfig, whose keys depend on its kind.
-  Reader(const Json& object, const Place& place, const MixerConfig* mixer = nullptr)
-      : object_(object), place_(place), mixer_(mixer) {
+  Reader(const Json& object, const Place& place) : object_(object), place_(place) {
     if (!object.is_object()) place.fail(fmt::format("expected an object, got {}", excerpt(object)));
   }
 
@@ -99,13 +130,21 @@ class Reader {
     known_.push_back(key);
     const auto found = object_.find(key);
     if (found == object_.end()) return;
-    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) {
-      place_.at(key).fail(foreign_key_message(*info.only, mixer_->mixer));
-    }
     read_value(*found, member, info, place_.at(key));
   }
   void sweep(const char* key, std::vector<SweepAxis>& axes, const FieldInfo& info) {
     field(key, axes, info);
+  }
+
+  /// Call after the visit of a mixer: refuses the keys that only others have.
+  void refuse_foreign_keys(std::string_view mixer) {
+    for (const auto& item : object_.items()) {
+      const std::string owners = is_known(item.key()) ? "" : whose_key(item.key());
+      if (owners.empty()) continue;
+      place_.at(item.key()).fail(fmt::format("{}; {} does not have it", owners, mixer));
+    }
+    // A misspelled key may be meant for another mixer.
+    for (const std::string_view key : keys_of_mixers()) known_.push_back(key);
   }
 
   /// Call after the visit. `also` is a further allowed key ("$schema" at the top), `elsewhere` as
@@ -114,16 +153,18 @@ class Reader {
                            const std::vector<std::string>& elsewhere = {}) const {
     for (const auto& item : object_.items()) {
       const std::string& key = item.key();
-      bool found = !also.empty() && key == also;
-      for (const std::string_view known : known_) found = found || key == known;
-      if (!found) place_.at(key).fail("unknown key" + did_you_mean(key, known_, elsewhere));
+      if (is_known(key) || (!also.empty() && key == also)) continue;
+      place_.at(key).fail("unknown key" + did_you_mean(key, known_, elsewhere));
     }
   }
 
  private:
+  bool is_known(std::string_view key) const {
+    return std::find(known_.begin(), known_.end(), key) != known_.end();
+  }
+
   const Json& object_;
   const Place& place_;
-  const MixerConfig* mixer_;
   std::vector<std::string_view> known_;
 };
 
@@ -131,16 +172,8 @@ template <class E>
 requires std::is_enum_v<E>
 void read_value(const Json& json, E& out, const FieldInfo&, const Place& place) {
   std::vector<std::string_view> names;
-  for (const auto& [value, name] : enum_names<E>) {
-    if (json.is_string() && json.get_ref<const std::string&>() == name) {
-      out = value;
-      return;
-    }
-    names.push_back(name);
-  }
-  place.fail(fmt::format("expected one of \"{}\", got {}{}", fmt::join(names, "\", \""),
-                         excerpt(json),
-                         json.is_string() ? did_you_mean(json.get<std::string>(), names) : ""));
+  for (const auto& entry : enum_names<E>) names.push_back(entry.second);
+  out = enum_names<E>[read_choice(json, names, place)].first;
 }
 
 template <ConfigStruct T>

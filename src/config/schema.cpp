@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "config/dump.h"
-#include "config/labels.h"
 #include "config/read.h"
 
 namespace vla_bench {
@@ -25,6 +24,11 @@ Json type_schema(bool, const FieldInfo&) { return {{"type", "boolean"}}; }
 Json type_schema(Index, const FieldInfo& info) { return bounded("integer", info); }
 Json type_schema(double, const FieldInfo& info) { return bounded("number", info); }
 Json type_schema(const std::string&, const FieldInfo&) { return {{"type", "string"}}; }
+Json type_schema(const MixerOptions&, const FieldInfo&) {
+  Json names = Json::array();
+  for (const MixerConfig& mixer : every_mixer()) names.push_back(to_json(mixer.options));
+  return {{"enum", names}};
+}
 Json type_schema(const MixerConfig& value, const FieldInfo& info);
 template <class E>
 requires std::is_enum_v<E> Json type_schema(E, const FieldInfo&) {
@@ -53,8 +57,7 @@ Json default_json(const T& value) {
 Json default_json(const std::vector<MixerConfig>& mixers) {
   Json list = Json::array();
   for (const MixerConfig& mixer : mixers) {
-    list.push_back(mixer.label.empty() && non_default_keys(mixer).empty() ? to_json(mixer.mixer)
-                                                                          : to_json(mixer));
+    list.push_back(mixer_label(mixer) == mixer.name() ? to_json(mixer.options) : to_json(mixer));
   }
   return list;
 }
@@ -66,7 +69,7 @@ class SchemaWriter {
     Json schema = {{"description", info.help}};
     schema.update(type_schema(member, info));
     if constexpr (!ConfigStruct<T>) schema["default"] = default_json(member);
-    properties_[key] = std::move(schema);
+    add(key, std::move(schema));
   }
   void sweep(const char* key, std::vector<SweepAxis>&, const FieldInfo& info) {
     properties_[key] = {{"description", info.help},
@@ -81,6 +84,17 @@ class SchemaWriter {
   }
 
  private:
+  /// A key that several mixers have may be another thing in each.
+  void add(const char* key, Json schema) {
+    if (!properties_.contains(key)) {
+      properties_[key] = std::move(schema);
+    } else if (Json& earlier = properties_[key]; earlier.contains("anyOf")) {
+      earlier["anyOf"].push_back(std::move(schema));
+    } else if (earlier != schema) {
+      earlier = {{"anyOf", Json::array({earlier, std::move(schema)})}};
+    }
+  }
+
   Json properties_ = Json::object();
 };
 
@@ -95,8 +109,9 @@ Json type_schema(const T& value, const FieldInfo&) {
 Json type_schema(const MixerConfig& value, const FieldInfo& info) {
   MixerConfig copy = value;
   SchemaWriter writer;
-  copy.visit(writer);
-  return {{"oneOf", Json::array({type_schema(copy.mixer, info), writer.take()})}};
+  copy.visit_shared(writer);
+  Mixers::for_each([&]<class Options>() { Options{}.visit(writer); });
+  return {{"oneOf", Json::array({type_schema(copy.options, info), writer.take()})}};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "config/set_key.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "config/reader.h"
@@ -23,30 +24,27 @@ class KeySetter {
         value_(value),
         place_(place) {}
 
-  /// Sets the key of `target`; `mixer` is target when that is a MixerConfig.
   template <ConfigStruct T>
-  void set(T& target, const MixerConfig* mixer = nullptr) {
-    mixer_ = mixer;
+  void set(T& target) {
     target.visit(*this);
-    if (!found_) {
-      place_.fail(fmt::format("unknown key \"{}\"{}", first_,
-                              did_you_mean(first_, known_, keys_below(target))));
-    }
+    if (!found_) fail_unknown(keys_below(target));
   }
 
-  /// The mixer that alone has the key, when it has been found to be another's.
-  std::optional<MixerKind> foreign() const { return foreign_; }
+  /// False where only other mixers have the key.
+  bool set_on_mixer(MixerConfig& mixer) {
+    mixer.visit(*this);
+    if (found_) return true;
+    if (!whose_key(first_).empty()) return false;
+    for (const std::string_view key : keys_of_mixers()) known_.push_back(key);
+    fail_unknown({});
+  }
 
   template <class T>
   void field(const char* key, T& member, const FieldInfo& info) {
     known_.push_back(key);
     if (found_ || first_ != key) return;
     found_ = true;
-    if (mixer_ != nullptr && info.only && *info.only != mixer_->mixer) {
-      foreign_ = info.only;
-    } else {
-      assign(member, info);
-    }
+    assign(member, info);
   }
   void sweep(const char* key, std::vector<SweepAxis>& axes, const FieldInfo& info) {
     known_.push_back(key);
@@ -69,6 +67,11 @@ class KeySetter {
   }
 
  private:
+  [[noreturn]] void fail_unknown(const std::vector<std::string>& elsewhere) const {
+    place_.fail(
+        fmt::format("unknown key \"{}\"{}", first_, did_you_mean(first_, known_, elsewhere)));
+  }
+
   template <class T>
   void assign(T& member, const FieldInfo& info) {
     if constexpr (ConfigStruct<T>) {
@@ -79,7 +82,8 @@ class KeySetter {
     } else if (!rest_.empty()) {
       place_.fail(fmt::format("\"{}\" has no keys of its own", first_));
     }
-    T fresh{};
+    // Which mixer it is can change while its keys stay.
+    T fresh = std::is_same_v<T, MixerOptions> ? std::move(member) : T{};
     read_value(value_, fresh, info, place_);
     member = std::move(fresh);
   }
@@ -108,10 +112,9 @@ class KeySetter {
     if constexpr (std::is_same_v<T, MixerConfig>) {
       if (!inner.empty()) {
         KeySetter setter(inner, value_, place_);
-        setter.set(element, &element);
-        if (setter.foreign()) {
-          place_.fail(fmt::format("\"{}\" is {}", inner,
-                                  foreign_key_message(*setter.foreign(), element.mixer)));
+        if (!setter.set_on_mixer(element)) {
+          place_.fail(fmt::format("\"{}\" is {}; {} does not have it", inner,
+                                  whose_key(setter.first_), element.name()));
         }
         return;
       }
@@ -127,32 +130,54 @@ class KeySetter {
   std::string_view rest_;
   const Json& value_;
   const Place& place_;
-  const MixerConfig* mixer_ = nullptr;
   bool found_ = false;
-  std::optional<MixerKind> foreign_;
   std::vector<std::string_view> known_;
 };
 
 void set_on_every_mixer(RunConfig& config, std::string_view key, const Json& value,
                         const Place& place) {
-  std::optional<MixerKind> owner;
   bool applied = false;
   for (MixerConfig& mixer : config.mixers) {
-    KeySetter setter(key, value, place);
-    setter.set(mixer, &mixer);
-    if (setter.foreign()) {
-      owner = setter.foreign();
-    } else {
-      applied = true;
-    }
+    applied = KeySetter(key, value, place).set_on_mixer(mixer) || applied;
   }
   if (!applied) {
-    place.fail(fmt::format("\"mixer.{}\" is a key of mixer {}, and this config has none", key,
-                           owner ? enum_name(*owner) : "?"));
+    place.fail(fmt::format("\"mixer.{}\" is {}, and this config has none", key,
+                           whose_key(split_first(key).first)));
   }
 }
 
 }  // namespace
+
+KeyPath key_path(std::string_view key) {
+  constexpr std::string_view kEveryMixer = "mixer.";
+  if (key.starts_with(kEveryMixer)) {
+    KeyPath path = {"mixers", std::string(kAnyElement)};
+    for (std::string& part : key_path(key.substr(kEveryMixer.size()))) path.push_back(part);
+    return path;
+  }
+  KeyPath path;
+  for (;;) {
+    const std::size_t dot = key.find('.');
+    path.emplace_back(key.substr(0, dot));
+    if (dot == std::string_view::npos) return path;
+    key.remove_prefix(dot + 1);
+  }
+}
+
+bool overlap(const KeyPath& a, const KeyPath& b) {
+  const auto both = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+  return std::equal(a.begin(), a.begin() + both, b.begin(),
+                    [](std::string_view one, std::string_view other) {
+                      return one == other || one == kAnyElement || other == kAnyElement;
+                    });
+}
+
+bool covers(const KeyPath& a, const KeyPath& b) {
+  return a.size() <= b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [](std::string_view one, std::string_view other) {
+                                              return one == other || one == kAnyElement;
+                                            });
+}
 
 void set_key(RunConfig& config, std::string_view key, const Json& value, const Place& place) {
   const auto [first, rest] = split_first(key);

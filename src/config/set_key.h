@@ -1,12 +1,28 @@
-// Setting one dotted key of a config: what --set and sweep axes do. Internal to config.
+// Dotted keys: which of them touch the same value, and setting one, as --set and sweep axes do.
+// Internal to config.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "config/config.h"
 #include "config/json.h"
 
 namespace vla_bench {
+
+/// A dotted key cut at its dots. "mixer.lambda_0" means that key of every mixer: mixers, any
+/// element (kAnyElement), lambda_0.
+using KeyPath = std::vector<std::string>;
+inline constexpr std::string_view kAnyElement = "*";
+KeyPath key_path(std::string_view key);
+
+/// Whether setting one can change what the other has set: they are equal, or one lies below the
+/// other.
+bool overlap(const KeyPath& a, const KeyPath& b);
+
+/// Whether setting `a` sets all of `b`.
+bool covers(const KeyPath& a, const KeyPath& b);
 
 /// Sets `key` ("model.d_h", "mixers.0.lambda_0", "seeds", "sweep.task.n_pairs") to `value`.
 /// "mixer.<key>" sets the key on every mixer that has it. A whole struct is replaced, not merged.

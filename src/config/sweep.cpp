@@ -6,7 +6,6 @@
 #include <set>
 #include <utility>
 
-#include "config/key_path.h"
 #include "config/set_key.h"
 
 namespace vla_bench {

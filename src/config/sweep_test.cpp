@@ -170,9 +170,9 @@ TEST(OverridesBelowASweptKey, ReachKeysThatMoveTogetherAndLists) {
                                                         [[{"mixer": "vla"}], {"d_h": 8}]]}})";
   const auto of_every_mixer = cells_of(together, {"mixer.lambda_0=2", "model.n_heads=1"});
   ASSERT_EQ(of_every_mixer.size(), 3u);
-  EXPECT_EQ(of_every_mixer[0].mixers[0].mixer, MixerKind::linear);
-  EXPECT_EQ(of_every_mixer[1].mixers[0].lambda_0, 2.0);
-  EXPECT_EQ(of_every_mixer[2].mixers[0].lambda_0, 2.0);
+  EXPECT_EQ(of_every_mixer[0].mixers[0].name(), "linear");
+  EXPECT_EQ(of_every_mixer[1].mixers[0].get<VlaOptions>().lambda_0, 2.0);
+  EXPECT_EQ(of_every_mixer[2].mixers[0].get<VlaOptions>().lambda_0, 2.0);
   for (const RunConfig& cell : of_every_mixer) EXPECT_EQ(cell.model.n_heads, 1);
 
   const auto of_one = cells_of(together, {"mixers.0.output_norm=true"});
@@ -217,7 +217,7 @@ TEST(OverridesOfMixers, MeetASweepOverAllOrOneOfThem) {
       R"({"mixers": ["vla", {"label": "b", "lambda_0": 1}], "sweep": {"mixers.0.period": [1, 2]}})";
   const auto cells = cells_of(one, {"mixer.period=5"});
   ASSERT_EQ(cells.size(), 2u) << "the axis goes";
-  for (const RunConfig& cell : cells) EXPECT_EQ(cell.mixers[0].period, 5);
+  for (const RunConfig& cell : cells) EXPECT_EQ(cell.mixers[0].get<VlaOptions>().period, 5);
 
   const std::string all =
       refusal(R"({"mixers": ["vla"], "sweep": {"mixer.period": [1, 2]}})", {"mixers.0.period=5"});

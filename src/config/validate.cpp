@@ -5,7 +5,6 @@
 #include <set>
 #include <string>
 
-#include "config/labels.h"
 #include "config/read.h"
 #include "core/error.h"
 
@@ -39,11 +38,6 @@ void validate_mixers(const RunConfig& config) {
   for (std::size_t i = 0; i < config.mixers.size(); ++i) {
     const MixerConfig& mixer = config.mixers[i];
     const std::string pointer = fmt::format("/mixers/{}", i);
-    for (const MixerKey& key : non_default_keys(mixer)) {
-      require(!key.only || *key.only == mixer.mixer, fmt::format("{}/{}", pointer, key.key),
-              "a key of mixer {}; {} does not have it", key.only ? enum_name(*key.only) : "",
-              enum_name(mixer.mixer));
-    }
     const std::string label = mixer_label(mixer);
     require(label.size() <= kMaxNameBytes && !has_control_character(label), pointer + "/label",
             "expected at most {} bytes without control characters", kMaxNameBytes);

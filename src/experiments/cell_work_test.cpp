@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/count.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {

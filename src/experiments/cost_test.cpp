@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "experiments/cell_work.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "experiments/core_buffers.h"
-#include "experiments/test_cells.h"
 #include "mixers/registry.h"
+#include "testing/cells.h"
 #include "testing/gpu.h"
 
 namespace vla_bench {
@@ -88,7 +88,7 @@ TEST(LatencyOnGpu, TimesCudnnOrSaysWhyNot) {
   const CellResult result = run_on_gpu(R"("softmax")", R"("cudnn")");
   ASSERT_EQ(result.table.rows.size(), 2U);
   const Support cudnn =
-      mixer_support({.mixer = MixerKind::softmax}, 64, Device::cuda, Implementation::cudnn);
+      mixer_support({.options = SoftmaxOptions{}}, 64, Device::cuda, Implementation::cudnn);
   for (std::size_t row = 0; row < 2; ++row) {
     EXPECT_EQ(text(result.table, row, "implementation"), "cudnn");
     EXPECT_EQ(text(result.table, row, "precision"), "bf16");
@@ -101,7 +101,7 @@ TEST(LatencyOnGpu, TimesCudnnOrSaysWhyNot) {
 
 TEST(CoreBuffersOnGpu, HoldTheSameAsOnTheCpu) {
   VLA_NEEDS_GPU();
-  const MixerConfig mixer{.mixer = MixerKind::vla};
+  const MixerConfig mixer{.options = VlaOptions{}};
   const HeadDims dims{.batch = 2, .tokens = 33, .heads = 2, .d_h = 16};
   const CoreBuffers<float> cpu(mixer, dims, {Device::cpu, 1}, 9);
   const CoreBuffers<float> gpu(mixer, dims, testing::gpu_context(), 9);

@@ -10,9 +10,9 @@
 #include "bench/ceilings.h"
 #include "core/error.h"
 #include "experiments/core_buffers.h"
-#include "experiments/test_cells.h"
 #include "mixers/registry.h"
 #include "mixers/work.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {
@@ -63,7 +63,7 @@ TEST(Latency, CountsWorkAndNamesWhatTheMachineReaches) {
   for (std::size_t row = 0; row < 4; ++row) {
     const bool reference = row >= 2;
     const LatencyPass pass = row % 2 == 0 ? LatencyPass::forward : LatencyPass::backward;
-    const Work work = core_work({.mixer = MixerKind::vla}, dims, pass, reference ? 8 : 4);
+    const Work work = core_work({.options = VlaOptions{}}, dims, pass, reference ? 8 : 4);
     EXPECT_EQ(count(row, "flop"), work.flop);
     EXPECT_EQ(count(row, "bytes"), work.bytes);
     const double seconds = number(result.table, row, "median_s");
@@ -233,7 +233,7 @@ class CopyingCore : public MixerCore<float> {
   void prepare(const Context& context, const CoreInputs<float>& inputs,
                const CoreGradients<float>* gradients) override {
     const HeadDims& dims = inputs.dims;
-    copies_ = std::make_unique<CoreBuffers<float>>(MixerConfig{.mixer = MixerKind::linear}, dims,
+    copies_ = std::make_unique<CoreBuffers<float>>(MixerConfig{.options = LinearOptions{}}, dims,
                                                    context, 99);
     const auto copy = [&](HeadView<const float> from, float* to, Index stride) {
       for (Index row = 0; row < dims.rows(); ++row) {
@@ -310,7 +310,7 @@ TEST(Latency, VerifiesTheForwardOfACoreWithoutABackward) {
 }
 
 TEST(CoreBuffers, RotateByWholeTokens) {
-  const MixerConfig mixer{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard};
+  const MixerConfig mixer{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
   const HeadDims dims{.batch = 2, .tokens = 3, .heads = 2, .d_h = 4};
   const CoreBuffers<float> first(mixer, dims, {Device::cpu, 1}, 9);
   for (const Index shift : {0, 1, 5, 6, 13}) {
@@ -349,7 +349,7 @@ TEST(CoreBuffers, OneRoundIsLargerThanTwiceTheCache) {
 }
 
 TEST(CoreBuffers, AreTheSameInBothTypesAndOnAnyThreads) {
-  const MixerConfig mixer{.mixer = MixerKind::vla};
+  const MixerConfig mixer{.options = VlaOptions{}};
   const HeadDims dims{.batch = 2, .tokens = 3, .heads = 2, .d_h = 4};
   const CoreBuffers<float> single(mixer, dims, {Device::cpu, 1}, 9);
   const CoreBuffers<double> twice(mixer, dims, {Device::cpu, 3}, 9);
@@ -360,7 +360,7 @@ TEST(CoreBuffers, AreTheSameInBothTypesAndOnAnyThreads) {
   }
   // Views of q, k and v: side by side in a row, heads d apart.
   EXPECT_EQ(single.inputs().k.at(1, 1), single.projections.data() + 24 + 8 + 4);
-  const MixerConfig linear{.mixer = MixerKind::linear};
+  const MixerConfig linear{.options = LinearOptions{}};
   EXPECT_TRUE(CoreBuffers<float>(linear, dims, {Device::cpu, 1}, 9).inputs().aux.empty());
 }
 

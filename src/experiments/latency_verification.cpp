@@ -97,7 +97,7 @@ std::string verify_against_reference(const RunConfig& config, const Context& con
     if (!(error <= allowed)) {
       return fmt::format(
           "[{}] {}: relative error {:.3g} against the reference over {} tokens, over {:g}",
-          enum_name(mixer.mixer), name, error, dims.tokens, allowed);
+          mixer.name(), name, error, dims.tokens, allowed);
     }
   }
   return {};

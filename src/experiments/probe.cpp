@@ -176,7 +176,7 @@ Support probe_support(const RunConfig& config, Device device) {
     return {.ok = false,
             .reason = fmt::format("memory of {} grows with the sequence: probed up to {} tokens, "
                                   "not {}",
-                                  enum_name(mixer.mixer), kLongestGrowingMemory, tokens)};
+                                  mixer.name(), kLongestGrowingMemory, tokens)};
   }
   return {};
 }

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "experiments/probe.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 #include "testing/gpu.h"
 
 namespace vla_bench {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -51,6 +52,25 @@ Index decode(const std::vector<double>& codebook, const std::vector<double>& que
   return best;
 }
 
+/// What keys pass: the mixer's own feature map, and elu1 where it has none, so that it is given the
+/// same keys as the others.
+FeatureMap key_features(const MixerConfig& mixer) {
+  const auto of = [](const auto& own) {
+    if constexpr (requires { own.feature_map; }) return own.feature_map;
+    return FeatureMap::elu1;
+  };
+  return std::visit(of, mixer.options);
+}
+
+/// Length of the penalty direction that a write takes; empty of a mixer whose writes take none.
+std::optional<double> direction_length(const MixerConfig& mixer, Index d) {
+  const auto of = [d](const auto& own) -> std::optional<double> {
+    if constexpr (requires { own.direction_length(d); }) return own.direction_length(d);
+    return std::nullopt;
+  };
+  return std::visit(of, mixer.options);
+}
+
 double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memory) {
   const MixerConfig& mixer = config.mixers.front();
   const Index n = config.task.n_pairs;
@@ -63,21 +83,20 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
   std::vector<double> directions = normal_rows(rng(kKeys), n, d);  // (n, d), raw keys at first
   std::vector<double> keys = directions;                           // (n, d)
   if (config.recall.keys == RecallKeys::feature) {
-    const FeatureMap map = mixer.mixer == MixerKind::vla ? mixer.feature_map : FeatureMap::elu1;
-    mixers::apply_feature_map(map, keys.data(), keys.data(), n * d);
+    mixers::apply_feature_map(key_features(mixer), keys.data(), keys.data(), n * d);
   }
   scale_rows_to(1.0, d, keys);
-  scale_rows_to(mixer.u_scale.value_or(1.0 / std::sqrt(static_cast<double>(d))), d, directions);
+  const std::optional<double> length = direction_length(mixer, d);
+  if (length) scale_rows_to(*length, d, directions);
   std::vector<double> codebook = normal_rows(rng(kCodebook), config.recall.codebook, d);
   scale_rows_to(1.0, d, codebook);
   std::vector<Index> ids(static_cast<std::size_t>(n));
   Rng id_rng = rng(kValueIds);
   for (Index& id : ids) id = id_rng.below(static_cast<std::uint32_t>(config.recall.codebook));
 
-  const bool takes_direction = mixer.mixer == MixerKind::vla && mixer.penalty == Penalty::learned;
   for (Index i = 0; i < n; ++i) {
     memory.write(keys.data() + i * d, codebook.data() + ids[static_cast<std::size_t>(i)] * d,
-                 takes_direction ? directions.data() + i * d : nullptr);
+                 length ? directions.data() + i * d : nullptr);
   }
   std::vector<double> out(static_cast<std::size_t>(d));
   Index correct = 0;

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/statistics.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {

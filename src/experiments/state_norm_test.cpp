@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "experiments/probe.h"
-#include "experiments/test_cells.h"
 #include "mixers/registry.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {

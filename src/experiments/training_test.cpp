@@ -5,7 +5,7 @@
 
 #include "core/files.h"
 #include "experiments/record.h"
-#include "experiments/test_cells.h"
+#include "testing/cells.h"
 #include "testing/temporary_folder.h"
 
 namespace vla_bench {

@@ -156,8 +156,8 @@ PassVerdict WholeLengthCheck<T>::verdict_on(const char* what, const CoreBuffers<
             fmt::format("{} leaves the range of float32 at token {}", what, token)};
   }
   return {CellStatus::failed,
-          fmt::format("[{}] {} is not finite at token {}, where float32 holds it",
-                      enum_name(mixer_.mixer), what, token)};
+          fmt::format("[{}] {} is not finite at token {}, where float32 holds it", mixer_.name(),
+                      what, token)};
 }
 
 template <class T>
@@ -183,7 +183,7 @@ PassVerdict WholeLengthCheck<T>::values(const CoreBuffers<T>& buffers) const {
     return {CellStatus::failed,
             fmt::format("[{}] o: relative error {:.3g} at token {} against the memory in float64, "
                         "over {:g}",
-                        enum_name(mixer_.mixer), error, rows[i], allowed_)};
+                        mixer_.name(), error, rows[i], allowed_)};
   }
   return {};
 }

@@ -8,8 +8,8 @@
 
 #include "experiments/latency.h"
 #include "experiments/reference_range.h"
-#include "experiments/test_cells.h"
 #include "mixers/registry.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {
@@ -229,7 +229,7 @@ TEST(WholeLength, ChecksEndWhenStopped) {
 }
 
 TEST(WholeLength, StepsABoundedNumberOfTokens) {
-  const MixerConfig vla{.mixer = MixerKind::vla}, softmax{.mixer = MixerKind::softmax};
+  const MixerConfig vla{.options = VlaOptions{}}, softmax{.options = SoftmaxOptions{}};
   constexpr Index kMillion = Index{1} << 20;
   EXPECT_EQ(compared_tokens(vla, 64, 1000), 1000);
   EXPECT_EQ(compared_tokens(vla, 64, kMillion), Index{1} << 17);

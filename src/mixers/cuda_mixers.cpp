@@ -26,17 +26,10 @@ std::unique_ptr<MixerCore<float>> make_core(const MixerConfig& config, Index d_h
   if (implementation == Implementation::sequential) {
     return make_sequential_vla_cuda_core(config, d_h);
   }
-  switch (config.mixer) {
-    case MixerKind::softmax:
-      return make_softmax_cuda_core(config, d_h);
-    case MixerKind::linear:
-      return make_linear_cuda_core(config, d_h);
-    case MixerKind::deltanet:
-      return make_deltanet_cuda_core(config, d_h);
-    case MixerKind::vla:
-      return make_vla_cuda_core(config, d_h);
-  }
-  return nullptr;
+  if (config.is<SoftmaxOptions>()) return make_softmax_cuda_core(config, d_h);
+  if (config.is<LinearOptions>()) return make_linear_cuda_core(config, d_h);
+  if (config.is<DeltaNetOptions>()) return make_deltanet_cuda_core(config, d_h);
+  return make_vla_cuda_core(config, d_h);
 }
 
 }  // namespace
@@ -58,7 +51,7 @@ std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_
   if constexpr (std::is_same_v<T, float>) {
     return make_core(config, d_h, implementation);
   } else {
-    throw RunError(fmt::format("cuda: mixer {} runs in float32 alone", enum_name(config.mixer)));
+    throw RunError(fmt::format("cuda: mixer {} runs in float32 alone", config.name()));
   }
 }
 

@@ -17,12 +17,12 @@ namespace {
 
 std::vector<MixerConfig> variants() {
   std::vector<MixerConfig> all = {
-      {.mixer = MixerKind::softmax},
-      {.mixer = MixerKind::linear},
-      {.mixer = MixerKind::deltanet},
-      {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard},
-      {.mixer = MixerKind::vla},
-      {.mixer = MixerKind::vla, .penalty = Penalty::frozen}};
+      {.options = SoftmaxOptions{}},
+      {.options = LinearOptions{}},
+      {.options = DeltaNetOptions{}},
+      {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
+      {.options = VlaOptions{}},
+      {.options = VlaOptions{.penalty = Penalty::frozen}}};
   for (std::size_t i = 0, count = all.size(); i < count; ++i) {
     MixerConfig other = all[i];
     other.output_norm = !mixer_traits(other).output_norm;
@@ -40,16 +40,15 @@ std::vector<std::string> names(const MixerConfig& mixer) {
 }
 
 TEST(MixerLayer, ParametersCarryTheNamesOfAStateDict) {
-  EXPECT_EQ(names({.mixer = MixerKind::softmax}),
+  EXPECT_EQ(names({.options = SoftmaxOptions{}}),
             (std::vector<std::string>{"p.qkv.weight", "p.qkv.bias", "p.o.weight", "p.o.bias"}));
-  EXPECT_EQ(names({.mixer = MixerKind::vla}),
+  EXPECT_EQ(names({.options = VlaOptions{}}),
             (std::vector<std::string>{"p.Wq.weight", "p.Wk.weight", "p.Wv.weight", "p.Wq.bias",
                                       "p.Wk.bias", "p.Wv.bias", "p.Wu.weight", "p.norm_o.weight",
                                       "p.norm_o.bias", "p.Wo.weight", "p.Wo.bias"}));
   ParameterTable table;
-  const MixerLayer<float> layer(
-      {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard}, 2, 4, Device::cpu,
-      Implementation::production, "", table);
+  const MixerLayer<float> layer({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
+                                2, 4, Device::cpu, Implementation::production, "", table);
   EXPECT_EQ(table.at("Wb.weight").shape, (std::vector<Index>{2, 8}));
   EXPECT_EQ(table.at("Wb.bias").shape, (std::vector<Index>{2}));
   EXPECT_EQ(table.size(), 4 * (64 + 8) + (16 + 2) + 16);
@@ -119,7 +118,7 @@ std::vector<double> differentiate(Problem& problem, std::vector<double>& input) 
 
 TEST(MixerLayer, GradientsMatchCentralDifferences) {
   for (const MixerConfig& mixer : variants()) {
-    SCOPED_TRACE(std::string(enum_name(mixer.mixer)));
+    SCOPED_TRACE(std::string(mixer.name()));
     Problem problem(mixer, Implementation::production);
     const std::vector<double> dx = differentiate(problem, problem.x_);
     const std::vector<double> gradients = differentiate(problem, problem.parameters_);
@@ -144,14 +143,14 @@ TEST(MixerLayer, GradientsMatchCentralDifferences) {
 
 TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {
   ParameterTable table;
-  const MixerLayer<float> layer({.mixer = MixerKind::linear}, 2, 4, Device::cpu,
+  const MixerLayer<float> layer({.options = LinearOptions{}}, 2, 4, Device::cpu,
                                 Implementation::production, "", table);
   // q, k, v and o of 8 channels for 3 * 5 tokens, and a denominator for each of 2 heads.
   EXPECT_EQ(layer.activation_bytes(3, 5), (15 * 32 + 15 * 2) * 4);
 }
 
 TEST(Registry, RefusesWhatItCannotRun) {
-  const MixerConfig linear{.mixer = MixerKind::linear};
+  const MixerConfig linear{.options = LinearOptions{}};
   EXPECT_TRUE(mixer_support(linear, 16, Device::cpu, Implementation::reference).ok);
   EXPECT_THROW(make_mixer_core<float>(linear, 16, Device::cpu, Implementation::reference),
                RunError);
@@ -160,7 +159,7 @@ TEST(Registry, RefusesWhatItCannotRun) {
   EXPECT_FALSE(on_cuda.reason.empty());
   EXPECT_EQ(implementation_label(linear, Implementation::production), "recurrent");
   EXPECT_EQ(implementation_label(linear, Implementation::reference), "reference");
-  EXPECT_EQ(implementation_label({.mixer = MixerKind::softmax}, Implementation::production),
+  EXPECT_EQ(implementation_label({.options = SoftmaxOptions{}}, Implementation::production),
             "tiled");
 }
 

@@ -2,6 +2,9 @@
 // tests and figures loop over it, in this order.
 #pragma once
 
+#include <string_view>
+#include <variant>
+
 #include "core/type_list.h"
 #include "mixers/deltanet/options.h"
 #include "mixers/linear/options.h"
@@ -11,12 +14,24 @@
 namespace vla_bench {
 
 /// A mixer's type is that of its options: a struct with
-///   name     as a config spells it
-///   title    as figures spell it
-///   colour   of its lines in figures
-///   members  its keys in a config, with the defaults of its paper, and their visit
-///   (config/config.h)
+///   name          as a config spells it
+///   title         as figures spell it
+///   colour        of its lines in figures
+///   most_step_ms  what a training step of the published model may take on an H200
+///                 (train/training_step_cuda_benchmark.cpp), in ms
+///   its keys in a config, with the defaults of its paper, and their visit (config/config.h)
+/// and, where these exist,
+///   feature_map            phi of its keys and queries, a key of the config or a constant
+///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
 using Mixers = TypeList<SoftmaxOptions, LinearOptions, DeltaNetOptions, VlaOptions>;
 using MixerOptions = Mixers::Variant;
+
+/// What latencies and the norms of states are compared with.
+using LatencyBaseline = SoftmaxOptions;
+using StateNormBaseline = LinearOptions;
+
+constexpr std::string_view mixer_name(const MixerOptions& options) {
+  return std::visit([](const auto& own) { return own.name; }, options);
+}
 
 }  // namespace vla_bench

@@ -107,11 +107,11 @@ void register_all() {
     const char* name;
     MixerConfig mixer;
   } variants[] = {
-      {"softmax", {.mixer = MixerKind::softmax}},
-      {"linear", {.mixer = MixerKind::linear}},
-      {"deltanet_paper", {.mixer = MixerKind::deltanet}},
-      {"deltanet_standard", {.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard}},
-      {"vla", {.mixer = MixerKind::vla}},
+      {"softmax", {.options = SoftmaxOptions{}}},
+      {"linear", {.options = LinearOptions{}}},
+      {"deltanet_paper", {.options = DeltaNetOptions{}}},
+      {"deltanet_standard", {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}},
+      {"vla", {.options = VlaOptions{}}},
   };
   for (const auto& [name, mixer] : variants) {
     for (bool backward : {false, true}) {

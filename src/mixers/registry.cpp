@@ -20,7 +20,7 @@ using MakeCore = std::unique_ptr<MixerCore<T>> (*)(const MixerConfig&, Index d_h
 
 template <class T>
 struct Entry {
-  MixerKind kind;
+  std::string_view name;
   MakeCore<T> make_core;
   MakeCore<double> make_reference;
   std::string_view label;  // of the production core
@@ -28,19 +28,19 @@ struct Entry {
 
 template <class T>
 constexpr Entry<T> kMixers[] = {
-    {MixerKind::softmax, mixers::make_softmax_core<T>, mixers::make_softmax_reference, "tiled"},
-    {MixerKind::linear, mixers::make_linear_core<T>, mixers::make_linear_reference, "recurrent"},
-    {MixerKind::deltanet, mixers::make_deltanet_core<T>, mixers::make_deltanet_reference,
+    {SoftmaxOptions::name, mixers::make_softmax_core<T>, mixers::make_softmax_reference, "tiled"},
+    {LinearOptions::name, mixers::make_linear_core<T>, mixers::make_linear_reference, "recurrent"},
+    {DeltaNetOptions::name, mixers::make_deltanet_core<T>, mixers::make_deltanet_reference,
      "recurrent"},
-    {MixerKind::vla, mixers::make_vla_core<T>, mixers::make_vla_reference, "recurrent"},
+    {VlaOptions::name, mixers::make_vla_core<T>, mixers::make_vla_reference, "recurrent"},
 };
 
 template <class T>
-const Entry<T>& find(MixerKind kind) {
+const Entry<T>& find(std::string_view name) {
   for (const Entry<T>& entry : kMixers<T>) {
-    if (entry.kind == kind) return entry;
+    if (entry.name == name) return entry;
   }
-  throw RunError(fmt::format("mixer {} is not registered", enum_name(kind)));
+  throw RunError(fmt::format("mixer {} is not registered", name));
 }
 
 }  // namespace
@@ -51,11 +51,11 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
     case Implementation::production:
       break;
     case Implementation::sequential:
-      if (config.mixer != MixerKind::vla) return {.ok = false, .reason = "sequential is vla"};
+      if (!config.is<VlaOptions>()) return {.ok = false, .reason = "sequential is vla"};
       break;
     case Implementation::unfused:
     case Implementation::cudnn:
-      if (config.mixer != MixerKind::softmax) {
+      if (!config.is<SoftmaxOptions>()) {
         return {.ok = false, .reason = fmt::format("{} is softmax", enum_name(implementation))};
       }
       if (device == Device::cpu) {
@@ -81,7 +81,7 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
-  const bool follows = device == Device::cuda && config.mixer == MixerKind::softmax;
+  const bool follows = device == Device::cuda && config.is<SoftmaxOptions>();
   return follows ? asked : Precision::float32;
 }
 
@@ -90,13 +90,12 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
                                               Implementation implementation) {
   const Support support = mixer_support(config, d_h, device, implementation);
   if (!support.ok) throw RunError(support.reason);
-  const Entry<T>& entry = find<T>(config.mixer);
+  const Entry<T>& entry = find<T>(config.name());
   if (implementation == Implementation::reference) {
     if constexpr (std::is_same_v<T, double>) {
       return entry.make_reference(config, d_h);
     } else {
-      throw RunError(
-          fmt::format("[{}] the reference exists in float64 alone", enum_name(config.mixer)));
+      throw RunError(fmt::format("[{}] the reference exists in float64 alone", config.name()));
     }
   }
   if (device == Device::cuda) return mixers::make_cuda_core<T>(config, d_h, implementation);
@@ -113,7 +112,7 @@ template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerC
 
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
   if (implementation != Implementation::production) return enum_name(implementation);
-  return find<double>(config.mixer).label;
+  return find<double>(config.name()).label;
 }
 
 }  // namespace vla_bench

@@ -9,8 +9,8 @@ constexpr Implementation kAll[] = {Implementation::production, Implementation::u
                                    Implementation::cudnn, Implementation::reference};
 
 TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
-  const MixerConfig softmax{.mixer = MixerKind::softmax};
-  const MixerConfig vla{.mixer = MixerKind::vla};
+  const MixerConfig softmax{.options = SoftmaxOptions{}};
+  const MixerConfig vla{.options = VlaOptions{}};
   for (const Implementation implementation : {Implementation::unfused, Implementation::cudnn}) {
     EXPECT_FALSE(mixer_support(softmax, 64, Device::cpu, implementation).ok);
     for (const Device device : {Device::cpu, Device::cuda}) {
@@ -33,26 +33,25 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
 }
 
 TEST(Registry, PrecisionIsSoftmaxsOnAGpu) {
-  const auto precision = [](MixerKind mixer, Device device, Implementation implementation) {
-    return implementation_precision({.mixer = mixer}, device, implementation, Precision::tf32);
+  const auto precision = [](const MixerOptions& mixer, Device device,
+                            Implementation implementation) {
+    return implementation_precision({.options = mixer}, device, implementation, Precision::tf32);
   };
-  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::production),
-            Precision::tf32);
-  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::unfused), Precision::tf32);
-  EXPECT_EQ(precision(MixerKind::softmax, Device::cuda, Implementation::cudnn), Precision::bf16);
-  EXPECT_EQ(precision(MixerKind::softmax, Device::cpu, Implementation::production),
+  EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::production), Precision::tf32);
+  EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::unfused), Precision::tf32);
+  EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::cudnn), Precision::bf16);
+  EXPECT_EQ(precision(SoftmaxOptions{}, Device::cpu, Implementation::production),
             Precision::float32);
-  EXPECT_EQ(precision(MixerKind::vla, Device::cuda, Implementation::production),
-            Precision::float32);
+  EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::production), Precision::float32);
 }
 
 TEST(Registry, LabelsNameTheMethod) {
-  const MixerConfig softmax{.mixer = MixerKind::softmax};
+  const MixerConfig softmax{.options = SoftmaxOptions{}};
   EXPECT_EQ(implementation_label(softmax, Implementation::production), "tiled");
   EXPECT_EQ(implementation_label(softmax, Implementation::unfused), "unfused");
   EXPECT_EQ(implementation_label(softmax, Implementation::cudnn), "cudnn");
   EXPECT_EQ(implementation_label(softmax, Implementation::reference), "reference");
-  EXPECT_EQ(implementation_label({.mixer = MixerKind::linear}, Implementation::production),
+  EXPECT_EQ(implementation_label({.options = LinearOptions{}}, Implementation::production),
             "recurrent");
 }
 

@@ -10,20 +10,15 @@ Index multiply_adds(const MixerConfig& mixer, LatencyPass pass, Index tokens, In
   const auto factor = [&](Index forward, Index backward) {
     return pass == LatencyPass::forward ? forward : backward;
   };
-  switch (mixer.mixer) {
-    case MixerKind::softmax:
-      // tokens * (tokens + 1) is even, and halved before it can be cut off.
-      return times({factor(2, 5), tokens % 2 == 0 ? tokens / 2 : tokens,
-                    tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
-    case MixerKind::linear:
-      return times({factor(2, 6), tokens, d, d});
-    case MixerKind::deltanet:
-      return times({factor(3, 9), tokens, d, d});
-    case MixerKind::vla:
-      if (mixer.penalty == Penalty::frozen) return times({factor(3, 7), tokens, d, d});
-      return times({factor(6, 16), tokens, d, d});
+  if (mixer.is<SoftmaxOptions>()) {
+    // tokens * (tokens + 1) is even, and halved before it can be cut off.
+    return times({factor(2, 5), tokens % 2 == 0 ? tokens / 2 : tokens,
+                  tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
   }
-  return 0;
+  if (mixer.is<LinearOptions>()) return times({factor(2, 6), tokens, d, d});
+  if (mixer.is<DeltaNetOptions>()) return times({factor(3, 9), tokens, d, d});
+  const bool frozen = mixer.get<VlaOptions>().penalty == Penalty::frozen;
+  return times({frozen ? factor(3, 7) : factor(6, 16), tokens, d, d});
 }
 
 }  // namespace

@@ -16,15 +16,15 @@ TEST(Work, CountsTheRecurrences) {
     MixerConfig mixer;
     Index forward, backward;  // multiply-adds in units of d^2
   } cases[] = {
-      {{.mixer = MixerKind::linear}, 2, 6},
-      {{.mixer = MixerKind::deltanet}, 3, 9},
-      {{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard}, 3, 9},
-      {{.mixer = MixerKind::vla}, 6, 16},
-      {{.mixer = MixerKind::vla, .penalty = Penalty::key}, 6, 16},
-      {{.mixer = MixerKind::vla, .penalty = Penalty::frozen}, 3, 7},
+      {{.options = LinearOptions{}}, 2, 6},
+      {{.options = DeltaNetOptions{}}, 3, 9},
+      {{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}, 3, 9},
+      {{.options = VlaOptions{}}, 6, 16},
+      {{.options = VlaOptions{.penalty = Penalty::key}}, 6, 16},
+      {{.options = VlaOptions{.penalty = Penalty::frozen}}, 3, 7},
   };
   for (const auto& [mixer, forward, backward] : cases) {
-    SCOPED_TRACE(enum_name(mixer.mixer));
+    SCOPED_TRACE(mixer.name());
     const Index unit = 2 * kLanes * 5 * 16;
     EXPECT_EQ(core_work(mixer, kDims, kForward, 4).flop, unit * forward);
     EXPECT_EQ(core_work(mixer, kDims, kBackward, 4).flop, unit * backward);
@@ -32,7 +32,7 @@ TEST(Work, CountsTheRecurrences) {
 }
 
 TEST(Work, CountsTheTriangleOfSoftmax) {
-  const MixerConfig softmax{.mixer = MixerKind::softmax};
+  const MixerConfig softmax{.options = SoftmaxOptions{}};
   // Positions 1 to 5: 15 pairs of query and key, q . k and p v each d multiply-adds.
   EXPECT_EQ(core_work(softmax, kDims, kForward, 4).flop, 2 * kLanes * 15 * 2 * 4);
   EXPECT_EQ(core_work(softmax, kDims, kBackward, 4).flop, 2 * kLanes * 15 * 5 * 4);
@@ -45,16 +45,16 @@ TEST(Work, CountsTheTriangleOfSoftmax) {
 TEST(Work, CountsEachNumberOnce) {
   const Index tokens_and_heads = 2 * 5 * 3;
   // q, k, v, o; backward: q, k, v, o, d_o, dq, dk, dv.
-  const MixerConfig linear{.mixer = MixerKind::linear};
+  const MixerConfig linear{.options = LinearOptions{}};
   EXPECT_EQ(core_work(linear, kDims, kForward, 4).bytes, tokens_and_heads * 4 * 4 * 4);
   EXPECT_EQ(core_work(linear, kDims, kBackward, 4).bytes, tokens_and_heads * 8 * 4 * 4);
   EXPECT_EQ(core_work(linear, kDims, kBackward, 2).bytes, tokens_and_heads * 8 * 4 * 2);
   // With u and du.
-  const MixerConfig vla{.mixer = MixerKind::vla};
+  const MixerConfig vla{.options = VlaOptions{}};
   EXPECT_EQ(core_work(vla, kDims, kForward, 4).bytes, tokens_and_heads * 5 * 4 * 4);
   EXPECT_EQ(core_work(vla, kDims, kBackward, 4).bytes, tokens_and_heads * 10 * 4 * 4);
   // With one beta a head.
-  const MixerConfig standard{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard};
+  const MixerConfig standard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
   EXPECT_EQ(core_work(standard, kDims, kForward, 8).bytes, tokens_and_heads * (4 * 4 + 1) * 8);
 }
 

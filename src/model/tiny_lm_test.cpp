@@ -6,13 +6,9 @@
 
 #include "core/error.h"
 #include "core/rng.h"
-#include "testing/golden_models.h"
 
 namespace vla_bench {
 namespace {
-
-constexpr MixerKind kMixers[] = {MixerKind::softmax, MixerKind::linear, MixerKind::deltanet,
-                                 MixerKind::vla};
 
 ModelConfig small_model(Index short_conv = 0) {
   ModelConfig model;
@@ -50,50 +46,10 @@ std::vector<T> copy(const Array<T>& values) {
   return {values.begin(), values.end()};
 }
 
-template <class T>
-void check_golden_model(const std::string& name, Implementation implementation, double tolerance) {
-  SCOPED_TRACE(name);
-  const TensorFile file = TensorFile::read(testing::golden_path(name));
-  const ModelConfig config = testing::golden_model_config(file);
-  TinyLm<T> model(config, testing::golden_mixer_config(file), {.threads = 2}, implementation);
-  testing::load_golden_parameters(file, model);
-  const Batch batch = testing::golden_batch(file, "x", "y");
+class TinyLmTest : public ::testing::TestWithParam<MixerConfig> {};
 
-  const Index M = batch.batch * batch.tokens;
-  std::vector<T> logits(static_cast<std::size_t>(M * config.vocab_size));
-  model.logits(batch, {logits.data(), M, config.vocab_size});
-  const std::vector<double> expected_logits = file.values<double>("logits");
-  EXPECT_TRUE(testing::near("logits", std::span<const T>(logits),
-                            std::span<const double>(expected_logits), tolerance));
-
-  const double expected_loss = file.values<double>("loss")[0];
-  EXPECT_NEAR(model.evaluate(batch).loss, expected_loss, tolerance * expected_loss);
-  EXPECT_NEAR(model.forward_backward(batch).loss, expected_loss, tolerance * expected_loss);
-
-  double largest = 0.0;
-  for (const Parameter& parameter : model.parameters().all()) {
-    for (double value : file.values<double>("grad." + parameter.name)) {
-      largest = std::max(largest, std::abs(value));
-    }
-  }
-  testing::expect_golden_slices(file, model.parameters(), "grad.", model.gradients(), tolerance,
-                                1e-3 * largest);
-}
-
-class TinyLmTest : public ::testing::TestWithParam<MixerKind> {
- protected:
-  MixerConfig mixer() const { return {.mixer = GetParam()}; }
-  std::string name() const { return std::string(enum_name(GetParam())); }
-};
-
-INSTANTIATE_TEST_SUITE_P(Mixers, TinyLmTest, ::testing::ValuesIn(kMixers),
-                         [](const auto& mixer) { return std::string(enum_name(mixer.param)); });
-
-TEST_P(TinyLmTest, GoldenFile) {
-  check_golden_model<double>("model_" + name(), Implementation::reference, 1e-9);
-  check_golden_model<double>("model_" + name(), Implementation::production, 1e-9);
-  check_golden_model<float>("model_" + name(), Implementation::production, 1e-4);
-}
+INSTANTIATE_TEST_SUITE_P(Mixers, TinyLmTest, ::testing::ValuesIn(every_mixer()),
+                         [](const auto& mixer) { return std::string(mixer.param.name()); });
 
 // The golden files have no short convolution. Along the gradient itself, the slope of the loss is
 // the gradient's squared length; a central difference of step h sees it with an error of h^2
@@ -102,7 +58,7 @@ TEST_P(TinyLmTest, GradientIsTheSlopeOfTheLoss) {
   for (Index taps : {0, 3}) {
     SCOPED_TRACE(taps);
     const ModelConfig config = small_model(taps);
-    TinyLm<double> model(config, mixer(), {});
+    TinyLm<double> model(config, GetParam(), {});
     model.initialise(5);
     const Batch batch = random_batch(config, 3, 7, 1);
     model.forward_backward(batch);
@@ -132,7 +88,7 @@ TEST_P(TinyLmTest, GradientIsTheSlopeOfTheLoss) {
 
 TEST_P(TinyLmTest, LaterTokensChangeNoEarlierLogits) {
   const ModelConfig config = small_model(3);
-  TinyLm<float> model(config, mixer(), {});
+  TinyLm<float> model(config, GetParam(), {});
   model.initialise(5);
   Batch batch = random_batch(config, 1, 9, 1);
   const auto logits = [&] {
@@ -151,7 +107,7 @@ TEST_P(TinyLmTest, LaterTokensChangeNoEarlierLogits) {
 TEST_P(TinyLmTest, SameBitsOnAnyThreads) {
   const ModelConfig config = small_model(2);
   const auto run = [&](int threads) {
-    TinyLm<float> model(config, mixer(), {.threads = threads});
+    TinyLm<float> model(config, GetParam(), {.threads = threads});
     model.initialise(5);
     model.forward_backward(random_batch(config, 9, 13, 1));
     return copy(model.gradients());
@@ -163,7 +119,7 @@ TEST_P(TinyLmTest, SameBitsOnAnyThreads) {
 
 TEST_P(TinyLmTest, ShapesMayChangeBetweenCalls) {
   const ModelConfig config = small_model(2);
-  TinyLm<float> model(config, mixer(), {});
+  TinyLm<float> model(config, GetParam(), {});
   model.initialise(5);
   const Batch batch = random_batch(config, 3, 7, 1);
   model.forward_backward(batch);
@@ -179,7 +135,7 @@ TEST_P(TinyLmTest, ShapesMayChangeBetweenCalls) {
 TEST(TinyLm, StartsAsTheProtocolSays) {
   ModelConfig config;  // the published size
   config.short_conv = 4;
-  TinyLm<float> model(config, {.mixer = MixerKind::vla}, {});
+  TinyLm<float> model(config, {.options = VlaOptions{}}, {});
   model.initialise(42);
   const auto values = [&](const char* name) {
     const Parameter& parameter = model.parameters().at(name);
@@ -206,7 +162,7 @@ TEST(TinyLm, StartsAsTheProtocolSays) {
 
 TEST(TinyLm, AccuracyCountsExactMatches) {
   const ModelConfig config = small_model();
-  TinyLm<double> model(config, {.mixer = MixerKind::linear}, {});
+  TinyLm<double> model(config, {.options = LinearOptions{}}, {});
   model.initialise(5);
   Batch batch = random_batch(config, 2, 6, 1);
   std::vector<double> logits(static_cast<std::size_t>(12 * config.vocab_size));
@@ -227,7 +183,7 @@ TEST(TinyLm, AccuracyCountsExactMatches) {
 
 TEST(TinyLm, RefusesBatchesItCannotRead) {
   const ModelConfig config = small_model();
-  TinyLm<float> model(config, {.mixer = MixerKind::linear}, {});
+  TinyLm<float> model(config, {.options = LinearOptions{}}, {});
   Batch batch = random_batch(config, 2, 6, 1);
   batch.inputs[3] = 11;
   EXPECT_THROW(model.evaluate(batch), BadInput);

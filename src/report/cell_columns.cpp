@@ -16,7 +16,7 @@ Value column_of(const RunConfig& config, std::string_view column) {
 
   if (column == "experiment") return text(enum_name(config.experiment));
   if (column == "label") return mixer_label(mixer);
-  if (column == "mixer") return text(enum_name(mixer.mixer));
+  if (column == "mixer") return text(mixer.name());
   if (column == "n_pairs" && has_pairs) return config.task.n_pairs;
   if (column == "layout" && has_pairs) return text(enum_name(config.task.layout));
   if (column == "d_h") return config.model.d_h;

@@ -256,7 +256,7 @@ struct NamedLine {
   std::string not_ok;             // "4096 tokens: seed 1: diverged: ..."
   std::string note;
 
-  bool is_softmax() const { return compare(key[kMixer], std::string("softmax")) == 0; }
+  bool is_softmax() const { return compare(key[kMixer], std::string(LatencyBaseline::name)) == 0; }
 };
 
 /// How the cells were timed.

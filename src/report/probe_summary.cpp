@@ -173,7 +173,7 @@ std::map<std::string, double> linear_norms(std::span<const Probes> groups, std::
   std::map<std::string, double> norms;
   for (const Probes& probes : groups) {
     const RunConfig& config = probes.group->config();
-    if (config.mixers.front().mixer != MixerKind::linear) continue;
+    if (!config.mixers.front().is<StateNormBaseline>()) continue;
     const Statistics spread = statistics(numbers(last_rows(probes, t), s_norm));
     if (spread.count > 0) norms.try_emplace(keys_beside_mixer(config), spread.mean);
   }

@@ -24,7 +24,7 @@ CellRecord probe(const char* experiment, const char* mixer, int seed, const char
 
 /// Norms at the given t; a_norm twice s_norm for vla.
 CellRecord norms(CellRecord record, std::initializer_list<std::pair<std::int64_t, double>> rows) {
-  const bool has_penalty = record.config.mixers[0].mixer == MixerKind::vla;
+  const bool has_penalty = record.config.mixers[0].is<VlaOptions>();
   for (const auto& [t, norm] : rows) {
     add_row(record, state_norm_schema(),
             {{"t", t}, {"s_norm", norm}, {"a_norm", has_penalty ? Value(2 * norm) : Value()}});

@@ -14,7 +14,7 @@
 
 #include "config/identity.h"
 #include "config/read.h"
-#include "config/resolved.h"
+#include "config/dump.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"

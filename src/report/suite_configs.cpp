@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "config/resolved.h"
+#include "config/dump.h"
 
 namespace vla_bench {
 namespace {

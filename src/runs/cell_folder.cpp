@@ -9,7 +9,7 @@
 #include <system_error>
 
 #include "config/json.h"
-#include "config/resolved.h"
+#include "config/dump.h"
 #include "core/error.h"
 #include "core/files.h"
 

@@ -76,9 +76,9 @@ double fraction_done(const PlannedCell& planned, const CellState& state) {
   return static_cast<double>(state.step) / static_cast<double>(planned.cell.config.train.steps);
 }
 
-std::pair<ExperimentKind, MixerKind> Pace::kind_of(const PlannedCell& planned) {
+std::pair<ExperimentKind, std::string_view> Pace::kind_of(const PlannedCell& planned) {
   const RunConfig& config = planned.cell.config;
-  return {config.experiment, config.mixers.front().mixer};
+  return {config.experiment, config.mixers.front().name()};
 }
 
 void Pace::add(const PlannedCell& planned, double seconds) {

@@ -46,8 +46,8 @@ class Pace {
   struct Sum {
     double flop = 0.0, seconds = 0.0;
   };
-  static std::pair<ExperimentKind, MixerKind> kind_of(const PlannedCell& planned);
-  std::map<std::pair<ExperimentKind, MixerKind>, Sum> kinds_;
+  static std::pair<ExperimentKind, std::string_view> kind_of(const PlannedCell& planned);
+  std::map<std::pair<ExperimentKind, std::string_view>, Sum> kinds_;
   Sum all_;
 };
 

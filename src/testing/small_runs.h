@@ -10,9 +10,9 @@
 
 namespace vla_bench::testing {
 
-inline RunConfig small_run_config(MixerKind mixer = MixerKind::vla) {
+inline RunConfig small_run_config(const MixerConfig& mixer = {}) {
   RunConfig config;
-  config.mixers = {{.mixer = mixer}};
+  config.mixers = {mixer};
   config.model = {.n_heads = 2,
                   .d_h = 8,
                   .n_layers = 1,

@@ -9,7 +9,6 @@
 
 #include "core/files.h"
 #include "core/text.h"
-#include "testing/golden_models.h"
 #include "testing/small_runs.h"
 #include "testing/temporary_folder.h"
 #include "train/checkpoint.h"
@@ -21,59 +20,10 @@ using testing::small_run_config;
 using testing::SmallRun;
 using testing::TemporaryFolder;
 
-constexpr MixerKind kMixers[] = {MixerKind::softmax, MixerKind::linear, MixerKind::deltanet,
-                                 MixerKind::vla};
+class TrainerTest : public ::testing::TestWithParam<MixerConfig> {};
 
-/// Six optimiser steps on the file's batches; losses, norms, learning rates and final parameters.
-template <class T>
-void check_golden_trace(const std::string& name, Implementation implementation, double tolerance) {
-  SCOPED_TRACE(name);
-  const TensorFile file = TensorFile::read(testing::golden_path(name));
-  const Context context{.threads = 2};
-  TrainConfig config;
-  config.steps = file.integer("steps");
-  config.warmup = file.integer("warmup");
-  config.lr = file.number("lr");
-  config.weight_decay = file.number("weight_decay");
-  config.clip_norm = file.number("clip_norm");
-  TinyLm<T> model(testing::golden_model_config(file), testing::golden_mixer_config(file), context,
-                  implementation);
-  testing::load_golden_parameters(file, model);
-
-  OptimiserState<T> optimiser(context, model.values().size());
-  std::vector<double> loss, norm, lr;
-  for (Index step = 0; step < config.steps; ++step) {
-    const std::string suffix = "." + std::to_string(step);
-    loss.push_back(
-        model.forward_backward(testing::golden_batch(file, "x" + suffix, "y" + suffix)).loss);
-    request_optimiser_step(context, config, model, optimiser);
-    const ops::TrainingState state = optimiser.read();
-    lr.push_back(state.learning_rate);
-    norm.push_back(state.gradient_norm);
-  }
-  const auto check = [&](const char* what, const std::vector<double>& actual) {
-    const std::vector<double> expected = file.values<double>(what);
-    EXPECT_TRUE(testing::near(what, std::span<const double>(actual),
-                              std::span<const double>(expected), tolerance));
-  };
-  check("lr", lr);
-  check("loss", loss);
-  check("grad_norm", norm);
-  testing::expect_golden_slices(file, model.parameters(), "final.", model.values(), tolerance,
-                                0.01);
-}
-
-class TrainerTest : public ::testing::TestWithParam<MixerKind> {};
-
-INSTANTIATE_TEST_SUITE_P(Mixers, TrainerTest, ::testing::ValuesIn(kMixers),
-                         [](const auto& mixer) { return std::string(enum_name(mixer.param)); });
-
-TEST_P(TrainerTest, GoldenTrace) {
-  const std::string name = "train_" + std::string(enum_name(GetParam()));
-  check_golden_trace<double>(name, Implementation::reference, 1e-9);
-  check_golden_trace<double>(name, Implementation::production, 1e-9);
-  check_golden_trace<float>(name, Implementation::production, 1e-4);
-}
+INSTANTIATE_TEST_SUITE_P(Mixers, TrainerTest, ::testing::ValuesIn(every_mixer()),
+                         [](const auto& mixer) { return std::string(mixer.param.name()); });
 
 TEST_P(TrainerTest, SameBitsOnAnyThreads) {
   RunConfig config = small_run_config(GetParam());
@@ -210,7 +160,7 @@ TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
 
 // Seconds of training are part of those that go by, in one sitting and over several.
 TEST(Trainer, TrainSecondsAreCountedOnce) {
-  RunConfig config = small_run_config(MixerKind::linear);
+  RunConfig config = small_run_config({.options = LinearOptions{}});
   config.train.steps = 12000;  // progress, which stops the first sitting, comes after 0.1 s
   config.train.checkpoint_every = 0;
   const TemporaryFolder folder;
@@ -232,7 +182,7 @@ TEST(Trainer, TrainSecondsAreCountedOnce) {
 }
 
 TEST(Trainer, LearnsToCopy) {
-  RunConfig config = small_run_config(MixerKind::linear);
+  RunConfig config = small_run_config({.options = LinearOptions{}});
   config.experiment = ExperimentKind::copy;
   config.task.seq_len = 15;
   config.train.steps = 60;
@@ -248,7 +198,7 @@ TEST(Trainer, LearnsToCopy) {
 }
 
 TEST(Trainer, DivergenceEndsTheRunAndNamesTheStep) {
-  RunConfig config = small_run_config(MixerKind::linear);
+  RunConfig config = small_run_config({.options = LinearOptions{}});
   config.train.lr = 1e30;
   SmallRun<float> run(config);
   const TemporaryFolder folder;

@@ -31,6 +31,7 @@
 #include "core/error.h"
 #include "core/statistics.h"
 #include "mixers/registry.h"
+#include "mixers/work.h"
 #include "ops/ops.h"
 #include "train/training_step.h"
 
@@ -44,20 +45,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int kBlocks = 50;
 constexpr int kStepsPerBlock = 20;
 constexpr int kWarmUpSteps = 20;
-
-/// What a step may take, in milliseconds.
-double most_ms(MixerKind mixer) {
-  switch (mixer) {
-    case MixerKind::softmax:
-      return 0.5;
-    case MixerKind::linear:
-    case MixerKind::deltanet:
-      return 0.7;
-    case MixerKind::vla:
-      return 1.0;
-  }
-  return 0.0;
-}
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -109,21 +96,6 @@ double copy_rate() {
   return 2.0 * static_cast<double>(kBytes) / seconds;
 }
 
-/// Multiply-adds of a core's forward per token and head, on average over `tokens`.
-double core_multiply_adds(MixerKind mixer, double tokens, double d) {
-  switch (mixer) {
-    case MixerKind::softmax:
-      return (tokens + 1.0) * d;  // 2 t d at token t
-    case MixerKind::linear:
-      return 2.0 * d * d;
-    case MixerKind::deltanet:
-      return 3.0 * d * d;
-    case MixerKind::vla:
-      return 6.0 * d * d;
-  }
-  return 0.0;
-}
-
 double counted_flop(const RunConfig& config, TinyLm<float>& model) {
   const auto tokens = static_cast<double>(sequence_length(config));
   const double rows = static_cast<double>(config.train.batch) * tokens;
@@ -135,11 +107,14 @@ double counted_flop(const RunConfig& config, TinyLm<float>& model) {
   }
   const double head_rows = static_cast<double>(config.train.batch * targets_per_row(config));
   const double head = static_cast<double>(config.model.vocab_size) * d_model;
-  const double lanes = static_cast<double>(config.model.n_layers * config.model.n_heads);
-  const double core = core_multiply_adds(config.mixers.front().mixer, tokens,
-                                         static_cast<double>(config.model.d_h));
+  const HeadDims dims{.batch = config.train.batch,
+                      .tokens = sequence_length(config),
+                      .heads = config.model.n_heads,
+                      .d_h = config.model.d_h};
+  const Work core = core_work(config.mixers.front(), dims, LatencyPass::forward, sizeof(float));
+  const double cores = static_cast<double>(config.model.n_layers * core.flop);
   // Two operations a multiply-add, a forward and a backward of two.
-  return 6.0 * (rows * weights + head_rows * head + rows * lanes * core);
+  return 3.0 * (2.0 * (rows * weights + head_rows * head) + cores);
 }
 
 /// Activations once out and once in; value, gradient and two moments in, value and moments out.
@@ -154,10 +129,11 @@ struct Ceilings {
   double flop_per_s = 0.0, bytes_per_s = 0.0;
 };
 
-/// Times one mixer and prints its row; whether a step took no longer than it may.
-bool time_mixer(const Context& context, MixerKind mixer, const Ceilings& ceilings) {
+/// Times one mixer and prints its row; whether a step took no longer than `most_ms`.
+bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms,
+                const Ceilings& ceilings) {
   RunConfig config;
-  config.mixers = {{.mixer = mixer}};
+  config.mixers = {mixer};
   config.task.n_pairs = 24;
   TinyLm<float> model(config.model, config.mixers.front(), context);
   model.initialise(42);
@@ -184,12 +160,12 @@ bool time_mixer(const Context& context, MixerKind mixer, const Ceilings& ceiling
   const double flop = counted_flop(config, model);
   const double bytes = counted_bytes(config, model);
   const double floor = 1e3 * std::max(flop / ceilings.flop_per_s, bytes / ceilings.bytes_per_s);
-  const bool in_time = median <= most_ms(mixer);
+  const bool in_time = median <= most_ms;
   fmt::print(
       "| {:8} | {:9} | {:9.3f} | {:6.3f} | {:6.3f} | {:7.3f} | {:5.2f} | {:5.0f} | {:8.3f} |"
       " {:7} |\n",
-      enum_name(mixer), enum_name(context.precision), median, quantile(milliseconds, 0.1),
-      quantile(milliseconds, 0.9), most_ms(mixer), flop * 1e-9, bytes * 1e-6, floor,
+      mixer.name(), enum_name(context.precision), median, quantile(milliseconds, 0.1),
+      quantile(milliseconds, 0.9), most_ms, flop * 1e-9, bytes * 1e-6, floor,
       in_time ? "ok" : "over");
   return in_time;
 }
@@ -214,15 +190,16 @@ int run(int argc, char** argv) {
       "| -------- | --------- | --------: | -----: | -----: | ------: | ----: | ----: | -------: |"
       " ------- |\n");
   bool in_time = true;
-  for (const auto& [mixer, name] : enum_names<MixerKind>) {
+  Mixers::for_each([&]<class Options>() {
     try {
-      in_time = time_mixer(context, mixer, ceilings) && in_time;
+      const MixerConfig mixer{.options = Options{}};
+      in_time = time_mixer(context, mixer, Options::most_step_ms, ceilings) && in_time;
     } catch (const RunError& error) {
-      fmt::print(stderr, "[{}] {}\n", name, error.what());
+      fmt::print(stderr, "[{}] {}\n", Options::name, error.what());
       in_time = false;
     }
     std::fflush(stdout);
-  }
+  });
   return in_time ? kExitDone : kExitFailedRun;
 }
 

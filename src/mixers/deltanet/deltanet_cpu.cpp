@@ -300,7 +300,7 @@ class DeltaNetCore final : public MixerCore<T> {
 
 template <class T>
 std::unique_ptr<MixerCore<T>> make_deltanet_core(const MixerConfig& config, Index d_h) {
-  if (config.variant == DeltaNetVariant::paper) {
+  if (config.get<DeltaNetOptions>().variant == DeltaNetVariant::paper) {
     return std::make_unique<deltanet::DeltaNetCore<T, DeltaNetVariant::paper>>(d_h);
   }
   return std::make_unique<deltanet::DeltaNetCore<T, DeltaNetVariant::standard>>(d_h);

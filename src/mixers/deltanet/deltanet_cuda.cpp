@@ -14,7 +14,8 @@ namespace cuda {
 class DeltaNetCore final : public MixerCore<float> {
  public:
   DeltaNetCore(const MixerConfig& config, Index d_h)
-      : variant_(config.variant), cpu_(make_deltanet_core<float>(config, d_h)) {}
+      : variant_(config.get<DeltaNetOptions>().variant),
+        cpu_(make_deltanet_core<float>(config, d_h)) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {

@@ -5,8 +5,8 @@ namespace {
 
 using namespace vla_bench::testing;
 
-const MixerConfig kPaper{.mixer = MixerKind::deltanet};
-const MixerConfig kStandard{.mixer = MixerKind::deltanet, .variant = DeltaNetVariant::standard};
+const MixerConfig kPaper{.options = DeltaNetOptions{}};
+const MixerConfig kStandard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
 
 TEST(DeltaNetCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();

@@ -147,7 +147,7 @@ class DeltaNetReference final : public MixerCore<double> {
 }  // namespace
 
 std::unique_ptr<MixerCore<double>> make_deltanet_reference(const MixerConfig& config, Index d_h) {
-  return std::make_unique<DeltaNetReference>(config.variant, d_h);
+  return std::make_unique<DeltaNetReference>(config.get<DeltaNetOptions>().variant, d_h);
 }
 
 }  // namespace vla_bench::mixers

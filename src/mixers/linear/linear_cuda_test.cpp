@@ -5,7 +5,7 @@ namespace {
 
 using namespace vla_bench::testing;
 
-constexpr MixerConfig kLinear{.mixer = MixerKind::linear};
+constexpr MixerConfig kLinear{.options = LinearOptions{}};
 
 TEST(LinearCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();

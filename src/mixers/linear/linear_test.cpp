@@ -2,21 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include "testing/golden_mixers.h"
 #include "testing/mixer_cases.h"
 
 namespace vla_bench::testing {
 namespace {
 
-const MixerConfig kLinear{.mixer = MixerKind::linear};
+const MixerConfig kLinear{.options = LinearOptions{}};
 
 TEST(Linear, MeetsTheContract) { expect_contract(kLinear); }
-
-TEST(Linear, MatchesGoldenFiles) {
-  for (const char* name : {"mixer_linear_a", "mixer_linear_b", "mixer_linear_c"}) {
-    expect_golden_everywhere(name);
-  }
-}
 
 // q and k near -9: features near e^-9 = 1.2e-4, so z.q starts near d (1.2e-4)^2 = 2e-7 under the
 // floor 1e-6 and grows past it: both branches of the clamp within one sequence.

@@ -7,9 +7,8 @@ namespace vla_bench::mixers {
 
 Support cuda_mixer_support(const MixerConfig& config, Index /*d_h*/,
                            Implementation /*implementation*/) {
-  return {
-      .ok = false,
-      .reason = fmt::format("cuda: mixer {} is not part of this build", enum_name(config.mixer))};
+  return {.ok = false,
+          .reason = fmt::format("cuda: mixer {} is not part of this build", config.name())};
 }
 
 template <class T>

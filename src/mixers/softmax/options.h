@@ -9,6 +9,7 @@ struct SoftmaxOptions {
   static constexpr std::string_view name = "softmax";
   static constexpr std::string_view title = "softmax";
   static constexpr std::string_view colour = "#000000";
+  static constexpr double most_step_ms = 0.5;
 
   template <class V>
   void visit(V&) {}

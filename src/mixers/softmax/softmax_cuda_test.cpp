@@ -10,7 +10,7 @@ namespace {
 
 using mixers::SoftmaxTiling;
 
-const MixerConfig kSoftmax{.mixer = MixerKind::softmax};
+const MixerConfig kSoftmax{.options = SoftmaxOptions{}};
 
 constexpr SoftmaxTiling kTilings[] = {SoftmaxTiling::narrow, SoftmaxTiling::shared_keys,
                                       SoftmaxTiling::medium, SoftmaxTiling::wide,

@@ -11,7 +11,7 @@ namespace {
 using testing::CoreRun;
 using testing::CoreTensors;
 
-const MixerConfig kSoftmax{.mixer = MixerKind::softmax};
+const MixerConfig kSoftmax{.options = SoftmaxOptions{}};
 
 #define VLA_NEEDS_CUDNN()                                     \
   VLA_NEEDS_GPU();                                            \

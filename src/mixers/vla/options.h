@@ -1,6 +1,7 @@
 // What a config can say about Variational Linear Attention.
 #pragma once
 
+#include <cmath>
 #include <optional>
 #include <string_view>
 
@@ -14,6 +15,7 @@ struct VlaOptions {
   static constexpr std::string_view name = "vla";
   static constexpr std::string_view title = "VLA";
   static constexpr std::string_view colour = "#0072B2";
+  static constexpr double most_step_ms = 1.0;
 
   FeatureMap feature_map = FeatureMap::elu1;
   Penalty penalty = Penalty::learned;
@@ -25,6 +27,16 @@ struct VlaOptions {
   Index period = 20;
   double stab_eps = 1e-4;
   Normaliser normaliser = Normaliser::zq;
+
+  /// Length of the penalty direction u at d_h channels.
+  double u_length(Index d_h) const {
+    return u_scale.value_or(1.0 / std::sqrt(static_cast<double>(d_h)));
+  }
+  /// The same where a write is given its u; empty where u is made from the key, or there is none.
+  std::optional<double> direction_length(Index d_h) const {
+    if (penalty != Penalty::learned) return std::nullopt;
+    return u_length(d_h);
+  }
 
   template <class V>
   void visit(V& v) {

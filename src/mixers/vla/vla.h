@@ -50,7 +50,4 @@ std::unique_ptr<MixerCore<T>> make_vla_core(const MixerConfig& config, Index d_h
 /// Plain loops in double precision.
 std::unique_ptr<MixerCore<double>> make_vla_reference(const MixerConfig& config, Index d_h);
 
-/// Length of the penalty direction: config.u_scale or 1 / sqrt(d).
-double vla_u_scale(const MixerConfig& config, Index d_h);
-
 }  // namespace vla_bench::mixers

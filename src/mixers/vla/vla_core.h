@@ -96,7 +96,7 @@ void make_workspaces(std::vector<W>& workspaces, int threads, const S& settings)
 template <class T>
 class VlaCore final : public MixerCore<T> {
  public:
-  VlaCore(const MixerConfig& config, Index d_h);
+  VlaCore(const VlaOptions& config, Index d_h);
   void forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                Array<T>* saved) override;
   void backward(const Context& context, const CoreInputs<T>& inputs,

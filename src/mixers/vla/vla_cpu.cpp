@@ -13,14 +13,10 @@
 
 namespace vla_bench::mixers {
 
-double vla_u_scale(const MixerConfig& config, Index d_h) {
-  return config.u_scale.value_or(1.0 / std::sqrt(static_cast<double>(d_h)));
-}
-
 namespace vla {
 
 template <class T>
-Settings<T>::Settings(const MixerConfig& config, Index d_h)
+Settings<T>::Settings(const VlaOptions& config, Index d_h)
     : d(d_h),
       stride(padded<T>(d_h)),
       feature_map(config.feature_map),
@@ -29,7 +25,7 @@ Settings<T>::Settings(const MixerConfig& config, Index d_h)
       tied(config.residual == Residual::write),
       normalise(config.normaliser == Normaliser::zq),
       period(config.period),
-      u_scale(static_cast<T>(vla_u_scale(config, d_h))),
+      u_scale(static_cast<T>(config.u_length(d_h))),
       inverse_lambda(static_cast<T>(1.0 / config.lambda_0)),
       per_eps(static_cast<T>(config.per_eps)),
       stab_eps(static_cast<T>(config.stab_eps)) {}
@@ -188,7 +184,7 @@ Workspace<T>::Workspace(const Settings<T>& settings) {
 }
 
 template <class T>
-VlaCore<T>::VlaCore(const MixerConfig& config, Index d_h) : settings_(config, d_h) {}
+VlaCore<T>::VlaCore(const VlaOptions& config, Index d_h) : settings_(config, d_h) {}
 
 template <class T>
 void VlaCore<T>::forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
@@ -343,7 +339,7 @@ template void advance(const Settings<double>&, LaneState<double>, const Features
 
 template <class T>
 std::unique_ptr<MixerCore<T>> make_vla_core(const MixerConfig& config, Index d_h) {
-  return std::make_unique<vla::VlaCore<T>>(config, d_h);
+  return std::make_unique<vla::VlaCore<T>>(config.get<VlaOptions>(), d_h);
 }
 template std::unique_ptr<MixerCore<float>> make_vla_core(const MixerConfig&, Index);
 template std::unique_ptr<MixerCore<double>> make_vla_core(const MixerConfig&, Index);

@@ -16,10 +16,10 @@ namespace cuda {
 
 class VlaCore final : public MixerCore<float> {
  public:
-  VlaCore(const MixerConfig& config, Index d_h)
+  VlaCore(const VlaOptions& config, Index d_h)
       : features_{.feature_map = config.feature_map,
                   .penalty = config.penalty,
-                  .u_scale = static_cast<float>(vla_u_scale(config, d_h)),
+                  .u_scale = static_cast<float>(config.u_length(d_h)),
                   .unit_write = config.write == WriteDirection::unit,
                   .inverse_lambda = static_cast<float>(1.0 / config.lambda_0),
                   .stab_eps = static_cast<float>(config.stab_eps)},
@@ -32,7 +32,7 @@ class VlaCore final : public MixerCore<float> {
         has_penalty_(config.penalty != Penalty::frozen),
         tied_(config.residual == Residual::write),
         normalises_(config.normaliser == Normaliser::zq),
-        cpu_(make_vla_core<float>(config, d_h)) {}
+        cpu_(make_vla_core<float>({.options = config}, d_h)) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override;
@@ -256,7 +256,7 @@ void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
 }  // namespace cuda
 
 std::unique_ptr<MixerCore<float>> make_vla_cuda_core(const MixerConfig& config, Index d_h) {
-  return std::make_unique<cuda::VlaCore>(config, d_h);
+  return std::make_unique<cuda::VlaCore>(config.get<VlaOptions>(), d_h);
 }
 
 }  // namespace vla_bench::mixers

@@ -7,8 +7,8 @@ namespace {
 using namespace vla_bench::testing;
 
 std::vector<MixerConfig> variants() {
-  const MixerConfig vla{.mixer = MixerKind::vla};
-  std::vector<MixerConfig> all(1, vla);
+  const VlaOptions vla;
+  std::vector<VlaOptions> all(1, vla);
   for (FeatureMap map : {FeatureMap::identity, FeatureMap::relu, FeatureMap::silu}) {
     all.push_back(vla);
     all.back().feature_map = map;
@@ -41,12 +41,14 @@ std::vector<MixerConfig> variants() {
   all.back().lambda_0 = 0.5;
   all.push_back(vla);
   all.back().normaliser = Normaliser::none;
-  return all;
+  std::vector<MixerConfig> mixers;
+  for (const VlaOptions& options : all) mixers.push_back({.options = options});
+  return mixers;
 }
 
 TEST(VlaCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();
-  const MixerConfig vla{.mixer = MixerKind::vla};
+  const MixerConfig vla{.options = VlaOptions{}};
   for (const HeadDims& dims : gpu_shapes()) {
     expect_gpu_matches_reference(vla, random_tensors(vla, dims, 41));
   }
@@ -66,18 +68,16 @@ TEST(VlaCuda, EveryVariantEqualsTheReference) {
 // Strongly negative raw keys and queries: z . q' falls below its floor.
 TEST(VlaCuda, EqualsTheReferenceWithActiveFloors) {
   VLA_NEEDS_GPU();
-  const MixerConfig vla{.mixer = MixerKind::vla};
+  const MixerConfig vla{.options = VlaOptions{}};
   expect_gpu_matches_reference(vla, random_tensors(vla, {2, 21, 2, 16}, 43, 1.0, -9.0));
   // And delta: 1 + u . w is never below 1, so its floor is raised above that.
-  MixerConfig floored = vla;
-  floored.stab_eps = 1.5;
-  floored.u_scale = 0.2;
+  const MixerConfig floored{.options = VlaOptions{.u_scale = 0.2, .stab_eps = 1.5}};
   expect_gpu_matches_reference(floored, random_tensors(floored, {2, 33, 2, 16}, 44));
 }
 
 TEST(VlaCuda, RepeatsBitForBit) {
   VLA_NEEDS_GPU();
-  const MixerConfig vla{.mixer = MixerKind::vla};
+  const MixerConfig vla{.options = VlaOptions{}};
   expect_gpu_repeats(vla, random_tensors(vla, {3, 70, 2, 32}, 45));
 }
 

@@ -23,7 +23,7 @@ struct Settings {
   Index period = 0;
   T u_scale = 0, inverse_lambda = 0, per_eps = 0, stab_eps = 0;
 
-  Settings(const MixerConfig& config, Index d_h);
+  Settings(const VlaOptions& config, Index d_h);
   bool has_penalty() const { return penalty != Penalty::frozen; }
   bool nudged(Index token) const { return period > 0 && (token + 1) % period == 0; }
   Index state_size() const { return d * stride * (has_penalty() ? 2 : 1) + stride; }

@@ -106,8 +106,7 @@ struct TokenGradients {
 /// One lane: `history[t]` is the state before token t.
 class Lane {
  public:
-  Lane(const MixerConfig& config, Index d)
-      : config_(config), d_(d), u_scale_(vla_u_scale(config, d)) {
+  Lane(const VlaOptions& config, Index d) : config_(config), d_(d), u_scale_(config.u_length(d)) {
     history.emplace_back(d, config.lambda_0);
   }
 
@@ -176,7 +175,7 @@ class Lane {
     return y;
   }
 
-  MixerConfig config_;
+  VlaOptions config_;
   Index d_;
   double u_scale_;
   Index forgotten_ = 0;  // tokens
@@ -262,7 +261,7 @@ void store_at(const HeadView<double>& view, Index row, Index head, const Vec& va
 
 class VlaReferenceMemory final : public HeadMemory<double> {
  public:
-  VlaReferenceMemory(const MixerConfig& config, Index d)
+  VlaReferenceMemory(const VlaOptions& config, Index d)
       : config_(config), d_(d), lane_(config, d) {}
 
   void reset() override { lane_ = Lane(config_, d_); }
@@ -295,14 +294,14 @@ class VlaReferenceMemory final : public HeadMemory<double> {
   }
 
  private:
-  MixerConfig config_;
+  VlaOptions config_;
   Index d_;
   Lane lane_;
 };
 
 class VlaReference final : public MixerCore<double> {
  public:
-  VlaReference(const MixerConfig& config, Index d_h) : config_(config), d_(d_h) {}
+  VlaReference(const VlaOptions& config, Index d_h) : config_(config), d_(d_h) {}
 
   void forward(const Context&, const CoreInputs<double>& inputs, HeadView<double> o,
                Array<double>*) override {
@@ -361,14 +360,14 @@ class VlaReference final : public MixerCore<double> {
     }
   }
 
-  MixerConfig config_;
+  VlaOptions config_;
   Index d_;
 };
 
 }  // namespace
 
 std::unique_ptr<MixerCore<double>> make_vla_reference(const MixerConfig& config, Index d_h) {
-  return std::make_unique<VlaReference>(config, d_h);
+  return std::make_unique<VlaReference>(config.get<VlaOptions>(), d_h);
 }
 
 }  // namespace vla_bench::mixers

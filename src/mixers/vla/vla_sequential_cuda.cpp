@@ -12,10 +12,10 @@ namespace {
 
 class SequentialVlaCore final : public MixerCore<float> {
  public:
-  SequentialVlaCore(const MixerConfig& config, Index d_h)
+  SequentialVlaCore(const VlaOptions& config, Index d_h)
       : config_(config),
-        u_scale_(static_cast<float>(vla_u_scale(config, d_h))),
-        cpu_(make_vla_core<float>(config, d_h)) {}
+        u_scale_(static_cast<float>(config.u_length(d_h))),
+        cpu_(make_vla_core<float>({.options = config}, d_h)) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {
@@ -75,7 +75,7 @@ class SequentialVlaCore final : public MixerCore<float> {
   Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }
 
  private:
-  MixerConfig config_;
+  VlaOptions config_;
   float u_scale_;
   std::unique_ptr<MixerCore<float>> cpu_;
   Array<float> query_, f_, k_, direction_;  // (B, T, H, d)
@@ -87,7 +87,7 @@ class SequentialVlaCore final : public MixerCore<float> {
 
 std::unique_ptr<MixerCore<float>> make_sequential_vla_cuda_core(const MixerConfig& config,
                                                                 Index d_h) {
-  return std::make_unique<cuda::SequentialVlaCore>(config, d_h);
+  return std::make_unique<cuda::SequentialVlaCore>(config.get<VlaOptions>(), d_h);
 }
 
 }  // namespace vla_bench::mixers

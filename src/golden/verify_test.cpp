@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "cli/golden.h"
 #include "core/error.h"
+#include "golden/golden.h"
 #include "testing/source_dir.h"
 #include "testing/temporary_folder.h"
 
-namespace vla_bench::cli {
+namespace vla_bench {
 namespace {
 
 // The golden files' own tolerances: their README derives them (float64 recomputations agree to
@@ -23,7 +23,7 @@ namespace {
 constexpr double kTolerance64 = 1e-9;
 constexpr double kTolerance32 = 1e-4;
 
-const Context kContext{.device = Device::cpu, .threads = 1};
+const Context kContext{.device = Device::cpu, .threads = 2};
 
 std::string golden_path(const std::string& name) {
   return (testing::golden_dir() / (name + ".safetensors")).string();
@@ -152,12 +152,24 @@ TEST(Verify, UsesTheConstantsOfTheFile) {
   EXPECT_GT(find(errors, "A_norm").error, kTolerance64);
 }
 
-TEST(Verify, ConstantsThatTheMixerDoesNotUseMayBeMissingOrAnything) {
+TEST(Verify, ReadsEveryKeyOfTheMixer) {
+  const GoldenFile golden = changed("mixer_vla_a", [](TensorFile& file) {
+    file.metadata()["penalty"] = "key";
+    file.metadata()["u_scale"] = "0.5";
+    file.metadata()["variant"] = "standard";  // a key of another mixer
+  });
+  const auto& options = golden.mixer.get<VlaOptions>();
+  EXPECT_EQ(options.penalty, Penalty::key);
+  EXPECT_EQ(options.u_scale, 0.5);
+  EXPECT_EQ(options.lambda_0, golden.tensors.number("lambda_0"));
+}
+
+TEST(Verify, ConstantsMayBeMissing) {
   const GoldenFile golden = changed("mixer_linear_a", [](TensorFile& file) {
-    for (const char* key : {"lambda_0", "stab_eps", "per_eps", "period", "ln_eps"}) {
+    for (const char* key :
+         {"lambda_0", "stab_eps", "per_eps", "period", "ln_eps", "normalize_eps"}) {
       file.metadata().erase(key);
     }
-    file.metadata()["normalize_eps"] = "0.5";
   });
   expect_within(verify_golden<double>(golden, kContext, Implementation::production), kTolerance64);
 }
@@ -170,10 +182,13 @@ TEST(Verify, RefusesWhatIsNoGoldenFile) {
   EXPECT_THROW(changed("mixer_vla_a", metadata("mixer", "mamba")), BadInput);
   EXPECT_THROW(changed("mixer_vla_a", metadata("lambda_0", "0")), BadInput);
   EXPECT_THROW(changed("mixer_vla_a", metadata("period", "-1")), BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", metadata("penalty", "frosty")), BadInput);
   EXPECT_THROW(changed("mixer_vla_a", metadata("normalize_eps", "1e-8")), BadInput);
   EXPECT_THROW(changed("mixer_linear_a", metadata("eps", "1e-3")), BadInput);
   EXPECT_THROW(changed("model_softmax", metadata("ln_eps", "1e-6")), BadInput);
   EXPECT_THROW(changed("mixer_vla_a", [](TensorFile& file) { file.metadata().erase("kind"); }),
+               BadInput);
+  EXPECT_THROW(changed("mixer_vla_a", [](TensorFile& file) { file.metadata().erase("mixer"); }),
                BadInput);
   EXPECT_THROW(read_golden(golden_path("no_such_file")), BadInput);
 }
@@ -285,4 +300,4 @@ TEST(Verify, RefusesGradientsOfUnknownParametersAndTokensOutsideTheVocabulary) {
 }
 
 }  // namespace
-}  // namespace vla_bench::cli
+}  // namespace vla_bench

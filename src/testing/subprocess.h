@@ -62,7 +62,7 @@ class Process {
     argv.push_back(nullptr);
     process_ = fork();
     if (process_ == 0) {
-      // Async-signal-safe calls alone between fork and exec.
+      // Only async-signal-safe calls between fork and exec.
       dup2(open(out_path.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
       dup2(open(err_path.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
       if (around.file_size != RLIM_INFINITY) {

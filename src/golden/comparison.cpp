@@ -1,4 +1,4 @@
-#include "cli/golden_detail.h"
+#include "golden/comparison.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 
-namespace vla_bench::cli {
+namespace vla_bench {
 namespace {
 
 double largest(std::span<const double> values) {
@@ -74,7 +74,7 @@ std::vector<TensorError> Comparison::finish() {
     const auto is_it = [&](const TensorError& error) { return error.tensor == name; };
     if (std::none_of(errors_.begin(), errors_.end(), is_it)) {
       throw BadInput(fmt::format("[{}] {}: {} has no such parameter", golden_.origin, name,
-                                 enum_name(golden_.mixer.mixer)));
+                                 golden_.mixer.name()));
     }
   }
   return std::move(errors_);
@@ -144,4 +144,4 @@ VLA_INSTANTIATE(float)
 VLA_INSTANTIATE(double)
 #undef VLA_INSTANTIATE
 
-}  // namespace vla_bench::cli
+}  // namespace vla_bench

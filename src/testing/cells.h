@@ -1,4 +1,4 @@
-// Cells for the tests of this folder.
+// Cells of a config, and values of their tables.
 #pragma once
 
 #include <string_view>

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <array>
 
-#include "cli/golden_detail.h"
 #include "core/error.h"
+#include "golden/comparison.h"
 #include "model/tiny_lm.h"
 #include "train/trainer.h"
 
-namespace vla_bench::cli {
+namespace vla_bench {
 namespace {
 
 constexpr double kIgnoredTargetInFile = kIgnoreTarget;
@@ -155,4 +155,4 @@ template std::vector<TensorError> verify_training<float>(const GoldenFile&, cons
 template std::vector<TensorError> verify_training<double>(const GoldenFile&, const Context&,
                                                           Implementation);
 
-}  // namespace vla_bench::cli
+}  // namespace vla_bench

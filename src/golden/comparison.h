@@ -1,14 +1,14 @@
-// What the recomputations of the three kinds of golden file share; for golden*.cpp alone.
+// What the recomputations of the three kinds of golden file share. Internal to golden.
 #pragma once
 
 #include <span>
 #include <string>
 #include <vector>
 
-#include "cli/golden.h"
+#include "golden/golden.h"
 #include "mixers/parameters.h"
 
-namespace vla_bench::cli {
+namespace vla_bench {
 
 /// Collects the comparison of each stored tensor.
 class Comparison {
@@ -64,4 +64,4 @@ template <class T>
 std::vector<TensorError> verify_training(const GoldenFile& golden, const Context& context,
                                          Implementation implementation);
 
-}  // namespace vla_bench::cli
+}  // namespace vla_bench

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/subprocess.h"
 #include "report/record.h"
 #include "runs/cell_folder.h"
+#include "testing/subprocess.h"
 
 namespace vla_bench::testing {
 

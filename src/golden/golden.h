@@ -14,7 +14,7 @@
 #include "core/safetensors.h"
 #include "ops/ops.h"
 
-namespace vla_bench::cli {
+namespace vla_bench {
 
 /// How far one recomputed tensor is from the stored one.
 struct TensorError {
@@ -26,7 +26,7 @@ struct TensorError {
 
 /// The denominators are max |b| of a tensor; for grad.* at least this fraction of the file's
 /// largest gradient, and for final.* at least this value: some gradients vanish identically and
-/// hold rounding noise alone, which Adam then magnifies.
+/// hold only rounding noise, which Adam then magnifies.
 inline constexpr double kGradientFloor = 1e-3;
 inline constexpr double kFinalFloor = 0.01;
 
@@ -50,4 +50,4 @@ std::vector<TensorError> verify_golden(const GoldenFile& golden, const Context& 
 /// "grad.*" of "grad.Wq.weight", "final.*" likewise, else the name itself.
 std::string tensor_kind(const std::string& tensor);
 
-}  // namespace vla_bench::cli
+}  // namespace vla_bench

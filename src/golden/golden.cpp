@@ -1,0 +1,58 @@
+#include "golden/golden.h"
+
+#include <fmt/format.h>
+
+#include "config/read.h"
+#include "core/error.h"
+#include "golden/comparison.h"
+#include "mixers/feature_map.h"
+#include "mixers/linear/linear.h"
+
+namespace vla_bench {
+namespace {
+
+/// What the published code adds to denominators, whichever mixer the file is of.
+void require_constants(const GoldenFile& golden) {
+  require_constant(golden, "eps", mixers::kLinearEpsilon);
+  require_constant(golden, "normalize_eps", mixers::kUnitFloor);
+  require_constant(golden, "ln_eps", ops::kLayerNormEpsilon);
+}
+
+}  // namespace
+
+GoldenFile read_golden(const std::string& path) {
+  GoldenFile golden{.origin = path, .tensors = TensorFile::read(path), .kind = {}, .mixer = {}};
+  if (!golden.tensors.metadata().contains("kind")) {
+    throw BadInput(fmt::format("[{}] no metadata \"kind\": this is not a golden file", path));
+  }
+  golden.kind = golden.tensors.text("kind");
+  if (golden.kind != "mixer" && golden.kind != "model" && golden.kind != "train") {
+    throw BadInput(fmt::format("[{}] metadata \"kind\": expected mixer, model or train, got \"{}\"",
+                               path, golden.kind));
+  }
+  golden.mixer.options = read_mixer(golden.tensors.metadata(), fmt::format("[{}] metadata", path));
+  require_constants(golden);
+  return golden;
+}
+
+template <class T>
+std::vector<TensorError> verify_golden(const GoldenFile& golden, const Context& context,
+                                       Implementation implementation) {
+  if (golden.kind == "mixer") return verify_mixer<T>(golden, context, implementation);
+  if (golden.kind == "model") return verify_model<T>(golden, context, implementation);
+  return verify_training<T>(golden, context, implementation);
+}
+
+std::string tensor_kind(const std::string& tensor) {
+  for (const std::string prefix : {"grad.", "final."}) {
+    if (tensor.starts_with(prefix)) return prefix + "*";
+  }
+  return tensor;
+}
+
+template std::vector<TensorError> verify_golden<float>(const GoldenFile&, const Context&,
+                                                       Implementation);
+template std::vector<TensorError> verify_golden<double>(const GoldenFile&, const Context&,
+                                                        Implementation);
+
+}  // namespace vla_bench
