@@ -14,11 +14,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from plotting.lines import MIXERS
+
 Row = dict[str, str]
 Keys = dict[str, str]
-
-# Labels of the tables against the names of the columns.
-MIXERS = {"softmax": "softmax", "linear": "linear", "deltanet": "DeltaNet", "vla": "VLA"}
 
 # The published shape; other lines of a report are not on this screen.
 PUBLISHED = {"d_h": "32", "n_heads": "4"}
@@ -95,6 +94,13 @@ def lines(report: Path) -> list[list[str]]:
     return [one for one in found if one is not None]
 
 
+def with_titles(rows: list[list[str]]) -> list[list[str]]:
+    """The table with a head, without the columns of mixers that have no value."""
+    head = ["", *(mixer["title"] for mixer in MIXERS.values())]
+    columns = [i for i, title in enumerate(head) if not title or any(row[i] for row in rows)]
+    return [[row[i] for i in columns] for row in [head, *rows]]
+
+
 def aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     texts = []
@@ -120,7 +126,7 @@ def main() -> int:
     parser.add_argument("--ledger", type=Path, help="what vla-bench claims --format json printed")
     options = parser.parse_args()
     found = lines(options.report)
-    print(aligned([["", *MIXERS.values()], *found]) if found else "no line of README's table")
+    print(aligned(with_titles(found)) if found else "no line of README's table")
     if options.ledger:
         print(f"\n{verdicts(options.ledger)}")
     return 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from plotting.chart import Curve, Point
 from plotting.tables import Row, group, natural_order, number
 
-MIXERS = ["softmax", "linear", "deltanet", "vla"]
-DISPLAY_NAMES = {"deltanet": "DeltaNet", "vla": "VLA"}
+SCHEMA = Path(__file__).resolve().parents[2] / "configs" / "schema.json"
+# Title and colour of every mixer by its name, in the order of figures: what the program declares
+# (src/mixers/list.h) and writes into the schema of its configs.
+MIXERS: dict[str, dict[str, str]] = json.loads(SCHEMA.read_text(encoding="utf-8"))["x-mixers"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,14 @@ def over_seeds(quantity: str) -> Measure:
     return Measure(f"{quantity}_mean", f"{quantity}_low", f"{quantity}_high")
 
 
+def title_of(line: str) -> str:
+    """A mixer's own line has its title."""
+    return MIXERS[line]["title"] if line in MIXERS else line
+
+
 def shown(row: Row) -> str:
     """The name of the row's line in legends."""
-    return row.get("shown", DISPLAY_NAMES.get(row["line"], row["line"]))
+    return row.get("shown", title_of(row["line"]))
 
 
 def with_suffix(row: Row, suffix: str) -> Row:
@@ -38,7 +47,7 @@ def with_suffix(row: Row, suffix: str) -> Row:
 def without_title(row: Row, column: str) -> Row:
     """`shown` without what the title of the panel says: "vla steps=300" at 300 steps is VLA."""
     name = row["line"].replace(f" {column}={row[column]}", "")
-    return {**row, "shown": DISPLAY_NAMES.get(name, name)}
+    return {**row, "shown": title_of(name)}
 
 
 def mixer_of(row: Row) -> str:
@@ -53,9 +62,9 @@ Order = tuple[int, bool, list[tuple[int, float, str]]]
 
 def line_order(mixer: str, line: str) -> Order:
     """Mixer by mixer, each under its own name first."""
-    rank = MIXERS.index(mixer) if mixer in MIXERS else len(MIXERS)
+    rank = [*MIXERS, mixer].index(mixer)
     # Words and numbers apart: lr=0.001 comes before lr=0.01.
-    own_name = line in (mixer, DISPLAY_NAMES.get(mixer))
+    own_name = line in (mixer, title_of(mixer))
     return rank, not own_name, natural_order(line.replace("=", " ").replace(",", " ").split())
 
 

@@ -8,19 +8,18 @@ from typing import Iterable
 import matplotlib
 
 from plotting.chart import Chart, Curve
-from plotting.lines import line_order
+from plotting.lines import MIXERS, line_order
 
 # Okabe and Ito's palette, told apart by all common kinds of colour vision, without its yellow, which
 # is too pale for a line on white; grey, and two dark tones of Tol's muted palette, in its place.
-MIXER_COLOURS = {
-    "softmax": "#000000",
-    "linear": "#E69F00",
-    "deltanet": "#009E73",
-    "vla": "#0072B2",
-}
-MIXER_MARKERS = {"softmax": "o", "linear": "s", "deltanet": "^", "vla": "D"}
-OTHER_COLOURS = ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
-OTHER_MARKERS = ["v", "P", "X", "<", ">", "*", "h"]
+# Mixers have theirs of it, and those that none has are for other lines.
+PALETTE = ["#000000", "#E69F00", "#009E73", "#0072B2"]
+PALETTE += ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
+MIXER_COLOURS = {name: mixer["colour"] for name, mixer in MIXERS.items()}
+OTHER_COLOURS = [colour for colour in PALETTE if colour not in MIXER_COLOURS.values()]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h"]
+MIXER_MARKERS = dict(zip(MIXERS, MARKERS))
+OTHER_MARKERS = MARKERS[len(MIXERS) :]
 # By the names that legends of the page use; matplotlib's dashes are in units of the line's width.
 DASHES: dict[str, object] = {
     "solid": "-",
@@ -101,5 +100,4 @@ def line_styles(charts: Iterable[Chart]) -> Styles:
 def style_of(curve: Curve, styles: Styles) -> LineStyle:
     if curve.shape is None:
         return styles[curve.style]
-    markers = [*MIXER_MARKERS.values(), *OTHER_MARKERS]
-    return replace(styles[curve.style], marker=markers[curve.shape % len(markers)])
+    return replace(styles[curve.style], marker=MARKERS[curve.shape % len(MARKERS)])

@@ -120,6 +120,11 @@ std::string config_schema() {
   Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                  {"title", "vla-bench config"},
                  {"description", "Every key has a default: the protocol of arXiv:2605.11196."}};
+  // For scripts/plotting, which has no list of its own.
+  Mixers::for_each([&]<class Options>() {
+    schema["x-mixers"][std::string(Options::name)] = {{"title", std::string(Options::title)},
+                                                      {"colour", std::string(Options::colour)}};
+  });
   schema.update(type_schema(RunConfig{}, {}));
   Json& properties = schema["properties"];
   properties["$schema"] = {{"description", "this file, for editors"}, {"type", "string"}};
