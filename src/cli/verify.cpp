@@ -1,8 +1,6 @@
 // vla-bench verify: does this build compute what the published model code computes?
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,9 +18,6 @@
 namespace vla_bench::cli {
 namespace {
 
-constexpr double kTolerance64 = 1e-9;
-constexpr double kTolerance32 = 1e-4;
-
 struct VerifyOptions {
   std::vector<std::string> files;
   std::string dtype = "float64";
@@ -31,27 +26,6 @@ struct VerifyOptions {
   Index threads = 0;
   bool all_tensors = false;
 };
-
-bool worse(const TensorError& a, const TensorError& b) {
-  return std::isnan(a.error) || (!std::isnan(b.error) && a.error > b.error);
-}
-
-/// The worst tensor of each kind, in order of appearance.
-std::vector<TensorError> worst_of_each_kind(const std::vector<TensorError>& errors) {
-  std::vector<TensorError> worst;
-  for (const TensorError& error : errors) {
-    const auto same_kind = [&](const TensorError& other) {
-      return tensor_kind(other.tensor) == tensor_kind(error.tensor);
-    };
-    const auto known = std::find_if(worst.begin(), worst.end(), same_kind);
-    if (known == worst.end()) {
-      worst.push_back(error);
-    } else if (worse(error, *known)) {
-      *known = error;
-    }
-  }
-  return worst;
-}
 
 struct Verification {
   Table table;
@@ -76,7 +50,8 @@ void add_rows(const GoldenFile& golden, const std::string& cores, double toleran
 
 int verify(const VerifyOptions& options) {
   const bool is_double = options.dtype == "float64";
-  const double tolerance = options.tolerance.value_or(is_double ? kTolerance64 : kTolerance32);
+  const double tolerance =
+      options.tolerance.value_or(is_double ? kGoldenTolerance64 : kGoldenTolerance32);
   if (!(tolerance >= 0.0)) throw BadInput("--tolerance: expected a number of at least 0");
   const Context context = make_context(options.device, options.threads);
   const Context on_cpu{.device = Device::cpu, .threads = context.threads};

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "config/read.h"
 #include "core/error.h"
 #include "golden/comparison.h"
@@ -16,6 +19,10 @@ void require_constants(const GoldenFile& golden) {
   require_constant(golden, "eps", mixers::kLinearEpsilon);
   require_constant(golden, "normalize_eps", mixers::kUnitFloor);
   require_constant(golden, "ln_eps", ops::kLayerNormEpsilon);
+}
+
+bool worse(const TensorError& a, const TensorError& b) {
+  return std::isnan(a.error) || (!std::isnan(b.error) && a.error > b.error);
 }
 
 }  // namespace
@@ -48,6 +55,22 @@ std::string tensor_kind(const std::string& tensor) {
     if (tensor.starts_with(prefix)) return prefix + "*";
   }
   return tensor;
+}
+
+std::vector<TensorError> worst_of_each_kind(const std::vector<TensorError>& errors) {
+  std::vector<TensorError> worst;
+  for (const TensorError& error : errors) {
+    const auto same_kind = [&](const TensorError& other) {
+      return tensor_kind(other.tensor) == tensor_kind(error.tensor);
+    };
+    const auto known = std::find_if(worst.begin(), worst.end(), same_kind);
+    if (known == worst.end()) {
+      worst.push_back(error);
+    } else if (worse(error, *known)) {
+      *known = error;
+    }
+  }
+  return worst;
 }
 
 template std::vector<TensorError> verify_golden<float>(const GoldenFile&, const Context&,

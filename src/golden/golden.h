@@ -30,6 +30,11 @@ struct TensorError {
 inline constexpr double kGradientFloor = 1e-3;
 inline constexpr double kFinalFloor = 0.01;
 
+/// Relative errors that a recomputation may have: in float64 others of the files agreed to 1.4e-13,
+/// and float32 carries 2^-24 through some hundred operations a value.
+inline constexpr double kGoldenTolerance64 = 1e-9;
+inline constexpr double kGoldenTolerance32 = 1e-4;
+
 struct GoldenFile {
   std::string origin;  // for messages
   TensorFile tensors;
@@ -49,5 +54,8 @@ std::vector<TensorError> verify_golden(const GoldenFile& golden, const Context& 
 
 /// "grad.*" of "grad.Wq.weight", "final.*" likewise, else the name itself.
 std::string tensor_kind(const std::string& tensor);
+
+/// The worst tensor of each kind, in order of appearance.
+std::vector<TensorError> worst_of_each_kind(const std::vector<TensorError>& errors);
 
 }  // namespace vla_bench

@@ -18,11 +18,6 @@
 namespace vla_bench {
 namespace {
 
-// The golden files' own tolerances: their README derives them (float64 recomputations agree to
-// 1.4e-13; float32 carries 2^-24 through some hundred operations a value).
-constexpr double kTolerance64 = 1e-9;
-constexpr double kTolerance32 = 1e-4;
-
 const Context kContext{.device = Device::cpu, .threads = 2};
 
 std::string golden_path(const std::string& name) {
@@ -57,17 +52,20 @@ class EveryGoldenFile : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(EveryGoldenFile, PassesInDoubleProduction) {
   const GoldenFile golden = read_golden(golden_path(GetParam()));
-  expect_within(verify_golden<double>(golden, kContext, Implementation::production), kTolerance64);
+  expect_within(verify_golden<double>(golden, kContext, Implementation::production),
+                kGoldenTolerance64);
 }
 
 TEST_P(EveryGoldenFile, PassesInDoubleReference) {
   const GoldenFile golden = read_golden(golden_path(GetParam()));
-  expect_within(verify_golden<double>(golden, kContext, Implementation::reference), kTolerance64);
+  expect_within(verify_golden<double>(golden, kContext, Implementation::reference),
+                kGoldenTolerance64);
 }
 
 TEST_P(EveryGoldenFile, PassesInFloatProduction) {
   const GoldenFile golden = read_golden(golden_path(GetParam()));
-  expect_within(verify_golden<float>(golden, kContext, Implementation::production), kTolerance32);
+  expect_within(verify_golden<float>(golden, kContext, Implementation::production),
+                kGoldenTolerance32);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, EveryGoldenFile, ::testing::ValuesIn(golden_names()),
@@ -129,7 +127,7 @@ TEST(Verify, FindsOneWrongValueInEveryKindOfTensor) {
       file.add(tensor, shape, values.data());
     });
     const auto errors = verify_golden<double>(golden, kContext, Implementation::production);
-    EXPECT_GT(find(errors, tensor).error, kTolerance64) << name << " " << tensor;
+    EXPECT_GT(find(errors, tensor).error, kGoldenTolerance64) << name << " " << tensor;
     EXPECT_EQ(find(errors, tensor).index, place) << name << " " << tensor;
   }
 }
@@ -149,7 +147,7 @@ TEST(Verify, UsesTheConstantsOfTheFile) {
     file.metadata()["period"] = "8";  // the file was made with 7
   });
   const auto errors = verify_golden<double>(golden, kContext, Implementation::production);
-  EXPECT_GT(find(errors, "A_norm").error, kTolerance64);
+  EXPECT_GT(find(errors, "A_norm").error, kGoldenTolerance64);
 }
 
 TEST(Verify, ReadsEveryKeyOfTheMixer) {
@@ -171,7 +169,8 @@ TEST(Verify, ConstantsMayBeMissing) {
       file.metadata().erase(key);
     }
   });
-  expect_within(verify_golden<double>(golden, kContext, Implementation::production), kTolerance64);
+  expect_within(verify_golden<double>(golden, kContext, Implementation::production),
+                kGoldenTolerance64);
 }
 
 TEST(Verify, RefusesWhatIsNoGoldenFile) {

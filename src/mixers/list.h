@@ -16,7 +16,7 @@ namespace vla_bench {
 /// A mixer's type is that of its options: a struct with
 ///   name          as a config spells it
 ///   title         as figures spell it
-///   colour        of its lines in figures
+///   colour        of its lines in figures: one of the palette of scripts/plotting/style.py
 ///   most_step_ms  what a training step of the published model may take on an H200
 ///                 (train/training_step_cuda_benchmark.cpp), in ms
 ///   its keys in a config, with the defaults of its paper, and their visit (config/config.h)
