@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "core/error.h"
-#include "mixers/cuda/head_size.h"
+#include "mixers/recurrence/token_view.h"
 #include "mixers/deltanet/deltanet_cuda.h"
 #include "mixers/linear/linear_cuda.h"
 #include "mixers/softmax/softmax_cuda.h"

@@ -49,7 +49,7 @@ GENERATED_HEADERS = {"build_info.h"}
 NO_CUDA_CONDITIONS = {"mixers", "model", "train"}
 
 # Folders of mixers that are none: what several mixers share, which includes no mixer itself.
-SHARED_BY_MIXERS = {"cuda"}
+SHARED_BY_MIXERS = {"cuda", "recurrence"}
 
 SOURCES = {".h", ".cpp", ".cu", ".cuh"}
 TEST_OR_BENCHMARK = re.compile(r"_(test|benchmark)\.(cpp|cu)$")

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "config/enums.h"
-#include "mixers/cuda/token_tiles.cuh"
+#include "mixers/recurrence/lines.cuh"
 #include "mixers/feature_floor.h"
 
 namespace vla_bench::mixers::cuda {

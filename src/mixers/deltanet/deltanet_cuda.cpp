@@ -1,12 +1,12 @@
-// DeltaNet on a GPU; numbers are the steps of deltanet.h. The recurrence is state_scan.h's with
-// r = k' and a = k' (paper, with the gate) or b k' (standard). Saved: the residuals, d values a
-// token and head; paper also S every kGateSegment tokens.
+// DeltaNet on a GPU; numbers are the steps of deltanet.h. The recurrence is recurrence_cuda.h's
+// with r = k' and a = k' (paper, with the gate) or b k' (standard). Saved: the residuals, d values
+// a token and head; paper also S every kCheckpointTokens tokens.
 #include "mixers/deltanet/deltanet_cuda.h"
 
 #include "core/cuda/place.h"
-#include "mixers/cuda/state_scan.h"
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/deltanet/deltanet_features_cuda.h"
+#include "mixers/recurrence/recurrence_cuda.h"
 
 namespace vla_bench::mixers {
 namespace cuda {
@@ -32,13 +32,13 @@ class DeltaNetCore final : public MixerCore<float> {
     features.key = trace.key;
     (gated() ? features.gate : features.write) = trace.third;
     deltanet_features(stream, features);  // 1
-    StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+    RecurrenceForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
     if (saved != nullptr) {
       state.e = trace.e;
       state.checkpoints = trace.checkpoints;
     }
-    state_forward(stream, scan(dims, this->trace<const float>(dims, kept.data())),
-                  state);  // 2, 3, 4
+    recurrence_forward(stream, inputs_of(dims, this->trace<const float>(dims, kept.data())),
+                       state);  // 2, 3, 4
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
@@ -50,22 +50,17 @@ class DeltaNetCore final : public MixerCore<float> {
     }
     if (gated()) dgate_.resize(context.device, channels(dims));
     const Trace<const float> trace = this->trace(dims, saved.data());
-    const StateScan scan = this->scan(dims, trace);
-
-    const TokenView<const float> d_o = token_view(dims, gradients.d_o);
-    const TokenView<float> de = token_view(dims, gradients.dv);  // 2: dv = dr
-    StateResiduals residuals{.d_o = d_o, .de = de};
+    RecurrenceBackward state{.e = trace.e,
+                             .d_o = token_view(dims, gradients.d_o),
+                             .de = token_view(dims, gradients.dv)};  // 2: dv = dr
     if (gated()) {
-      residuals.e = trace.e;
-      residuals.checkpoints = trace.checkpoints;
-      residuals.dgate = dense(dims, dgate_);
+      state.checkpoints = trace.checkpoints;
+      state.ddecay = dense(dims, dgate_);
     }
-    state_residuals(stream, scan, residuals);
-    StateGradients state{.e = trace.e, .de = de, .d_o = d_o};
     state.dq = dense(dims, dquery_);
     state.dr = dense(dims, dread_);
     state.da = dense(dims, dwrite_);
-    state_gradients(stream, scan, state);
+    recurrence_backward(stream, inputs_of(dims, trace), state);
 
     DeltaNetFeatureGradients features{.dims = dims, .variant = variant_};
     features.q = token_view(dims, inputs.q);
@@ -74,7 +69,7 @@ class DeltaNetCore final : public MixerCore<float> {
     features.dquery = state.dq;
     features.dread = state.dr;
     features.dwrite = state.da;
-    features.dgate = residuals.dgate;
+    features.dgate = state.ddecay;
     features.dq = token_view(dims, gradients.dq);
     features.dk = token_view(dims, gradients.dk);
     features.daux = token_view(dims, gradients.daux);
@@ -113,13 +108,16 @@ class DeltaNetCore final : public MixerCore<float> {
     return token_view(dims, array.data(), dims.d_h);
   }
 
-  StateScan scan(const HeadDims& dims, const Trace<const float>& trace) const {
-    StateScan scan{.dims = dims};
-    scan.r = trace.key;
-    scan.a = gated() ? trace.key : trace.third;
-    scan.q = trace.query;
-    if (gated()) scan.gate = trace.third;
-    return scan;
+  RecurrenceInputs inputs_of(const HeadDims& dims, const Trace<const float>& trace) const {
+    RecurrenceInputs inputs{.dims = dims};
+    inputs.r = trace.key;
+    inputs.a = gated() ? trace.key : trace.third;
+    inputs.q = trace.query;
+    if (gated()) {
+      inputs.decay_kind = Decay::rows;
+      inputs.decay = trace.third;
+    }
+    return inputs;
   }
 
   DeltaNetVariant variant_;

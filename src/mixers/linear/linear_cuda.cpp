@@ -2,10 +2,10 @@
 #include "mixers/linear/linear_cuda.h"
 
 #include "core/cuda/place.h"
-#include "mixers/cuda/normaliser.h"
-#include "mixers/cuda/state_scan.h"
 #include "mixers/linear/linear.h"
 #include "mixers/linear/linear_features_cuda.h"
+#include "mixers/recurrence/normaliser.h"
+#include "mixers/recurrence/recurrence_cuda.h"
 
 namespace vla_bench::mixers {
 namespace cuda {
@@ -26,10 +26,10 @@ class LinearCore final : public MixerCore<float> {
                              .k = token_view(dims, inputs.k),
                              .p = trace.p,
                              .f = trace.f});  // 1
-    StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+    RecurrenceForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
     state.denominator = trace.denominator;
     state.floor = kFloor;
-    state_forward(stream, scan(dims, trace.f, trace.p, nullptr), state);  // 2 to 5
+    recurrence_forward(stream, inputs_of(dims, trace.f, trace.p, nullptr), state);  // 2 to 5
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
@@ -52,10 +52,8 @@ class LinearCore final : public MixerCore<float> {
     terms.d_denominator = d_denominator_.data();
     normaliser_terms(stream, terms);  // 5
 
-    const StateScan scan = this->scan(dims, trace.f, trace.p, scale_.data());
-    StateResiduals residuals{.d_o = d_o, .de = token_view(dims, gradients.dv)};
-    state_residuals(stream, scan, residuals);  // 2: dv
-    StateGradients state{.e = token_view(dims, inputs.v), .d_o = d_o};
+    RecurrenceBackward state{
+        .e = token_view(dims, inputs.v), .d_o = d_o, .de = token_view(dims, gradients.dv)};
     state.dq = dense(dims, dp_);
     state.da = dense(dims, df_);
     state.normaliser = {.f = trace.f,
@@ -63,7 +61,8 @@ class LinearCore final : public MixerCore<float> {
                         .d_denominator = d_denominator_.data(),
                         .df = dense(dims, df_z_),
                         .dq = dense(dims, dp_z_)};
-    state_gradients(stream, scan, state);  // 4, 2; 5, 3
+    recurrence_backward(stream, inputs_of(dims, trace.f, trace.p, scale_.data()),
+                        state);  // 4, 2; 5, 3
 
     LinearFeatureGradients features{.dims = dims};
     features.q = token_view(dims, inputs.q);
@@ -106,13 +105,13 @@ class LinearCore final : public MixerCore<float> {
     return token_view(dims, array.data(), dims.d_h);
   }
 
-  static StateScan scan(const HeadDims& dims, TokenView<const float> f, TokenView<const float> p,
-                        const float* scale) {
-    StateScan scan{.dims = dims};
-    scan.a = f;
-    scan.q = p;
-    scan.scale = scale;
-    return scan;
+  static RecurrenceInputs inputs_of(const HeadDims& dims, TokenView<const float> f,
+                                    TokenView<const float> p, const float* scale) {
+    RecurrenceInputs inputs{.dims = dims};
+    inputs.a = f;
+    inputs.q = p;
+    inputs.scale = scale;
+    return inputs;
   }
 
   std::unique_ptr<MixerCore<float>> cpu_;

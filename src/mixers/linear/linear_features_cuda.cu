@@ -1,6 +1,5 @@
 #include "core/cuda/check.h"
 #include "mixers/cuda/features.cuh"
-#include "mixers/cuda/head_size.h"
 #include "mixers/linear/linear_features_cuda.h"
 
 namespace vla_bench::mixers::cuda {

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "mixers/cuda/token_view.h"
+#include "mixers/recurrence/token_view.h"
 
 namespace vla_bench::mixers::cuda {
 

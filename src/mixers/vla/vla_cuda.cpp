@@ -5,8 +5,8 @@
 #include "mixers/vla/vla_cuda.h"
 
 #include "core/cuda/place.h"
-#include "mixers/cuda/normaliser.h"
-#include "mixers/cuda/state_scan.h"
+#include "mixers/recurrence/normaliser.h"
+#include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/vla/vla.h"
 #include "mixers/vla/vla_features_cuda.h"
 #include "mixers/vla/vla_penalty_cuda.h"
@@ -92,7 +92,7 @@ class VlaCore final : public MixerCore<float> {
   }
 
   /// The memory path's recurrence; scale_ holds 1 / c.
-  StateScan scan(const HeadDims& dims, const Trace<const float>& trace) const;
+  RecurrenceInputs inputs_of(const HeadDims& dims, const Trace<const float>& trace) const;
 
   VlaFeatureSettings features_;
   PenaltySettings penalty_;
@@ -107,13 +107,13 @@ class VlaCore final : public MixerCore<float> {
   Array<float> d_delta_, d_denominator_;  // (B, T, H)
 };
 
-StateScan VlaCore::scan(const HeadDims& dims, const Trace<const float>& trace) const {
-  StateScan scan{.dims = dims};
-  scan.r = tied_ ? trace.a : trace.k;
-  scan.a = trace.a;
-  scan.q = trace.query;
-  if (normalises_) scan.scale = scale_.data();
-  return scan;
+RecurrenceInputs VlaCore::inputs_of(const HeadDims& dims, const Trace<const float>& trace) const {
+  RecurrenceInputs inputs{.dims = dims};
+  inputs.r = tied_ ? trace.a : trace.k;
+  inputs.a = trace.a;
+  inputs.q = trace.query;
+  if (normalises_) inputs.scale = scale_.data();
+  return inputs;
 }
 
 void VlaCore::forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
@@ -160,9 +160,9 @@ void VlaCore::forward(const Context& context, const CoreInputs<float>& inputs, H
     normaliser_forward(stream, normaliser);  // (7)
   }
 
-  StateForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+  RecurrenceForward state{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
   if (saved != nullptr) state.e = trace.e;
-  state_forward(stream, scan(dims, this->trace<const float>(dims, kept.data())), state);
+  recurrence_forward(stream, inputs_of(dims, this->trace<const float>(dims, kept.data())), state);
 }
 
 void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
@@ -188,18 +188,13 @@ void VlaCore::backward(const Context& context, const CoreInputs<float>& inputs,
     walks.df = own(context, dims, df_);
     walks.dq = own(context, dims, dquery_z_);
   }
-  const StateScan scan = this->scan(dims, trace);
-
   // (8), (6), (5), (7). dv is de.
-  const TokenView<float> de = token_view(dims, gradients.dv);
-  StateResiduals residuals{.d_o = d_o, .de = de};
-  state_residuals(stream, scan, residuals);
-  StateGradients state{.e = trace.e, .de = de, .d_o = d_o};
+  RecurrenceBackward state{.e = trace.e, .d_o = d_o, .de = token_view(dims, gradients.dv)};
   state.dq = own(context, dims, dquery_);
   state.da = own(context, dims, da_);
   state.dr = own(context, dims, dr_);
   state.normaliser = walks;
-  state_gradients(stream, scan, state);
+  recurrence_backward(stream, inputs_of(dims, trace), state);
 
   VlaFeatureGradients features{.dims = dims, .settings = features_};
   features.q = token_view(dims, inputs.q);

@@ -4,7 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "config/config.h"
-#include "mixers/cuda/token_view.h"
+#include "mixers/recurrence/token_view.h"
 
 namespace vla_bench::mixers::cuda {
 

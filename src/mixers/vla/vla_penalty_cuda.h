@@ -19,8 +19,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include "mixers/cuda/normaliser.h"
-#include "mixers/cuda/token_view.h"
+#include "mixers/recurrence/normaliser.h"
+#include "mixers/recurrence/token_view.h"
 
 namespace vla_bench::mixers::cuda {
 

@@ -1,8 +1,8 @@
 // The walks of normaliser.h, for the kernels whose blocks they are.
 #pragma once
 
-#include "mixers/cuda/normaliser.h"
-#include "mixers/cuda/token_tiles.cuh"
+#include "mixers/recurrence/lines.cuh"
+#include "mixers/recurrence/normaliser.h"
 
 namespace vla_bench::mixers::cuda {
 

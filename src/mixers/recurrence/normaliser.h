@@ -10,7 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "mixers/cuda/token_view.h"
+#include "mixers/recurrence/token_view.h"
 
 namespace vla_bench::mixers::cuda {
 
@@ -22,7 +22,8 @@ struct NormaliserForward {
   float* scale = nullptr;        // (B, T, H): 1 / max(c, floor)
 };
 /// On its own, for VLA without a penalty; vla_penalty_cuda.h runs it beside the penalty path, and
-/// state_scan.h does linear attention's, whose f is what it writes along, with the state's rows.
+/// recurrence_cuda.h does linear attention's, whose f is what it writes along, with the state's
+/// rows.
 void normaliser_forward(cudaStream_t stream, const NormaliserForward& args);
 
 /// What the backward's kernels start from.
@@ -36,7 +37,7 @@ struct NormaliserTerms {
 };
 void normaliser_terms(cudaStream_t stream, const NormaliserTerms& args);
 
-/// The backward's walks; state_scan.h's state_gradients runs them beside its own.
+/// The backward's walks; recurrence_cuda.h runs them beside its own.
 struct NormaliserWalks {
   TokenView<const float> f, q;           // (B, T, H, d)
   const float* d_denominator = nullptr;  // (B, T, H)

@@ -1,7 +1,6 @@
 #include "core/cuda/check.h"
 #include "mixers/cuda/features.cuh"
-#include "mixers/cuda/head_size.h"
-#include "mixers/cuda/normaliser.cuh"
+#include "mixers/recurrence/normaliser.cuh"
 
 namespace vla_bench::mixers::cuda {
 namespace {
