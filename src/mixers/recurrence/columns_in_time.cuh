@@ -45,7 +45,7 @@ enum class ColumnMatrix {
 template <int D, class Shape_, ColumnMatrix kMatrix, Decay kDecay>
 struct ColumnsInTime {
   using Shape = Shape_;
-  using ColumnDecay = LineDecay<D, Shape, decay_of_columns(kDecay)>;
+  using ColumnDecay = LineDecay<D, Shape, transposed(kDecay)>;
   static constexpr bool kBefore = kMatrix != ColumnMatrix::plain;
   static constexpr int C = Shape::kTokens;
   static constexpr int kColumns = Shape::kBlockLines;

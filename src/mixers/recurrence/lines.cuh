@@ -101,64 +101,39 @@ inline constexpr bool kReadsAhead = D <= 64;
 
 /// Lines whose states of kCheckpointTokens tokens stand in registers: at most 16 channels of each.
 template <int D>
-using HistoryShape = LineShape<D, D == 128 ? 8 : 4, D <= 32 ? 2 : 1,
-                               D == 16    ? 32
-                               : D == 128 ? 128
-                                          : 64,
-                               kCheckpointTokens>;
+using HistoryShape =
+    LineShape<D, D == 128 ? 8 : 4, D <= 32 ? 2 : 1, D <= 32 ? 2 * D : D, kCheckpointTokens>;
 
-/// The decay of a thread's lines: along them or across, by kLayout.
-enum class DecayLayout { none, head, across, along };
-constexpr DecayLayout decay_of_rows(Decay decay) {
-  switch (decay) {
-    case Decay::none:
-      return DecayLayout::none;
-    case Decay::head:
-      return DecayLayout::head;
-    case Decay::rows:
-      return DecayLayout::across;
-    case Decay::columns:
-      return DecayLayout::along;
-  }
-  return DecayLayout::none;
-}
-constexpr DecayLayout decay_of_columns(Decay decay) {
-  switch (decay_of_rows(decay)) {
-    case DecayLayout::across:
-      return DecayLayout::along;
-    case DecayLayout::along:
-      return DecayLayout::across;
-    default:
-      return decay_of_rows(decay);
-  }
+/// The decay of M^T where M has `decay`.
+constexpr Decay transposed(Decay decay) {
+  if (decay == Decay::rows) return Decay::columns;
+  return decay == Decay::columns ? Decay::rows : decay;
 }
 
-template <int D, class Shape, DecayLayout kLayout>
+/// The decay of a thread's lines, taken as rows: a pass over columns passes transposed(decay).
+template <int D, class Shape, Decay kDecay>
 struct LineDecay {
-  static constexpr bool kAcross = kLayout == DecayLayout::across;
-  static constexpr bool kAlong = kLayout == DecayLayout::along;
-  static constexpr int kWidth = kAcross                        ? Shape::kBlockLines
-                                : kAlong                       ? D
-                                : kLayout == DecayLayout::head ? 1
-                                                               : 0;
-  using Tile = InputTile<Shape::kTokens, kWidth>;
-  float numbers[kAcross ? Shape::kLines : kAlong ? Shape::kChannels : 1];
+  static constexpr bool kOwn = kDecay == Decay::rows;
+  static constexpr bool kAlong = kDecay == Decay::columns;
+  static constexpr int kNumbers = kDecay == Decay::none ? 0 : 1;
+  using Tile = InputTile<Shape::kTokens, kOwn ? Shape::kBlockLines : kAlong ? D : kNumbers>;
+  float numbers[kOwn ? Shape::kLines : kAlong ? Shape::kChannels : 1];
 
   /// Of the tile's channels.
-  static __device__ int first_channel(int first_line) { return kAcross ? first_line : 0; }
+  static __device__ int first_channel(int first_line) { return kOwn ? first_line : 0; }
   __device__ void load(const float* token) {
-    if constexpr (kAcross) {
+    if constexpr (kOwn) {
       Shape::load_own(token, numbers);
     } else if constexpr (kAlong) {
       Shape::load(token, numbers);
-    } else if constexpr (kLayout == DecayLayout::head) {
+    } else if constexpr (kDecay == Decay::head) {
       numbers[0] = *token;
     }
   }
   /// Channel e of line r, decayed.
   __device__ float times(float value, int r, int e) const {
-    if constexpr (kLayout == DecayLayout::none) return value;
-    return numbers[kAcross ? r : kAlong ? e : 0] * value;
+    if constexpr (kDecay == Decay::none) return value;
+    return numbers[kOwn ? r : kAlong ? e : 0] * value;
   }
 };
 

@@ -64,14 +64,18 @@ __device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
 }
 
-// Stages of a pipeline: load(buffer, first) asks for the tile of tokens from `first` on,
-// write(first) puts it out. Each is for one (batch, head) and its channels from first_channel on.
+/// A stage of a pipeline: load(buffer, first) asks for the tile of tokens from `first` on,
+/// write(first) puts it out. Each is for one (batch, head) and its channels from first_channel on.
+struct Stage {
+  __device__ void load(int, int) const {}
+  __device__ void write(int) const {}
+};
 
 /// Copies kWidth channels of kTokens tokens. Channels and tokens that do not exist become zeros,
 /// which every walk passes over without effect. A thread copies the same channels of every tile, so
 /// that an address costs one addition.
 template <int kTokens, int kWidth, int kThreads>
-class Input {
+class Input : public Stage {
  public:
   __device__ Input(InputTile<kTokens, kWidth>& tile, const TokenSource& source, int batch, int head,
                    int first_channel, int tokens)
@@ -91,7 +95,6 @@ class Input {
       copy_singles(tile_.buffers[buffer], first);
     }
   }
-  __device__ void write(int) const {}
 
  private:
   static_assert(kWidth % 4 == 0);
@@ -142,7 +145,7 @@ class Input {
 
 /// A number a token; without a source it is 1.
 template <int kTokens, int kThreads>
-class Input<kTokens, 1, kThreads> {
+class Input<kTokens, 1, kThreads> : public Stage {
  public:
   __device__ Input(InputTile<kTokens, 1>& tile, const TokenSource& source, int batch, int head, int,
                    int tokens)
@@ -162,7 +165,6 @@ class Input<kTokens, 1, kThreads> {
     const bool valid = first + t < tokens_;
     copy_ahead_4(tile_.buffers[buffer] + t, data_ + (valid ? (first + t) * stride_ : 0), valid);
   }
-  __device__ void write(int) const {}
 
  private:
   static_assert(kThreads >= kTokens);
@@ -174,52 +176,45 @@ class Input<kTokens, 1, kThreads> {
 };
 
 template <int kTokens, int kThreads>
-class Input<kTokens, 0, kThreads> {
+class Input<kTokens, 0, kThreads> : public Stage {
  public:
   __device__ Input(InputTile<kTokens, 0>&, const TokenSource&, int, int, int, int) {}
-  __device__ void load(int, int) const {}
-  __device__ void write(int) const {}
 };
 
 /// Writes kWidth channels of kTokens tokens, those that exist; without a target nothing. With
 /// `factors` (kTokens), each token times its own.
 template <int kTokens, int kWidth, int kThreads>
-class Output {
+class Output : public Stage {
  public:
   __device__ Output(const OutputTile<kTokens, kWidth>& tile, const TokenTarget& target, int batch,
                     int head, int first_channel, int tokens, const float* factors)
       : tile_(tile),
         target_(target),
-        batch_(batch),
-        head_(head),
-        first_channel_(first_channel),
+        start_(target.view.lane(batch, head) + first_channel + token0() * target.view.token +
+               channel()),
+        channels_(min(target.width - first_channel - channel(), 4)),
         tokens_(tokens),
         factors_(factors) {}
 
-  __device__ void load(int, int) const {}
   __device__ void write(int first) const {
     if (target_.view.data == nullptr) return;
     const int count = min(tokens_ - first, kTokens);
-    const int token0 = static_cast<int>(threadIdx.x) / kAcross;
-    const int channel = static_cast<int>(threadIdx.x) % kAcross * 4;
-    const int channels = min(target_.width - first_channel_ - channel, 4);
     const Index stride = target_.view.token;
-    float* to =
-        target_.view.lane(batch_, head_) + first_channel_ + (first + token0) * stride + channel;
-    const float* from = tile_.values + token0 * kWidth + channel;
+    float* to = start_ + first * stride;
+    const float* from = tile_.values + token0() * kWidth + channel();
 #pragma unroll
     for (int step = 0; step < (kTokens + kAtOnce - 1) / kAtOnce; ++step) {
-      const int token = token0 + step * kAtOnce;
+      const int token = token0() + step * kAtOnce;
       if (token < count) {
         const float factor = factors_ != nullptr ? factors_[token] : 1.0F;
         if (target_.wide) {
-          if (channels == 4) {
+          if (channels_ == 4) {
             const float4 quad = *reinterpret_cast<const float4*>(from);
             *reinterpret_cast<float4*>(to) =
                 make_float4(quad.x * factor, quad.y * factor, quad.z * factor, quad.w * factor);
           }
         } else {
-          for (int c = 0; c < channels; ++c) to[c] = from[c] * factor;
+          for (int c = 0; c < channels_; ++c) to[c] = from[c] * factor;
         }
       }
       to += kAtOnce * stride;
@@ -233,21 +228,26 @@ class Output {
   static constexpr int kAtOnce = kThreads / kAcross;  // tokens that the block writes at once
   static_assert(kThreads % kAcross == 0);
 
+  // Of this thread's first quad.
+  __device__ static int token0() { return static_cast<int>(threadIdx.x) / kAcross; }
+  __device__ static int channel() { return static_cast<int>(threadIdx.x) % kAcross * 4; }
+
   const OutputTile<kTokens, kWidth>& tile_;
   const TokenTarget& target_;
-  int batch_, head_, first_channel_, tokens_;
+  float* start_;
+  int channels_;
+  int tokens_;
   const float* factors_;
 };
 
 /// A number a token.
 template <int kTokens, int kThreads>
-class Output<kTokens, 1, kThreads> {
+class Output<kTokens, 1, kThreads> : public Stage {
  public:
   __device__ Output(const OutputTile<kTokens, 1>& tile, const TokenTarget& target, int batch,
                     int head, int, int tokens, const float*)
       : tile_(tile), target_(target), batch_(batch), head_(head), tokens_(tokens) {}
 
-  __device__ void load(int, int) const {}
   __device__ void write(int first) const {
     const int t = threadIdx.x;
     if (target_.view.data == nullptr || t >= min(tokens_ - first, kTokens)) return;
@@ -262,12 +262,10 @@ class Output<kTokens, 1, kThreads> {
 };
 
 template <int kTokens, int kThreads>
-class Output<kTokens, 0, kThreads> {
+class Output<kTokens, 0, kThreads> : public Stage {
  public:
   __device__ Output(const OutputTile<kTokens, 0>&, const TokenTarget&, int, int, int, int,
                     const float*) {}
-  __device__ void load(int, int) const {}
-  __device__ void write(int) const {}
 };
 
 /// An input that some calls have not got.

@@ -22,7 +22,7 @@ struct AgainstTimeArgs {
 template <int D, class Shape_, Decay kDecay, bool kResidual, bool kHistory>
 struct ColumnsAgainstTime {
   using Shape = Shape_;
-  using ColumnDecay = LineDecay<D, Shape, decay_of_columns(kDecay)>;
+  using ColumnDecay = LineDecay<D, Shape, transposed(kDecay)>;
   static constexpr int C = Shape::kTokens;
   static constexpr int kColumns = Shape::kBlockLines;
 

@@ -17,7 +17,7 @@ struct BackwardArgs {
 template <int D, Decay kDecay, bool kResidual, bool kHistory>
 struct BackwardRule {
   using Shape = std::conditional_t<kHistory, HistoryShape<D>, RowShape<D>>;
-  using RowDecay = LineDecay<D, Shape, decay_of_rows(kDecay)>;
+  using RowDecay = LineDecay<D, Shape, kDecay>;
   static constexpr int C = Shape::kTokens;
   static constexpr int kRows = Shape::kBlockLines;
 

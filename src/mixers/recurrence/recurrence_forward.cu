@@ -21,7 +21,7 @@ constexpr int kWarp = 32;
 template <int D, Decay kDecay, bool kResidual, bool kNormalises>
 struct ForwardRule {
   using Shape = RowShape<D>;
-  using RowDecay = LineDecay<D, Shape, decay_of_rows(kDecay)>;
+  using RowDecay = LineDecay<D, Shape, kDecay>;
   static constexpr int kThreads = Shape::kThreads + (kNormalises ? kWarp : 0);
   static constexpr int C = Shape::kTokens;
   static constexpr int kRows = Shape::kBlockLines;
