@@ -26,7 +26,11 @@ std::vector<Rule> all_rules() {
   std::vector<Rule> rules;
   for (Decay decay : {Decay::none, Decay::head, Decay::rows, Decay::columns}) {
     for (bool residual : {false, true}) {
-      for (bool normaliser : {false, true}) rules.push_back({decay, residual, normaliser});
+      for (bool normaliser : {false, true}) {
+        // With a decay the normaliser is a kernel and a scale of its own: checked without one.
+        if (small_tests() && normaliser && decay != Decay::none) continue;
+        rules.push_back({decay, residual, normaliser});
+      }
     }
   }
   return rules;
