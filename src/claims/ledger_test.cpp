@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "config/read.h"
+#include "experiments/list.h"
 #include "report/grouping.h"
 #include "testing/temporary_folder.h"
 
@@ -48,7 +49,7 @@ class Ledger : public ::testing::Test {
   static CellRecord cell(std::size_t index, Device device, double accuracy,
                          const std::string& run = "01_copy", const char* config = kConfig) {
     const CellConfig planned = expand_cells(parse_config(config, "x"), device).at(index);
-    Table table(accuracy_schema());
+    Table table(Training::table());
     std::vector<Value> row(table.columns.size());
     row[table.column("accuracy")] = accuracy;
     row[table.column("queries")] = std::int64_t{24000};

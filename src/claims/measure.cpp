@@ -30,15 +30,15 @@ void set_interval(Measurement& measured, const Table& table, const Row& row, std
   constexpr std::string_view kMean = "_mean";
   std::string quantity = table.columns[column];
   if (quantity.ends_with(kMean)) quantity.resize(quantity.size() - kMean.size());
-  const auto low = find_column(table, quantity + "_low");
-  const auto high = find_column(table, quantity + "_high");
+  const auto low = table.find_column(quantity + "_low");
+  const auto high = table.find_column(quantity + "_high");
   if (low && high) {
     measured.low = number(row[*low]);
     measured.high = number(row[*high]);
     return;
   }
-  const auto relative_error = find_column(table, "relative_error");
-  if (quantity != "median_s" || !relative_error) return;
+  const auto relative_error = table.find_column(Columns::relative_error);
+  if (quantity != Columns::median_s.name || !relative_error) return;
   const auto half = number(row[*relative_error]);
   const auto median = number(row[column]);
   if (!half || !median) return;
@@ -49,7 +49,8 @@ void set_interval(Measurement& measured, const Table& table, const Row& row, std
 Measurement of_row(const Table& table, const Row& row, std::size_t column) {
   Measurement measured{.value = row[column]};
   set_interval(measured, table, row, column);
-  if (const auto cells = find_column(table, "cells")) measured.cells = readable_text(row[*cells]);
+  if (const auto cells = table.find_column(Columns::cells))
+    measured.cells = readable_text(row[*cells]);
   return measured;
 }
 
@@ -74,7 +75,7 @@ Measurement extreme_of(const SelectedRows& selected, std::size_t column, bool la
 
 Measurement measure(const SelectedRows& rows, const Selection& selection,
                     const std::string& place) {
-  const std::size_t column = column_of(*rows.table, selection.column, place);
+  const std::size_t column = rows.table->column(selection.column, place);
   if (selection.statistic != Reduction::row) {
     return extreme_of(rows, column, selection.statistic == Reduction::max);
   }

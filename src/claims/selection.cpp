@@ -25,20 +25,21 @@ const Table* find_table(std::span<const Table> tables, std::string_view name) {
 
 /// What `row` holds in a column; empty where the table has no such column.
 Value at(const Table& table, const Row& row, std::string_view column) {
-  const auto found = find_column(table, column);
+  const auto found = table.find_column(column);
   return found ? row[*found] : Value();
 }
 
 /// The line, and the values of those `differing` columns that tell groups of it apart.
 std::string row_name(const Table& table, const Row& row,
                      const std::vector<std::size_t>& differing) {
-  std::string name = readable_text(at(table, row, "line"));
-  const auto cells = find_column(table, "cells");  // behind the keys
+  std::string name = readable_text(at(table, row, Columns::line));
+  const auto cells = table.find_column(Columns::cells);  // behind the keys
   for (const std::size_t column : differing) {
     const std::string& key = table.columns[column];
-    const bool in_line = key == "line" || key == "label" || key == "mixer";
+    const bool in_line =
+        key == Columns::line.name || key == Columns::label.name || key == Columns::mixer.name;
     // A cell is one at all of its tokens.
-    if (in_line || key == "t" || !cells || column >= *cells) continue;
+    if (in_line || key == Columns::t.name || !cells || column >= *cells) continue;
     name += fmt::format(" {}={}", key, readable_text(row[column]));
   }
   return name;
@@ -52,25 +53,13 @@ bool names_a_loss(const std::string& not_ok) {
 
 }  // namespace
 
-std::size_t column_of(const Table& table, const std::string& column, const std::string& place) {
-  if (const auto found = find_column(table, column)) return *found;
-  throw BadInput(fmt::format("{}: table {} has no column \"{}\"; it has {}", place, table.name,
-                             column, fmt::join(table.columns, ", ")));
-}
-
-std::optional<std::size_t> find_column(const Table& table, std::string_view name) {
-  const auto found = std::find(table.columns.begin(), table.columns.end(), name);
-  if (found == table.columns.end()) return std::nullopt;
-  return static_cast<std::size_t>(found - table.columns.begin());
-}
-
 SelectedRows select_rows(std::span<const Table> tables, const Selection& selection,
                          const std::string& place) {
   SelectedRows selected{.table = find_table(tables, selection.table)};
   if (selected.table == nullptr) return selected;
   for (const Row& row : selected.table->rows) selected.rows.push_back(&row);
   for (const auto& [name, wanted] : selection.where.columns) {
-    const std::size_t column = column_of(*selected.table, name, place);
+    const std::size_t column = selected.table->column(name, place);
     std::erase_if(selected.rows, [&, &values = wanted](const Row* row) {
       return std::none_of(values.begin(), values.end(),
                           [&](const Value& value) { return compare(value, (*row)[column]) == 0; });
@@ -94,7 +83,7 @@ std::set<std::string> lost_cells(const SelectedRows& selected) {
   std::set<std::string> lost;
   const std::vector<std::size_t> differing = differing_columns(selected);
   for (const Row* row : selected.rows) {
-    const std::string not_ok = readable_text(at(*selected.table, *row, "not_ok"));
+    const std::string not_ok = readable_text(at(*selected.table, *row, Columns::not_ok));
     if (!names_a_loss(not_ok)) continue;
     lost.insert(fmt::format("{} ({})", row_name(*selected.table, *row, differing), not_ok));
   }
@@ -104,7 +93,7 @@ std::set<std::string> lost_cells(const SelectedRows& selected) {
 std::set<std::string> lost_cells(std::span<const Table> tables) {
   std::set<std::string> lost;
   for (const Table& table : tables) {
-    if (!find_column(table, "not_ok")) continue;
+    if (!table.find_column(Columns::not_ok)) continue;
     lost.merge(lost_cells(select_rows(tables, {.table = table.name}, "")));
   }
   return lost;
@@ -113,14 +102,14 @@ std::set<std::string> lost_cells(std::span<const Table> tables) {
 std::vector<std::string> unlearned_groups(const SelectedRows& selected) {
   std::vector<std::string> groups;
   for (const Row* row : selected.rows) {
-    const auto loss = number(at(*selected.table, *row, "loss_median"));
-    const auto n_pairs = number(at(*selected.table, *row, "n_pairs"));
+    const auto loss = number(at(*selected.table, *row, Columns::loss_median));
+    const auto n_pairs = number(at(*selected.table, *row, Columns::n_pairs));
     if (!loss || !n_pairs) continue;
     const double bound = std::log(*n_pairs) + kNatsAboveGuessing;
     if (*loss <= bound) continue;
     groups.push_back(fmt::format("{} (n_pairs {}, median loss {:.2f}, ln {} + {} = {:.2f})",
-                                 readable_text(at(*selected.table, *row, "line")), *n_pairs, *loss,
-                                 *n_pairs, kNatsAboveGuessing, bound));
+                                 readable_text(at(*selected.table, *row, Columns::line)), *n_pairs,
+                                 *loss, *n_pairs, kNatsAboveGuessing, bound));
   }
   return groups;
 }

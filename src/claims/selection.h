@@ -24,10 +24,6 @@ struct SelectedRows {
 SelectedRows select_rows(std::span<const Table> tables, const Selection& selection,
                          const std::string& place);
 
-/// Throws BadInput naming the columns there are.
-std::size_t column_of(const Table& table, const std::string& column, const std::string& place);
-std::optional<std::size_t> find_column(const Table& table, std::string_view name);
-
 /// The columns in which the rows are not all alike.
 std::vector<std::size_t> differing_columns(const SelectedRows& selected);
 

@@ -4,39 +4,58 @@
 #include <array>
 #include <string_view>
 
+#include "experiments/columns.h"
+
 namespace vla_bench::cli {
 namespace {
 
 /// What a row is called: the first of these that is there, else the first column.
-constexpr auto kNames = std::to_array<std::string_view>({"line", "label", "claim"});
+constexpr auto kNames = std::to_array<std::string_view>({Columns::line, Columns::label, "claim"});
 
 /// What tells the rows of a line apart, the quantities that tables are made for, and how it went
 /// where it did not go well.
-constexpr auto kHeadlines = std::to_array<std::string_view>(
-    {"implementation", "title",        "published", "verdict",  "what",        "met",
-     "measured",       "criteria_met", "accuracy",  "s_norm",   "s_norm_mean", "accuracy_mean",
-     "sigma_max_mean", "sigma_max",    "median_s",  "exponent", "seq_len",     "baseline",
-     "basis",          "reason",       "not_ok",    "note"});
+constexpr auto kHeadlines = std::to_array<std::string_view>({Columns::implementation,
+                                                             "title",
+                                                             "published",
+                                                             "verdict",
+                                                             "what",
+                                                             "met",
+                                                             "measured",
+                                                             "criteria_met",
+                                                             Columns::accuracy,
+                                                             Columns::s_norm,
+                                                             "s_norm_mean",
+                                                             "accuracy_mean",
+                                                             "sigma_max_mean",
+                                                             Columns::sigma_max,
+                                                             Columns::median_s,
+                                                             "exponent",
+                                                             Columns::seq_len,
+                                                             "baseline",
+                                                             "basis",
+                                                             Columns::reason,
+                                                             Columns::not_ok,
+                                                             Columns::note});
 
 /// From what is missed least on. A name that begins with "_" is an ending.
 constexpr auto kLeastTelling = std::to_array<std::string_view>({
-    "config",
+    Columns::config,
     "command",
     "run",
     "why",
     "part",
-    "mixer",
-    "label",
-    "copy_bytes_per_s",
-    "sgemm_flop_per_s",
+    Columns::mixer,
+    Columns::label,
+    Columns::copy_bytes_per_s,
+    Columns::sgemm_flop_per_s,
     "_sd",
     "machine",
-    "processor",
-    "activation_bytes",
-    "bytes",
-    "flop",
-    "state_bytes",
-    "loss_median",
+    Columns::processor,
+    Columns::activation_bytes,
+    Columns::bytes,
+    Columns::flop,
+    Columns::state_bytes,
+    Columns::loss_median,
     "loss_low",
     "loss_high",
     "train_seconds_low",
@@ -47,22 +66,22 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     "product_norm_high",
     "a_norm_low",
     "a_norm_high",
-    "bytes_per_s",
-    "queries",
-    "repeats",
+    Columns::bytes_per_s,
+    Columns::queries,
+    Columns::repeats,
     "condition",
-    "relative_error",
-    "p10_s",
-    "p90_s",
-    "setting",
+    Columns::relative_error,
+    Columns::p10_s,
+    Columns::p90_s,
+    Columns::setting,
     "train_seconds_mean",
-    "train_seconds",
-    "flop_per_s",
-    "gradient_norm",
+    Columns::train_seconds,
+    Columns::flop_per_s,
+    Columns::gradient_norm,
     "accept_low",
     "accept_high",
-    "low",
-    "high",
+    Columns::low,
+    Columns::high,
 });
 
 bool matches(std::string_view column, std::string_view pattern) {

@@ -1,29 +1,14 @@
 #include "cli/narrow_table.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "report/grouping.h"
 
 namespace vla_bench::cli {
-namespace {
-
-std::size_t column_of(const Table& table, std::string_view name, std::string_view option) {
-  const auto found = std::find(table.columns.begin(), table.columns.end(), name);
-  if (found == table.columns.end()) {
-    throw BadInput(fmt::format("{}: table {} has no column \"{}\"; it has {}", option, table.name,
-                               name, fmt::join(table.columns, ", ")));
-  }
-  return static_cast<std::size_t>(found - table.columns.begin());
-}
-
-}  // namespace
-
 Table narrowed(const Table& table, const std::vector<std::string>& conditions,
                const std::vector<std::string>& columns) {
   std::vector<std::pair<std::size_t, Value>> wanted;
@@ -32,11 +17,11 @@ Table narrowed(const Table& table, const std::vector<std::string>& conditions,
     if (equals == std::string::npos) {
       throw BadInput(fmt::format("--where: expected COLUMN=VALUE, got \"{}\"", condition));
     }
-    wanted.emplace_back(column_of(table, condition.substr(0, equals), "--where"),
+    wanted.emplace_back(table.column(condition.substr(0, equals), "--where"),
                         field_value(condition.substr(equals + 1)));
   }
   std::vector<std::size_t> shown;
-  for (const std::string& name : columns) shown.push_back(column_of(table, name, "--column"));
+  for (const std::string& name : columns) shown.push_back(table.column(name, "--column"));
 
   Table part;
   part.name = table.name;

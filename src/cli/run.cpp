@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -24,7 +25,9 @@
 #include "core/files.h"
 #include "experiments/cost.h"
 #include "experiments/experiment.h"
+#include "experiments/list.h"
 #include "experiments/record.h"
+#include "report/grouping.h"
 #include "report/provenance.h"
 #include "runs/cell_state.h"
 #include "runs/find.h"
@@ -62,13 +65,17 @@ CellResult run_on(const Slot& slot, const PlannedCell& planned,
   return run_cell(planned.cell, environment);
 }
 
+/// A number of the row of a training; nothing of other tables.
+std::optional<double> trained(const CellResult& result, const Column& column) {
+  const Table& table = result.table;
+  if (table.name != Training::table().name || table.rows.empty()) return std::nullopt;
+  return number(table.rows.front()[table.column(column)]);
+}
+
 /// Seconds that a cell took: of this sitting, or of a training's steps in all of them.
 double seconds_of(const CellResult& result, std::chrono::steady_clock::duration sitting) {
   const double seconds = std::chrono::duration<double>(sitting).count();
-  if (result.table.name != accuracy_schema().name || result.table.rows.empty()) return seconds;
-  const Value& trained = result.table.rows.front()[result.table.column("train_seconds")];
-  const double* in_all = std::get_if<double>(&trained);
-  return in_all == nullptr ? seconds : std::max(seconds, *in_all);
+  return std::max(seconds, trained(result, Columns::train_seconds).value_or(0.0));
 }
 
 /// `workers` run beside one another, this one included. `anew`: from step 0, whatever lies there.
@@ -109,11 +116,8 @@ std::string describe(const CellResult& result) {
   std::string text(status_name(result.status));
   const bool logged_apart = result.status == CellStatus::failed;
   if (!result.reason.empty() && !logged_apart) text += ": " + result.reason;
-  if (result.table.name == accuracy_schema().name && result.table.rows.size() == 1) {
-    const Value& accuracy = result.table.rows[0][result.table.column("accuracy")];
-    if (const double* value = std::get_if<double>(&accuracy)) {
-      text += fmt::format(", accuracy {:.4f}", *value);
-    }
+  if (const auto accuracy = trained(result, Columns::accuracy)) {
+    text += fmt::format(", accuracy {:.4f}", *accuracy);
   }
   return text;
 }
@@ -262,7 +266,7 @@ void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
 /// The experiment that says how many workers there may be: a sweep can hold several.
 ExperimentKind ruling_experiment(const RunConfig& config, const std::vector<PlannedCell>& plan) {
   for (const PlannedCell& planned : plan) {
-    if (planned.cell.config.experiment == ExperimentKind::latency) return ExperimentKind::latency;
+    if (is_timed(planned.cell.config.experiment)) return planned.cell.config.experiment;
   }
   return plan.empty() ? config.experiment : plan.front().cell.config.experiment;
 }

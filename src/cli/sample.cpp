@@ -12,6 +12,7 @@
 #include "cli/terminal.h"
 #include "config/read.h"
 #include "core/error.h"
+#include "experiments/list.h"
 #include "tasks/batch.h"
 
 namespace vla_bench::cli {
@@ -31,18 +32,9 @@ struct SampleOptions {
 
 /// The stream an experiment draws its first tokens from. Throws BadInput when it draws none.
 RngStream token_stream(const RunConfig& config) {
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return RngStream::train_batch;
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      if (config.probe.source == ProbeSource::model) return RngStream::probe_tokens;
-      break;
-    case ExperimentKind::recall:
-    case ExperimentKind::latency:
-      break;
-  }
+  const auto stream =
+      with_experiment(config.experiment, [&]<class E>() { return E::token_stream(config); });
+  if (stream) return *stream;
   throw BadInput("sample: " + std::string(enum_name(config.experiment)) +
                  " works on vectors, not on token sequences; there is nothing to print");
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/text.h"
+#include "experiments/list.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -49,7 +50,7 @@ Table small_table() {
 
 /// The columns of the widest raw table, all of them telling rows apart.
 Table latency_table() {
-  Table table(latency_schema());
+  Table table(Latency::table());
   for (std::int64_t i = 0; i < 4; ++i) {
     std::vector<Value> row;
     for (const std::string& column : table.columns) {

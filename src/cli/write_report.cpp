@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -36,23 +35,23 @@ constexpr std::size_t kMostConfigsTold = 1000;
 constexpr const char* kHistory = "history";
 constexpr const char* kHistoryCurve = "history_curve";
 
-constexpr std::array kCellColumns = {"experiment", "label",   "mixer",     "n_pairs",
-                                     "d_h",        "seq_len", "precision", "seed"};
+constexpr Column kCellColumns[] = {Columns::experiment, Columns::label, Columns::mixer,
+                                   Columns::n_pairs,    Columns::d_h,   Columns::seq_len,
+                                   Columns::precision,  Columns::seed};
 
 /// Whose curve it is, then the columns of the curve.
 Table empty_history() {
   Table table;
   table.name = kHistory;
-  table.columns.assign(kCellColumns.begin(), kCellColumns.end());
-  table.columns.emplace_back("config");
+  table.columns.assign(std::begin(kCellColumns), std::end(kCellColumns));
+  table.columns.emplace_back(Columns::config);
   const Schema& schema = history_schema();
   table.columns.insert(table.columns.end(), schema.columns.begin(), schema.columns.end());
   return table;
 }
 
 void append_history(const CellRecord& record, const Table& curve, Table& gathered) {
-  std::vector<Value> whose;
-  for (const char* column : kCellColumns) whose.push_back(column_of(record.config, column));
+  std::vector<Value> whose = columns_of(record.config, kCellColumns);
   whose.emplace_back(record.group);
   for (const std::vector<Value>& row : curve.rows) {
     std::vector<Value> extended = whose;
@@ -99,13 +98,11 @@ bool is_report_file(const fs::path& file) {
   const std::string extension = file.extension().string();
   if (extension != ".csv" && extension != ".md" && extension != ".json") return false;
   const std::string stem = file.stem().string();
-  for (const char* table : {"accuracy", "recall", "state_norm", "jacobian", "latency", "history"}) {
-    if (stem == table) return true;
-    for (const char* suffix : {"_summary", "_curve", "_fit", "_crossover"}) {
-      if (stem == std::string(table) + suffix) return true;
-    }
+  std::string_view raw = stem;
+  for (const std::string_view suffix : {"_summary", "_curve", "_fit", "_crossover"}) {
+    if (raw.ends_with(suffix)) raw.remove_suffix(suffix.size());
   }
-  return false;
+  return find_schema(raw) != nullptr;
 }
 
 /// Tables of other cells must not stay beside those of these.

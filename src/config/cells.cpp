@@ -8,6 +8,7 @@
 #include "config/sweep.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
@@ -33,23 +34,6 @@ std::string cell_title(const SweepPoint& point, const MixerConfig& mixer, Index 
 }
 
 }  // namespace
-
-std::string_view computed_in(const RunConfig& config) {
-  constexpr std::string_view kFloat64 = "float64";
-  switch (config.experiment) {
-    case ExperimentKind::recall:
-      return kFloat64;
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      if (config.probe.source == ProbeSource::gaussian) return kFloat64;
-      break;
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-    case ExperimentKind::latency:
-      break;
-  }
-  return enum_name(config.precision);
-}
 
 std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
   std::vector<CellConfig> cells;

@@ -248,8 +248,8 @@ struct SweepAxis {
 };
 
 struct RunConfig {
-  ExperimentKind experiment = ExperimentKind::mqar;
-  std::string name;  // empty: the experiment's name
+  ExperimentKind experiment{};  // the first of the list
+  std::string name;             // empty: the experiment's name
   std::vector<MixerConfig> mixers = {{.options = SoftmaxOptions{}},
                                      {.options = LinearOptions{}},
                                      {.options = DeltaNetOptions{}},

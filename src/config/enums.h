@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <string_view>
 #include <utility>
 
@@ -9,7 +10,7 @@
 
 namespace vla_bench {
 
-enum class ExperimentKind { mqar, copy, recall, state_norm, jacobian, latency };
+enum class ExperimentKind : std::size_t {};  // position in Experiments (experiments/list.h)
 enum class DeltaNetVariant { paper, standard };
 enum class FeatureMap { elu1, identity, relu, silu };
 enum class Penalty { learned, key, frozen };
@@ -17,23 +18,17 @@ enum class WriteDirection { unit, raw };
 enum class Residual { key, write };
 enum class Normaliser { zq, none };
 enum class TaskLayout { paper, zoology };
+enum class RowKind { paper, zoology, copy, random };  // no key: follows from experiment and layout
 enum class ProbeSource { model, gaussian };
 enum class RecallKeys { feature, gaussian };
 enum class LatencyPass { forward, backward };
 enum class Implementation { production, sequential, unfused, cudnn, reference };
 
-/// Spelling table of an enum: `enum_names<E>` is an array of (value, name).
+/// Spelling table of an enum: `enum_names<E>` is an array of (value, name). That of ExperimentKind
+/// is in experiments/list.h.
 template <class E>
 inline constexpr auto enum_names = nullptr;
 
-template <>
-inline constexpr std::array enum_names<ExperimentKind> = {
-    std::pair{ExperimentKind::mqar, std::string_view("mqar")},
-    std::pair{ExperimentKind::copy, std::string_view("copy")},
-    std::pair{ExperimentKind::recall, std::string_view("recall")},
-    std::pair{ExperimentKind::state_norm, std::string_view("state_norm")},
-    std::pair{ExperimentKind::jacobian, std::string_view("jacobian")},
-    std::pair{ExperimentKind::latency, std::string_view("latency")}};
 template <>
 inline constexpr std::array enum_names<DeltaNetVariant> = {
     std::pair{DeltaNetVariant::paper, std::string_view("paper")},

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <span>
 #include <string_view>
@@ -14,48 +13,32 @@
 #include "config/read.h"
 #include "core/files.h"
 #include "core/text.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
 
 constexpr std::string_view kSeed = "seed";
 
-/// Sections, or single keys of them, that an experiment reads.
 std::span<const std::string_view> read_by(ExperimentKind experiment) {
-  using std::string_view_literals::operator""sv;
-  static constexpr std::array kMqar = {"model"sv, "task"sv, "train"sv, "eval"sv};
-  static constexpr std::array kCopy = {"model"sv, "task.seq_len"sv, "train"sv, "eval"sv};
-  static constexpr std::array kRecall = {"model.d_h"sv, "task.n_pairs"sv, "recall"sv};
-  static constexpr std::array kProbe = {"model"sv, "task.seq_len"sv, "probe"sv};
-  static constexpr std::array kLatency = {"model.n_heads"sv, "model.d_h"sv, "task.seq_len"sv,
-                                          "latency"sv};
-  switch (experiment) {
-    case ExperimentKind::mqar:
-      return kMqar;
-    case ExperimentKind::copy:
-      return kCopy;
-    case ExperimentKind::recall:
-      return kRecall;
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      return kProbe;
-    case ExperimentKind::latency:
-      return kLatency;
-  }
-  return {};
+  return with_experiment(experiment,
+                         []<class E>() { return std::span<const std::string_view>(E::reads); });
+}
+
+/// Whether `key` is `section` or a key of it.
+bool is_in(std::string_view key, std::string_view section) {
+  return key == section || (key.starts_with(section) && key[section.size()] == '.');
 }
 
 bool is_read(std::string_view key, std::span<const std::string_view> read) {
-  return std::any_of(read.begin(), read.end(), [&](std::string_view section) {
-    return key == section || (key.starts_with(section) && key[section.size()] == '.');
-  });
+  return std::any_of(read.begin(), read.end(),
+                     [&](std::string_view section) { return is_in(key, section); });
 }
 
 /// Whether any key below `section` is read.
 bool is_read_in_part(std::string_view section, std::span<const std::string_view> read) {
-  return std::any_of(read.begin(), read.end(), [&](std::string_view key) {
-    return key == section || (key.starts_with(section) && key[section.size()] == '.');
-  });
+  return std::any_of(read.begin(), read.end(),
+                     [&](std::string_view key) { return is_in(key, section); });
 }
 
 // Doubles in their shortest form, whatever the versions of the libraries. Not by way of JSON: a
@@ -158,6 +141,10 @@ IdentityKey* find_key(std::vector<IdentityKey>& keys, std::string_view name) {
 }
 
 }  // namespace
+
+bool reads_key(const RunConfig& config, std::string_view key) {
+  return is_read(key, read_by(config.experiment));
+}
 
 std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
   const auto text = [](std::string_view name) { return std::string(name); };

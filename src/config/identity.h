@@ -9,6 +9,9 @@
 
 namespace vla_bench {
 
+/// Whether the experiment of `config` reads the key ("task.n_pairs").
+bool reads_key(const RunConfig& config, std::string_view key);
+
 /// A key that can change a cell's result.
 struct IdentityKey {
   std::string key;    // "train.lr", "mixer.lambda_0", "seed"

@@ -36,6 +36,9 @@ void validate(const RunConfig& config);
 Index sequence_length(const RunConfig& config);
 /// Positions of a row that carry a target, which accuracy is over; 0 where nothing is trained.
 Index targets_per_row(const RunConfig& config);
+/// How a row of tokens is made; random: uniformly random tokens without targets.
+RowKind row_kind(const RunConfig& config);
+
 /// Bytes of a label or of a run's name: what a table or a figure's legend can still show; folder
 /// names, which share it, end at 255.
 inline constexpr std::size_t kMaxNameBytes = 200;

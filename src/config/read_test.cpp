@@ -7,6 +7,7 @@
 
 #include "config/reader.h"
 #include "core/error.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
@@ -30,7 +31,7 @@ std::string refusal(std::string_view json, std::vector<std::string> overrides = 
 
 TEST(ParseConfig, EmptyObjectIsThePublishedProtocol) {
   const RunConfig config = parse_config("{}", "x.json");
-  EXPECT_EQ(config.experiment, ExperimentKind::mqar);
+  EXPECT_EQ(config.experiment, experiment_kind<Mqar>);
   EXPECT_EQ(config.name, "mqar");
   EXPECT_EQ(config.mixers.size(), 4u);
   EXPECT_EQ(config.model.d_model(), 128);

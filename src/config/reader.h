@@ -18,6 +18,7 @@
 #include "config/config.h"
 #include "config/json.h"
 #include "core/files.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 

@@ -1,8 +1,7 @@
-#include "experiments/cell_work.h"
-
 #include <gtest/gtest.h>
 
 #include "core/count.h"
+#include "experiments/cost.h"
 #include "testing/cells.h"
 
 namespace vla_bench {

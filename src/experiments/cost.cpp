@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "experiments/cell_work.h"
+#include "core/count.h"
+#include "experiments/list.h"
+#include "mixers/work.h"
+#include "model/tiny_lm.h"
 
 namespace vla_bench {
 namespace {
@@ -22,23 +25,9 @@ constexpr double kMemoryRate = 2e9;        // FLOP/s and thread, double precisio
 constexpr double kGpuLatencyRate = 5e12;  // FLOP/s
 constexpr double kCpuLatencyRate = 20e9;  // FLOP/s and thread
 
-double training_seconds(const RunConfig& config, double flop, Device device, int threads) {
-  if (device == Device::cpu) return flop / (kCpuTrainingRate * threads);
-  return kGpuStep * static_cast<double>(config.train.steps) + flop / kGpuTrainingRate;
-}
-
-/// Of probes at most as many threads work as there are heads or trials.
-double memory_seconds(const RunConfig& config, double flop, int threads) {
-  const bool recall = config.experiment == ExperimentKind::recall;
-  const Index items = recall ? config.recall.trials : config.model.n_heads;
+/// Memories are stepped by at most as many threads as there are heads or trials.
+double memory_seconds(double flop, int threads, Index items) {
   return flop / (kMemoryRate * static_cast<double>(std::min<Index>(threads, items)));
-}
-
-double latency_seconds(const RunConfig& config, double flop, Device device, int threads) {
-  const LatencyConfig& latency = config.latency;
-  const auto timings = static_cast<double>(latency.passes.size() * latency.implementations.size());
-  const double rate = device == Device::cuda ? kGpuLatencyRate : kCpuLatencyRate * threads;
-  return std::max(timings * latency.max_seconds, flop / rate);
 }
 
 /// 1234567 -> "1,234,567".
@@ -58,29 +47,67 @@ std::string duration(double seconds) {
 
 }  // namespace
 
+double Experiment::seconds(const RunConfig& config, double flop, Device, int threads) {
+  return memory_seconds(flop, threads, config.model.n_heads);
+}
+
+double Recall::seconds(const RunConfig& config, double flop, Device, int threads) {
+  return memory_seconds(flop, threads, config.recall.trials);
+}
+
+double Training::seconds(const RunConfig& config, double flop, Device device, int threads) {
+  if (device == Device::cpu) return flop / (kCpuTrainingRate * threads);
+  return kGpuStep * static_cast<double>(config.train.steps) + flop / kGpuTrainingRate;
+}
+
+double Latency::seconds(const RunConfig& config, double flop, Device device, int threads) {
+  const LatencyConfig& latency = config.latency;
+  const auto timings = static_cast<double>(latency.passes.size() * latency.implementations.size());
+  const double rate = device == Device::cuda ? kGpuLatencyRate : kCpuLatencyRate * threads;
+  return std::max(timings * latency.max_seconds, flop / rate);
+}
+
+Index cores_flop(const RunConfig& config, LatencyPass pass, Index batch, Index layers) {
+  const HeadDims dims{.batch = batch,
+                      .tokens = sequence_length(config),
+                      .heads = config.model.n_heads,
+                      .d_h = config.model.d_h};
+  return times({layers, core_work(config.mixers.front(), dims, pass, kElementBytes).flop});
+}
+
+Index block_weights(const RunConfig& config) {
+  const ParameterTable table = tiny_lm_parameters(config.model, config.mixers.front());
+  Index weights = 0;
+  for (const Parameter& parameter : table.all()) {
+    const bool looked_up = parameter.name == "tok.weight" || parameter.name == "pos.weight";
+    const bool vector = parameter.shape.size() < 2;  // biases and norms: of order D
+    if (!looked_up && !vector) weights = plus({weights, parameter.size()});
+  }
+  return weights;
+}
+
+Index forward_flop(const RunConfig& config, Index weights, Index batch, Index targets) {
+  const Index head = times({config.model.vocab_size, config.model.d_model()});
+  return plus({times({2, weights, batch, sequence_length(config)}),
+               times({2, head, batch, targets}),
+               cores_flop(config, LatencyPass::forward, batch, config.model.n_layers)});
+}
+
+Index cell_flop(const RunConfig& config) {
+  return with_experiment(config.experiment, [&]<class E>() { return E::work(config); });
+}
+
 double estimated_seconds(const RunConfig& config, Device device, int threads) {
   const auto flop = static_cast<double>(cell_flop(config));
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return training_seconds(config, flop, device, threads);
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      return memory_seconds(config, flop, threads);
-    case ExperimentKind::latency:
-      return latency_seconds(config, flop, device, threads);
-  }
-  return 0.0;
+  return with_experiment(config.experiment,
+                         [&]<class E>() { return E::seconds(config, flop, device, threads); });
 }
 
 Cost estimate(std::span<const RunConfig> cells, Device device, int threads) {
   Cost cost;
   for (const RunConfig& config : cells) {
     ++cost.cells;
-    const bool trains =
-        config.experiment == ExperimentKind::mqar || config.experiment == ExperimentKind::copy;
-    if (trains) cost.steps += config.train.steps;
+    if (trains(config.experiment)) cost.steps += config.train.steps;
     cost.seconds += estimated_seconds(config, device, threads);
   }
   return cost;

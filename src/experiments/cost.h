@@ -1,4 +1,5 @@
-// What a suite will take, before it is run: from counted operations and stated rates.
+// What cells cost before anybody has run them: counted operations, which deal cells to shards, and
+// seconds estimated from them.
 #pragma once
 
 #include <span>
@@ -8,6 +9,31 @@
 
 namespace vla_bench {
 
+/// Floating-point operations of a cell (a config with one mixer and one seed), two for each
+/// multiply-add, counted from its mathematics as mixers/work.h does for the cores:
+///
+///   mqar, copy   steps x (6 x weights x rows, 6 x head x rows with a target, the cores' forward
+///   and
+///                backward) and a forward of every evaluation batch
+///   recall       trials x (n writes and reads, n decodings among the codebook)
+///   state_norm   T steps of the memories; from a model also its forward
+///   jacobian     that, a rank-one product a step and two SVDs at each recorded token
+///   latency      the calls that every timing makes at least (more follow until it is exact)
+///
+/// Operations are not seconds: mixers reach different rates. Whole numbers, because every machine
+/// must deal a sweep alike, and the last bit of a sum of fractions depends on the build.
+Index cell_flop(const RunConfig& config);
+
+// Operations that cells of several experiments are made of:
+
+inline constexpr Index kElementBytes = 4;  // of no consequence for them
+/// A pass of the cores of `layers` layers.
+Index cores_flop(const RunConfig& config, LatencyPass pass, Index batch, Index layers);
+/// Numbers that a token is multiplied with on its way through the blocks, the head left out.
+Index block_weights(const RunConfig& config);
+/// A forward of the model over `batch` rows, `targets` positions of each passing the head.
+Index forward_flop(const RunConfig& config, Index weights, Index batch, Index targets);
+
 struct Cost {
   Index cells = 0;
   Index steps = 0;       // of trainings
@@ -16,7 +42,7 @@ struct Cost {
 
 /// Estimated seconds of one cell. Not a measurement: within a factor of two or three on a machine
 /// like those the rates were taken on.
-///   training   counted operations (cell_work.h): on a GPU that some trainings share at 30 TFLOP/s
+///   training   counted operations: on a GPU that some trainings share at 30 TFLOP/s
 ///              and 0.28 ms a step more, on a CPU at 50 GFLOP/s a thread
 ///   recall, state_norm, jacobian
 ///              at 2 GFLOP/s a thread: memories are stepped on the CPU, a thread a trial or a head

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "experiments/cell_work.h"
 #include "testing/cells.h"
 
 namespace vla_bench {

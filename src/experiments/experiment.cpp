@@ -1,33 +1,12 @@
 #include "experiments/experiment.h"
 
 #include <new>
-#include <stdexcept>
 
 #include "core/error.h"
+#include "experiments/list.h"
 #include "experiments/record.h"
 
 namespace vla_bench {
-namespace {
-
-CellResult dispatch(const CellConfig& cell, const CellEnvironment& environment) {
-  switch (cell.config.experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return run_training(cell, environment);
-    case ExperimentKind::recall:
-      return run_recall(cell, environment);
-    case ExperimentKind::state_norm:
-      return run_state_norm(cell, environment);
-    case ExperimentKind::jacobian:
-      return run_jacobian(cell, environment);
-    case ExperimentKind::latency:
-      return run_latency(cell, environment);
-  }
-  throw std::logic_error("unknown experiment");
-}
-
-}  // namespace
-
 std::string_view status_name(CellStatus status) {
   switch (status) {
     case CellStatus::ok:
@@ -46,7 +25,8 @@ std::string_view status_name(CellStatus status) {
 
 CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment) {
   try {
-    return dispatch(cell, environment);
+    return with_experiment(cell.config.experiment,
+                           [&]<class E>() { return E::run(cell, environment); });
   } catch (const std::bad_alloc&) {
     return unmeasured(cell, environment, CellStatus::failed, "out of memory");
   } catch (const RunError& error) {

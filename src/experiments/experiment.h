@@ -1,4 +1,4 @@
-// One function per question: a cell's config in, its table out.
+// Running a cell: its config in, its table out. Each experiment has a file that defines its `run`.
 #pragma once
 
 #include <atomic>
@@ -35,12 +35,5 @@ struct CellResult {
 /// Runs one cell. Never throws for what happens inside the cell (out of memory, divergence): that
 /// is its status. BadInput passes through.
 CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment);
-
-// One per file; called by run_cell.
-CellResult run_training(const CellConfig& cell, const CellEnvironment& environment);  // mqar, copy
-CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment);
-CellResult run_state_norm(const CellConfig& cell, const CellEnvironment& environment);
-CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment);
-CellResult run_latency(const CellConfig& cell, const CellEnvironment& environment);
 
 }  // namespace vla_bench

@@ -1,14 +1,16 @@
-// Claim C2 along a sequence: sigma_max(J_t) by SVD and by the closed form, the cosine between key
-// and write direction, and the norm of the product of all Jacobians so far; means over heads.
 #include "experiments/jacobian.h"
 
 #include <fmt/format.h>
 
 #include <cmath>
 
+#include "core/count.h"
+#include "experiments/cost.h"
 #include "experiments/experiment.h"
+#include "experiments/jacobian_matrix.h"
 #include "experiments/probe.h"
 #include "experiments/record.h"
+#include "experiments/state_norm.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -29,7 +31,19 @@ bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
 
 }  // namespace
 
-CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environment) {
+Index Jacobian::work(const RunConfig& config) {
+  const Index d = config.model.d_h;
+  const Index heads = config.model.n_heads;
+  const Index tokens = sequence_length(config);
+  // Jacobi's SVD: some six sweeps over d^2 / 2 pairs, each of which turns two rows and two columns
+  // of d numbers (12 d operations).
+  const Index svd = times({36, d, d, d});
+  const auto recorded = static_cast<Index>(recorded_tokens(tokens).size());
+  return plus(
+      {StateNorm::work(config), times({4, heads, tokens, d, d}), times({2, heads, recorded, svd})});
+}
+
+CellResult Jacobian::run(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
   const Support support = probe_support(config, environment.context.device);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
@@ -41,54 +55,25 @@ CellResult run_jacobian(const CellConfig& cell, const CellEnvironment& environme
                                   mixer_label(config.mixers.front())));
   }
 
-  const Index heads = config.model.n_heads;
-  const std::vector<Index> recorded = recorded_tokens(sequence_length(config));
-  const auto count = static_cast<Index>(recorded.size());
-  std::vector<double> sigma(static_cast<std::size_t>(heads * count));  // (H, count)
-  std::vector<double> closed(sigma.size());                            // (H, count)
-  std::vector<double> cosines(sigma.size());                           // (H, count)
-  std::vector<double> product_norm(sigma.size());                      // (H, count)
-  std::vector<Index> next(static_cast<std::size_t>(heads), 0);         // (H), into recorded
-  std::vector<JacobianProduct> products(static_cast<std::size_t>(heads),
+  std::vector<JacobianProduct> products(static_cast<std::size_t>(config.model.n_heads),
                                         JacobianProduct(config.model.d_h));
-
-  const ProbeEnd end = probe_heads(
-      config, environment, *core, [&](Index head, Index t, const HeadMemory<double>& memory) {
-        const StepJacobian step = memory.jacobian().value();
-        JacobianProduct& product = products[static_cast<std::size_t>(head)];
-        product.multiply(step.k, step.a);
-        Index& column = next[static_cast<std::size_t>(head)];
-        if (recorded[static_cast<std::size_t>(column)] != t) return true;
-        const double closed_form = rank_one_spectral_norm(step.k, step.a);
-        // Written so that NaN fails too.
-        if (!(closed_form <= kLargestNorm)) return false;
-        const auto slot = static_cast<std::size_t>(head * count + column++);
-        sigma[slot] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
-        closed[slot] = closed_form;
-        cosines[slot] = cosine(step.k, step.a);
-        product_norm[slot] = product.norm();
-        return true;
-      });
-  if (end.interrupted) {
-    return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
-  }
-
-  CellResult result;
-  result.table = Table(jacobian_schema());
-  end.report(result);
-  for (Index column = 0; column < count; ++column) {
-    if (!end.finite(recorded[static_cast<std::size_t>(column)])) break;
-    Record record(jacobian_schema(), config, environment.context.device);
-    record.set("t", recorded[static_cast<std::size_t>(column)])
-        .set("sigma_max", mean_over_heads(sigma, heads, column))
-        .set("sigma_closed_form", mean_over_heads(closed, heads, column))
-        .set("product_norm", mean_over_heads(product_norm, heads, column));
-    // Linear attention has k = a = 0: no angle, J = I.
-    const double mean_cosine = mean_over_heads(cosines, heads, column);
-    if (std::isfinite(mean_cosine)) record.set("cosine", mean_cosine);
-    result.table.add(record.values());
-  }
-  return result;
+  // Linear attention has k = a = 0: no angle, J = I.
+  static constexpr Column measured[] = {sigma_max, sigma_closed_form, product_norm, cosine};
+  return run_probe(cell, environment, *core, measured,
+                   [&](Index head, const HeadMemory<double>& memory, std::span<double> values) {
+                     const StepJacobian step = memory.jacobian().value();
+                     JacobianProduct& product = products[static_cast<std::size_t>(head)];
+                     product.multiply(step.k, step.a);
+                     if (values.empty()) return true;
+                     const double closed_form = rank_one_spectral_norm(step.k, step.a);
+                     // Written so that NaN fails too.
+                     if (!(closed_form <= kLargestNorm)) return false;
+                     values[0] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
+                     values[1] = closed_form;
+                     values[2] = product.norm();
+                     values[3] = vla_bench::cosine(step.k, step.a);
+                     return true;
+                   });
 }
 
 }  // namespace vla_bench

@@ -1,53 +1,27 @@
-// Claim C2: the spectral norm of the recurrence's Jacobian. One step maps S_{t-1} to
-// S_{t-1} J_t + ... with J_t = I - k a^T (k: what the residual reads with, a: what is written
-// along), so after t steps the first state has been multiplied by J_1 J_2 ... J_t.
+// jacobian: sigma_max(J_t) along a sequence by SVD and by the closed form, the cosine between key
+// and write direction, and the norm of the product of all Jacobians so far; means over heads (claim
+// C2; experiments/jacobian_matrix.h has the mathematics).
 #pragma once
 
-#include <vector>
-
-#include "core/array.h"
+#include "experiments/declaration.h"
 
 namespace vla_bench {
 
-/// Largest singular value of I - k a^T in closed form, any lengths of k and a (d each, d >= 1).
-///
-/// J moves only the plane of k and a; on it det J = 1 - c and tr J^T J = 2 - 2c + p^2, with c = k.a
-/// and p = |k| |a|. So the two squared singular values there are the roots of
-///   s^2 - (2 - 2c + p^2) s + (1 - c)^2 = 0,
-/// the larger of which is ((2 - 2c + p^2) + p sqrt(4 - 4c + p^2)) / 2 and at least 1, the value of
-/// every other direction (|c| <= p). Unit k and a give the formula of Proposition 2.
-double rank_one_spectral_norm(const std::vector<double>& k, const std::vector<double>& a);
+struct Jacobian : Probe {
+  static constexpr std::string_view name = "jacobian";
 
-/// Cosine of the angle between k and a; NaN when one of them is 0.
-double cosine(const std::vector<double>& k, const std::vector<double>& a);
-
-/// Largest singular value of a row-major (d, d) matrix by Eigen's SVD; infinity when an entry is
-/// not finite.
-double spectral_norm(const std::vector<double>& matrix, Index d);
-
-/// The largest singular value of `matrix`, row-major (d, d), by SVD. Throws RunError when it
-/// differs from `closed_form` by over 1e-6, relative where that is above 1.
-double checked_spectral_norm(const std::vector<double>& matrix, double closed_form);
-
-/// I - k a^T as a row-major (d, d) matrix.
-std::vector<double> step_matrix(const std::vector<double>& k, const std::vector<double>& a);
-
-/// P_t = J_1 ... J_t, kept in range by a power of two of its own: products of many projections
-/// leave the range of double.
-class JacobianProduct {
- public:
-  explicit JacobianProduct(Index d);
-  /// P <- P (I - k a^T), in 2 d^2 multiply-adds.
-  void multiply(const std::vector<double>& k, const std::vector<double>& a);
-  double norm() const;
-
- private:
-  void rescale();
-
-  Index d_;
-  Index steps_ = 0;
-  int exponent_ = 0;            // P = values_ 2^exponent_
-  std::vector<double> values_;  // (d, d)
+  static const Schema& table() {
+    static const Schema schema{
+        name, {label, seed, t, sigma_max, sigma_closed_form, cosine, product_norm, precision}};
+    return schema;
+  }
+  /// "jacobian_summary" and "jacobian_curve", as of state_norm. sigma_max and cosine of the summary
+  /// are over the seeds' means along the sequence, product_norm over its last values. sigma_max_max
+  /// is the largest, closed_form_gap the largest |sigma_max - sigma_closed_form| of all that was
+  /// measured, by cells that diverged later too.
+  static std::vector<Table> summarise(std::span<const CellGroup> groups);
+  static Index work(const RunConfig& config);
+  static CellResult run(const CellConfig& cell, const CellEnvironment& environment);
 };
 
 }  // namespace vla_bench

@@ -1,4 +1,6 @@
 #define EIGEN_DONT_PARALLELIZE
+#include "experiments/jacobian_matrix.h"
+
 #include <fmt/format.h>
 
 #include <Eigen/SVD>
@@ -7,7 +9,6 @@
 #include <limits>
 
 #include "core/error.h"
-#include "experiments/jacobian.h"
 
 namespace vla_bench {
 namespace {

@@ -1,5 +1,3 @@
-#include "experiments/jacobian.h"
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "experiments/jacobian_matrix.h"
 #include "testing/cells.h"
 
 namespace vla_bench {

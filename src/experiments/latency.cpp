@@ -10,9 +10,12 @@
 #include "bench/ceilings.h"
 #include "bench/device_timer.h"
 #include "bench/stopwatch.h"
+#include "core/count.h"
 #include "core/error.h"
 #include "experiments/core_buffers.h"
+#include "experiments/cost.h"
 #include "experiments/experiment.h"
+#include "experiments/latency_verification.h"
 #include "experiments/record.h"
 #include "experiments/reference_range.h"
 #include "experiments/whole_length.h"
@@ -143,8 +146,8 @@ Timing time_pass(const RunConfig& config, const CellEnvironment& environment, La
 
 /// A failed row fails the cell; others that are not ok decide when nothing was timed.
 void summarise_rows(CellResult& result) {
-  const std::size_t status = result.table.column("status");
-  const std::size_t reason = result.table.column("reason");
+  const std::size_t status = result.table.column(Columns::status);
+  const std::size_t reason = result.table.column(Columns::reason);
   for (const CellStatus candidate :
        {CellStatus::failed, CellStatus::ok, CellStatus::diverged, CellStatus::skipped}) {
     for (const std::vector<Value>& row : result.table.rows) {
@@ -229,18 +232,18 @@ class ImplementationRows {
     at_precision.precision = precision.value_or(Precision::float32);
     const Ceilings& ceilings = measured_ceilings(at_precision);
     Record record = row(pass);
-    record.set("median_s", timing.median_s)
-        .set("p10_s", timing.p10_s)
-        .set("p90_s", timing.p90_s)
-        .set("repeats", timing.repeats)
-        .set("state_bytes", core.state_bytes(dims))
-        .set("activation_bytes", core.saved_bytes(dims))
-        .set("copy_bytes_per_s", ceilings.bytes_per_s);
+    record.set(Columns::median_s, timing.median_s)
+        .set(Columns::p10_s, timing.p10_s)
+        .set(Columns::p90_s, timing.p90_s)
+        .set(Columns::repeats, timing.repeats)
+        .set(Columns::state_bytes, core.state_bytes(dims))
+        .set(Columns::activation_bytes, core.saved_bytes(dims))
+        .set(Columns::copy_bytes_per_s, ceilings.bytes_per_s);
     const Work work = work_of(config_, implementation_, pass);
-    record.set("flop_per_s", static_cast<double>(work.flop) / timing.median_s)
-        .set("bytes_per_s", static_cast<double>(work.bytes) / timing.median_s);
-    if (precision) record.set("sgemm_flop_per_s", ceilings.flops_per_s);
-    if (timing.relative_error) record.set("relative_error", *timing.relative_error);
+    record.set(Columns::flop_per_s, static_cast<double>(work.flop) / timing.median_s)
+        .set(Columns::bytes_per_s, static_cast<double>(work.bytes) / timing.median_s);
+    if (precision) record.set(Columns::sgemm_flop_per_s, ceilings.flops_per_s);
+    if (timing.relative_error) record.set(Columns::relative_error, *timing.relative_error);
     record.set_status(CellStatus::ok, shortfall(config_.latency, timing));
     result_.table.add(record.values());
     finished_.push_back(pass);
@@ -249,14 +252,14 @@ class ImplementationRows {
   Record row(LatencyPass pass) const {
     const auto precision = row_precision(config_, environment_.context, implementation_);
     const Work work = work_of(config_, implementation_, pass);
-    Record record(latency_schema(), config_, environment_.context.device);
+    Record record(Latency::table(), config_, environment_.context.device);
     record
-        .set("implementation",
+        .set(Columns::implementation,
              std::string(implementation_label(config_.mixers.front(), implementation_)))
-        .set("pass", std::string(enum_name(pass)))
-        .set("precision", std::string(precision ? enum_name(*precision) : "float64"))
-        .set("flop", work.flop)
-        .set("bytes", work.bytes);
+        .set(Columns::pass, std::string(enum_name(pass)))
+        .set(Columns::precision, std::string(precision ? enum_name(*precision) : "float64"))
+        .set(Columns::flop, work.flop)
+        .set(Columns::bytes, work.bytes);
     return record;
   }
 
@@ -313,9 +316,19 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
 
 }  // namespace
 
-CellResult run_latency(const CellConfig& cell, const CellEnvironment& environment) {
+Index Latency::work(const RunConfig& config) {
+  const LatencyConfig& latency = config.latency;
+  Index passes = 0;
+  for (const LatencyPass pass : latency.passes) {
+    passes = plus({passes, cores_flop(config, pass, latency.batch, 1)});
+  }
+  return times({static_cast<Index>(latency.implementations.size()),
+                plus({latency.warmup, latency.min_repeats}), passes});
+}
+
+CellResult Latency::run(const CellConfig& cell, const CellEnvironment& environment) {
   CellResult result;
-  result.table = Table(latency_schema());
+  result.table = Table(Latency::table());
   for (const Implementation implementation : cell.config.latency.implementations) {
     ImplementationRows rows(cell.config, environment, implementation, result);
     bool going_on = true;

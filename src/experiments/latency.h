@@ -1,4 +1,5 @@
-// Timing of the mixers' cores alone (no projections), after their results have been checked.
+// latency: timing of the mixers' cores alone (no projections), after their results have been
+// checked.
 //
 // What a row measures. Production code runs in float, the reference in double. "forward" is
 // inference (nothing kept for a backward), "backward" the backward alone, after one forward.
@@ -24,24 +25,87 @@
 // (verify_against_reference), and what can be over the whole length (whole_length.h).
 #pragma once
 
-#include <string>
+#include <algorithm>
 
-#include "config/config.h"
-#include "mixers/mixer.h"
+#include "experiments/declaration.h"
 
 namespace vla_bench {
 
-/// Largest error against the reference, relative to the largest value, of a core that computes in
-/// `precision`; a wrong kernel is off by order 1.
-double allowed_error(Precision precision);
+struct Latency : Experiment {
+  static constexpr std::string_view name = "latency";
+  static constexpr std::string_view reads[] = {"model.n_heads", "model.d_h", "task.seq_len",
+                                               "latency"};
+  static constexpr bool is_timed = true;
+  static constexpr Index cells_per_gpu = 1;
 
-/// The shape that verification looks at: the config's, over min(T, 64) tokens.
-HeadDims verified_dims(const RunConfig& config);
+  static Index sequence_length(const RunConfig& config) {
+    return config.task.seq_len.value_or(1024);
+  }
+  static void validate(const RunConfig& config) {
+    const LatencyConfig& latency = config.latency;
+    require(latency.min_repeats <= latency.max_repeats, "/latency/min_repeats",
+            "at most latency.max_repeats ({}), got {}", latency.max_repeats, latency.min_repeats);
+    require_distinct(latency.passes, "/latency/passes");
+    require_distinct(latency.implementations, "/latency/implementations");
+  }
+  static const Schema& table() {
+    static const Schema schema{name,
+                               {label,
+                                mixer,
+                                implementation,
+                                device,
+                                batch,
+                                n_heads,
+                                d_h,
+                                seq_len,
+                                pass,
+                                median_s,
+                                p10_s,
+                                p90_s,
+                                repeats,
+                                relative_error,
+                                state_bytes,
+                                activation_bytes,
+                                precision,
+                                Columns::flop,
+                                flop_per_s,
+                                bytes,
+                                bytes_per_s,
+                                sgemm_flop_per_s,
+                                copy_bytes_per_s,
+                                status,
+                                reason}};
+    return schema;
+  }
+  /// "latency_summary", "latency_fit" and "latency_crossover".
+  ///
+  /// A row of the summary is one pass of one implementation at one length, of cells that differ in
+  /// the seed only and ran on one processor (or GPU) with one number of threads, as their
+  /// provenance names them. Of several seeds: the median of the medians, the smallest p10, the
+  /// largest p90, the sum of the repeats, the largest relative_error. A timing that did not reach
+  /// the relative_error that its config asks for says so in `note`.
+  ///
+  /// A line of the fit is all lengths of that, however each was repeated and whatever was timed
+  /// beside it; cells that differ in anything else are other lines. `cells` and `not_ok` of fits
+  /// and crossovers are those of all timings behind them, the baseline's as well. Each line that is
+  /// not softmax's has a crossover against every softmax of its setting (reference or not, device,
+  /// processor, threads, batch, n_heads, d_h, pass): one for each implementation and precision,
+  /// timed as the mixer was (repeats and so on) where there is such a one, else the first label;
+  /// the columns baseline, baseline_implementation and baseline_precision name it. seq_len_low is
+  /// empty where the mixer may be cheaper below the shortest length, seq_len_high where there is no
+  /// upper bound.
+  static std::vector<Table> summarise(std::span<const CellGroup> groups);
+  static Index work(const RunConfig& config);
+  static double seconds(const RunConfig& config, double flop, Device device, int threads);
+  static CellResult run(const CellConfig& cell, const CellEnvironment& environment);
 
-/// Runs `core` (an `implementation` of the config's mixer) and the mixer's reference on the same
-/// inputs, forward and, where there is one, backward, in that shape. Empty when they agree to what
-/// the precision of the core allows, else what differs and by how much.
-std::string verify_against_reference(const RunConfig& config, const Context& context,
-                                     Implementation implementation, MixerCore<float>& core);
+ private:
+  template <class E>
+  static void require_distinct(std::vector<E> values, std::string_view pointer) {
+    std::sort(values.begin(), values.end());
+    const auto twice = std::adjacent_find(values.begin(), values.end());
+    if (twice != values.end()) require(false, pointer, "{} stands twice", enum_name(*twice));
+  }
+};
 
 }  // namespace vla_bench

@@ -1,5 +1,3 @@
-#include "experiments/latency.h"
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +8,7 @@
 #include "bench/ceilings.h"
 #include "core/error.h"
 #include "experiments/core_buffers.h"
+#include "experiments/latency_verification.h"
 #include "mixers/registry.h"
 #include "mixers/work.h"
 #include "testing/cells.h"

@@ -1,3 +1,5 @@
+#include "experiments/latency_verification.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 
 #include "config/read.h"
 #include "experiments/core_buffers.h"
-#include "experiments/latency.h"
 #include "experiments/worst_error.h"
 #include "mixers/registry.h"
 

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "experiments/list.h"
+#include "experiments/record.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
 
@@ -60,6 +63,33 @@ void draw(Rng& rng, Index width, std::vector<double>& out) {
   out.resize(static_cast<std::size_t>(width));
   for (double& value : out) value = rng.normal();
 }
+
+// In place of the first token after which a head's state is not finite.
+constexpr Index kInterrupted = 0;
+constexpr Index kNever = std::numeric_limits<Index>::max();
+
+/// What was measured of each head at each recorded token.
+class HeadValues {
+ public:
+  HeadValues(Index heads, std::size_t rows, std::size_t columns)
+      : rows_(rows), columns_(columns), values_(static_cast<std::size_t>(heads) * rows * columns) {}
+
+  std::span<double> at(Index head, std::size_t row) {
+    return {&values_[(static_cast<std::size_t>(head) * rows_ + row) * columns_], columns_};
+  }
+  /// Over heads, added in their order.
+  double mean(std::size_t row, std::size_t column) const {
+    double sum = 0.0;
+    for (std::size_t i = row * columns_ + column; i < values_.size(); i += rows_ * columns_) {
+      sum += values_[i];
+    }
+    return sum / static_cast<double>(values_.size() / (rows_ * columns_));
+  }
+
+ private:
+  std::size_t rows_, columns_;
+  std::vector<double> values_;  // (H, rows, columns)
+};
 
 }  // namespace
 
@@ -119,41 +149,55 @@ void ProbeInputs::read(Index t, Index head, TokenInputs& out) const {
   assign(aux_, index, aux_width_, out.aux);
 }
 
-ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
-                     const MixerCore<double>& core, const ProbeObserver& observer) {
+CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
+                     const MixerCore<double>& core, std::span<const Column> measured,
+                     const ProbeObserver& observer) {
+  const RunConfig& config = cell.config;
   const ProbeInputs inputs(config, environment.context);
-  const Index tokens = sequence_length(config);
-  std::vector<ProbeEnd> ends(static_cast<std::size_t>(config.model.n_heads));
+  const std::vector<Index> recorded = recorded_tokens(sequence_length(config));
+  HeadValues values(config.model.n_heads, recorded.size(), measured.size());
+  std::vector<Index> ends(static_cast<std::size_t>(config.model.n_heads), kNever);
   parallel_items(environment.context.threads, config.model.n_heads, [&](Index head) {
     const auto memory = core.memory();
     TokenInputs token;
     std::vector<double> out(static_cast<std::size_t>(config.model.d_h));
-    for (Index t = 1; t <= tokens; ++t) {
+    std::size_t row = 0;
+    for (Index t = 1; t <= recorded.back(); ++t) {
       if (t % kTokensPerStopCheck == 0 && environment.stop && environment.stop->load()) {
-        ends[static_cast<std::size_t>(head)].interrupted = true;
+        ends[static_cast<std::size_t>(head)] = kInterrupted;
         return;
       }
       inputs.read(t, head, token);
       memory->step(token.q.data(), token.k.data(), token.v.data(),
                    token.aux.empty() ? nullptr : token.aux.data(), out.data());
-      if (!all_finite(out) || !observer(head, t, *memory)) {
-        ends[static_cast<std::size_t>(head)].diverged_at = t;
+      const std::span<double> here =
+          recorded[row] == t ? values.at(head, row++) : std::span<double>();
+      if (!all_finite(out) || !observer(head, *memory, here)) {
+        ends[static_cast<std::size_t>(head)] = t;
         return;
       }
     }
   });
-  ProbeEnd first;
-  for (const ProbeEnd& end : ends) {
-    first.interrupted = first.interrupted || end.interrupted;
-    if (!end.finite(tokens) && first.finite(end.diverged_at)) first.diverged_at = end.diverged_at;
+  const Index end = *std::min_element(ends.begin(), ends.end());
+  if (end == kInterrupted) {
+    return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
   }
-  return first;
-}
-
-void ProbeEnd::report(CellResult& result) const {
-  if (diverged_at == 0) return;
-  result.status = CellStatus::diverged;
-  result.reason = fmt::format("state is not finite at t = {}", diverged_at);
+  CellResult result;
+  result.table = Table(table_of(config.experiment));
+  if (end != kNever) {
+    result.status = CellStatus::diverged;
+    result.reason = fmt::format("state is not finite at t = {}", end);
+  }
+  for (std::size_t row = 0; row < recorded.size() && recorded[row] < end; ++row) {
+    Record record(table_of(config.experiment), config, environment.context.device);
+    record.set(Columns::t, recorded[row]);
+    for (std::size_t i = 0; i < measured.size(); ++i) {
+      const double mean = values.mean(row, i);
+      if (!std::isnan(mean)) record.set(measured[i], mean);
+    }
+    result.table.add(record.values());
+  }
+  return result;
 }
 
 Support probe_support(const RunConfig& config, Device device) {
@@ -179,15 +223,6 @@ Support probe_support(const RunConfig& config, Device device) {
                                   mixer.name(), kLongestGrowingMemory, tokens)};
   }
   return {};
-}
-
-double mean_over_heads(const std::vector<double>& values, Index heads, Index column) {
-  const Index columns = static_cast<Index>(values.size()) / heads;
-  double sum = 0.0;
-  for (Index head = 0; head < heads; ++head) {
-    sum += values[static_cast<std::size_t>(head * columns + column)];
-  }
-  return sum / static_cast<double>(heads);
 }
 
 }  // namespace vla_bench

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,30 +45,22 @@ class ProbeInputs {
   std::vector<double> aux_;        // (T, H, w)
 };
 
-/// Called after every token, t from 1; calls for one head come in order from one thread. False when
-/// what it looked at is not finite: the head ends there.
-using ProbeObserver = std::function<bool(Index head, Index t, const HeadMemory<double>& memory)>;
+/// Called after every token; calls for one head come in order from one thread. `measured` has a
+/// number for each column that is measured where the token is recorded, else it is empty. False
+/// when what it looked at is not finite: the head ends there.
+using ProbeObserver =
+    std::function<bool(Index head, const HeadMemory<double>& memory, std::span<double> measured)>;
 
-struct ProbeEnd {
-  bool interrupted = false;
-  Index diverged_at = 0;  // first token after which a head's state is not finite; 0: there is none
-
-  /// Whether every head's state was finite after token t.
-  bool finite(Index t) const { return diverged_at == 0 || t < diverged_at; }
-  /// Marks the result as diverged if a state was.
-  void report(CellResult& result) const;
-};
-
-/// Steps a fresh memory per head through the config's sequence, heads in parallel. A head whose
-/// read-out is not finite has diverged: a value of S that is not finite makes its row of S q so.
-ProbeEnd probe_heads(const RunConfig& config, const CellEnvironment& environment,
-                     const MixerCore<double>& core, const ProbeObserver& observer);
+/// Steps a fresh memory per head through the config's sequence, heads in parallel. The table has a
+/// row for each recorded token: means over heads, added in head order, empty where that is NaN; it
+/// ends where a head does. A head whose read-out is not finite has diverged: a value of S that is
+/// not finite makes its row of S q so.
+CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
+                     const MixerCore<double>& core, std::span<const Column> measured,
+                     const ProbeObserver& observer);
 
 /// Why `config` cannot be probed on `device` (unsupported mixer; memory that grows with a long
 /// sequence).
 Support probe_support(const RunConfig& config, Device device);
-
-/// Mean over heads of values (H, count) at `column`, added in head order.
-double mean_over_heads(const std::vector<double>& values, Index heads, Index column);
 
 }  // namespace vla_bench

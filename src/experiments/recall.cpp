@@ -5,13 +5,16 @@
 #include <limits>
 #include <optional>
 
+#include "core/count.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "core/statistics.h"
+#include "experiments/cost.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "mixers/feature_map.h"
 #include "mixers/registry.h"
+#include "mixers/work.h"
 
 namespace vla_bench {
 namespace {
@@ -122,7 +125,15 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
   return accuracies;
 }
 
-CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment) {
+Index Recall::work(const RunConfig& config) {
+  const Index n = config.task.n_pairs;
+  const Index d = config.model.d_h;
+  const HeadDims dims{.batch = 1, .tokens = n, .heads = 1, .d_h = d};
+  const Work core = core_work(config.mixers.front(), dims, LatencyPass::forward, kElementBytes);
+  return times({config.recall.trials, plus({core.flop, times({2, n, config.recall.codebook, d})})});
+}
+
+CellResult Recall::run(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
   const Support support = mixer_support(config.mixers.front(), config.model.d_h, Device::cpu,
                                         Implementation::production);
@@ -135,13 +146,13 @@ CellResult run_recall(const CellConfig& cell, const CellEnvironment& environment
   }
   const Statistics spread = statistics(accuracies);
   CellResult result;
-  result.table = Table(recall_schema());
-  Record record(recall_schema(), config, environment.context.device);
-  record.set("accuracy", spread.mean);
+  result.table = Table(Recall::table());
+  Record record(Recall::table(), config, environment.context.device);
+  record.set(Columns::accuracy, spread.mean);
   // A trial is one observation, of n_pairs draws; a single trial has no spread.
   const double variance = fraction_variance(spread.mean, static_cast<double>(config.task.n_pairs));
   if (const auto interval = mean_interval_95(spread, variance, kFractions)) {
-    record.set("low", interval->low).set("high", interval->high);
+    record.set(Columns::low, interval->low).set(Columns::high, interval->high);
   }
   result.table.add(record.values());
   return result;

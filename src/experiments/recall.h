@@ -1,4 +1,4 @@
-// The training-free recall probe: what a memory rule holds when nothing is learned.
+// recall: without training, what a memory rule holds when nothing is learned.
 //
 // One trial, n = n_pairs and d = d_h, for one memory:
 //   1. n raw keys kappa_i ~ N(0, I_d); a codebook of unit vectors (normalised N(0, I_d)); n value
@@ -19,10 +19,31 @@
 #include <atomic>
 #include <vector>
 
-#include "config/config.h"
-#include "ops/ops.h"
+#include "experiments/declaration.h"
 
 namespace vla_bench {
+
+struct Context;
+
+struct Recall : Experiment {
+  static constexpr std::string_view name = "recall";
+  static constexpr std::string_view reads[] = {"model.d_h", "task.n_pairs", "recall"};
+
+  static Index sequence_length(const RunConfig& config) { return config.task.n_pairs; }
+  static bool in_float64(const RunConfig&) { return true; }
+  static const Schema& table() {
+    static const Schema schema{
+        name,
+        {label, mixer, d_h, n_pairs, seed, trials, accuracy, low, high, precision, status, reason}};
+    return schema;
+  }
+  /// "recall_summary": mean, deviation and interval over the seeds that are ok, a seed being trials
+  /// n_pairs draws. With one seed the interval is that of its trials; interval_over says which.
+  static std::vector<Table> summarise(std::span<const CellGroup> groups);
+  static Index work(const RunConfig& config);
+  static double seconds(const RunConfig& config, double flop, Device device, int threads);
+  static CellResult run(const CellConfig& cell, const CellEnvironment& environment);
+};
 
 /// Accuracy of each trial, (trials). The config's first mixer and first seed count. Trials that had
 /// not begun when *stop was set (`stop` may be null) are left at 0.

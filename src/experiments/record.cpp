@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "experiments/list.h"
 #include "report/cell_columns.h"
 
 namespace vla_bench {
@@ -12,7 +13,7 @@ namespace {
 
 bool has_status(const Schema& schema) {
   const auto& columns = schema.columns;
-  return std::find(columns.begin(), columns.end(), "status") != columns.end();
+  return std::find(columns.begin(), columns.end(), Columns::status.name) != columns.end();
 }
 
 }  // namespace
@@ -21,9 +22,9 @@ Record::Record(const Schema& schema, const RunConfig& config, Device device) : s
   values_.reserve(schema.columns.size());
   for (const std::string_view column : schema.columns) {
     // The device that it runs on; a config may leave the choice open.
-    if (column == "device") {
+    if (column == Columns::device) {
       values_.emplace_back(std::string(device_name(device)));
-    } else if (column == "status") {
+    } else if (column == Columns::status) {
       values_.emplace_back(std::string(status_name(CellStatus::ok)));
     } else {
       values_.push_back(column_of(config, column));
@@ -31,10 +32,10 @@ Record::Record(const Schema& schema, const RunConfig& config, Device device) : s
   }
 }
 
-Record& Record::set(std::string_view column, Value value) {
-  const auto found = std::find(schema_.columns.begin(), schema_.columns.end(), column);
+Record& Record::set(const Column& column, Value value) {
+  const auto found = std::find(schema_.columns.begin(), schema_.columns.end(), column.name);
   if (found == schema_.columns.end()) {
-    throw std::logic_error(fmt::format("table {} has no column {}", schema_.name, column));
+    throw std::logic_error(fmt::format("table {} has no column {}", schema_.name, column.name));
   }
   values_[static_cast<std::size_t>(found - schema_.columns.begin())] = std::move(value);
   return *this;
@@ -42,13 +43,13 @@ Record& Record::set(std::string_view column, Value value) {
 
 Record& Record::set_status(CellStatus status, const std::string& reason) {
   if (!has_status(schema_)) return *this;
-  set("status", std::string(status_name(status)));
-  return set("reason", reason.empty() ? Value() : Value(reason));
+  set(Columns::status, std::string(status_name(status)));
+  return set(Columns::reason, reason.empty() ? Value() : Value(reason));
 }
 
 CellResult unmeasured(const CellConfig& cell, const CellEnvironment& environment, CellStatus status,
                       const std::string& reason) {
-  const Schema& schema = experiment_schema(cell.config.experiment);
+  const Schema& schema = table_of(cell.config.experiment);
   CellResult result{
       .status = status, .reason = reason, .warning = {}, .table = Table(schema), .history = {}};
   if (has_status(schema)) {

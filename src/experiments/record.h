@@ -17,7 +17,7 @@ class Record {
   Record(const Schema& schema, const RunConfig& config, Device device);
 
   /// Throws std::logic_error when the schema has no such column: a programming error.
-  Record& set(std::string_view column, Value value);
+  Record& set(const Column& column, Value value);
   /// Sets the columns status and reason; tables without them keep the row alone.
   Record& set_status(CellStatus status, const std::string& reason);
 

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "experiments/core_buffers.h"
-#include "experiments/latency.h"
+#include "experiments/latency_verification.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {

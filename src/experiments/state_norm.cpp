@@ -1,7 +1,11 @@
-// Claims C1 and C3: how the Frobenius norms of the memory S_t and of the penalty inverse A_t move
-// along a sequence, averaged over heads.
-#include <cmath>
+#include "experiments/state_norm.h"
 
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "core/count.h"
+#include "experiments/cost.h"
 #include "experiments/experiment.h"
 #include "experiments/probe.h"
 #include "experiments/record.h"
@@ -9,47 +13,29 @@
 
 namespace vla_bench {
 
-CellResult run_state_norm(const CellConfig& cell, const CellEnvironment& environment) {
+Index StateNorm::work(const RunConfig& config) {
+  const Index memories = cores_flop(config, LatencyPass::forward, 1, 1);
+  if (config.probe.source == ProbeSource::gaussian) return memories;
+  return plus({memories, forward_flop(config, block_weights(config), 1, 0)});
+}
+
+CellResult StateNorm::run(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
   const Support support = probe_support(config, environment.context.device);
   if (!support.ok) return unmeasured(cell, environment, CellStatus::skipped, support.reason);
 
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);
-  const bool has_penalty = core->memory()->penalty_norm().has_value();
-  const Index heads = config.model.n_heads;
-  const std::vector<Index> recorded = recorded_tokens(sequence_length(config));
-  const auto count = static_cast<Index>(recorded.size());
-  std::vector<double> s_norm(static_cast<std::size_t>(heads * count));  // (H, count)
-  std::vector<double> a_norm(s_norm.size());                            // (H, count)
-  std::vector<Index> next(static_cast<std::size_t>(heads), 0);          // (H), into recorded
-
-  const ProbeEnd end = probe_heads(
-      config, environment, *core, [&](Index head, Index t, const HeadMemory<double>& memory) {
-        Index& column = next[static_cast<std::size_t>(head)];
-        if (recorded[static_cast<std::size_t>(column)] != t) return true;
-        const auto slot = static_cast<std::size_t>(head * count + column++);
-        s_norm[slot] = memory.state_norm();
-        a_norm[slot] = memory.penalty_norm().value_or(0.0);
-        // A sum of squares leaves the range of double before the values do.
-        return std::isfinite(s_norm[slot]) && std::isfinite(a_norm[slot]);
-      });
-  if (end.interrupted) {
-    return unmeasured(cell, environment, CellStatus::interrupted, "stopped");
-  }
-
-  CellResult result;
-  result.table = Table(state_norm_schema());
-  end.report(result);
-  for (Index column = 0; column < count; ++column) {
-    if (!end.finite(recorded[static_cast<std::size_t>(column)])) break;
-    Record record(state_norm_schema(), config, environment.context.device);
-    record.set("t", recorded[static_cast<std::size_t>(column)])
-        .set("s_norm", mean_over_heads(s_norm, heads, column));
-    if (has_penalty) record.set("a_norm", mean_over_heads(a_norm, heads, column));
-    result.table.add(record.values());
-  }
-  return result;
+  static constexpr Column measured[] = {s_norm, a_norm};
+  return run_probe(cell, environment, *core, measured,
+                   [](Index, const HeadMemory<double>& memory, std::span<double> norms) {
+                     if (norms.empty()) return true;
+                     const std::optional<double> penalty = memory.penalty_norm();
+                     norms[0] = memory.state_norm();
+                     norms[1] = penalty.value_or(std::numeric_limits<double>::quiet_NaN());
+                     // A sum of squares leaves the range of double before the values do.
+                     return std::isfinite(norms[0]) && (!penalty || std::isfinite(*penalty));
+                   });
 }
 
 }  // namespace vla_bench

@@ -3,7 +3,10 @@
 
 #include <cmath>
 
+#include "core/count.h"
 #include "core/text.h"
+#include "experiments/cost.h"
+#include "experiments/declaration.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
 #include "mixers/registry.h"
@@ -22,7 +25,22 @@ Table history_table(const std::vector<HistoryRow>& history) {
 
 }  // namespace
 
-CellResult run_training(const CellConfig& cell, const CellEnvironment& environment) {
+Index Training::work(const RunConfig& config) {
+  const Index weights = block_weights(config);
+  const Index targets = vla_bench::targets_per_row(config);
+  const Index batch = config.train.batch;
+  const Index head = times({config.model.vocab_size, config.model.d_model()});
+  // Every product of the forward has two in the backward: to its input and to its weights.
+  const Index backward =
+      plus({times({4, weights, batch, sequence_length(config)}), times({4, head, batch, targets}),
+            cores_flop(config, LatencyPass::backward, batch, config.model.n_layers)});
+  const Index step = plus({forward_flop(config, weights, batch, targets), backward});
+  return plus(
+      {times({config.train.steps, step}),
+       times({config.eval.batches, forward_flop(config, weights, config.eval.batch, targets)})});
+}
+
+CellResult Training::run(const CellConfig& cell, const CellEnvironment& environment) {
   const RunConfig& config = cell.config;
   const Context& context = environment.context;
   const MixerConfig& mixer = config.mixers.front();
@@ -37,10 +55,10 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
 
   CellResult result;
   result.warning = outcome.warning;
-  result.table = Table(accuracy_schema());
+  result.table = Table(Training::table());
   result.history = history_table(outcome.history);
-  Record record(accuracy_schema(), config, context.device);
-  record.set("steps", outcome.steps_done).set("train_seconds", outcome.train_seconds);
+  Record record(Training::table(), config, context.device);
+  record.set(Columns::steps, outcome.steps_done).set(Columns::train_seconds, outcome.train_seconds);
 
   if (outcome.interrupted) {
     result.status = CellStatus::interrupted;
@@ -54,7 +72,7 @@ CellResult run_training(const CellConfig& cell, const CellEnvironment& environme
       result.status = CellStatus::interrupted;
       result.reason = "stopped in the evaluation";
     } else if (std::isfinite(evaluation.loss)) {
-      record.set("accuracy", evaluation.accuracy).set("loss", evaluation.loss);
+      record.set(Columns::accuracy, evaluation.accuracy).set(Columns::loss, evaluation.loss);
     } else {
       // The last update can break parameters whose loss was still finite.
       result.status = CellStatus::diverged;

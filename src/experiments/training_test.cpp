@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/files.h"
+#include "experiments/list.h"
 #include "experiments/record.h"
 #include "testing/cells.h"
 #include "testing/temporary_folder.h"
@@ -122,8 +123,8 @@ TEST(Training, LeavesItsCheckpoint) {
 
 TEST(Record, NamesTheMissingColumn) {
   const CellConfig cell = training_cell("mqar", R"("vla")");
-  Record record(accuracy_schema(), cell.config, Device::cpu);
-  EXPECT_THROW(record.set("median_s", 1.0), std::logic_error);
+  Record record(Training::table(), cell.config, Device::cpu);
+  EXPECT_THROW(record.set(Columns::median_s, 1.0), std::logic_error);
 }
 
 TEST(Record, RowOfAnUnmeasuredCellSaysWhy) {

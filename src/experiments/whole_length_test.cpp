@@ -6,7 +6,7 @@
 #include <cmath>
 #include <functional>
 
-#include "experiments/latency.h"
+#include "experiments/latency_verification.h"
 #include "experiments/reference_range.h"
 #include "mixers/registry.h"
 #include "testing/cells.h"

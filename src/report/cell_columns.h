@@ -1,20 +1,19 @@
 // What a cell's config says of the columns that identify a row, in one place for all tables.
 #pragma once
 
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "config/config.h"
 #include "report/table.h"
 
 namespace vla_bench {
 
-/// The value that `config` (one mixer, one seed, a resolved device) gives the column: experiment,
-/// label, mixer, n_pairs, layout, d_h, n_heads, seq_len, short_conv, batch, trials, source, seed,
-/// learning_rate, queries, device, precision. Empty for other columns, and for n_pairs and layout
-/// of the copy task, which has no pairs.
+/// The value that `config` (one mixer, one seed, a resolved device) gives the column. Empty for
+/// columns that it says nothing of, and for n_pairs and layout of an experiment that does not read
+/// them.
 Value column_of(const RunConfig& config, std::string_view column);
-
-/// The table that an experiment fills.
-const Schema& experiment_schema(ExperimentKind kind);
+std::vector<Value> columns_of(const RunConfig& config, std::span<const Column> columns);
 
 }  // namespace vla_bench

@@ -6,8 +6,9 @@
 #include <optional>
 
 #include "config/read.h"
+#include "experiments/list.h"
 #include "report/grouping.h"
-#include "report/quantities.h"
+#include "report/summary_rows.h"
 #include "report/training_summary.h"
 
 namespace vla_bench {
@@ -22,14 +23,11 @@ struct CurvePoint {
 using Curve = std::vector<CurvePoint>;
 
 Table empty_table() {
+  std::vector<std::string> measured;
+  append_quantity_columns(measured, {Columns::accuracy, Columns::loss});
   Table table;
   table.name = "history_curve";
-  table.columns = {"line"};
-  const std::vector<std::string>& shared = training_columns();
-  table.columns.insert(table.columns.end(), shared.begin(), shared.end());
-  table.columns.insert(table.columns.end(), {"setting", "step", "cells", "not_ok"});
-  append_quantity_columns(table.columns, {"accuracy", "loss"});
-  table.columns.insert(table.columns.end(), {"note", "config"});
+  table.columns = summary_columns(kTrainingKeys, std::move(measured), {Columns::step});
   return table;
 }
 
@@ -40,7 +38,7 @@ struct CurveSummary::Group {
   std::vector<Curve> curves;  // of the cells
   LineName name{};
   std::vector<Value> order{};
-  std::vector<CellState> states{};
+  std::vector<CellEnd> states{};
 
   void append_rows(Table& table) const;
 };
@@ -50,20 +48,17 @@ CurveSummary::~CurveSummary() = default;
 CurveSummary::CurveSummary(std::span<const CellRecord> records) {
   std::vector<const CellRecord*> trainings;
   for (const CellRecord& record : records) {
-    const ExperimentKind kind = record.config.experiment;
-    if (kind == ExperimentKind::mqar || kind == ExperimentKind::copy) trainings.push_back(&record);
+    if (trains(record.config.experiment)) trainings.push_back(&record);
   }
   for (CellGroup& cells : group_cells(trainings)) {
     groups_.push_back({.cells = std::move(cells), .curves = {}});
   }
   std::vector<NamedCells> named;
-  for (const Group& group : groups_) {
-    named.push_back(named_training(group.cells.label, group.cells.hash, group.cells.config()));
-  }
+  for (const Group& group : groups_) named.push_back(named_training(group.cells));
   std::vector<LineName> names = name_trainings(named);
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     groups_[i].name = std::move(names[i]);
-    groups_[i].order = training_order(groups_[i].name, named[i]);
+    groups_[i].order = line_order(groups_[i].name, named[i]);
   }
   std::stable_sort(groups_.begin(), groups_.end(),
                    [](const Group& a, const Group& b) { return RowLess()(a.order, b.order); });
@@ -81,9 +76,9 @@ CurveSummary::CurveSummary(std::span<const CellRecord> records) {
 void CurveSummary::add(const CellRecord& record, const Table& history) {
   const auto place = places_.find(record.hash);
   if (place == places_.end() || history.rows.empty() || !state_of(record).ok()) return;
-  const std::size_t step = history.column("step");
-  const std::size_t loss = history.column("loss");
-  const std::size_t accuracy = history.column("accuracy");
+  const std::size_t step = history.column(Columns::step);
+  const std::size_t loss = history.column(Columns::loss);
+  const std::size_t accuracy = history.column(Columns::accuracy);
   Curve curve;
   for (const std::vector<Value>& row : history.rows) {
     constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
@@ -111,18 +106,18 @@ void CurveSummary::Group::append_rows(Table& table) const {
   }
   const RunConfig& config = cells.config();
   const double draws = static_cast<double>(config.train.batch * targets_per_row(config));
-  std::vector<Value> shared = {name.line};
-  for (Value& value : training_values(config)) shared.push_back(std::move(value));
-  shared.push_back(text_value(name.setting));
-  const Value not_ok = text_value(not_ok_text(states));
-  const Value note = text_value(versions_note(states));
+  SummaryRow row{.name = name,
+                 .keys = training_keys(config),
+                 .states = states,
+                 .note = versions_note(states),
+                 .config = cells.hash};
   for (const auto& [step, measured] : steps) {
-    std::vector<Value> row = shared;
-    row.insert(row.end(), {step, cells_text(measured.losses.size(), states.size()), not_ok});
-    append_fraction(row, measured.accuracies, draws);
-    append_rounded(row, measured.losses, computed_in(config), kNotNegative);
-    row.insert(row.end(), {note, cells.hash});
-    table.add(std::move(row));
+    row.along = {step};
+    row.cells = cells_text(measured.losses.size(), states.size());
+    row.measured.clear();
+    append_fraction(row.measured, measured.accuracies, draws);
+    append_rounded(row.measured, measured.losses, computed_in(config), kNotNegative);
+    table.add(summary_row(row));
   }
 }
 

@@ -21,7 +21,7 @@ std::vector<CellRecord> trainings() {
       R"({"mixers": ["vla"], "task": {"n_pairs": 8}, "seeds": [1, 2, 3],
           "sweep": {"train.lr": [1e-3, 1e-2]}})");
   for (CellRecord& record : records) {
-    add_row(record, accuracy_schema(), {{"accuracy", 0.5}, {"loss", 0.1}});
+    add_row(record, Training::table(), {{"accuracy", 0.5}, {"loss", 0.1}});
   }
   return records;
 }

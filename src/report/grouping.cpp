@@ -91,11 +91,11 @@ bool RowLess::operator()(const std::vector<Value>& a, const std::vector<Value>& 
   return compare_rows(a, b) < 0;
 }
 
-CellState state_of(const CellRecord& record) {
-  CellState state{.seed = record.config.seeds.front(),
-                  .status = record.outcome.status,
-                  .reason = record.outcome.reason,
-                  .provenance = record.provenance};
+CellEnd state_of(const CellRecord& record) {
+  CellEnd state{.seed = record.config.seeds.front(),
+                .status = record.outcome.status,
+                .reason = record.outcome.reason,
+                .provenance = record.provenance};
   if (!state.ok()) return state;
   if (record.tables.empty() || record.tables.front().rows.empty()) {
     state.status = "failed";
@@ -104,16 +104,14 @@ CellState state_of(const CellRecord& record) {
   }
   const Table& table = record.tables.front();
   if (table.rows.size() != 1) return state;
-  const auto named = [&](std::string_view name) -> const std::string* {
-    const auto column = std::find(table.columns.begin(), table.columns.end(), name);
-    if (column == table.columns.end()) return nullptr;
-    return std::get_if<std::string>(
-        &table.rows[0][static_cast<std::size_t>(column - table.columns.begin())]);
+  const auto named = [&](const Column& name) -> const std::string* {
+    const auto column = table.find_column(name);
+    return column ? std::get_if<std::string>(&table.rows[0][*column]) : nullptr;
   };
-  const std::string* status = named("status");
+  const std::string* status = named(Columns::status);
   if (status == nullptr || *status == "ok") return state;
   state.status = *status;
-  if (const std::string* reason = named("reason")) state.reason = *reason;
+  if (const std::string* reason = named(Columns::reason)) state.reason = *reason;
   return state;
 }
 
@@ -162,15 +160,15 @@ GroupEnds ends_of(const CellGroup& group) {
 
 std::string cells_text(std::size_t ok, std::size_t all) { return fmt::format("{} of {}", ok, all); }
 
-std::string cells_text(std::span<const CellState> states) {
-  const auto ok = std::count_if(states.begin(), states.end(),
-                                [](const CellState& state) { return state.ok(); });
+std::string cells_text(std::span<const CellEnd> states) {
+  const auto ok =
+      std::count_if(states.begin(), states.end(), [](const CellEnd& state) { return state.ok(); });
   return cells_text(static_cast<std::size_t>(ok), states.size());
 }
 
-std::string not_ok_text(std::span<const CellState> states) {
+std::string not_ok_text(std::span<const CellEnd> states) {
   std::vector<std::string> named;
-  for (const CellState& state : states) {
+  for (const CellEnd& state : states) {
     if (state.ok()) continue;
     named.push_back(fmt::format("seed {}: {}", state.seed, state.status));
     if (!state.reason.empty()) named.back() += ": " + state.reason;
@@ -178,9 +176,9 @@ std::string not_ok_text(std::span<const CellState> states) {
   return joined_notes(named);
 }
 
-std::string versions_note(std::span<const CellState> states) {
+std::string versions_note(std::span<const CellEnd> states) {
   std::map<std::string, std::size_t> counts;
-  for (const CellState& state : states) ++counts[version_of(state.provenance)];
+  for (const CellEnd& state : states) ++counts[version_of(state.provenance)];
   if (counts.size() < 2) return "";
   std::vector<std::pair<std::string, std::size_t>> versions(counts.begin(), counts.end());
   std::stable_sort(versions.begin(), versions.end(),

@@ -28,7 +28,7 @@ Value value_of(std::optional<double> number);
 Value text_value(std::string text);
 
 /// What every summary tells of a cell.
-struct CellState {
+struct CellEnd {
   Index seed = 0;
   std::string status = "ok";
   std::string reason{};
@@ -38,7 +38,7 @@ struct CellState {
 };
 /// Where the record says ok, a table with a status and one row has the last word (results of early
 /// versions have no other place for it), and a cell without any row has failed.
-CellState state_of(const CellRecord& record);
+CellEnd state_of(const CellRecord& record);
 
 /// Cells of one label whose identity differs in the seed only.
 struct CellGroup {
@@ -54,7 +54,7 @@ struct CellGroup {
 
 /// How a group's cells ended, and those of them that are ok; both in the order of the group.
 struct GroupEnds {
-  std::vector<CellState> states;
+  std::vector<CellEnd> states;
   std::vector<const CellRecord*> ok;
 };
 GroupEnds ends_of(const CellGroup& group);
@@ -70,12 +70,12 @@ std::vector<CellGroup> group_cells(std::span<const CellRecord* const> records,
 /// "3 of 5".
 std::string cells_text(std::size_t ok, std::size_t all);
 /// "3 of 5": how many of the states are ok.
-std::string cells_text(std::span<const CellState> states);
+std::string cells_text(std::span<const CellEnd> states);
 /// "seed 44: diverged: loss is nan at step 17; seed 45: failed: out of memory"; empty when all are
 /// ok.
-std::string not_ok_text(std::span<const CellState> states);
+std::string not_ok_text(std::span<const CellEnd> states);
 /// "2 program versions: 1206d27 (3), 114b3d1-dirty (2)"; empty when one made all of them.
-std::string versions_note(std::span<const CellState> states);
+std::string versions_note(std::span<const CellEnd> states);
 /// The notes that are not empty, with "; " between them.
 std::string joined_notes(std::span<const std::string> notes);
 

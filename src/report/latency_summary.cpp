@@ -1,5 +1,5 @@
-#include "report/latency_summary.h"
-
+// Timings: latency_summary, and what follows from them, latency_fit and latency_crossover
+// (report/latency_law.h has the formulas).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -13,10 +13,12 @@
 #include <utility>
 
 #include "config/identity.h"
+#include "experiments/latency.h"
 #include "report/cell_columns.h"
+#include "report/grouping.h"
 #include "report/latency_law.h"
 #include "report/lines.h"
-#include "report/sorted_rows.h"
+#include "report/summary_rows.h"
 
 namespace vla_bench {
 namespace {
@@ -24,31 +26,32 @@ namespace {
 using Row = std::vector<Value>;
 
 // What tells timings apart behind `line`; the length of the sequence comes last.
-const std::vector<std::string> kKeys = {"label",   "mixer",     "implementation", "precision",
-                                        "device",  "processor", "threads",        "batch",
-                                        "n_heads", "d_h",       "pass",           "seq_len"};
+constexpr Column kKeys[] = {Columns::label,     Columns::mixer,  Columns::implementation,
+                            Columns::precision, Columns::device, Columns::processor,
+                            Columns::threads,   Columns::batch,  Columns::n_heads,
+                            Columns::d_h,       Columns::pass,   Columns::seq_len};
 constexpr std::size_t kLabel = 0, kMixer = 1, kImplementation = 2, kPrecision = 3;
 constexpr std::size_t kSettingFrom = 4, kLength = 11;
 
 const Table& raw() {
-  static const Table table(latency_schema());
+  static const Table table(Latency::table());
   return table;
 }
-const Value& at(const Row& row, std::string_view column) { return row[raw().column(column)]; }
+const Value& at(const Row& row, const Column& column) { return row[raw().column(column)]; }
 
 /// One pass of one implementation at one length.
 struct Timing {
   const CellGroup* group = nullptr;
-  Row key{};                        // kKeys
-  std::vector<CellState> states{};  // of the seeds; status and reason are those of the rows
+  Row key{};                      // kKeys
+  std::vector<CellEnd> states{};  // of the seeds; status and reason are those of the rows
   std::vector<const Row*> ok{};
   LineName name{};
   std::vector<std::string> not_reached{};  // of a relative_error: a text a row
 };
 
 bool is_ok(const Row& row) {
-  const auto seconds = number(at(row, "median_s"));
-  return compare(at(row, "status"), std::string("ok")) == 0 && seconds && *seconds > 0.0 &&
+  const auto seconds = number(at(row, Columns::median_s));
+  return compare(at(row, Columns::status), std::string("ok")) == 0 && seconds && *seconds > 0.0 &&
          std::isfinite(*seconds);
 }
 
@@ -67,15 +70,16 @@ Value whole_number(const std::string& text) {
 /// `row` is null for a cell that has none.
 Row key_of(const CellGroup& group, const Row* row) {
   Row key;
-  for (const std::string& column : kKeys) {
-    if (column == "label") {
+  for (const Column& column : kKeys) {
+    const auto is = [&](const Column& other) { return column.name == other.name; };
+    if (is(Columns::label)) {
       key.emplace_back(group.label);
-    } else if (column == "processor") {
+    } else if (is(Columns::processor)) {
       key.push_back(text_value(group.processor));
-    } else if (column == "threads") {
+    } else if (is(Columns::threads)) {
       key.push_back(whole_number(group.threads));
     } else if (row != nullptr &&
-               (column == "implementation" || column == "precision" || column == "pass")) {
+               (is(Columns::implementation) || is(Columns::precision) || is(Columns::pass))) {
       key.push_back(at(*row, column));
     } else {
       key.push_back(column_of(group.config(), column));
@@ -86,17 +90,17 @@ Row key_of(const CellGroup& group, const Row* row) {
 
 /// "relative_error 0.02 not reached: 0.05 after 200 repeats"; empty where it was, or is not known.
 std::string not_reached(const Row& row, double asked) {
-  const std::string reason = text_of(at(row, "reason"));
-  const auto reached = number(at(row, "relative_error"));
+  const std::string reason = text_of(at(row, Columns::reason));
+  const auto reached = number(at(row, Columns::relative_error));
   if (!reason.empty() || !reached || *reached <= asked) return reason;
   return fmt::format("relative_error {} not reached: {:.2g} after {} repeats", asked, *reached,
-                     number(at(row, "repeats")).value_or(0.0));
+                     number(at(row, Columns::repeats)).value_or(0.0));
 }
 
 void add_row(Timing& timing, const CellRecord& cell, const Row& row) {
-  CellState& state = timing.states.emplace_back(state_of(cell));
-  state.status = text_of(at(row, "status"));
-  state.reason = text_of(at(row, "reason"));
+  CellEnd& state = timing.states.emplace_back(state_of(cell));
+  state.status = text_of(at(row, Columns::status));
+  state.reason = text_of(at(row, Columns::reason));
   if (is_ok(row)) {
     timing.ok.push_back(&row);
     std::string note = not_reached(row, cell.config.latency.relative_error);
@@ -111,7 +115,7 @@ void add_row(Timing& timing, const CellRecord& cell, const Row& row) {
 std::vector<Timing> timings_of(const CellGroup& group) {
   std::map<Row, Timing, RowLess> timings;
   for (const CellRecord* cell : group.cells) {
-    const Table* table = cell->table(latency_schema().name);
+    const Table* table = cell->table(Latency::table().name);
     if (table == nullptr || table->rows.empty()) {
       timings[key_of(group, nullptr)].states.push_back(state_of(*cell));
       continue;
@@ -162,7 +166,7 @@ std::vector<Timing> named_timings(std::span<const CellGroup> groups) {
   return all;
 }
 
-std::vector<double> numbers(const Timing& timing, std::string_view column) {
+std::vector<double> numbers(const Timing& timing, const Column& column) {
   std::vector<double> values;
   for (const Row* row : timing.ok) {
     if (const auto value = number(at(*row, column))) values.push_back(*value);
@@ -170,36 +174,47 @@ std::vector<double> numbers(const Timing& timing, std::string_view column) {
   return values;
 }
 
-Value median(const Timing& timing, std::string_view column) {
+Value median(const Timing& timing, const Column& column) {
   const std::vector<double> values = numbers(timing, column);
   return values.empty() ? Value() : Value(quantile(values, 0.5));
 }
 
 /// Of several seeds one summary of each column.
-Value summarised(const Timing& timing, std::string_view column) {
+Value summarised(const Timing& timing, const Column& column) {
   if (timing.ok.empty()) return {};
   const std::vector<double> values = numbers(timing, column);
   if (values.empty()) return {};
-  if (column == "p10_s") return *std::min_element(values.begin(), values.end());
-  if (column == "p90_s" || column == "relative_error") {
+  const auto is = [&](const Column& other) { return column.name == other.name; };
+  if (is(Columns::p10_s)) return *std::min_element(values.begin(), values.end());
+  if (is(Columns::p90_s) || is(Columns::relative_error)) {
     return *std::max_element(values.begin(), values.end());
   }
-  if (column == "repeats") {
+  if (is(Columns::repeats)) {
     double sum = 0.0;
     for (const double repeats : values) sum += repeats;
     return static_cast<std::int64_t>(sum);
   }
   // What is counted is the same for all.
-  for (const std::string_view counted : {"state_bytes", "activation_bytes", "flop", "bytes"}) {
-    if (column == counted) return at(*timing.ok.front(), column);
+  for (const Column& counted :
+       {Columns::state_bytes, Columns::activation_bytes, Columns::flop, Columns::bytes}) {
+    if (is(counted)) return at(*timing.ok.front(), column);
   }
   return median(timing, column);
 }
 
-constexpr std::string_view kMeasured[] = {
-    "median_s",         "p10_s", "p90_s",      "repeats", "relative_error", "state_bytes",
-    "activation_bytes", "flop",  "flop_per_s", "bytes",   "bytes_per_s",    "sgemm_flop_per_s",
-    "copy_bytes_per_s"};
+constexpr Column kMeasured[] = {Columns::median_s,
+                                Columns::p10_s,
+                                Columns::p90_s,
+                                Columns::repeats,
+                                Columns::relative_error,
+                                Columns::state_bytes,
+                                Columns::activation_bytes,
+                                Columns::flop,
+                                Columns::flop_per_s,
+                                Columns::bytes,
+                                Columns::bytes_per_s,
+                                Columns::sgemm_flop_per_s,
+                                Columns::copy_bytes_per_s};
 
 std::vector<Value> order_of(const Timing& timing) {
   std::vector<Value> order = {timing.key[kLabel]};
@@ -213,32 +228,30 @@ std::vector<Value> order_of(const Timing& timing) {
 Table summary_table(std::span<const Timing> timings) {
   SortedRows sorted;
   for (const Timing& timing : timings) {
-    Row row = {timing.name.line};
-    row.insert(row.end(), timing.key.begin(), timing.key.end());
-    row.insert(row.end(), {text_value(timing.name.setting), cells_text(timing.states),
-                           text_value(not_ok_text(timing.states))});
-    for (const std::string_view column : kMeasured) row.push_back(summarised(timing, column));
+    std::vector<Value> measured;
+    for (const Column& column : kMeasured) measured.push_back(summarised(timing, column));
     std::vector<std::string> notes = timing.not_reached;
     notes.push_back(versions_note(timing.states));
-    row.insert(row.end(), {text_value(joined_notes(notes)), timing.group->hash});
-    sorted.add(order_of(timing), {std::move(row)});
+    sorted.add(order_of(timing), {summary_row({.name = timing.name,
+                                               .keys = timing.key,
+                                               .cells = cells_text(timing.states),
+                                               .states = timing.states,
+                                               .measured = std::move(measured),
+                                               .note = joined_notes(notes),
+                                               .config = timing.group->hash})});
   }
-  std::vector<std::string> columns = {"line"};
-  columns.insert(columns.end(), kKeys.begin(), kKeys.end());
-  columns.insert(columns.end(), {"setting", "cells", "not_ok"});
-  columns.insert(columns.end(), std::begin(kMeasured), std::end(kMeasured));
-  columns.insert(columns.end(), {"note", "config"});
-  return sorted.take("latency_summary", std::move(columns));
+  return sorted.take("latency_summary",
+                     summary_columns(kKeys, {std::begin(kMeasured), std::end(kMeasured)}));
 }
 
 /// The largest error of the seeds' medians; unknown where one of them is.
 std::optional<double> error_of(const Timing& timing) {
   std::optional<double> largest = 0.0;
   for (const Row* row : timing.ok) {
-    const auto error =
-        timing_error(number(at(*row, "relative_error")), *number(at(*row, "median_s")),
-                     number(at(*row, "p10_s")), number(at(*row, "p90_s")),
-                     number(at(*row, "repeats")).value_or(0.0));
+    const auto error = timing_error(
+        number(at(*row, Columns::relative_error)), *number(at(*row, Columns::median_s)),
+        number(at(*row, Columns::p10_s)), number(at(*row, Columns::p90_s)),
+        number(at(*row, Columns::repeats)).value_or(0.0));
     if (!error) return std::nullopt;
     largest = std::max(*largest, *error);
   }
@@ -252,8 +265,8 @@ struct NamedLine {
   Row setting;         // reference or not, then kKeys from device on
   std::string timing;  // the keys beside those of the mixer: repeats and so on
   LatencyLine line;
-  std::vector<CellState> states;  // of the cells behind all timings
-  std::string not_ok;             // "4096 tokens: seed 1: diverged: ..."
+  std::vector<CellEnd> states;  // of the cells behind all timings
+  std::string not_ok;           // "4096 tokens: seed 1: diverged: ..."
   std::string note;
 
   bool is_softmax() const { return compare(key[kMixer], std::string(LatencyBaseline::name)) == 0; }
@@ -277,13 +290,13 @@ std::string wide_note(const std::vector<std::string>& lengths) {
 /// `members`: one a length, ascending.
 NamedLine line_of(std::span<const Timing* const> members) {
   std::vector<LatencyPoint> points;
-  std::vector<CellState> states;
+  std::vector<CellEnd> states;
   std::vector<std::string> not_ok, wide;
   for (const Timing* timing : members) {
     states.insert(states.end(), timing->states.begin(), timing->states.end());
     const double tokens = *number(timing->key[kLength]);
     const std::string length = fmt::format("{}", tokens);
-    const auto seconds = number(median(*timing, "median_s"));
+    const auto seconds = number(median(*timing, Columns::median_s));
     if (seconds) points.push_back({tokens, *seconds, error_of(*timing)});
     const std::string lost = not_ok_text(timing->states);
     if (!lost.empty()) not_ok.push_back(fmt::format("{} tokens: {}", length, lost));
@@ -325,8 +338,8 @@ std::vector<NamedLine> lines_of(std::span<const Timing> timings) {
 }
 
 std::vector<std::string> line_columns(std::initializer_list<std::string_view> more) {
-  std::vector<std::string> columns = {"line"};
-  columns.insert(columns.end(), kKeys.begin(), kKeys.begin() + kLength);
+  std::vector<std::string> columns = {std::string(Columns::line)};
+  columns.insert(columns.end(), std::begin(kKeys), std::begin(kKeys) + kLength);
   columns.insert(columns.end(), more.begin(), more.end());
   return columns;
 }
@@ -394,7 +407,7 @@ Table crossover_table(std::span<const NamedLine> lines) {
     if (mixer.is_softmax()) continue;
     for (const NamedLine* baseline : baselines_of(mixer, lines)) {
       const Crossover crossover = find_crossover(mixer.line, baseline->line);
-      std::vector<CellState> states = mixer.states;
+      std::vector<CellEnd> states = mixer.states;
       states.insert(states.end(), baseline->states.begin(), baseline->states.end());
       std::string of_baseline = baseline->not_ok;
       if (!of_baseline.empty()) of_baseline = fmt::format("{} at {}", baseline->name, of_baseline);
@@ -413,7 +426,7 @@ Table crossover_table(std::span<const NamedLine> lines) {
 
 }  // namespace
 
-std::vector<Table> summarise_latency(std::span<const CellGroup> groups) {
+std::vector<Table> Latency::summarise(std::span<const CellGroup> groups) {
   const std::vector<Timing> timings = named_timings(groups);
   const std::vector<NamedLine> lines = lines_of(timings);
   return {summary_table(timings), fit_table(lines), crossover_table(lines)};

@@ -1,5 +1,3 @@
-#include "report/latency_summary.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -37,7 +35,7 @@ CellRecord timing(const Timed& timed, Device device = Device::cpu) {
                             timed.mixer, timed.seed, timed.seq_len, timed.more),
                 device);
   record.provenance = made_by("aaaaaaa", "false", timed.processor, timed.threads);
-  add_row(record, latency_schema(),
+  add_row(record, Latency::table(),
           {{"implementation", std::string(timed.implementation)},
            {"precision", std::string(timed.precision)},
            {"pass", std::string("forward")},

@@ -12,6 +12,7 @@
 
 #include "config/identity.h"
 #include "core/parallel.h"
+#include "report/cell_columns.h"
 #include "report/grouping.h"
 
 namespace vla_bench {
@@ -254,6 +255,22 @@ void tell_labels_apart(std::span<const NamedCells> groups, std::vector<LineName>
 }
 
 }  // namespace
+
+NamedCells named_cells(const CellGroup& group, std::initializer_list<Column> places) {
+  return {.label = group.label,
+          .hash = group.hash,
+          .config = &group.config(),
+          .places = {columns_of(group.config(), places)}};
+}
+
+std::vector<Value> line_order(const LineName& name, const NamedCells& cells) {
+  std::vector<Value> order = {cells.label};
+  order.insert(order.end(), name.order.begin(), name.order.end());
+  order.emplace_back(name.line);
+  order.insert(order.end(), cells.places[0].begin(), cells.places[0].end());
+  order.emplace_back(cells.hash);
+  return order;
+}
 
 std::vector<LineName> name_lines(std::span<const NamedCells> groups, const ShownKeys& shown) {
   const std::vector<std::size_t> bounds = label_bounds(groups);

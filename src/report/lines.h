@@ -1,6 +1,7 @@
 // Names of lines: what of their configs tells groups of one label apart.
 #pragma once
 
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,8 @@
 #include "report/table.h"
 
 namespace vla_bench {
+
+struct CellGroup;
 
 /// A group of cells that wants a name.
 struct NamedCells {
@@ -29,6 +32,9 @@ struct LineName {
   std::vector<Value> order{};  // sorts the lines of a label: the values that the name holds
 };
 
+/// A group whose rows are told apart by these columns.
+NamedCells named_cells(const CellGroup& group, std::initializer_list<Column> places);
+
 /// What a table tells of a config beside a line's name.
 struct ShownKeys {
   std::vector<std::string_view> keys;  // with a column of their own ("task.n_pairs")
@@ -45,5 +51,8 @@ struct ShownKeys {
 /// the label. Keys go by their last part, unless two keys of these cells share it. Two labels never
 /// share a name: where one reads like another's name, both get "config=<hash>".
 std::vector<LineName> name_lines(std::span<const NamedCells> groups, const ShownKeys& shown);
+
+/// What sorts the rows of summaries: label, line, the group's first place, hash.
+std::vector<Value> line_order(const LineName& name, const NamedCells& cells);
 
 }  // namespace vla_bench

@@ -1,5 +1,4 @@
-#include "report/probe_summary.h"
-
+// State norms and Jacobians over seeds: at the last token, and along the sequence.
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
@@ -11,10 +10,12 @@
 
 #include "config/identity.h"
 #include "config/read.h"
+#include "experiments/jacobian.h"
+#include "experiments/state_norm.h"
 #include "report/cell_columns.h"
+#include "report/grouping.h"
 #include "report/lines.h"
-#include "report/quantities.h"
-#include "report/sorted_rows.h"
+#include "report/summary_rows.h"
 
 namespace vla_bench {
 namespace {
@@ -26,7 +27,7 @@ struct Probes {
   const CellGroup* group = nullptr;
   LineName name{};
   std::vector<Value> order{};          // sorts the groups
-  std::vector<CellState> states{};     // of the cells
+  std::vector<CellEnd> states{};       // of the cells
   std::vector<const Table*> tables{};  // of the cells; null where a cell has none
 };
 
@@ -34,28 +35,17 @@ struct Probes {
 std::vector<Probes> probes_of(std::span<const CellGroup> groups, const Schema& schema) {
   std::vector<NamedCells> named;
   for (const CellGroup& group : groups) {
-    const RunConfig& config = group.config();
-    std::vector<Value> place;
-    for (const char* column : {"precision", "source", "n_heads", "d_h"}) {
-      place.push_back(column_of(config, column));
-    }
-    named.push_back({.label = group.label,
-                     .hash = group.hash,
-                     .config = &config,
-                     .places = {std::move(place)}});
+    named.push_back(
+        named_cells(group, {Columns::precision, Columns::source, Columns::n_heads, Columns::d_h}));
   }
-  const bool has_mixer = schema.name == state_norm_schema().name;
+  const bool has_mixer = schema.name == StateNorm::table().name;
   ShownKeys shown{.keys = {"precision", "probe.source", "model.n_heads", "model.d_h"}};
   if (has_mixer) shown.keys.emplace_back("mixer.mixer");
   std::vector<LineName> names = name_lines(named, shown);
   std::vector<Probes> all;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     Probes& probes = all.emplace_back(Probes{.group = &groups[i], .name = std::move(names[i])});
-    probes.order = {groups[i].label};
-    probes.order.insert(probes.order.end(), probes.name.order.begin(), probes.name.order.end());
-    probes.order.emplace_back(probes.name.line);
-    probes.order.insert(probes.order.end(), named[i].places[0].begin(), named[i].places[0].end());
-    probes.order.emplace_back(groups[i].hash);
+    probes.order = line_order(probes.name, named[i]);
     for (const CellRecord* cell : groups[i].cells) {
       probes.states.push_back(state_of(*cell));
       probes.tables.push_back(cell->table(schema.name));
@@ -97,64 +87,48 @@ std::vector<double> numbers(std::span<const Row* const> rows, std::size_t column
   return values;
 }
 
-/// line and the columns up to t.
-Row begin_row(const Probes& probes, std::initializer_list<std::string_view> columns, Value t) {
-  Row row = {probes.name.line};
-  for (const std::string_view column : columns) {
-    row.push_back(column_of(probes.group->config(), column));
-  }
-  row.push_back(std::move(t));
-  row.push_back(text_value(probes.name.setting));
-  return row;
-}
-
-void append_cells(Row& row, const Probes& probes, std::size_t measured) {
-  row.emplace_back(cells_text(measured, probes.states.size()));
-  row.push_back(text_value(not_ok_text(probes.states)));
-}
-
-void append_end(Row& row, const Probes& probes) {
-  row.push_back(text_value(versions_note(probes.states)));
-  row.emplace_back(probes.group->hash);
-}
-
-std::vector<std::string> columns_of(std::initializer_list<std::string_view> keys) {
-  std::vector<std::string> columns = {"line"};
-  columns.insert(columns.end(), keys.begin(), keys.end());
-  columns.insert(columns.end(), {"t", "setting", "cells", "not_ok"});
-  return columns;
+/// Where `measured_cells` cells are behind what was measured at token t.
+Row probe_row(const Probes& probes, std::span<const Column> keys, Value t,
+              std::size_t measured_cells, Row measured) {
+  Row key = columns_of(probes.group->config(), keys);
+  key.back() = std::move(t);  // which no config has
+  return summary_row({.name = probes.name,
+                      .keys = std::move(key),
+                      .cells = cells_text(measured_cells, probes.states.size()),
+                      .states = probes.states,
+                      .measured = std::move(measured),
+                      .note = versions_note(probes.states),
+                      .config = probes.group->hash});
 }
 
 /// One quantity of a curve or summary.
 struct Quantity {
-  std::string_view name;
+  Column column;
   Interval range;
 };
 
 /// A row for each t of each group.
-Table curve(std::span<const Probes> groups, const Schema& schema,
-            std::initializer_list<std::string_view> keys,
+Table curve(std::span<const Probes> groups, const Schema& schema, std::span<const Column> keys,
             std::initializer_list<Quantity> quantities) {
   const Table raw(schema);
   SortedRows sorted;
   for (const Probes& probes : groups) {
     const std::string_view precision = computed_in(probes.group->config());
     std::vector<Row> rows;
-    for (const auto& [token, measured] : rows_by_t(probes, raw.column("t"))) {
-      Row& row = rows.emplace_back(
-          begin_row(probes, keys, static_cast<std::int64_t>(std::llround(token))));
-      append_cells(row, probes, measured.size());
+    for (const auto& [token, found] : rows_by_t(probes, raw.column(Columns::t))) {
+      Row measured;
       for (const Quantity& one : quantities) {
-        append_rounded(row, numbers(measured, raw.column(one.name)), precision, one.range);
+        append_rounded(measured, numbers(found, raw.column(one.column)), precision, one.range);
       }
-      append_end(row, probes);
+      rows.push_back(probe_row(probes, keys, static_cast<std::int64_t>(std::llround(token)),
+                               found.size(), std::move(measured)));
     }
     sorted.add(probes.order, std::move(rows));
   }
-  std::vector<std::string> columns = columns_of(keys);
-  for (const Quantity& one : quantities) append_quantity_columns(columns, {one.name});
-  columns.insert(columns.end(), {"note", "config"});
-  return sorted.take(std::string(schema.name) + "_curve", std::move(columns));
+  std::vector<std::string> measured;
+  for (const Quantity& one : quantities) append_quantity_columns(measured, {one.column});
+  return sorted.take(std::string(schema.name) + "_curve",
+                     summary_columns(keys, std::move(measured)));
 }
 
 /// What two groups share whose mixers are compared.
@@ -223,89 +197,84 @@ Value largest(const Probes& probes, const Of& of) {
   return value_of(most);
 }
 
-Table state_norm_summary(std::span<const Probes> groups,
-                         std::initializer_list<std::string_view> keys) {
-  const Table raw(state_norm_schema());
-  const std::size_t t = raw.column("t");
-  const std::size_t s_norm = raw.column("s_norm");
+Table state_norm_summary(std::span<const Probes> groups, std::span<const Column> keys) {
+  const Table raw(StateNorm::table());
+  const std::size_t t = raw.column(Columns::t);
+  const std::size_t s_norm = raw.column(Columns::s_norm);
   const std::map<std::string, double> linear = linear_norms(groups, t, s_norm);
   SortedRows sorted;
   for (const Probes& probes : groups) {
     const RunConfig& config = probes.group->config();
     const std::vector<const Row*> last = last_rows(probes, t);
     const std::vector<double> norms = numbers(last, s_norm);
-    Row row = begin_row(probes, keys, last.empty() ? Value() : (*last[0])[t]);
-    append_cells(row, probes, last.size());
-    append_rounded(row, norms, computed_in(config), kNotNegative);
-    append_rounded(row, numbers(last, raw.column("a_norm")), computed_in(config), kNotNegative);
+    Row measured;
+    append_rounded(measured, norms, computed_in(config), kNotNegative);
+    append_rounded(measured, numbers(last, raw.column(Columns::a_norm)), computed_in(config),
+                   kNotNegative);
     std::optional<double> ratio;
     const double mean = statistics(norms).mean;
     if (mean > 0.0) {
       const auto found = linear.find(keys_beside_mixer(config));
       if (found != linear.end()) ratio = found->second / mean;
     }
-    row.push_back(value_of(ratio));
-    append_end(row, probes);
-    sorted.add(probes.order, {std::move(row)});
+    measured.push_back(value_of(ratio));
+    sorted.add(probes.order, {probe_row(probes, keys, last.empty() ? Value() : (*last[0])[t],
+                                        last.size(), std::move(measured))});
   }
-  std::vector<std::string> columns = columns_of(keys);
-  append_quantity_columns(columns, {"s_norm", "a_norm"});
-  columns.insert(columns.end(), {"linear_over_label", "note", "config"});
-  return sorted.take("state_norm_summary", std::move(columns));
+  std::vector<std::string> measured;
+  append_quantity_columns(measured, {Columns::s_norm, Columns::a_norm});
+  measured.emplace_back(Columns::linear_over_label);
+  return sorted.take("state_norm_summary", summary_columns(keys, std::move(measured)));
 }
 
-Table jacobian_summary(std::span<const Probes> groups,
-                       std::initializer_list<std::string_view> keys) {
-  const Table raw(jacobian_schema());
-  const std::size_t t = raw.column("t");
-  const std::size_t sigma = raw.column("sigma_max");
-  const std::size_t closed_form = raw.column("sigma_closed_form");
+Table jacobian_summary(std::span<const Probes> groups, std::span<const Column> keys) {
+  const Table raw(Jacobian::table());
+  const std::size_t t = raw.column(Columns::t);
+  const std::size_t sigma = raw.column(Columns::sigma_max);
+  const std::size_t closed_form = raw.column(Columns::sigma_closed_form);
   SortedRows sorted;
   for (const Probes& probes : groups) {
     const std::string_view precision = computed_in(probes.group->config());
     const std::vector<const Row*> last = last_rows(probes, t);
-    Row row = begin_row(probes, keys, last.empty() ? Value() : (*last[0])[t]);
-    append_cells(row, probes, last.size());
-    append_rounded(row, time_averages(probes, t, sigma), precision, kNotNegative);
-    row.push_back(largest(probes, [&](const Row& one) { return number(one[sigma]); }));
-    row.push_back(largest(probes, [&](const Row& one) -> std::optional<double> {
+    Row measured;
+    append_rounded(measured, time_averages(probes, t, sigma), precision, kNotNegative);
+    measured.push_back(largest(probes, [&](const Row& one) { return number(one[sigma]); }));
+    measured.push_back(largest(probes, [&](const Row& one) -> std::optional<double> {
       const auto a = number(one[sigma]);
       const auto b = number(one[closed_form]);
       if (!a || !b) return std::nullopt;
       return std::abs(*a - *b);
     }));
-    append_rounded(row, time_averages(probes, t, raw.column("cosine")), precision, kCosines);
-    append_rounded(row, numbers(last, raw.column("product_norm")), precision, kNotNegative);
-    append_end(row, probes);
-    sorted.add(probes.order, {std::move(row)});
+    append_rounded(measured, time_averages(probes, t, raw.column(Columns::cosine)), precision,
+                   kCosines);
+    append_rounded(measured, numbers(last, raw.column(Columns::product_norm)), precision,
+                   kNotNegative);
+    sorted.add(probes.order, {probe_row(probes, keys, last.empty() ? Value() : (*last[0])[t],
+                                        last.size(), std::move(measured))});
   }
-  std::vector<std::string> columns = columns_of(keys);
-  append_quantity_columns(columns, {"sigma_max"});
-  columns.insert(columns.end(), {"sigma_max_max", "closed_form_gap"});
-  append_quantity_columns(columns, {"cosine", "product_norm"});
-  columns.insert(columns.end(), {"note", "config"});
-  return sorted.take("jacobian_summary", std::move(columns));
+  std::vector<std::string> measured;
+  append_quantity_columns(measured, {Columns::sigma_max});
+  measured.emplace_back(Columns::sigma_max_max);
+  measured.emplace_back(Columns::closed_form_gap);
+  append_quantity_columns(measured, {Columns::cosine, Columns::product_norm});
+  return sorted.take("jacobian_summary", summary_columns(keys, std::move(measured)));
 }
 
 }  // namespace
 
-std::vector<Table> summarise_state_norm(std::span<const CellGroup> groups) {
-  const std::initializer_list<std::string_view> keys = {"label",  "mixer",   "precision",
-                                                        "source", "n_heads", "d_h"};
-  const std::vector<Probes> probes = probes_of(groups, state_norm_schema());
+std::vector<Table> StateNorm::summarise(std::span<const CellGroup> groups) {
+  static constexpr Column keys[] = {label, mixer, precision, source, n_heads, d_h, t};
+  const std::vector<Probes> probes = probes_of(groups, table());
   return {state_norm_summary(probes, keys),
-          curve(probes, state_norm_schema(), keys,
-                {{"s_norm", kNotNegative}, {"a_norm", kNotNegative}})};
+          curve(probes, table(), keys, {{s_norm, kNotNegative}, {a_norm, kNotNegative}})};
 }
 
-std::vector<Table> summarise_jacobian(std::span<const CellGroup> groups) {
-  const std::initializer_list<std::string_view> keys = {"label", "precision", "source", "n_heads",
-                                                        "d_h"};
-  const std::vector<Probes> probes = probes_of(groups, jacobian_schema());
-  return {
-      jacobian_summary(probes, keys),
-      curve(probes, jacobian_schema(), keys,
-            {{"sigma_max", kNotNegative}, {"cosine", kCosines}, {"product_norm", kNotNegative}})};
+std::vector<Table> Jacobian::summarise(std::span<const CellGroup> groups) {
+  static constexpr Column keys[] = {label, precision, source, n_heads, d_h, t};
+  const std::vector<Probes> probes = probes_of(groups, table());
+  return {jacobian_summary(probes, keys),
+          curve(probes, table(), keys,
+                {{sigma_max, kNotNegative}, {cosine, kCosines}, {product_norm, kNotNegative}})};
 }
 
 }  // namespace vla_bench

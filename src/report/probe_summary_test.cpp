@@ -1,5 +1,3 @@
-#include "report/probe_summary.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +24,7 @@ CellRecord probe(const char* experiment, const char* mixer, int seed, const char
 CellRecord norms(CellRecord record, std::initializer_list<std::pair<std::int64_t, double>> rows) {
   const bool has_penalty = record.config.mixers[0].is<VlaOptions>();
   for (const auto& [t, norm] : rows) {
-    add_row(record, state_norm_schema(),
+    add_row(record, StateNorm::table(),
             {{"t", t}, {"s_norm", norm}, {"a_norm", has_penalty ? Value(2 * norm) : Value()}});
   }
   return record;
@@ -121,10 +119,10 @@ TEST(ProbeSummary, CurvesAreOverTheCellsThatAreOk) {
 CellRecord jacobian(int seed, std::initializer_list<std::int64_t> times,
                     std::initializer_list<double> sigmas, double product) {
   CellRecord record = probe("jacobian", "vla", seed);
-  record.tables.emplace_back(jacobian_schema());
+  record.tables.emplace_back(Jacobian::table());
   auto sigma = sigmas.begin();
   for (const std::int64_t t : times) {
-    add_row(record, jacobian_schema(),
+    add_row(record, Jacobian::table(),
             {{"t", t},
              {"sigma_max", *sigma},
              {"sigma_closed_form", 0.75 * *sigma},
@@ -159,12 +157,12 @@ TEST(ProbeSummary, JacobianOverSeeds) {
 
 TEST(ProbeSummary, WhatMeasuredNothingSaysWhy) {
   CellRecord skipped = probe("jacobian", "softmax", 1);
-  skipped.tables.emplace_back(jacobian_schema());
+  skipped.tables.emplace_back(Jacobian::table());
   skipped.outcome = {.status = "skipped", .reason = "no such form"};
   // It belongs to the seeds that measured, whatever precision its config asks for.
   CellRecord failed =
       probe("state_norm", "vla", 2, R"(, "precision": "bf16", "probe": {"source": "gaussian"})");
-  failed.tables.emplace_back(state_norm_schema());
+  failed.tables.emplace_back(StateNorm::table());
   failed.outcome = {.status = "failed", .reason = "out of memory"};
   const std::vector<CellRecord> cells = {skipped, failed, norms("vla", 1, 15, kGaussian)};
   const std::vector<Table> tables = gather_tables(cells);

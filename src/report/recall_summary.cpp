@@ -1,77 +1,67 @@
-#include "report/recall_summary.h"
-
+// Recall without training, over seeds.
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "experiments/recall.h"
 #include "report/cell_columns.h"
+#include "report/grouping.h"
 #include "report/lines.h"
-#include "report/quantities.h"
-#include "report/sorted_rows.h"
+#include "report/summary_rows.h"
 
 namespace vla_bench {
 namespace {
 
-constexpr std::string_view kColumns[] = {"label", "mixer", "d_h", "n_pairs", "trials", "precision"};
+constexpr Column kKeys[] = {Columns::label,   Columns::mixer,  Columns::d_h,
+                            Columns::n_pairs, Columns::trials, Columns::precision};
 
-/// The last numbers of `row` (low, high) become those of the trials of its only seed.
-void take_interval_of_trials(std::vector<Value>& row, const CellRecord& cell) {
-  const Table& table = *cell.table(recall_schema().name);
-  row[row.size() - 2] = table.rows.front()[table.column("low")];
-  row[row.size() - 1] = table.rows.front()[table.column("high")];
+/// The last numbers of `measured` (low, high) become those of the trials of its only seed.
+void take_interval_of_trials(std::vector<Value>& measured, const CellRecord& cell) {
+  const Table& table = *cell.table(Recall::table().name);
+  measured[measured.size() - 2] = table.rows.front()[table.column(Columns::low)];
+  measured[measured.size() - 1] = table.rows.front()[table.column(Columns::high)];
 }
 
 std::vector<Value> recall_row(const CellGroup& group, const LineName& name) {
   const auto [states, ok] = ends_of(group);
   const RunConfig& config = group.config();
-  const std::vector<double> accuracies = first_numbers(ok, recall_schema(), "accuracy");
-  std::vector<Value> row = {name.line};
-  for (const std::string_view column : kColumns) row.push_back(column_of(config, column));
-  row.insert(row.end(),
-             {text_value(name.setting), cells_text(states), text_value(not_ok_text(states))});
-  append_fraction(row, accuracies, static_cast<double>(config.recall.trials * config.task.n_pairs));
+  const std::vector<double> accuracies = first_numbers(ok, Recall::table(), Columns::accuracy);
+  std::vector<Value> measured;
+  append_fraction(measured, accuracies,
+                  static_cast<double>(config.recall.trials * config.task.n_pairs));
   Value over;
   if (accuracies.size() == 1) {
-    take_interval_of_trials(row, *ok.front());
-    if (row.back() != Value()) over = std::string("trials");
+    take_interval_of_trials(measured, *ok.front());
+    if (measured.back() != Value()) over = std::string("trials");
   } else if (!accuracies.empty()) {
     over = std::string("seeds");
   }
-  row.push_back(std::move(over));
-  row.insert(row.end(), {text_value(versions_note(states)), group.hash});
-  return row;
+  measured.push_back(std::move(over));
+  return summary_row({.name = name,
+                      .keys = columns_of(config, kKeys),
+                      .cells = cells_text(states),
+                      .states = states,
+                      .measured = std::move(measured),
+                      .note = versions_note(states),
+                      .config = group.hash});
 }
 
 }  // namespace
 
-Table summarise_recall(std::span<const CellGroup> groups) {
+std::vector<Table> Recall::summarise(std::span<const CellGroup> groups) {
   std::vector<NamedCells> named;
   for (const CellGroup& group : groups) {
-    const RunConfig& config = group.config();
-    std::vector<Value> place = {column_of(config, "d_h"), column_of(config, "n_pairs"),
-                                column_of(config, "precision")};
-    named.push_back({.label = group.label,
-                     .hash = group.hash,
-                     .config = &config,
-                     .places = {std::move(place)}});
+    named.push_back(named_cells(group, {d_h, n_pairs, precision}));
   }
   const std::vector<LineName> names = name_lines(
       named, {.keys = {"mixer.mixer", "model.d_h", "task.n_pairs", "recall.trials", "precision"}});
   SortedRows rows;
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    std::vector<Value> order = {groups[i].label};
-    order.insert(order.end(), names[i].order.begin(), names[i].order.end());
-    order.emplace_back(names[i].line);
-    order.insert(order.end(), named[i].places[0].begin(), named[i].places[0].end());
-    order.emplace_back(groups[i].hash);
-    rows.add(std::move(order), {recall_row(groups[i], names[i])});
+    rows.add(line_order(names[i], named[i]), {recall_row(groups[i], names[i])});
   }
-  std::vector<std::string> columns = {"line"};
-  columns.insert(columns.end(), std::begin(kColumns), std::end(kColumns));
-  columns.insert(columns.end(), {"setting", "cells", "not_ok"});
-  append_quantity_columns(columns, {"accuracy"});
-  columns.insert(columns.end(), {"interval_over", "note", "config"});
-  return rows.take("recall_summary", std::move(columns));
+  std::vector<std::string> measured;
+  append_quantity_columns(measured, {accuracy});
+  measured.emplace_back(interval_over);
+  return {rows.take("recall_summary", summary_columns(kKeys, std::move(measured)))};
 }
 
 }  // namespace vla_bench

@@ -437,11 +437,10 @@ RecordHead read_head(std::string_view line, const std::string& place) {
 std::string comparable_rows(const CellRecord& record) {
   std::string text;
   for (Table table : record.tables) {
-    for (const std::string_view name : {"label", "train_seconds"}) {
-      const auto found = std::find(table.columns.begin(), table.columns.end(), name);
-      if (found == table.columns.end()) continue;
-      for (auto& row : table.rows)
-        row[static_cast<std::size_t>(found - table.columns.begin())] = {};
+    for (const std::string_view name : {Columns::label, Columns::train_seconds}) {
+      const auto column = table.find_column(name);
+      if (!column) continue;
+      for (auto& row : table.rows) row[*column] = {};
     }
     append_table(text, table);
   }

@@ -9,6 +9,7 @@
 #include "config/identity.h"
 #include "config/read.h"
 #include "core/error.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
@@ -19,7 +20,7 @@ CellRecord example() {
   CellRecord record{.config = cell.config, .hash = cell.hash};
   record.outcome = {.status = "diverged", .reason = "a \"history\": {,\xFF", .seconds = 1.25};
   record.provenance = Provenance({{"version", "0.1.0"}, {"threads", "2"}});
-  Table table(accuracy_schema());
+  Table table(Training::table());
   std::vector<Value> row(table.columns.size());
   row[table.column("label")] = std::string("nan");
   row[table.column("n_pairs")] = std::int64_t{8};

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/statistics.h"
+#include "experiments/recall.h"
 #include "report/cell_columns.h"
 #include "report/grouping.h"
 
@@ -20,14 +21,10 @@ namespace {
 /// The half width of the interval over trials, around the accuracy.
 constexpr std::string_view kHalfWidth = "ci95";
 
-bool has(const std::vector<std::string>& columns, std::string_view name) {
-  return std::find(columns.begin(), columns.end(), name) != columns.end();
-}
-
 /// Recall's interval as it is made today, from the spread that its half width tells of.
 std::optional<Interval> trials_interval(const Table& stored, const std::vector<Value>& row,
                                         const RunConfig& config) {
-  const auto mean = number(row[stored.column("accuracy")]);
+  const auto mean = number(row[stored.column(Columns::accuracy)]);
   const auto half = number(row[stored.column(kHalfWidth)]);
   const Index trials = config.recall.trials;
   if (!mean || !half || trials < 2) return std::nullopt;
@@ -44,20 +41,20 @@ Table as_today(const Table& stored, const Schema& schema, const RunConfig& confi
   const Table today(schema);
   for (const std::string& column : stored.columns) {
     const bool known =
-        has(today.columns, column) || (column == kHalfWidth && schema.name == recall_schema().name);
+        today.find_column(column) || (column == kHalfWidth && schema.name == Recall::table().name);
     if (!known) throw BadInput(fmt::format("table {} has no column \"{}\"", schema.name, column));
   }
   if (stored.columns == today.columns) return stored;
   Table table(schema);
   for (const std::vector<Value>& row : stored.rows) {
     std::optional<Interval> interval;
-    if (has(stored.columns, kHalfWidth)) interval = trials_interval(stored, row, config);
+    if (stored.find_column(kHalfWidth)) interval = trials_interval(stored, row, config);
     std::vector<Value> values;
     for (const std::string& column : table.columns) {
-      if (has(stored.columns, column)) {
-        values.push_back(row[stored.column(column)]);
-      } else if (interval && (column == "low" || column == "high")) {
-        values.emplace_back(column == "low" ? interval->low : interval->high);
+      if (const auto own = stored.find_column(column)) {
+        values.push_back(row[*own]);
+      } else if (interval && (column == Columns::low.name || column == Columns::high.name)) {
+        values.emplace_back(column == Columns::low.name ? interval->low : interval->high);
       } else {
         values.push_back(column_of(config, column));
       }

@@ -19,7 +19,7 @@ CellRecord cell(const std::string& mixer, int n_pairs, int d_h, int seed,
       fmt::format(R"({{"experiment": "recall", "name": "some", "mixers": [{{"mixer": "{}"}}],
                        "model": {{"d_h": {}}}, "task": {{"n_pairs": {}}}, "seeds": [{}]}})",
                   mixer, d_h, n_pairs, seed),
-      Table(recall_schema()), device);
+      Table(Recall::table()), device);
 }
 
 /// The hashes of all cells that the configs make.

@@ -21,7 +21,7 @@ using testing::text;
 
 /// Fills in what a training measured; 0.5 for the loss.
 CellRecord trained(CellRecord record, double accuracy, double loss = 0.5) {
-  add_row(record, accuracy_schema(),
+  add_row(record, Training::table(),
           {{"steps", record.config.train.steps},
            {"accuracy", accuracy},
            {"loss", loss},
@@ -30,7 +30,7 @@ CellRecord trained(CellRecord record, double accuracy, double loss = 0.5) {
 }
 CellRecord ended(CellRecord record, const char* status, const char* reason) {
   record.outcome = {.status = status, .reason = reason};
-  add_row(record, accuracy_schema(), {{"steps", std::int64_t{17}}});
+  add_row(record, Training::table(), {{"steps", std::int64_t{17}}});
   return record;
 }
 
@@ -208,7 +208,7 @@ CellRecord recalled(int seed, double accuracy, const char* keys = "feature") {
       R"({{"experiment": "recall", "mixers": ["vla"], "task": {{"n_pairs": 8}}, "seeds": [{}],
            "recall": {{"keys": "{}"}}}})",
       seed, keys));
-  add_row(record, recall_schema(), {{"accuracy", accuracy}, {"low", 0.3}, {"high", 0.7}});
+  add_row(record, Recall::table(), {{"accuracy", accuracy}, {"low", 0.3}, {"high", 0.7}});
   return record;
 }
 
@@ -218,7 +218,7 @@ TEST(Summary, RecallOverSeeds) {
   cells.push_back(record_of(R"({"experiment": "recall", "mixers": ["vla"], "task": {"n_pairs": 8},
                                 "seeds": [4]})"));
   cells[3].outcome = {.status = "failed", .reason = "out of memory"};
-  add_row(cells[3], recall_schema(), {});
+  add_row(cells[3], Recall::table(), {});
   const Table summary = find(gather_tables(cells), "recall_summary");
   ASSERT_EQ(summary.rows.size(), 1u);
   EXPECT_EQ(text(summary, 0, "cells"), "3 of 4");

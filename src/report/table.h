@@ -1,30 +1,24 @@
-// Rows with named columns, in base units; printers format. One schema per table of the program.
+// Rows with named columns, in base units; printers format.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
+
+#include "experiments/columns.h"
 
 namespace vla_bench {
 
 /// An empty value prints as nothing in CSV and as null in JSON.
 using Value = std::variant<std::monostate, std::string, std::int64_t, double>;
 
-struct Schema {
-  std::string_view name;                  // file stem: "accuracy"
-  std::vector<std::string_view> columns;  // in file order
-};
-
-// The tables of the program, columns exactly as documented in README.
-const Schema& accuracy_schema();
-const Schema& recall_schema();
-const Schema& state_norm_schema();
-const Schema& jacobian_schema();
-const Schema& latency_schema();
-const Schema& history_schema();  // step,loss,accuracy,learning_rate,gradient_norm
+/// Of the learning curve of a training.
+const Schema& history_schema();
+/// The table of an experiment, or the learning curve; null where there is no such table.
 const Schema* find_schema(std::string_view name);
 
 struct Table {
@@ -36,10 +30,13 @@ struct Table {
   explicit Table(const Schema& schema);
   /// Throws std::logic_error when the width is wrong: a programming error.
   void add(std::vector<Value> row);
-  std::size_t column(std::string_view name) const;  // throws BadInput naming table and column
+  std::optional<std::size_t> find_column(std::string_view name) const;
+  /// Throws BadInput "PLACE: ..." naming table, column and the columns there are.
+  std::size_t column(std::string_view name, std::string_view place = "[table]") const;
 };
 
-/// What an unquoted field of CSV holds: a number where it reads like one, nothing where it is empty.
+/// What an unquoted field of CSV holds: a number where it reads like one, nothing where it is
+/// empty.
 Value field_value(std::string_view text);
 /// RFC 4180 CSV with lines that end in \n; doubles in shortest round-trip form. Strings that read
 /// like numbers are quoted and come back as strings.

@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "experiments/list.h"
 #include "testing/temporary_folder.h"
 
 namespace vla_bench {
@@ -42,21 +43,21 @@ std::string header_line(const Schema& schema) {
 
 // The documented columns. Scripts and committed reference tables depend on them.
 TEST(Table, SchemasHaveTheDocumentedColumns) {
-  EXPECT_EQ(header_line(accuracy_schema()),
+  EXPECT_EQ(header_line(Training::table()),
             "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,"
             "learning_rate,queries,accuracy,loss,train_seconds,device,precision,status,reason");
-  EXPECT_EQ(header_line(recall_schema()),
+  EXPECT_EQ(header_line(Recall::table()),
             "label,mixer,d_h,n_pairs,seed,trials,accuracy,low,high,precision,status,reason");
-  EXPECT_EQ(header_line(state_norm_schema()), "label,mixer,seed,t,s_norm,a_norm,precision");
-  EXPECT_EQ(header_line(jacobian_schema()),
+  EXPECT_EQ(header_line(StateNorm::table()), "label,mixer,seed,t,s_norm,a_norm,precision");
+  EXPECT_EQ(header_line(Jacobian::table()),
             "label,seed,t,sigma_max,sigma_closed_form,cosine,product_norm,precision");
   EXPECT_EQ(
-      header_line(latency_schema()),
+      header_line(Latency::table()),
       "label,mixer,implementation,device,batch,n_heads,d_h,seq_len,pass,median_s,p10_s,"
       "p90_s,repeats,relative_error,state_bytes,activation_bytes,precision,flop,flop_per_s,bytes,"
       "bytes_per_s,sgemm_flop_per_s,copy_bytes_per_s,status,reason");
   EXPECT_EQ(header_line(history_schema()), "step,loss,accuracy,learning_rate,gradient_norm");
-  EXPECT_EQ(find_schema("recall"), &recall_schema());
+  EXPECT_EQ(find_schema("recall"), &Recall::table());
   EXPECT_EQ(find_schema("recal"), nullptr);
 }
 

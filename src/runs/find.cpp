@@ -16,6 +16,7 @@
 #include "core/files.h"
 #include "core/parallel.h"
 #include "core/threads.h"
+#include "experiments/list.h"
 #include "runs/cell_folder.h"
 #include "runs/legacy.h"
 #include "runs/pack.h"
@@ -190,7 +191,7 @@ std::vector<Read> read_all(const std::vector<fs::path>& roots, FoundCells& found
 
 /// What copies of one cell share: its hash, and what timings were taken on.
 std::string identity_of(const CellRecord& record) {
-  if (record.config.experiment != ExperimentKind::latency) return record.hash;
+  if (!is_timed(record.config.experiment)) return record.hash;
   const bool gpu = record.config.device == DeviceRequest::cuda;
   return fmt::format("{} {} {}", record.hash, record.provenance.fact(gpu ? "cuda" : "processor"),
                      record.provenance.fact("threads"));

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 CellRecord cell(int seed, double accuracy = 0.5, bool with_history = false) {
-  Table table(recall_schema());
+  Table table(Recall::table());
   std::vector<Value> row(table.columns.size());
   row[table.column("accuracy")] = accuracy;
   table.add(std::move(row));

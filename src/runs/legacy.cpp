@@ -13,6 +13,7 @@
 #include "config/read.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "experiments/list.h"
 #include "report/stored_table.h"
 
 namespace vla_bench {
@@ -23,15 +24,16 @@ namespace fs = std::filesystem;
 /// The tables with the columns that they had then.
 const std::vector<Schema>& legacy_schemas() {
   static const std::vector<Schema> schemas = [] {
-    Schema accuracy = accuracy_schema();
-    std::erase(accuracy.columns, "learning_rate");
-    std::erase(accuracy.columns, "queries");
-    Schema latency = latency_schema();
-    std::erase(latency.columns, "relative_error");
-    const Schema recall{recall_schema().name,
-                        {"label", "mixer", "d_h", "n_pairs", "trials", "accuracy", "ci95",
-                         "precision", "status", "reason"}};
-    return std::vector{accuracy, recall, state_norm_schema(), jacobian_schema(), latency};
+    Schema accuracy = Training::table();
+    std::erase(accuracy.columns, Columns::learning_rate.name);
+    std::erase(accuracy.columns, Columns::queries.name);
+    Schema latency = Latency::table();
+    std::erase(latency.columns, Columns::relative_error.name);
+    const Schema recall{
+        Recall::table().name,
+        {Columns::label, Columns::mixer, Columns::d_h, Columns::n_pairs, Columns::trials,
+         Columns::accuracy, "ci95", Columns::precision, Columns::status, Columns::reason}};
+    return std::vector{accuracy, recall, StateNorm::table(), Jacobian::table(), latency};
   }();
   return schemas;
 }

@@ -24,7 +24,7 @@ std::vector<std::string> lines_of_seeds(int seeds) {
   for (int seed = 1; seed <= seeds; ++seed) {
     lines.push_back(seal(testing::record_of(
         R"({"experiment": "recall", "mixers": ["vla"], "seeds": [)" + std::to_string(seed) + "]}",
-        Table(recall_schema()))));
+        Table(Recall::table()))));
   }
   return lines;
 }

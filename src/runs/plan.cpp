@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "experiments/cell_work.h"
+#include "experiments/cost.h"
 
 namespace vla_bench {
 namespace {

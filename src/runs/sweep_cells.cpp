@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "experiments/cell_work.h"
+#include "experiments/cost.h"
 #include "runs/find.h"
 #include "runs/sweep_note.h"
 

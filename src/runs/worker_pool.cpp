@@ -8,30 +8,18 @@
 #include <thread>
 
 #include "core/error.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
-
-/// Workers a GPU for one small model each: together they fill what one leaves idle.
-constexpr Index kTrainingsPerGpu = 4;
 
 /// Above it a mistyped number would ask for more threads than a system gives.
 constexpr Index kMostJobs = 1024;
 
 Index automatic_jobs(const Workload& workload) {
   if (workload.device == Device::cpu) return 1;
-  switch (workload.experiment) {
-    case ExperimentKind::mqar:
-    case ExperimentKind::copy:
-      return kTrainingsPerGpu * workload.gpus;
-    case ExperimentKind::latency:
-      return workload.gpus;
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-      break;
-  }
-  return 1;
+  return workload.gpus *
+         with_experiment(workload.experiment, []<class E>() { return E::cells_per_gpu; });
 }
 
 /// Hands out items and remembers what went wrong.
@@ -94,10 +82,10 @@ std::vector<Slot> assign_slots(const Workload& workload) {
   }
   const bool on_gpus = workload.device == Device::cuda;
   const Index devices = on_gpus ? workload.gpus : 1;
-  if (workload.experiment == ExperimentKind::latency && workload.jobs > devices) {
+  if (is_timed(workload.experiment) && workload.jobs > devices) {
     throw BadInput(
-        fmt::format("--jobs: latency is timed by one worker a device: at most {} here, got {}",
-                    devices, workload.jobs));
+        fmt::format("--jobs: {} is timed by one worker a device: at most {} here, got {}",
+                    enum_name(workload.experiment), devices, workload.jobs));
   }
   const Index asked = workload.jobs > 0 ? workload.jobs : automatic_jobs(workload);
   const Index workers = std::max<Index>(1, std::min(asked, workload.items));

@@ -19,7 +19,7 @@ struct Slot {
 
 /// What there is to do, and to do it on.
 struct Workload {
-  ExperimentKind experiment = ExperimentKind::mqar;
+  ExperimentKind experiment{};
   Device device = Device::cpu;
   int gpus = 0;     // that answer; device cuda alone
   Index items = 0;  // cells to run
@@ -29,9 +29,8 @@ struct Workload {
 /// The workers for a workload, spread evenly over the GPUs (worker w on GPU w modulo their number),
 /// never more than there are items and always at least one. Automatic is
 ///   CPU   one worker, which has all threads
-///   GPUs  training: four a GPU (one small model leaves most of a GPU idle); latency: one a GPU;
-///         recall, state_norm and jacobian: one, for their memories are stepped on the host.
-/// Throws BadInput when `jobs` is out of range, and for latency when workers would share a device:
+///   GPUs  cells_per_gpu of the experiment on each; where that is 0, one worker
+/// Throws BadInput when `jobs` is out of range, and for timings when workers would share a device:
 /// they would time each other.
 std::vector<Slot> assign_slots(const Workload& workload);
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "experiments/list.h"
 
 namespace vla_bench {
 namespace {
@@ -40,12 +41,12 @@ TEST(AssignSlots, AutomaticFillsGpusAsTheExperimentAllows) {
     return assign_slots({.experiment = experiment, .device = device, .gpus = gpus, .items = 100})
         .size();
   };
-  EXPECT_EQ(workers(ExperimentKind::mqar, Device::cuda, 1), 4u);
-  EXPECT_EQ(workers(ExperimentKind::copy, Device::cuda, 8), 32u);
-  EXPECT_EQ(workers(ExperimentKind::latency, Device::cuda, 2), 2u);
-  EXPECT_EQ(workers(ExperimentKind::recall, Device::cuda, 2), 1u);
-  EXPECT_EQ(workers(ExperimentKind::state_norm, Device::cuda, 2), 1u);
-  EXPECT_EQ(workers(ExperimentKind::jacobian, Device::cuda, 2), 1u);
+  EXPECT_EQ(workers(experiment_kind<Mqar>, Device::cuda, 1), 4u);
+  EXPECT_EQ(workers(experiment_kind<Copy>, Device::cuda, 8), 32u);
+  EXPECT_EQ(workers(experiment_kind<Latency>, Device::cuda, 2), 2u);
+  EXPECT_EQ(workers(experiment_kind<Recall>, Device::cuda, 2), 1u);
+  EXPECT_EQ(workers(experiment_kind<StateNorm>, Device::cuda, 2), 1u);
+  EXPECT_EQ(workers(experiment_kind<Jacobian>, Device::cuda, 2), 1u);
   for (const auto& [kind, name] : enum_names<ExperimentKind>) {
     EXPECT_EQ(workers(kind, Device::cpu, 0), 1u) << name;
   }
@@ -64,7 +65,7 @@ TEST(AssignSlots, NeverMoreThanThereAreItemsAndAlwaysOne) {
 TEST(AssignSlots, TimingsShareNoDevice) {
   const auto refusal = [](Device device, int gpus, Index jobs) -> std::string {
     try {
-      assign_slots({.experiment = ExperimentKind::latency,
+      assign_slots({.experiment = experiment_kind<Latency>,
                     .device = device,
                     .gpus = gpus,
                     .items = 100,

@@ -10,12 +10,14 @@
 namespace vla_bench {
 namespace {
 
-void make_random_rows(const RunConfig& config, const RowDraws& draws, Batch& batch) {
+/// Rows of copy_row or random_row.
+template <class MakeRow>
+void make_rows(const RunConfig& config, const RowDraws& draws, Batch& batch, MakeRow&& make_row) {
   for (Index b = 0; b < batch.batch; ++b) {
     Rng rng = draws.row(b);
-    random_row(rng, static_cast<std::int32_t>(config.model.vocab_size),
-               static_cast<std::int32_t>(batch.tokens), kIgnoreTarget,
-               batch.inputs.data() + b * batch.tokens, batch.targets.data() + b * batch.tokens);
+    make_row(rng, static_cast<std::int32_t>(config.model.vocab_size),
+             static_cast<std::int32_t>(batch.tokens), kIgnoreTarget,
+             batch.inputs.data() + b * batch.tokens, batch.targets.data() + b * batch.tokens);
   }
 }
 
@@ -63,18 +65,16 @@ void make_batch(const RunConfig& config, RngStream stream, Index index, Index ba
   const RowDraws draws{.seed = static_cast<std::uint64_t>(config.seeds.front()),
                        .stream = stream,
                        .index = static_cast<std::uint32_t>(index)};
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
+  switch (row_kind(config)) {
+    case RowKind::paper:
+    case RowKind::zoology:
       make_mqar_rows(config, draws, batch);
       break;
-    case ExperimentKind::copy:
-      make_copy_rows(config, draws, batch);
+    case RowKind::copy:
+      make_rows(config, draws, batch, copy_row<Rng>);
       break;
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-    case ExperimentKind::latency:
-      make_random_rows(config, draws, batch);
+    case RowKind::random:
+      make_rows(config, draws, batch, random_row<Rng>);
       break;
   }
   batch.index_targets();

@@ -24,9 +24,7 @@ struct Batch {
   void index_targets();
 };
 
-/// Makes batches of a config's task on one device: mqar (paper or zoology layout) and copy, by
-/// config.experiment; for state_norm and jacobian uniformly random tokens without targets. The same
-/// bits on every device.
+/// Makes batches of a config's rows (row_kind) on one device. The same bits on every device.
 class BatchMaker {
  public:
   BatchMaker(const Context& context, const RunConfig& config);

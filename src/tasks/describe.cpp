@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "config/read.h"
 #include "ops/ops.h"
 #include "tasks/batch.h"
 
@@ -24,19 +25,17 @@ std::string mqar_role(const RunConfig& config, const std::int32_t* inputs,
 
 std::string role(const RunConfig& config, const std::int32_t* inputs, const std::int32_t* targets,
                  Index tokens, Index t) {
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
+  switch (row_kind(config)) {
+    case RowKind::paper:
+    case RowKind::zoology:
       return mqar_role(config, inputs, targets, t);
-    case ExperimentKind::copy: {
+    case RowKind::copy: {
       const Index half = (tokens - 1) / 2;
       if (t == half) return "SEP";
       return fmt::format("{}{}", t < half ? 't' : 'c', t < half ? t + 1 : t - half);
     }
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-    case ExperimentKind::latency:
-      return "";
+    case RowKind::random:
+      break;
   }
   return "";
 }

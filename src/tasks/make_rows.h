@@ -1,4 +1,4 @@
-// The CPU's loops over the rows of a batch, one per task. Internal to tasks.
+// The CPU's loop over the rows of a batch of mqar. Internal to tasks.
 #pragma once
 
 #include "tasks/batch.h"
@@ -14,8 +14,7 @@ struct RowDraws {
   Rng row(Index b) const { return {seed, stream, index, static_cast<std::uint32_t>(b)}; }
 };
 
-// Each fills inputs and targets, both (B, T), of a batch whose sizes are set.
+/// Fills inputs and targets, both (B, T), of a batch whose sizes are set.
 void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch);
-void make_copy_rows(const RunConfig& config, const RowDraws& draws, Batch& batch);
 
 }  // namespace vla_bench

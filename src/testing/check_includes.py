@@ -37,12 +37,6 @@ ALLOWED["claims"] = {"config", "report", "core"}
 ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims", "golden", "runs"}
 MAIN_MAY_INCLUDE = {"cli", "core"}
 
-# A mixer's keys are declared in its own folder, and config reads and lists them all: of the mixers it
-# sees these declarations only, which include nothing but what a declaration needs.
-MIXER_LIST = "mixers/list.h"
-MIXER_OPTIONS = re.compile(r"mixers/\w+/options\.h")
-NEEDED_BY_OPTIONS = {"config/enums.h", "config/field.h"}
-
 # Written into the build folder, so not found in src: no dependency on another folder.
 GENERATED_HEADERS = {"build_info.h"}
 
@@ -50,6 +44,14 @@ NO_CUDA_CONDITIONS = {"mixers", "model", "train"}
 
 # Folders of mixers that are none: what several mixers share, which includes no mixer itself.
 SHARED_BY_MIXERS = {"cuda", "recurrence"}
+
+# Experiments and mixers declare what config, report, tasks and runs would otherwise each have a list
+# of: names, keys, columns. These headers and the headers of their folders that they reach are plain
+# data and pure functions over a config. Experiments lie just above config, whose structs mixers are a
+# part of: these see nothing of config but how a key is declared.
+DECLARATIONS = {Path("experiments/list.h"), Path("mixers/list.h")}
+DECLARATIONS_MAY_INCLUDE = {"config", "core"}
+MIXERS_MAY_INCLUDE = {"config/enums.h", "config/field.h"}
 
 SOURCES = {".h", ".cpp", ".cu", ".cuh"}
 TEST_OR_BENCHMARK = re.compile(r"_(test|benchmark)\.(cpp|cu)$")
@@ -76,10 +78,23 @@ def find_test_files(source: Path, paths: list[Path]) -> set[Path]:
         found |= support
 
 
-def allowed_folders(path: Path, is_test: bool) -> set[str]:
+def find_declarations(source: Path) -> set[Path]:
+    found: set[Path] = set()
+    left = {path for path in DECLARATIONS if (source / path).is_file()}
+    while left:
+        path = left.pop()
+        found.add(path)
+        included = {Path(name) for name in read_includes(source, path)}
+        left |= {one for one in included if one.parts[0] == path.parts[0]} - found
+    return found
+
+
+def allowed_folders(path: Path, is_test: bool, declarations: set[Path]) -> set[str]:
     """Folders of src that the file at `path` (relative to src) may include."""
     if len(path.parts) == 1:
         return MAIN_MAY_INCLUDE
+    if path in declarations:
+        return DECLARATIONS_MAY_INCLUDE
     folder = path.parts[0]
     allowed = ALLOWED[folder] | {folder}
     if is_test:
@@ -87,18 +102,9 @@ def allowed_folders(path: Path, is_test: bool) -> set[str]:
     return allowed
 
 
-def may_declare(path: Path, included: str) -> bool:
-    """Whether `included` is no more than the file at `path` needs, if that declares mixers."""
-    if included.startswith("core/"):
-        return True
-    if path.as_posix() == MIXER_LIST:
-        return MIXER_OPTIONS.fullmatch(included) is not None
-    if MIXER_OPTIONS.fullmatch(path.as_posix()):
-        return included in NEEDED_BY_OPTIONS
-    return True
-
-
-def include_fault(source: Path, path: Path, included: str, is_test: bool) -> str | None:
+def include_fault(
+    source: Path, path: Path, included: str, is_test: bool, declarations: set[Path]
+) -> str | None:
     """Why the file at `path` may not include `included`; None when it may."""
     target = Path(included)
     if included in GENERATED_HEADERS:
@@ -107,12 +113,12 @@ def include_fault(source: Path, path: Path, included: str, is_test: bool) -> str
         return f'"{included}" is no file of src (quoted includes are written from src)'
     if len(target.parts) == 1:
         return f'"{included}" lies outside every folder'
-    declares_mixer = included == MIXER_LIST or MIXER_OPTIONS.fullmatch(included)
-    if not (path.parts[0] == "config" and declares_mixer):
-        if target.parts[0] not in allowed_folders(path, is_test):
-            return f'includes upwards: "{included}"'
-    if not may_declare(path, included):
-        return f'a declaration of mixers that config reads includes "{included}"'
+    declared = target in declarations and path.parts[0] != "core"
+    if not declared and target.parts[0] not in allowed_folders(path, is_test, declarations):
+        return f'includes upwards: "{included}"'
+    if path in declarations and path.parts[0] == "mixers" and target.parts[0] == "config":
+        if included not in MIXERS_MAY_INCLUDE:
+            return f'a declaration that config includes: "{included}"'
     # mixers/<a>/ against mixers/<b>/. The list, the registry and the layer above the mixers see all.
     own_mixer = path.parts[1] if path.parts[0] == "mixers" and len(path.parts) > 2 else None
     other_mixer = target.parts[1] if target.parts[0] == "mixers" and len(target.parts) > 2 else None
@@ -122,13 +128,15 @@ def include_fault(source: Path, path: Path, included: str, is_test: bool) -> str
     return None
 
 
-def check_file(source: Path, path: Path, is_test: bool) -> list[str]:
+def check_file(source: Path, path: Path, is_test: bool, declarations: set[Path]) -> list[str]:
     if len(path.parts) > 1 and path.parts[0] not in ALLOWED:
         return [f"{path}: folder {path.parts[0]} is not in the list of allowed dependencies"]
     faults = []
     for number, line in enumerate((source / path).read_text(encoding="utf-8").splitlines(), 1):
         include = INCLUDE.match(line)
-        fault = include_fault(source, path, include[1], is_test) if include else None
+        fault = None
+        if include:
+            fault = include_fault(source, path, include[1], is_test, declarations)
         if path.parts[0] in NO_CUDA_CONDITIONS and CUDA_CONDITION.match(line):
             fault = "the device is chosen by dispatch, not by a condition on CUDA"
         if fault:
@@ -141,7 +149,10 @@ def check(source: Path) -> list[str]:
     if not paths:
         return [f"{source}: no sources"]
     tests = find_test_files(source, paths)
-    return [fault for path in paths for fault in check_file(source, path, path in tests)]
+    declarations = find_declarations(source)
+    return [
+        fault for path in paths for fault in check_file(source, path, path in tests, declarations)
+    ]
 
 
 def self_test() -> list[str]:
@@ -153,13 +164,12 @@ def self_test() -> list[str]:
         "cli/a.h",
         "testing/a.h",
         "mixers/mixer.h",
-        "mixers/list.h",
-        "mixers/vla/options.h",
         "mixers/vla/vla.h",
-        "config/config.h",
-        "config/field.h",
         "mixers/linear/linear.h",
+        "mixers/vla/options.h",
+        "config/field.h",
         "mixers/cuda/scan.h",
+        "config/a.h",
     ]
     good: list[dict[str, str]] = [
         {"main.cpp": '#include "cli/a.h"'},
@@ -171,9 +181,16 @@ def self_test() -> list[str]:
         {"mixers/registry.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_cpu.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/mixer.h"'},
         {"mixers/vla/vla_cuda.cu": '#include "mixers/cuda/scan.h"'},
-        {"config/b.h": '#include "mixers/list.h"\n#include "mixers/vla/options.h"'},
-        {"mixers/list.h": '#include "core/a.h"\n#include "mixers/vla/options.h"'},
-        {"mixers/vla/options.h": '#include "core/a.h"\n#include "config/field.h"'},
+        {
+            "mixers/list.h": '#include "core/a.h"\n#include "mixers/vla/options.h"',
+            "mixers/vla/options.h": '#include "core/a.h"\n#include "config/field.h"',
+            "config/b.h": '#include "mixers/list.h"',
+        },
+        {
+            "experiments/list.h": '#include "experiments/a.h"',
+            "experiments/a.h": '#include "config/a.h"',
+            "config/b.cpp": '#include "experiments/list.h"\n#include "experiments/a.h"',
+        },
     ]
     bad: list[dict[str, str]] = [
         {"core/b.cpp": '#include "ops/a.h"'},
@@ -192,15 +209,35 @@ def self_test() -> list[str]:
         {"mixers/vla/vla_cpu.cpp": '#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_test.cpp": '#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_cuda.cu": '#include "train/a.h"'},
-        {"config/b.h": '#include "mixers/mixer.h"'},
-        {"core/b.h": '#include "mixers/list.h"'},
-        {"mixers/list.h": '#include "mixers/mixer.h"'},
-        {"mixers/vla/options.h": '#include "config/config.h"'},
-        {"mixers/vla/options.h": '#include "mixers/vla/vla.h"'},
         {"mixers/cuda/scan.cu": '#include "mixers/vla/vla.h"'},
         {"train/b.cpp": "#ifdef VLA_CUDA"},
         {"mixers/vla/vla_cpu.cpp": "#if defined(__CUDACC__)"},
         {"new_folder/a.h": ""},
+        # No declaration: the list does not reach it.
+        {
+            "experiments/list.h": "",
+            "experiments/a.h": "",
+            "config/b.cpp": '#include "experiments/a.h"',
+        },
+        {
+            "experiments/list.h": '#include "experiments/a.h"',
+            "experiments/a.h": '#include "ops/a.h"',
+        },
+        {"config/b.h": '#include "mixers/mixer.h"'},
+        {
+            "mixers/list.h": '#include "mixers/vla/options.h"',
+            "mixers/vla/options.h": '#include "config/a.h"',
+        },
+        {
+            "mixers/list.h": '#include "mixers/vla/options.h"',
+            "mixers/vla/vla.h": '#include "ops/a.h"',
+            "mixers/vla/options.h": '#include "mixers/vla/vla.h"',
+        },
+        {
+            "mixers/list.h": '#include "mixers/vla/options.h"',
+            "mixers/linear/linear.h": '#include "mixers/vla/options.h"',
+        },
+        {"experiments/list.h": "", "core/b.h": '#include "experiments/list.h"'},
     ]
     wrong = []
     for expected, cases in ((0, good), (1, bad)):

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "config/read.h"
+#include "experiments/list.h"
 #include "report/cell_columns.h"
 #include "report/record.h"
 #include "report/table.h"
@@ -48,8 +49,10 @@ inline void add_row(CellRecord& record, const Schema& schema, Values values) {
   for (const std::string& column : table.columns) row.push_back(column_of(record.config, column));
   for (const auto& [column, value] : values) row[table.column(column)] = value;
   for (std::size_t i = 0; i < row.size(); ++i) {
-    if (table.columns[i] == "status" && row[i] == Value()) row[i] = record.outcome.status;
-    if (table.columns[i] == "reason" && row[i] == Value() && !record.outcome.reason.empty()) {
+    if (table.columns[i] == Columns::status.name && row[i] == Value())
+      row[i] = record.outcome.status;
+    if (table.columns[i] == Columns::reason.name && row[i] == Value() &&
+        !record.outcome.reason.empty()) {
       row[i] = record.outcome.reason;
     }
   }

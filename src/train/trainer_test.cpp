@@ -9,6 +9,7 @@
 
 #include "core/files.h"
 #include "core/text.h"
+#include "experiments/list.h"
 #include "testing/small_runs.h"
 #include "testing/temporary_folder.h"
 #include "train/checkpoint.h"
@@ -183,7 +184,7 @@ TEST(Trainer, TrainSecondsAreCountedOnce) {
 
 TEST(Trainer, LearnsToCopy) {
   RunConfig config = small_run_config({.options = LinearOptions{}});
-  config.experiment = ExperimentKind::copy;
+  config.experiment = experiment_kind<Copy>;
   config.task.seq_len = 15;
   config.train.steps = 60;
   SmallRun<float> run(config);

@@ -10,25 +10,10 @@
 namespace vla_bench::tasks {
 namespace {
 
-RowKind kind_of(const RunConfig& config) {
-  switch (config.experiment) {
-    case ExperimentKind::mqar:
-      return config.task.layout == TaskLayout::paper ? RowKind::paper : RowKind::zoology;
-    case ExperimentKind::copy:
-      return RowKind::copy;
-    case ExperimentKind::recall:
-    case ExperimentKind::state_norm:
-    case ExperimentKind::jacobian:
-    case ExperimentKind::latency:
-      break;
-  }
-  return RowKind::random;
-}
-
 class CudaBatchMaker final : public BatchMaker::Implementation {
  public:
   explicit CudaBatchMaker(const RunConfig& config) : curriculum_(config.task.curriculum) {
-    rows_.kind = kind_of(config);
+    rows_.kind = row_kind(config);
     rows_.row = {.n_pairs = static_cast<std::int32_t>(config.task.n_pairs),
                  .distinct = static_cast<std::int32_t>(config.task.n_pairs),
                  .vocab = static_cast<std::int32_t>(config.model.vocab_size),

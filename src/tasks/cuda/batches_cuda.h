@@ -5,13 +5,12 @@
 
 #include <cstdint>
 
+#include "config/enums.h"
 #include "core/array.h"
 #include "core/rng.h"
 #include "tasks/rows.h"
 
 namespace vla_bench::tasks {
-
-enum class RowKind { paper, zoology, copy, random };
 
 /// All pointers are to device memory.
 struct BatchRows {

@@ -1,4 +1,4 @@
-#include "report/quantities.h"
+#include "report/summary_rows.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,15 +6,14 @@
 #include <optional>
 
 #include "config/enums.h"
-#include "report/grouping.h"
 
 namespace vla_bench {
 
 void append_quantity_columns(std::vector<std::string>& columns,
-                             std::initializer_list<std::string_view> names) {
-  for (const std::string_view name : names) {
+                             std::initializer_list<Column> quantities) {
+  for (const Column& quantity : quantities) {
     for (const char* suffix : {"_mean", "_sd", "_low", "_high"}) {
-      columns.push_back(std::string(name) + suffix);
+      columns.push_back(quantity + suffix);
     }
   }
 }
@@ -57,7 +56,7 @@ double unit_roundoff(std::string_view precision) {
 }
 
 std::vector<double> first_numbers(std::span<const CellRecord* const> cells, const Schema& schema,
-                                  std::string_view column) {
+                                  const Column& column) {
   const std::size_t at = Table(schema).column(column);
   std::vector<double> numbers;
   for (const CellRecord* cell : cells) {
@@ -66,6 +65,47 @@ std::vector<double> first_numbers(std::span<const CellRecord* const> cells, cons
     if (const auto value = number(table->rows.front()[at])) numbers.push_back(*value);
   }
   return numbers;
+}
+
+std::vector<std::string> summary_columns(std::span<const Column> keys,
+                                         std::vector<std::string> measured,
+                                         std::initializer_list<Column> along) {
+  std::vector<std::string> columns = {std::string(Columns::line)};
+  columns.insert(columns.end(), keys.begin(), keys.end());
+  columns.emplace_back(Columns::setting);
+  columns.insert(columns.end(), along.begin(), along.end());
+  columns.insert(columns.end(), {std::string(Columns::cells), std::string(Columns::not_ok)});
+  columns.insert(columns.end(), measured.begin(), measured.end());
+  columns.insert(columns.end(), {std::string(Columns::note), std::string(Columns::config)});
+  return columns;
+}
+
+std::vector<Value> summary_row(const SummaryRow& row) {
+  std::vector<Value> values = {row.name.line};
+  values.insert(values.end(), row.keys.begin(), row.keys.end());
+  values.push_back(text_value(row.name.setting));
+  values.insert(values.end(), row.along.begin(), row.along.end());
+  values.insert(values.end(), {row.cells, text_value(not_ok_text(row.states))});
+  values.insert(values.end(), row.measured.begin(), row.measured.end());
+  values.insert(values.end(), {text_value(row.note), row.config});
+  return values;
+}
+
+void SortedRows::add(std::vector<Value> key, std::vector<std::vector<Value>> rows) {
+  groups_.emplace_back(std::move(key), std::move(rows));
+}
+
+Table SortedRows::take(std::string name, std::vector<std::string> columns) {
+  std::stable_sort(groups_.begin(), groups_.end(),
+                   [](const auto& a, const auto& b) { return RowLess()(a.first, b.first); });
+  Table table;
+  table.name = std::move(name);
+  table.columns = std::move(columns);
+  for (auto& [key, rows] : groups_) {
+    for (std::vector<Value>& row : rows) table.add(std::move(row));
+  }
+  groups_.clear();
+  return table;
 }
 
 }  // namespace vla_bench
