@@ -95,9 +95,7 @@ TEST(ParseConfig, WrongTypesSayWhatWasExpected) {
   EXPECT_REFUSED("/name: expected a string, got 3", R"({"name": 3})");
   EXPECT_REFUSED("/mixers: expected a list", R"({"mixers": "vla"})");
   EXPECT_REFUSED("/mixers/0: expected a mixer's name or an object, got 1", R"({"mixers": [1]})");
-  EXPECT_REFUSED(
-      R"(/mixers/0: expected one of "softmax", "linear", "deltanet", "vla", got "vlaa", did you mean "vla"?)",
-      R"({"mixers": ["vlaa"]})");
+  EXPECT_REFUSED(R"(got "vlaa", did you mean "vla"?)", R"({"mixers": ["vlaa"]})");
   EXPECT_REFUSED(R"(got "mqra", did you mean "mqar"?)", R"({"experiment": "mqra"})");
   EXPECT_REFUSED(R"(got "fp32", did you mean "float32"?)", R"({"precision": "fp32"})");
   EXPECT_REFUSED(R"(got "fp32", did you mean "float32"?)", "{}", {"precision=fp32"});

@@ -13,57 +13,79 @@ namespace vla_bench {
 
 template <class T>
 struct CoreBuffers {
+  /// A projection beyond q, k and v.
+  struct More {
+    Index width = 0;             // w
+    Array<T> values, gradients;  // (B, T, H, w)
+  };
+
   HeadDims dims;
-  Index aux_width = 0;     // w
   Array<T> projections;    // (B, T, 3, H, d): q, k, v side by side, as a layer lays them out
-  Array<T> aux;            // (B, T, H, w)
   Array<T> o;              // (B, T, H, d)
   Array<T> d_o;            // (B, T, H, d)
   Array<T> d_projections;  // (B, T, 3, H, d)
-  Array<T> d_aux;          // (B, T, H, w)
-  Array<T> saved;          // the core's
+  std::vector<More> more;
+  Array<T> saved;  // the core's
 
-  /// q, k, v, aux and the upstream gradient are standard normal draws of `seed`, rounded to
+  /// All projections and the upstream gradient are standard normal draws of `seed`, rounded to
   /// binary32 in every T: float and double code see the same inputs.
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
       : dims(head_dims) {
-    aux_width = vla_bench::aux_width(mixer_traits(mixer), dims.d_h);
-    enum Lane : std::uint32_t { kProjections = 0, kAux = 1, kUpstream = 2 };
+    enum Lane : std::uint32_t { kProjections = 0, kMore = 1, kUpstream = 2, kFurther = 3 };
     fill(context, seed, kProjections, 3 * width(), projections);
-    fill(context, seed, kAux, dims.heads * aux_width, aux);
+    for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
+      const auto index = static_cast<std::uint32_t>(more.size());
+      More& added = more.emplace_back();
+      added.width = projection.width;
+      const std::uint32_t lane = index == 0 ? kMore : kFurther + index - 1;
+      fill(context, seed, lane, dims.heads * added.width, added.values);
+    }
     fill(context, seed, kUpstream, width(), d_o);
     make_outputs();
   }
 
   /// The inputs of `other`, token by token, from token `first` round to the one before it: other
   /// numbers at other addresses, without the cost of drawing them.
-  CoreBuffers(const CoreBuffers& other, Index first)
-      : dims(other.dims), aux_width(other.aux_width) {
+  CoreBuffers(const CoreBuffers& other, Index first) : dims(other.dims) {
     rotate(other.projections, first, projections);
-    rotate(other.aux, first, aux);
+    for (const More& from : other.more) {
+      More& added = more.emplace_back();
+      added.width = from.width;
+      rotate(from.values, first, added.values);
+    }
     rotate(other.d_o, first, d_o);
     make_outputs();
   }
 
   /// Without `saved`.
-  Index bytes() const { return 2 * (projections.bytes() + aux.bytes() + d_o.bytes()); }
+  Index bytes() const {
+    Index one_way = projections.bytes() + d_o.bytes();
+    for (const More& projection : more) one_way += projection.values.bytes();
+    return 2 * one_way;
+  }
 
   CoreInputs<T> inputs() const {
-    return {.dims = dims,
-            .q = projection<const T>(projections.data(), 0),
-            .k = projection<const T>(projections.data(), 1),
-            .v = projection<const T>(projections.data(), 2),
-            .aux = aux_view<const T>(aux.data())};
+    CoreInputs<T> inputs{.dims = dims,
+                         .q = projection<const T>(projections.data(), 0),
+                         .k = projection<const T>(projections.data(), 1),
+                         .v = projection<const T>(projections.data(), 2)};
+    for (std::size_t i = 0; i < more.size(); ++i) {
+      inputs.more[i] = {more[i].values.data(), dims.heads * more[i].width, more[i].width};
+    }
+    return inputs;
   }
   HeadView<T> output() { return {o.data(), width(), dims.d_h}; }
   CoreGradients<T> gradients() {
-    return {.o = output(),
-            .d_o = HeadView<const T>(d_o.data(), width(), dims.d_h),
-            .dq = projection<T>(d_projections.data(), 0),
-            .dk = projection<T>(d_projections.data(), 1),
-            .dv = projection<T>(d_projections.data(), 2),
-            .daux = aux_view<T>(d_aux.data())};
+    CoreGradients<T> gradients{.o = output(),
+                               .d_o = HeadView<const T>(d_o.data(), width(), dims.d_h),
+                               .dq = projection<T>(d_projections.data(), 0),
+                               .dk = projection<T>(d_projections.data(), 1),
+                               .dv = projection<T>(d_projections.data(), 2)};
+    for (std::size_t i = 0; i < more.size(); ++i) {
+      gradients.dmore[i] = {more[i].gradients.data(), dims.heads * more[i].width, more[i].width};
+    }
+    return gradients;
   }
 
  private:
@@ -73,16 +95,13 @@ struct CoreBuffers {
   HeadView<U> projection(U* data, Index which) const {
     return {data + which * width(), 3 * width(), dims.d_h};
   }
-  template <class U>
-  HeadView<U> aux_view(U* data) const {
-    if (aux_width == 0) return {};
-    return {data, dims.heads * aux_width, aux_width};
-  }
 
   void make_outputs() {
     o.resize(d_o.device(), d_o.size());
     d_projections.resize(projections.device(), projections.size());
-    d_aux.resize(aux.device(), aux.size());
+    for (More& projection : more) {
+      projection.gradients.resize(projection.values.device(), projection.values.size());
+    }
   }
 
   void rotate(const Array<T>& from, Index first_row, Array<T>& to) const {

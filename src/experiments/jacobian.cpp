@@ -24,8 +24,9 @@ bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   const auto memory = core.memory();
   const std::vector<double> ones(static_cast<std::size_t>(config.model.d_h), 1.0);
   std::vector<double> out(ones.size());
-  const bool has_aux = mixer_traits(config.mixers.front()).aux_source != AuxSource::none;
-  memory->step(ones.data(), ones.data(), ones.data(), has_aux ? ones.data() : nullptr, out.data());
+  TokenInputs<double> token{ones.data(), ones.data(), ones.data()};
+  token.more.fill(ones.data());
+  memory->step(token, out.data());
   return memory->jacobian().has_value();
 }
 

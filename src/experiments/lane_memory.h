@@ -20,8 +20,8 @@ struct Lane {
 
 /// Views of one token's inputs.
 struct LaneToken {
-  std::span<const double> q, k, v;  // (d)
-  std::span<const double> aux;      // (w), or empty
+  std::span<const double> q, k, v;            // (d)
+  std::vector<std::span<const double>> more;  // (w) each
 };
 
 /// The inputs of a lane on the host, a block of tokens at a time, whatever device they lie on.
@@ -38,7 +38,9 @@ class LaneTokens {
       const std::size_t width = block.size() / static_cast<std::size_t>(count_);
       return block.subspan(static_cast<std::size_t>(t - first_) * width, width);
     };
-    return {row(q_), row(k_), row(v_), row(aux_)};
+    LaneToken token{row(q_), row(k_), row(v_), {}};
+    for (const std::vector<double>& values : more_) token.more.push_back(row(values));
+    return token;
   }
 
  private:
@@ -51,7 +53,10 @@ class LaneTokens {
     read(inputs.q, buffers_.dims.d_h, q_);
     read(inputs.k, buffers_.dims.d_h, k_);
     read(inputs.v, buffers_.dims.d_h, v_);
-    read(inputs.aux, buffers_.aux_width, aux_);
+    more_.resize(buffers_.more.size());
+    for (std::size_t i = 0; i < more_.size(); ++i) {
+      read(inputs.more[i], buffers_.more[i].width, more_[i]);
+    }
   }
 
   void read(const HeadView<const T>& view, Index width, std::vector<double>& block) {
@@ -71,16 +76,18 @@ class LaneTokens {
   Lane lane_;
   Index first_ = 0, count_ = 0;  // the block
   std::vector<T> raw_;
-  std::vector<double> q_, k_, v_, aux_;  // (count, d), aux (count, w)
+  std::vector<double> q_, k_, v_;          // (count, d)
+  std::vector<std::vector<double>> more_;  // (count, w) each
 };
 
 /// A mixer's memory in U, stepped by tokens.
 template <class U>
 class LaneMemory {
  public:
-  LaneMemory(const MixerConfig& mixer, Index d_h) : d_(d_h), out_(static_cast<std::size_t>(d_h)) {
+  LaneMemory(const MixerConfig& mixer, Index d_h, Index head = 0)
+      : d_(d_h), out_(static_cast<std::size_t>(d_h)) {
     const auto core = make_mixer_core<U>(mixer, d_h, Device::cpu, Implementation::production);
-    memory_ = core->memory();
+    memory_ = core->memory(head);
     const auto bytes = [&](Index tokens) {
       return core->state_bytes({.batch = 1, .tokens = tokens, .heads = 1, .d_h = d_h});
     };
@@ -96,15 +103,19 @@ class LaneMemory {
     assign(token.q, q_);
     assign(token.k, k_);
     assign(token.v, v_);
-    assign(token.aux, aux_);
     if (keeps_tokens_ && !wanted) {
       // step() keeps raw keys, write() keys of unit length at length sqrt(d).
       for (U& value : k_) value /= std::sqrt(static_cast<U>(d_));
-      memory_->write(k_.data(), v_.data(), nullptr);
+      memory_->write(k_.data(), v_.data());
       return out_;
     }
-    memory_->step(q_.data(), k_.data(), v_.data(), aux_.empty() ? nullptr : aux_.data(),
-                  out_.data());
+    TokenInputs<U> inputs{q_.data(), k_.data(), v_.data()};
+    more_.resize(token.more.size());
+    for (std::size_t i = 0; i < more_.size(); ++i) {
+      assign(token.more[i], more_[i]);
+      inputs.more[i] = more_[i].data();
+    }
+    memory_->step(inputs, out_.data());
     return out_;
   }
 
@@ -121,7 +132,8 @@ class LaneMemory {
   Index d_;
   bool keeps_tokens_ = false;
   std::unique_ptr<HeadMemory<U>> memory_;
-  std::vector<U> q_, k_, v_, aux_, out_;
+  std::vector<U> q_, k_, v_, out_;
+  std::vector<std::vector<U>> more_;
 };
 
 }  // namespace vla_bench

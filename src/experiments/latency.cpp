@@ -177,7 +177,7 @@ class ImplementationRows {
     BufferRound<T> buffers(config_, context, implementation_, core);
     for (CoreBuffers<T>& set : buffers) {
       const CoreGradients<T> gradients = set.gradients();
-      core.prepare(context, set.inputs(), &gradients);
+      prepare_core(core, context, set.inputs(), &gradients);
     }
     for (const LatencyPass pass : config_.latency.passes) {
       if (const Support support = pass_support(implementation_, pass); !support.ok) {

@@ -109,7 +109,7 @@ TEST(CoreBuffersOnGpu, HoldTheSameAsOnTheCpu) {
   const CoreBuffers<float> rotated_gpu(gpu, 40);
   EXPECT_EQ(to_host(cpu.projections), to_host(gpu.projections));
   EXPECT_EQ(to_host(rotated_cpu.projections), to_host(rotated_gpu.projections));
-  EXPECT_EQ(to_host(rotated_cpu.aux), to_host(rotated_gpu.aux));
+  EXPECT_EQ(to_host(rotated_cpu.more[0].values), to_host(rotated_gpu.more[0].values));
   EXPECT_EQ(to_host(rotated_cpu.d_o), to_host(rotated_gpu.d_o));
   EXPECT_NE(to_host(gpu.d_o), to_host(rotated_gpu.d_o));
 }

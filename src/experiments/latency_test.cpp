@@ -167,7 +167,9 @@ class WrongCore : public MixerCore<float> {
                 const CoreGradients<float>& gradients, const Array<float>& saved) override {
     right_->backward(context, inputs, gradients, saved);
   }
-  std::unique_ptr<HeadMemory<float>> memory() const override { return right_->memory(); }
+  std::unique_ptr<HeadMemory<float>> memory(Index head) const override {
+    return right_->memory(head);
+  }
   Index state_bytes(const HeadDims& dims) const override { return right_->state_bytes(dims); }
   Index saved_bytes(const HeadDims& dims) const override { return right_->saved_bytes(dims); }
 
@@ -225,9 +227,9 @@ TEST(Latency, StopsBetweenRepeats) {
 }
 
 /// A core that computes on copies of its own, as those in another storage type do.
-class CopyingCore : public MixerCore<float> {
+class HalfCore : public CopyingCore<float> {
  public:
-  explicit CopyingCore(std::unique_ptr<MixerCore<float>> inner) : inner_(std::move(inner)) {}
+  explicit HalfCore(std::unique_ptr<MixerCore<float>> inner) : inner_(std::move(inner)) {}
 
   void prepare(const Context& context, const CoreInputs<float>& inputs,
                const CoreGradients<float>* gradients) override {
@@ -269,7 +271,9 @@ class CopyingCore : public MixerCore<float> {
       }
     }
   }
-  std::unique_ptr<HeadMemory<float>> memory() const override { return inner_->memory(); }
+  std::unique_ptr<HeadMemory<float>> memory(Index head) const override {
+    return inner_->memory(head);
+  }
   Index state_bytes(const HeadDims& dims) const override { return inner_->state_bytes(dims); }
   Index saved_bytes(const HeadDims& dims) const override { return inner_->saved_bytes(dims); }
 
@@ -280,8 +284,8 @@ class CopyingCore : public MixerCore<float> {
 
 TEST(Latency, VerifiesCoresThatComputeOnCopies) {
   const CellConfig cell = latency_cell(R"("linear")", 20);
-  CopyingCore core(make_mixer_core<float>(cell.config.mixers.front(), 8, Device::cpu,
-                                          Implementation::production));
+  HalfCore core(make_mixer_core<float>(cell.config.mixers.front(), 8, Device::cpu,
+                                       Implementation::production));
   EXPECT_EQ(
       verify_against_reference(cell.config, {Device::cpu, 1}, Implementation::production, core),
       "");
@@ -323,7 +327,7 @@ TEST(CoreBuffers, RotateByWholeTokens) {
           EXPECT_EQ(other.inputs().v.at(row, head)[i], first.inputs().v.at(from, head)[i]);
           EXPECT_EQ(other.d_o[row * 8 + head * 4 + i], first.d_o[from * 8 + head * 4 + i]);
         }
-        EXPECT_EQ(*other.inputs().aux.at(row, head), *first.inputs().aux.at(from, head));
+        EXPECT_EQ(*other.inputs().more[0].at(row, head), *first.inputs().more[0].at(from, head));
       }
     }
   }
@@ -353,14 +357,14 @@ TEST(CoreBuffers, AreTheSameInBothTypesAndOnAnyThreads) {
   const CoreBuffers<float> single(mixer, dims, {Device::cpu, 1}, 9);
   const CoreBuffers<double> twice(mixer, dims, {Device::cpu, 3}, 9);
   ASSERT_EQ(single.projections.size(), 2 * 3 * 3 * 8);
-  ASSERT_EQ(single.aux.size(), 2 * 3 * 8);
+  ASSERT_EQ(single.more[0].values.size(), 2 * 3 * 8);
   for (Index i = 0; i < single.projections.size(); ++i) {
     EXPECT_EQ(static_cast<double>(single.projections[i]), twice.projections[i]);
   }
   // Views of q, k and v: side by side in a row, heads d apart.
   EXPECT_EQ(single.inputs().k.at(1, 1), single.projections.data() + 24 + 8 + 4);
   const MixerConfig linear{.options = LinearOptions{}};
-  EXPECT_TRUE(CoreBuffers<float>(linear, dims, {Device::cpu, 1}, 9).inputs().aux.empty());
+  EXPECT_TRUE(CoreBuffers<float>(linear, dims, {Device::cpu, 1}, 9).inputs().more[0].empty());
 }
 
 }  // namespace

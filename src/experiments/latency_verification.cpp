@@ -30,11 +30,11 @@ void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
                 CoreBuffers<T>& buffers) {
   const CoreGradients<T> gradients = buffers.gradients();
   const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
-  core.prepare(context, buffers.inputs(), wanted);
+  prepare_core(core, context, buffers.inputs(), wanted);
   core.forward(context, buffers.inputs(), buffers.output(),
                with_backward ? &buffers.saved : nullptr);
   if (with_backward) core.backward(context, buffers.inputs(), gradients, buffers.saved);
-  core.deliver(context, buffers.inputs(), buffers.output(), wanted);
+  deliver_core(core, context, buffers.inputs(), buffers.output(), wanted);
 }
 
 }  // namespace
@@ -84,14 +84,15 @@ std::string verify_against_reference(const RunConfig& config, const Context& con
   // Without a backward both sides' gradients are the zeros they were made with.
   const std::vector<double> d_projections = to_host(expected.d_projections);
   const double floor = kGradientFloor * largest(d_projections);
-  const struct {
-    const char* name;
-    double error;
-  } comparisons[] = {
+  std::vector<std::pair<std::string, double>> comparisons = {
       {"o", relative_error(to_host(actual.o), to_host(expected.o), 0.0)},
       {"dq, dk, dv", relative_error(to_host(actual.d_projections), d_projections, floor)},
-      {"daux", relative_error(to_host(actual.d_aux), to_host(expected.d_aux), floor)},
   };
+  for (std::size_t i = 0; i < expected.more.size(); ++i) {
+    comparisons.emplace_back(fmt::format("dmore[{}]", i),
+                             relative_error(to_host(actual.more[i].gradients),
+                                            to_host(expected.more[i].gradients), floor));
+  }
   const double allowed = allowed_error(
       implementation_precision(mixer, context.device, implementation, context.precision));
   for (const auto& [name, error] : comparisons) {

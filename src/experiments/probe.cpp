@@ -43,12 +43,6 @@ std::vector<double> copy_tokens(Device device, const HeadView<const float>& view
   return values;
 }
 
-Index aux_width(const MixerConfig& mixer, Index d_h) {
-  const MixerTraits traits = mixer_traits(mixer);
-  if (traits.aux_source == AuxSource::none) return 0;
-  return traits.aux_per_head ? 1 : d_h;
-}
-
 void assign(const std::vector<double>& from, Index index, Index width, std::vector<double>& out) {
   const auto first = from.begin() + index * width;
   out.assign(first, first + width);
@@ -93,6 +87,12 @@ class HeadValues {
 
 }  // namespace
 
+TokenInputs<double> ProbeToken::view() const {
+  TokenInputs<double> view{q.data(), k.data(), v.data()};
+  for (std::size_t i = 0; i < more.size(); ++i) view.more[i] = more[i].data();
+  return view;
+}
+
 std::vector<Index> recorded_tokens(Index tokens) {
   constexpr int kPerDecade = 16;
   constexpr Index kDenseUpTo = 1000;
@@ -115,8 +115,10 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
     : source_(config.probe.source),
       seed_(static_cast<std::uint64_t>(config.seeds.front())),
       heads_(config.model.n_heads),
-      d_h_(config.model.d_h),
-      aux_width_(aux_width(config.mixers.front(), config.model.d_h)) {
+      d_h_(config.model.d_h) {
+  for (const Projection& projection : mixer_layout(config.mixers.front(), d_h_).more) {
+    widths_.push_back(projection.width);
+  }
   if (source_ == ProbeSource::gaussian) return;
   TinyLm<float> model(config.model, config.mixers.front(), context);
   model.initialise(seed_);
@@ -129,24 +131,29 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
   q_ = copy(inputs.q, d_h_);
   k_ = copy(inputs.k, d_h_);
   v_ = copy(inputs.v, d_h_);
-  if (aux_width_ > 0) aux_ = copy(inputs.aux, aux_width_);
+  for (std::size_t i = 0; i < widths_.size(); ++i) {
+    more_.push_back(copy(inputs.more[i], widths_[i]));
+  }
 }
 
-void ProbeInputs::read(Index t, Index head, TokenInputs& out) const {
+void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
+  out.more.resize(widths_.size());
   if (source_ == ProbeSource::gaussian) {
     Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
             static_cast<std::uint32_t>(head));
     draw(rng, d_h_, out.q);
     draw(rng, d_h_, out.k);
     draw(rng, d_h_, out.v);
-    draw(rng, aux_width_, out.aux);
+    for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
     return;
   }
   const Index index = (t - 1) * heads_ + head;
   assign(q_, index, d_h_, out.q);
   assign(k_, index, d_h_, out.k);
   assign(v_, index, d_h_, out.v);
-  assign(aux_, index, aux_width_, out.aux);
+  for (std::size_t i = 0; i < widths_.size(); ++i) {
+    assign(more_[i], index, widths_[i], out.more[i]);
+  }
 }
 
 CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
@@ -158,8 +165,8 @@ CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
   HeadValues values(config.model.n_heads, recorded.size(), measured.size());
   std::vector<Index> ends(static_cast<std::size_t>(config.model.n_heads), kNever);
   parallel_items(environment.context.threads, config.model.n_heads, [&](Index head) {
-    const auto memory = core.memory();
-    TokenInputs token;
+    const auto memory = core.memory(head);
+    ProbeToken token;
     std::vector<double> out(static_cast<std::size_t>(config.model.d_h));
     std::size_t row = 0;
     for (Index t = 1; t <= recorded.back(); ++t) {
@@ -168,8 +175,7 @@ CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
         return;
       }
       inputs.read(t, head, token);
-      memory->step(token.q.data(), token.k.data(), token.v.data(),
-                   token.aux.empty() ? nullptr : token.aux.data(), out.data());
+      memory->step(token.view(), out.data());
       const std::span<double> here =
           recorded[row] == t ? values.at(head, row++) : std::span<double>();
       if (!all_finite(out) || !observer(head, *memory, here)) {

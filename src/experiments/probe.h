@@ -3,7 +3,7 @@
 //
 // Source "model": the raw projections that the last layer of the untrained TinyLM (production code
 // in float on the cell's device, initialised as for training) reads on one row of random tokens.
-// Source "gaussian": q, k, v and aux are standard normal, drawn per (token, head) when they are
+// Source "gaussian": all projections are standard normal, drawn per (token, head) when they are
 // needed, so that memory does not grow with T.
 // Memories run in double on the CPU: what is measured is the recurrence, not its rounding.
 #pragma once
@@ -22,10 +22,12 @@ namespace vla_bench {
 /// every 10th up to 1,000, and the last.
 std::vector<Index> recorded_tokens(Index tokens);
 
-/// One token of one head: raw projections, aux empty for mixers without one.
-struct TokenInputs {
-  std::vector<double> q, k, v;  // (d)
-  std::vector<double> aux;      // (w)
+/// One token of one head: raw projections.
+struct ProbeToken {
+  std::vector<double> q, k, v;            // (d)
+  std::vector<std::vector<double>> more;  // (w) each, as the mixer's layout says
+
+  TokenInputs<double> view() const;
 };
 
 class ProbeInputs {
@@ -33,16 +35,16 @@ class ProbeInputs {
   ProbeInputs(const RunConfig& config, const Context& context);
 
   /// The token `t`, counted from 1. Any thread may call it.
-  void read(Index t, Index head, TokenInputs& out) const;
+  void read(Index t, Index head, ProbeToken& out) const;
 
  private:
   ProbeSource source_;
   std::uint64_t seed_;
   Index heads_;
   Index d_h_;
-  Index aux_width_;
-  std::vector<double> q_, k_, v_;  // (T, H, d); source model alone
-  std::vector<double> aux_;        // (T, H, w)
+  std::vector<Index> widths_;              // w of every projection beyond q, k and v
+  std::vector<double> q_, k_, v_;          // (T, H, d); only for source model
+  std::vector<std::vector<double>> more_;  // (T, H, w) each
 };
 
 /// Called after every token; calls for one head come in order from one thread. `measured` has a

@@ -12,7 +12,9 @@
 #include "experiments/cost.h"
 #include "experiments/experiment.h"
 #include "experiments/record.h"
-#include "mixers/feature_map.h"
+#include "mixers/cpu_vector.h"
+#include "mixers/features.h"
+#include "mixers/penalty_memory.h"
 #include "mixers/registry.h"
 #include "mixers/work.h"
 
@@ -86,7 +88,8 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
   std::vector<double> directions = normal_rows(rng(kKeys), n, d);  // (n, d), raw keys at first
   std::vector<double> keys = directions;                           // (n, d)
   if (config.recall.keys == RecallKeys::feature) {
-    mixers::apply_feature_map(key_features(mixer), keys.data(), keys.data(), n * d);
+    double* values = keys.data();
+    mixers::apply_feature_map(mixers::CpuVector<double>{{n * d}}, key_features(mixer), values);
   }
   scale_rows_to(1.0, d, keys);
   const std::optional<double> length = direction_length(mixer, d);
@@ -98,8 +101,8 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
   for (Index& id : ids) id = id_rng.below(static_cast<std::uint32_t>(config.recall.codebook));
 
   for (Index i = 0; i < n; ++i) {
-    memory.write(keys.data() + i * d, codebook.data() + ids[static_cast<std::size_t>(i)] * d,
-                 length ? directions.data() + i * d : nullptr);
+    if (length) as_penalty_memory(memory)->set_direction(directions.data() + i * d);
+    memory.write(keys.data() + i * d, codebook.data() + ids[static_cast<std::size_t>(i)] * d);
   }
   std::vector<double> out(static_cast<std::size_t>(d));
   Index correct = 0;

@@ -8,6 +8,7 @@
 
 #include "experiments/core_buffers.h"
 #include "experiments/latency_verification.h"
+#include "mixers/penalty_memory.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -21,8 +22,9 @@ bool is_finite(double value) { return std::isfinite(value); }
 bool in_float32(double value) { return std::abs(value) <= kLargestFloat; }
 
 bool in_range(const HeadMemory<double>& memory, const std::vector<double>& out) {
+  const PenaltyMemory<double>* penalised = as_penalty_memory(memory);
   return memory.state_norm() <= kLargestState &&
-         memory.penalty_norm().value_or(0.0) <= kLargestState &&
+         (penalised == nullptr || penalised->penalty_norm() <= kLargestState) &&
          std::all_of(out.begin(), out.end(),
                      [](double value) { return std::abs(value) <= kLargestState; });
 }
@@ -49,8 +51,8 @@ BeyondFloat32 first_beyond(const MixerConfig& mixer, const CoreBuffers<double>& 
 template <class T>
 BeyondFloat32 beyond_float32(const MixerConfig& mixer, const CoreBuffers<T>& buffers,
                              const Lane& lane, Index last, const std::atomic<bool>* stop) {
-  LaneMemory<float> single(mixer, buffers.dims.d_h);
-  LaneMemory<double> exact(mixer, buffers.dims.d_h);
+  LaneMemory<float> single(mixer, buffers.dims.d_h, lane.head);
+  LaneMemory<double> exact(mixer, buffers.dims.d_h, lane.head);
   BeyondFloat32 beyond;
   if (exact.keeps_tokens()) return beyond;
   LaneTokens<T> tokens(buffers, lane);
@@ -85,11 +87,12 @@ std::string beyond_float32(const RunConfig& config, const Context& context) {
       make_mixer_core<double>(mixer, dims.d_h, Device::cpu, Implementation::reference);
   core->forward(cpu, buffers.inputs(), buffers.output(), &buffers.saved);
   core->backward(cpu, buffers.inputs(), buffers.gradients(), buffers.saved);
-  for (const Array<double>* gradients : {&buffers.d_projections, &buffers.d_aux}) {
-    if (!std::all_of(gradients->begin(), gradients->end(), in_float32)) {
-      return fmt::format("gradients leave the range of float32 within {} tokens", dims.tokens);
-    }
+  bool fits = std::all_of(buffers.d_projections.begin(), buffers.d_projections.end(), in_float32);
+  for (const auto& more : buffers.more) {
+    fits = fits && std::all_of(more.gradients.begin(), more.gradients.end(), in_float32);
   }
+  if (!fits)
+    return fmt::format("gradients leave the range of float32 within {} tokens", dims.tokens);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include "experiments/experiment.h"
 #include "experiments/probe.h"
 #include "experiments/record.h"
+#include "mixers/penalty_memory.h"
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -30,11 +31,13 @@ CellResult StateNorm::run(const CellConfig& cell, const CellEnvironment& environ
   return run_probe(cell, environment, *core, measured,
                    [](Index, const HeadMemory<double>& memory, std::span<double> norms) {
                      if (norms.empty()) return true;
-                     const std::optional<double> penalty = memory.penalty_norm();
+                     const PenaltyMemory<double>* penalised = as_penalty_memory(memory);
                      norms[0] = memory.state_norm();
-                     norms[1] = penalty.value_or(std::numeric_limits<double>::quiet_NaN());
+                     norms[1] = std::numeric_limits<double>::quiet_NaN();
+                     if (penalised != nullptr) norms[1] = penalised->penalty_norm();
                      // A sum of squares leaves the range of double before the values do.
-                     return std::isfinite(norms[0]) && (!penalty || std::isfinite(*penalty));
+                     return std::isfinite(norms[0]) &&
+                            (penalised == nullptr || std::isfinite(norms[1]));
                    });
 }
 

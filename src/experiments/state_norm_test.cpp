@@ -81,7 +81,7 @@ TEST(StateNorm, OneTokenOfLinearAttentionIsTheProductOfTwoLengths) {
   const ProbeInputs inputs(cell.config, {Device::cpu, 1});
   double expected = 0.0;
   for (Index head = 0; head < 2; ++head) {
-    TokenInputs token;
+    ProbeToken token;
     inputs.read(1, head, token);
     double keys = 0.0;
     double values = 0.0;
@@ -155,7 +155,7 @@ TEST(StateNorm, StopsWhenAsked) {
 
 TEST(ProbeInputs, GaussianStreamIsStandardNormalAndPerHead) {
   const ProbeInputs inputs(probe_cell(R"("vla")", "gaussian", 10, 2, 32).config, {Device::cpu, 1});
-  TokenInputs token;
+  ProbeToken token;
   double sum = 0.0;
   double squares = 0.0;
   constexpr Index kTokens = 500;
@@ -170,11 +170,11 @@ TEST(ProbeInputs, GaussianStreamIsStandardNormalAndPerHead) {
   // Five standard errors: of a mean 1 / sqrt(count), of a second moment sqrt(2 / count).
   EXPECT_NEAR(sum / kCount, 0.0, 5.0 / std::sqrt(kCount));
   EXPECT_NEAR(squares / kCount, 1.0, 5.0 * std::sqrt(2.0 / kCount));
-  TokenInputs other;
+  ProbeToken other;
   inputs.read(kTokens, 0, other);
   EXPECT_NE(token.k, other.k);
   EXPECT_NE(token.k, token.q);
-  EXPECT_EQ(token.aux.size(), 32U);
+  EXPECT_EQ(token.more[0].size(), 32U);
 }
 
 }  // namespace

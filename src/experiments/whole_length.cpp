@@ -86,7 +86,7 @@ std::vector<std::vector<double>> memory_rows(const MixerConfig& mixer,
                                              const CoreBuffers<T>& buffers, const Lane& lane,
                                              std::span<const Index> rows,
                                              const std::atomic<bool>* stop) {
-  LaneMemory<U> memory(mixer, buffers.dims.d_h);
+  LaneMemory<U> memory(mixer, buffers.dims.d_h, lane.head);
   LaneTokens<T> tokens(buffers, lane);
   std::vector<std::vector<double>> outputs;
   for (Index t = 1; t <= rows.back(); ++t) {
@@ -128,7 +128,7 @@ PassVerdict WholeLengthCheck<T>::finite(MixerCore<T>& core, LatencyPass pass,
   const bool backward = pass == LatencyPass::backward;
   core.forward(context_, inputs, buffers.output(), backward ? &buffers.saved : nullptr);
   if (backward) core.backward(context_, inputs, gradients, buffers.saved);
-  core.deliver(context_, inputs, buffers.output(), backward ? &gradients : nullptr);
+  deliver_core(core, context_, inputs, buffers.output(), backward ? &gradients : nullptr);
 
   const HeadDims& dims = buffers.dims;
   const auto look_at = [&](const char* what, const Array<T>& values, Index head_width) {
@@ -141,7 +141,12 @@ PassVerdict WholeLengthCheck<T>::finite(MixerCore<T>& core, LatencyPass pass,
   if (!backward || verdict.status != CellStatus::ok) return verdict;
   verdict = look_at("dq, dk, dv", buffers.d_projections, dims.d_h);
   if (verdict.status != CellStatus::ok) return verdict;
-  return look_at("daux", buffers.d_aux, std::max<Index>(buffers.aux_width, 1));
+  for (std::size_t i = 0; i < buffers.more.size(); ++i) {
+    const std::string name = fmt::format("dmore[{}]", i);
+    verdict = look_at(name.c_str(), buffers.more[i].gradients, buffers.more[i].width);
+    if (verdict.status != CellStatus::ok) break;
+  }
+  return verdict;
 }
 
 template <class T>

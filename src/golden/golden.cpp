@@ -8,7 +8,7 @@
 #include "config/read.h"
 #include "core/error.h"
 #include "golden/comparison.h"
-#include "mixers/feature_map.h"
+#include "mixers/features.h"
 #include "mixers/linear/linear.h"
 
 namespace vla_bench {
@@ -16,7 +16,7 @@ namespace {
 
 /// What the published code adds to denominators, whichever mixer the file is of.
 void require_constants(const GoldenFile& golden) {
-  require_constant(golden, "eps", mixers::kLinearEpsilon);
+  require_constant(golden, "eps", mixers::LinearRule::kFloor);
   require_constant(golden, "normalize_eps", mixers::kUnitFloor);
   require_constant(golden, "ln_eps", ops::kLayerNormEpsilon);
 }

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "golden/comparison.h"
 #include "mixers/layer.h"
+#include "mixers/penalty_memory.h"
 
 namespace vla_bench {
 namespace {
@@ -18,32 +19,33 @@ constexpr Index kLargestModel = Index{1} << 20;  // and 3 D * D
 template <class T>
 class HostInputs {
  public:
-  HostInputs(Device device, const CoreInputs<T>& inputs, Index aux_width)
-      : view_(inputs),
-        q_(device, inputs.dims, inputs.dims.d_h, view_.q),
-        k_(device, inputs.dims, inputs.dims.d_h, view_.k),
-        v_(device, inputs.dims, inputs.dims.d_h, view_.v),
-        aux_(device, inputs.dims, aux_width, view_.aux) {}
+  HostInputs(Device device, const CoreInputs<T>& inputs, const MixerLayout& layout)
+      : view_(inputs) {
+    for (HeadView<const T>* view : {&view_.q, &view_.k, &view_.v}) {
+      copy(device, inputs.dims.d_h, *view);
+    }
+    for (std::size_t i = 0; i < layout.more.size(); ++i) {
+      copy(device, layout.more[i].width, view_.more[i]);
+    }
+  }
 
   const CoreInputs<T>& view() const { return view_; }
 
  private:
-  struct Copy {
-    /// Copies the stretch of memory that `head_view` spans and points it at the copy.
-    Copy(Device device, const HeadDims& dims, Index width, HeadView<const T>& head_view) {
-      if (device == Device::cpu || head_view.empty()) return;
-      const Index span = (dims.rows() - 1) * head_view.row_stride +
-                         (dims.heads - 1) * head_view.head_stride + width;
-      storage.resize(Device::cpu, span);
-      device_copy(Device::cpu, storage.data(), device, head_view.data,
-                  static_cast<std::size_t>(storage.bytes()));
-      head_view.data = storage.data();
-    }
-    Array<T> storage;
-  };
+  /// Copies the stretch of memory that `view` spans and points it at the copy.
+  void copy(Device device, Index width, HeadView<const T>& view) {
+    if (device == Device::cpu) return;
+    const HeadDims& dims = view_.dims;
+    const Index span =
+        (dims.rows() - 1) * view.row_stride + (dims.heads - 1) * view.head_stride + width;
+    Array<T>& storage = storage_.emplace_back(Device::cpu, span);
+    device_copy(Device::cpu, storage.data(), device, view.data,
+                static_cast<std::size_t>(storage.bytes()));
+    view.data = storage.data();
+  }
 
   CoreInputs<T> view_;
-  Copy q_, k_, v_, aux_;
+  std::vector<Array<T>> storage_;
 };
 
 /// |S_t|_F and |A_t|_F after each token, averaged over batch and heads.
@@ -53,22 +55,22 @@ struct StateNorms {
 };
 
 template <class T>
-StateNorms step_memories(const CoreInputs<T>& inputs, HeadMemory<T>& memory) {
+StateNorms step_memories(const CoreInputs<T>& inputs, const MixerCore<T>& core) {
   const HeadDims& dims = inputs.dims;
   const auto tokens = static_cast<std::size_t>(dims.tokens);
   StateNorms norms{.state = std::vector<double>(tokens), .penalty = std::vector<double>(tokens)};
   std::vector<T> o(static_cast<std::size_t>(dims.d_h));
   const double share = 1.0 / static_cast<double>(dims.lanes());
-  for (Index b = 0; b < dims.batch; ++b) {
-    for (Index h = 0; h < dims.heads; ++h) {
-      memory.reset();
+  for (Index h = 0; h < dims.heads; ++h) {
+    const auto memory = core.memory(h);
+    const PenaltyMemory<T>* penalised = as_penalty_memory(*memory);
+    for (Index b = 0; b < dims.batch; ++b) {
+      memory->reset();
       for (Index t = 0; t < dims.tokens; ++t) {
-        const Index row = b * dims.tokens + t;
-        memory.step(inputs.q.at(row, h), inputs.k.at(row, h), inputs.v.at(row, h),
-                    inputs.aux.empty() ? nullptr : inputs.aux.at(row, h), o.data());
+        memory->step(token_inputs(inputs, b * dims.tokens + t, h), o.data());
         const auto i = static_cast<std::size_t>(t);
-        norms.state[i] += share * memory.state_norm();
-        norms.penalty[i] += share * memory.penalty_norm().value_or(0.0);
+        norms.state[i] += share * memory->state_norm();
+        if (penalised != nullptr) norms.penalty[i] += share * penalised->penalty_norm();
       }
     }
   }
@@ -107,10 +109,8 @@ std::vector<TensorError> verify_mixer(const GoldenFile& golden, const Context& c
   const auto matrix = [&](Array<T>& array) { return Matrix<T>(array.data(), rows, d_model); };
 
   layer.forward(context, batch, tokens, matrix(x), parameters.data(), matrix(y), true);
-  const Index aux_width = mixer_traits(golden.mixer).aux_per_head ? 1 : d_model / n_heads;
-  const HostInputs<T> inputs(context.device, layer.core_inputs(), aux_width);
-  const auto memory = layer.core().memory();
-  const StateNorms norms = step_memories(inputs.view(), *memory);
+  const HostInputs<T> inputs(context.device, layer.core_inputs(), layer.layout());
+  const StateNorms norms = step_memories(inputs.view(), layer.core());
   layer.backward(context, matrix(x), parameters.data(), matrix(dy), matrix(dx), gradients.data());
 
   Comparison comparison(golden);

@@ -6,41 +6,54 @@
 #include <type_traits>
 
 #include "core/error.h"
-#include "mixers/recurrence/token_view.h"
-#include "mixers/deltanet/deltanet_cuda.h"
-#include "mixers/linear/linear_cuda.h"
-#include "mixers/softmax/softmax_cuda.h"
-#include "mixers/softmax/softmax_cudnn.h"
-#include "mixers/vla/vla_cuda.h"
-#include "mixers/vla/vla_sequential.h"
+#include "mixers/list.h"
+#include "mixers/recurrence/rule_cuda.h"
+#include "mixers/registry.h"
 
 namespace vla_bench::mixers {
 namespace {
 
-std::unique_ptr<MixerCore<float>> make_core(const MixerConfig& config, Index d_h,
-                                            Implementation implementation) {
-  if (implementation == Implementation::cudnn) return make_cudnn_softmax_core(config, d_h);
-  if (implementation == Implementation::unfused) {
-    return make_unfused_softmax_cuda_core(config, d_h);
+template <class Options>
+std::unique_ptr<MixerCore<float>> make_core(const Options& options, const MixerConfig& config,
+                                            Index d_h, Implementation implementation) {
+  if constexpr (requires { make_attention_cuda_core(options, d_h, implementation); }) {
+    return make_attention_cuda_core(options, d_h, implementation);
+  } else {
+    if constexpr (requires { make_sequential_cuda_core(options, d_h); }) {
+      if (implementation == Implementation::sequential) {
+        return make_sequential_cuda_core(options, d_h);
+      }
+    }
+    std::unique_ptr<cuda::CudaRule> rule;
+    if constexpr (requires { make_cuda_chain_rule(options, d_h); }) {
+      rule = make_cuda_chain_rule(options, d_h);
+    } else {
+      rule = cuda::make_cuda_rule(config.options, d_h);
+    }
+    return cuda::make_recurrent_cuda_core(
+        std::move(rule),
+        make_mixer_core<float>(config, d_h, Device::cpu, Implementation::production));
   }
-  if (implementation == Implementation::sequential) {
-    return make_sequential_vla_cuda_core(config, d_h);
-  }
-  if (config.is<SoftmaxOptions>()) return make_softmax_cuda_core(config, d_h);
-  if (config.is<LinearOptions>()) return make_linear_cuda_core(config, d_h);
-  if (config.is<DeltaNetOptions>()) return make_deltanet_cuda_core(config, d_h);
-  return make_vla_cuda_core(config, d_h);
 }
 
 }  // namespace
 
-Support cuda_mixer_support(const MixerConfig& /*config*/, Index d_h,
-                           Implementation implementation) {
-  if (implementation == Implementation::cudnn) return cudnn_softmax_support(d_h);
-  if (implementation == Implementation::unfused || cuda::is_head_size(d_h)) return {};
+Support head_size_support(Index d_h) {
+  if (cuda::is_head_size(d_h)) return {};
   return {
       .ok = false,
       .reason = fmt::format("cuda: kernels exist for d_h of {}, not {}", cuda::kHeadSizes, d_h)};
+}
+
+Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation) {
+  const auto of_mixer = [&](const auto& options) -> Support {
+    if constexpr (requires { attention_cuda_support(options, d_h, implementation); }) {
+      return attention_cuda_support(options, d_h, implementation);
+    } else {
+      return head_size_support(d_h);
+    }
+  };
+  return std::visit(of_mixer, config.options);
 }
 
 template <class T>
@@ -49,7 +62,9 @@ std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_
   const Support support = cuda_mixer_support(config, d_h, implementation);
   if (!support.ok) throw RunError(support.reason);
   if constexpr (std::is_same_v<T, float>) {
-    return make_core(config, d_h, implementation);
+    return std::visit(
+        [&](const auto& options) { return make_core(options, config, d_h, implementation); },
+        config.options);
   } else {
     throw RunError(fmt::format("cuda: mixer {} runs in float32 alone", config.name()));
   }

@@ -7,13 +7,15 @@
 
 namespace vla_bench::mixers {
 
-/// `implementation` is not the reference; unfused and cudnn are asked for with softmax
-/// alone, sequential with vla.
+/// `implementation` is one that the mixer has, and not the reference.
 Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation);
 
 /// Throws RunError with cuda_mixer_support's reason.
 template <class T>
 std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h,
                                              Implementation implementation);
+
+/// Whether there are kernels of the recurrence and of attention for heads of d_h channels.
+Support head_size_support(Index d_h);
 
 }  // namespace vla_bench::mixers

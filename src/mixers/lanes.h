@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "mixers/mixer.h"
-#include "mixers/state_kernels.h"
+#include "mixers/vectors.h"
 
 namespace vla_bench::mixers {
 

@@ -8,10 +8,13 @@ template <class T>
 MixerLayer<T>::MixerLayer(const MixerConfig& config, Index n_heads, Index d_h, Device device,
                           Implementation implementation, const std::string& prefix,
                           ParameterTable& table)
-    : traits_(mixer_traits(config)),
-      n_heads_(n_heads),
-      d_h_(d_h),
-      core_(make_mixer_core<T>(config, d_h, device, implementation)) {
+    : MixerLayer(mixer_layout(config, d_h), make_mixer_core<T>(config, d_h, device, implementation),
+                 n_heads, d_h, prefix, table) {}
+
+template <class T>
+MixerLayer<T>::MixerLayer(MixerLayout layout, std::unique_ptr<MixerCore<T>> core, Index n_heads,
+                          Index d_h, const std::string& prefix, ParameterTable& table)
+    : layout_(std::move(layout)), n_heads_(n_heads), d_h_(d_h), core_(std::move(core)) {
   const Index D = n_heads * d_h;
   const auto weight = [&](const std::string& name, Index out) {
     return table.add(prefix + name + ".weight", {out, D}, Initialisation::normal);
@@ -19,29 +22,32 @@ MixerLayer<T>::MixerLayer(const MixerConfig& config, Index n_heads, Index d_h, D
   const auto bias = [&](const std::string& name, Index out) {
     return table.add(prefix + name + ".bias", {out}, Initialisation::zeros);
   };
-  if (traits_.joint_qkv) {
-    offsets_.qkv_weight = weight("qkv", 3 * D);
-    offsets_.qkv_bias = bias("qkv", 3 * D);
-  } else {
-    offsets_.qkv_weight = weight("Wq", D);
-    weight("Wk", D);
-    weight("Wv", D);
-    offsets_.qkv_bias = bias("Wq", D);
-    bias("Wk", D);
-    bias("Wv", D);
+  // Side by side, so that one product serves all three.
+  const Index rows = 3 * D / static_cast<Index>(layout_.qkv.size());
+  for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
+    const Index offset = weight(layout_.qkv[i], rows);
+    if (i == 0) qkv_.weight = offset;
   }
-  if (traits_.aux_source != AuxSource::none) {
-    const Index aux_channels = n_heads * aux_width(traits_, d_h);
-    offsets_.aux_weight = weight(traits_.aux_name, aux_channels);
-    if (traits_.aux_bias) offsets_.aux_bias = bias(traits_.aux_name, aux_channels);
+  for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
+    const Index offset = bias(layout_.qkv[i], rows);
+    if (i == 0) qkv_.bias = offset;
   }
-  if (traits_.output_norm) {
-    offsets_.norm_weight = table.add(prefix + "norm_o.weight", {D}, Initialisation::ones);
-    offsets_.norm_bias = table.add(prefix + "norm_o.bias", {D}, Initialisation::zeros);
+  for (const Projection& projection : layout_.more) {
+    Further& further = further_.emplace_back();
+    further.projection = projection;
+    further.offsets.weight = weight(projection.name, width(further));
+    if (projection.bias) further.offsets.bias = bias(projection.name, width(further));
   }
-  const std::string out_name = traits_.joint_qkv ? "o" : "Wo";
-  offsets_.out_weight = weight(out_name, D);
-  offsets_.out_bias = bias(out_name, D);
+  for (const CoreParameter& parameter : layout_.parameters) {
+    core_parameters_.push_back(
+        table.add(prefix + parameter.name, parameter.shape, parameter.initialisation));
+  }
+  if (layout_.output_norm) {
+    norm_.weight = table.add(prefix + "norm_o.weight", {D}, Initialisation::ones);
+    norm_.bias = table.add(prefix + "norm_o.bias", {D}, Initialisation::zeros);
+  }
+  output_.weight = weight(layout_.output, D);
+  output_.bias = bias(layout_.output, D);
 }
 
 template <class T>
@@ -53,8 +59,8 @@ CoreInputs<T> MixerLayer<T>::core_inputs() const {
   inputs.q = {base, 3 * D, d_h_};
   inputs.k = {base + D, 3 * D, d_h_};
   inputs.v = {base + 2 * D, 3 * D, d_h_};
-  if (const Index width = aux_width(traits_, d_h_); width > 0) {
-    inputs.aux = {aux_.data(), n_heads_ * width, width};
+  for (std::size_t i = 0; i < further_.size(); ++i) {
+    inputs.more[i] = {further_[i].values.data(), width(further_[i]), further_[i].projection.width};
   }
   return inputs;
 }
@@ -71,45 +77,64 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
 
   const Matrix<T> projections(projections_.data(), M, 3 * D);
   ops::linear_forward<T>(context, {.x = x,
-                                   .weight = {parameters + offsets_.qkv_weight, 3 * D, D},
-                                   .bias = parameters + offsets_.qkv_bias,
+                                   .weight = {parameters + qkv_.weight, 3 * D, D},
+                                   .bias = parameters + qkv_.bias,
                                    .y = projections});
-  if (traits_.aux_source != AuxSource::none) {
-    const Index width = n_heads_ * aux_width(traits_, d_h_);
-    aux_.resize(context.device, M * width);
-    const bool from_key = traits_.aux_source == AuxSource::key;
-    ops::linear_forward<T>(context,
-                           {.x = from_key ? Matrix<const T>(projections.columns(D, D)) : x,
-                            .weight = {parameters + offsets_.aux_weight, width, D},
-                            .bias = traits_.aux_bias ? parameters + offsets_.aux_bias : nullptr,
-                            .y = {aux_.data(), M, width}});
+  for (Further& further : further_) {
+    further.values.resize(context.device, M * width(further));
+    const bool from_key = further.projection.source == Projection::Source::key;
+    ops::linear_forward<T>(
+        context, {.x = from_key ? Matrix<const T>(projections.columns(D, D)) : x,
+                  .weight = {parameters + further.offsets.weight, width(further), D},
+                  .bias = further.projection.bias ? parameters + further.offsets.bias : nullptr,
+                  .y = {further.values.data(), M, width(further)}});
   }
 
-  core_->forward(context, core_inputs(), {o_.data(), D, d_h_}, training ? &saved_ : nullptr);
+  CoreInputs<T> inputs = core_inputs();
+  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
+    inputs.parameters[i] = parameters + core_parameters_[i];
+  }
+  core_->forward(context, inputs, {o_.data(), D, d_h_}, training ? &saved_ : nullptr);
 
   Matrix<T> read(o_.data(), M, D);
-  if (traits_.output_norm) {
+  if (layout_.output_norm) {
     normed_.resize(context.device, M * D);
     mean_.resize(context.device, M);
     inverse_std_.resize(context.device, M);
     ops::layer_norm_forward<T>(context, {.x = read,
-                                         .weight = parameters + offsets_.norm_weight,
-                                         .bias = parameters + offsets_.norm_bias,
+                                         .weight = parameters + norm_.weight,
+                                         .bias = parameters + norm_.bias,
                                          .y = {normed_.data(), M, D},
                                          .mean = mean_.data(),
                                          .inverse_std = inverse_std_.data()});
     read = {normed_.data(), M, D};
   }
   ops::linear_forward<T>(context, {.x = read,
-                                   .weight = {parameters + offsets_.out_weight, D, D},
-                                   .bias = parameters + offsets_.out_bias,
+                                   .weight = {parameters + output_.weight, D, D},
+                                   .bias = parameters + output_.bias,
                                    .residual = residual,
                                    .y = y});
 }
 
-// In reverse: output map, LayerNorm, core, auxiliary map, joint projection. Parameter gradients
-// accumulate. The key's gradient has two sources when aux reads the keys: the core overwrites it,
-// the auxiliary map adds to it.
+template <class T>
+void MixerLayer<T>::backward_further(const Context& context, const Further& further,
+                                     Matrix<const T> source, Matrix<T> d_source,
+                                     const T* parameters, T* gradients) const {
+  const Index columns = width(further);
+  ops::linear_backward<T>(
+      context, {.x = source,
+                .weight = {parameters + further.offsets.weight, columns, d_source.cols},
+                .dy = {further.gradients.data(), source.rows, columns},
+                .dx = d_source,
+                .accumulate_dx = true,
+                .dweight = {gradients + further.offsets.weight, columns, d_source.cols},
+                .dbias = further.projection.bias ? gradients + further.offsets.bias : nullptr,
+                .aside = true});
+}
+
+// In reverse: output map, LayerNorm, core, maps of the keys, joint projection, further maps of x.
+// Parameter gradients accumulate. The key's gradient has several sources where further maps read
+// the keys: the core overwrites it, the maps add to it.
 template <class T>
 void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T* parameters,
                              Matrix<const T> dy, Matrix<T> dx, T* gradients) {
@@ -122,67 +147,64 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
   const Matrix<T> d_o(d_o_.data(), M, D);
   Matrix<T> read = o;
   Matrix<T> d_read = d_o;
-  if (traits_.output_norm) {
+  if (layout_.output_norm) {
     d_normed_.resize(context.device, M * D);
     read = {normed_.data(), M, D};
     d_read = {d_normed_.data(), M, D};
   }
   ops::linear_backward<T>(context, {.x = read,
-                                    .weight = {parameters + offsets_.out_weight, D, D},
+                                    .weight = {parameters + output_.weight, D, D},
                                     .dy = dy,
                                     .dx = d_read,
-                                    .dweight = {gradients + offsets_.out_weight, D, D},
-                                    .dbias = gradients + offsets_.out_bias,
+                                    .dweight = {gradients + output_.weight, D, D},
+                                    .dbias = gradients + output_.bias,
                                     .aside = true});
-  if (traits_.output_norm) {
+  if (layout_.output_norm) {
     ops::layer_norm_backward<T>(context, {.x = o,
-                                          .weight = parameters + offsets_.norm_weight,
+                                          .weight = parameters + norm_.weight,
                                           .mean = mean_.data(),
                                           .inverse_std = inverse_std_.data(),
                                           .dy = d_read,
                                           .dx = d_o,
-                                          .dweight = gradients + offsets_.norm_weight,
-                                          .dbias = gradients + offsets_.norm_bias,
+                                          .dweight = gradients + norm_.weight,
+                                          .dbias = gradients + norm_.bias,
                                           .aside = true});
   }
 
   const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
-  const Index aux_channels = n_heads_ * aux_width(traits_, d_h_);
+  CoreInputs<T> inputs = core_inputs();
   CoreGradients<T> core_gradients{.o = {o_.data(), D, d_h_},
                                   .d_o = {d_o_.data(), D, d_h_},
                                   .dq = {d_projections.data, 3 * D, d_h_},
                                   .dk = {d_projections.data + D, 3 * D, d_h_},
-                                  .dv = {d_projections.data + 2 * D, 3 * D, d_h_},
-                                  .daux = {}};
-  if (aux_channels > 0) {
-    d_aux_.resize(context.device, M * aux_channels);
-    core_gradients.daux = {d_aux_.data(), aux_channels, aux_width(traits_, d_h_)};
+                                  .dv = {d_projections.data + 2 * D, 3 * D, d_h_}};
+  for (std::size_t i = 0; i < further_.size(); ++i) {
+    Further& further = further_[i];
+    further.gradients.resize(context.device, M * width(further));
+    core_gradients.dmore[i] = {further.gradients.data(), width(further), further.projection.width};
   }
-  core_->backward(context, core_inputs(), core_gradients, saved_);
+  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
+    inputs.parameters[i] = parameters + core_parameters_[i];
+    core_gradients.dparameters[i] = gradients + core_parameters_[i];
+  }
+  core_->backward(context, inputs, core_gradients, saved_);
 
-  const auto aux_backward = [&](Matrix<const T> source, Matrix<T> d_source) {
-    ops::linear_backward<T>(context,
-                            {.x = source,
-                             .weight = {parameters + offsets_.aux_weight, aux_channels, D},
-                             .dy = {d_aux_.data(), M, aux_channels},
-                             .dx = d_source,
-                             .accumulate_dx = true,
-                             .dweight = {gradients + offsets_.aux_weight, aux_channels, D},
-                             .dbias = traits_.aux_bias ? gradients + offsets_.aux_bias : nullptr,
-                             .aside = true});
-  };
-  if (traits_.aux_source == AuxSource::key) {
-    const Matrix<const T> projections(projections_.data(), M, 3 * D);
-    aux_backward(projections.columns(D, D), d_projections.columns(D, D));
+  const Matrix<const T> keys = Matrix<const T>(projections_.data(), M, 3 * D).columns(D, D);
+  for (const Further& further : further_) {
+    if (further.projection.source == Projection::Source::token) continue;
+    backward_further(context, further, keys, d_projections.columns(D, D), parameters, gradients);
   }
   ops::linear_backward<T>(context, {.x = x,
-                                    .weight = {parameters + offsets_.qkv_weight, 3 * D, D},
+                                    .weight = {parameters + qkv_.weight, 3 * D, D},
                                     .dy = d_projections,
                                     .dx = dx,
-                                    .dweight = {gradients + offsets_.qkv_weight, 3 * D, D},
-                                    .dbias = gradients + offsets_.qkv_bias,
+                                    .dweight = {gradients + qkv_.weight, 3 * D, D},
+                                    .dbias = gradients + qkv_.bias,
                                     .aside = true});
-  if (traits_.aux_source == AuxSource::token) aux_backward(x, dx);
+  for (const Further& further : further_) {
+    if (further.projection.source == Projection::Source::key) continue;
+    backward_further(context, further, x, dx, parameters, gradients);
+  }
 }
 
 template <class T>
@@ -190,8 +212,9 @@ Index MixerLayer<T>::activation_bytes(Index batch, Index tokens) const {
   const HeadDims dims{.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims.rows();
   const Index D = n_heads_ * d_h_;
-  Index elements = M * 3 * D + M * n_heads_ * aux_width(traits_, d_h_) + M * D;
-  if (traits_.output_norm) elements += M * D + 2 * M;
+  Index elements = M * 3 * D + M * D;
+  for (const Further& further : further_) elements += M * width(further);
+  if (layout_.output_norm) elements += M * D + 2 * M;
   return elements * static_cast<Index>(sizeof(T)) + core_->saved_bytes(dims);
 }
 

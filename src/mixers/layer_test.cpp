@@ -25,7 +25,7 @@ std::vector<MixerConfig> variants() {
       {.options = VlaOptions{.penalty = Penalty::frozen}}};
   for (std::size_t i = 0, count = all.size(); i < count; ++i) {
     MixerConfig other = all[i];
-    other.output_norm = !mixer_traits(other).output_norm;
+    other.output_norm = !mixer_layout(other, 4).output_norm;
     all.push_back(other);
   }
   return all;
@@ -59,14 +59,18 @@ TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
   for (const MixerConfig& mixer : variants()) {
     const std::vector<std::string> all = names(mixer);
     EXPECT_EQ(std::count(all.begin(), all.end(), "p.norm_o.weight"),
-              mixer_traits(mixer).output_norm ? 1 : 0);
+              mixer_layout(mixer, 4).output_norm ? 1 : 0);
   }
 }
 
 class Problem {
  public:
-  Problem(const MixerConfig& mixer, Implementation implementation)
-      : layer_(mixer, kHeads, kD / kHeads, Device::cpu, implementation, "", table_) {
+  explicit Problem(const MixerConfig& mixer)
+      : Problem(
+            mixer_layout(mixer, kD / kHeads),
+            make_mixer_core<double>(mixer, kD / kHeads, Device::cpu, Implementation::production)) {}
+  Problem(MixerLayout layout, std::unique_ptr<MixerCore<double>> core)
+      : layer_(std::move(layout), std::move(core), kHeads, kD / kHeads, "", table_) {
     parameters_.resize(static_cast<std::size_t>(table_.size()));
     gradients_.resize(parameters_.size());
     std::uint32_t lane = 0;
@@ -116,29 +120,92 @@ std::vector<double> differentiate(Problem& problem, std::vector<double>& input) 
   return gradient;
 }
 
+void expect_gradients(Problem& problem) {
+  const std::vector<double> dx = differentiate(problem, problem.x_);
+  const std::vector<double> gradients = differentiate(problem, problem.parameters_);
+  problem.loss();
+  problem.backward();
+  EXPECT_TRUE(
+      testing::near("dx", std::span<const double>(problem.dx_), std::span<const double>(dx), 1e-6));
+  EXPECT_TRUE(testing::near("gradients", std::span<const double>(problem.gradients_),
+                            std::span<const double>(gradients), 1e-6));
+
+  // Parameter gradients accumulate, dx does not.
+  const std::vector<double> once = problem.gradients_;
+  problem.backward();
+  std::vector<double> twice = once;
+  for (double& value : twice) value *= 2;
+  EXPECT_TRUE(testing::near("accumulated", std::span<const double>(problem.gradients_),
+                            std::span<const double>(twice), 1e-14));
+  EXPECT_TRUE(testing::near("dx again", std::span<const double>(problem.dx_),
+                            std::span<const double>(dx), 1e-6));
+}
+
 TEST(MixerLayer, GradientsMatchCentralDifferences) {
   for (const MixerConfig& mixer : variants()) {
     SCOPED_TRACE(std::string(mixer.name()));
-    Problem problem(mixer, Implementation::production);
-    const std::vector<double> dx = differentiate(problem, problem.x_);
-    const std::vector<double> gradients = differentiate(problem, problem.parameters_);
-    problem.loss();
-    problem.backward();
-    EXPECT_TRUE(testing::near("dx", std::span<const double>(problem.dx_),
-                              std::span<const double>(dx), 1e-6));
-    EXPECT_TRUE(testing::near("gradients", std::span<const double>(problem.gradients_),
-                              std::span<const double>(gradients), 1e-6));
-
-    // Parameter gradients accumulate, dx does not.
-    const std::vector<double> once = problem.gradients_;
-    problem.backward();
-    std::vector<double> twice = once;
-    for (double& value : twice) value *= 2;
-    EXPECT_TRUE(testing::near("accumulated", std::span<const double>(problem.gradients_),
-                              std::span<const double>(twice), 1e-14));
-    EXPECT_TRUE(testing::near("dx again", std::span<const double>(problem.dx_),
-                              std::span<const double>(dx), 1e-6));
+    Problem problem(mixer);
+    expect_gradients(problem);
   }
+}
+
+/// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one with a number
+/// a head, and a parameter of the core's own, (H, d).
+class ToyCore final : public MixerCore<double> {
+ public:
+  static MixerLayout layout(Index heads, Index d) {
+    return {.more = {{.name = "Wa", .width = d, .source = Projection::Source::key, .bias = false},
+                     {.name = "Wb", .width = 1}},
+            .parameters = {
+                {.name = "gain", .shape = {heads, d}, .initialisation = Initialisation::ones}}};
+  }
+
+  void forward(const Context&, const CoreInputs<double>& inputs, HeadView<double> o,
+               Array<double>*) override {
+    for_each(inputs.dims, [&](Index row, Index head, Index i) {
+      o.at(row, head)[i] =
+          inputs.parameters[0][head * inputs.dims.d_h + i] * inputs.v.at(row, head)[i] +
+          inputs.more[0].at(row, head)[i] * inputs.k.at(row, head)[i] +
+          inputs.more[1].at(row, head)[0] * inputs.q.at(row, head)[i];
+    });
+  }
+  void backward(const Context&, const CoreInputs<double>& inputs,
+                const CoreGradients<double>& gradients, const Array<double>&) override {
+    for_each(inputs.dims, [&](Index row, Index head, Index i) {
+      const double g = gradients.d_o.at(row, head)[i];
+      const Index channel = head * inputs.dims.d_h + i;
+      gradients.dparameters[0][channel] += g * inputs.v.at(row, head)[i];
+      gradients.dv.at(row, head)[i] = g * inputs.parameters[0][channel];
+      gradients.dk.at(row, head)[i] = g * inputs.more[0].at(row, head)[i];
+      gradients.dmore[0].at(row, head)[i] = g * inputs.k.at(row, head)[i];
+      gradients.dq.at(row, head)[i] = g * inputs.more[1].at(row, head)[0];
+      double& d_scalar = gradients.dmore[1].at(row, head)[0];
+      d_scalar = (i == 0 ? 0.0 : d_scalar) + g * inputs.q.at(row, head)[i];
+    });
+  }
+  std::unique_ptr<HeadMemory<double>> memory(Index) const override { return nullptr; }
+  Index state_bytes(const HeadDims&) const override { return 0; }
+  Index saved_bytes(const HeadDims&) const override { return 0; }
+
+ private:
+  template <class Body>
+  static void for_each(const HeadDims& dims, const Body& body) {
+    for (Index row = 0; row < dims.rows(); ++row) {
+      for (Index head = 0; head < dims.heads; ++head) {
+        for (Index i = 0; i < dims.d_h; ++i) body(row, head, i);
+      }
+    }
+  }
+};
+
+TEST(MixerLayer, FurtherProjectionsAndParametersReachTheCore) {
+  constexpr Index d = Problem::kD / Problem::kHeads;
+  Problem problem(ToyCore::layout(Problem::kHeads, d), std::make_unique<ToyCore>());
+  EXPECT_EQ(problem.table_.at("gain").shape, (std::vector<Index>{Problem::kHeads, d}));
+  EXPECT_EQ(problem.table_.at("gain").initialisation, Initialisation::ones);
+  EXPECT_EQ(problem.table_.at("Wb.weight").shape,
+            (std::vector<Index>{Problem::kHeads, Problem::kD}));
+  expect_gradients(problem);
 }
 
 TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {

@@ -1,19 +1,19 @@
-// The list of mixers: the one place that names them all. Config, schema, registry, benchmarks,
-// tests and figures loop over it, in this order.
+// The list of mixers, the only one. Config, schema, registry, benchmarks, tests and figures loop
+// over it, in this order.
 #pragma once
 
 #include <string_view>
 #include <variant>
 
 #include "core/type_list.h"
-#include "mixers/deltanet/options.h"
-#include "mixers/linear/options.h"
-#include "mixers/softmax/options.h"
-#include "mixers/vla/options.h"
+#include "mixers/deltanet/deltanet.h"
+#include "mixers/linear/linear.h"
+#include "mixers/softmax/softmax.h"
+#include "mixers/vla/vla.h"
 
 namespace vla_bench {
 
-/// A mixer's type is that of its options: a struct with
+/// A mixer is identified by the type of its options, a struct with
 ///   name          as a config spells it
 ///   title         as figures spell it
 ///   colour        of its lines in figures: one of the palette of scripts/plotting/style.py
@@ -23,10 +23,13 @@ namespace vla_bench {
 /// and, where these exist,
 ///   feature_map            phi of its keys and queries, a key of the config or a constant
 ///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
-using Mixers = TypeList<SoftmaxOptions, LinearOptions, DeltaNetOptions, VlaOptions>;
+using Mixers = TypeList<SoftmaxOptions,   //
+                        LinearOptions,    //
+                        DeltaNetOptions,  //
+                        VlaOptions>;
 using MixerOptions = Mixers::Variant;
 
-/// What latencies and the norms of states are compared with.
+/// The mixers with which latencies and norms of states are compared.
 using LatencyBaseline = SoftmaxOptions;
 using StateNormBaseline = LinearOptions;
 

@@ -1,19 +1,22 @@
-// The contract of a sequence mixer. A mixer is a *core* (the recurrence or attention, over heads)
-// between projections that all mixers share (mixers/layer.h). Cores are what a mixer's folder
-// holds:
-//   <name>.h              the mathematics in numbered steps, cost, source
-//   <name>_reference.cpp  plain double loops, forward and backward; the truth
-//   <name>_cpu.cpp        production core, float and double
-//   <name>_test.cpp
-// Callers see this header and mixers/registry.h alone; the device is chosen there.
+// The contract of a sequence mixer. A mixer is a *core* (a recurrence or attention, over heads)
+// between the projections of its layer (mixers/layer.h). Its folder holds
+//   options.h   its keys in a config, name and colour
+//   <name>.h    the mathematics in numbered steps, cost, source, layout; of a recurrence the rule
+//   that
+//               binds it to recurrence/recurrence.h
+// and is named once, in mixers/list.h. Other code sees this header and mixers/registry.h, where the
+// device is chosen.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 #include "core/array.h"
+#include "mixers/layout.h"
 #include "ops/ops.h"
 
 namespace vla_bench {
@@ -48,22 +51,41 @@ struct HeadView {
   T* at(Index row, Index head) const { return data + row * row_stride + head * head_stride; }
 };
 
-/// What a core reads: the raw projections (feature maps, normalisation, gates are the core's work).
-/// aux is u before normalisation (vla, penalty learned; w = d), gate logits (deltanet paper; w =
-/// d), the beta logit (deltanet standard; w = 1), or empty.
+/// What a core reads: the raw projections (feature maps, normalisation, gates are the core's work)
+/// and its parameters, in the order of the mixer's layout; unused ones are empty.
 template <class T>
 struct CoreInputs {
   HeadDims dims;
-  HeadView<const T> q, k, v, aux;  // (B, T, H, d), aux (B, T, H, w)
+  HeadView<const T> q, k, v;                        // (B, T, H, d)
+  std::array<HeadView<const T>, kMostMore> more{};  // (B, T, H, w)
+  std::array<const T*, kMostMore> parameters{};
 };
 
 template <class T>
 struct CoreGradients {
-  HeadView<const T> o;     // (B, T, H, d), what forward wrote
-  HeadView<const T> d_o;   // (B, T, H, d), upstream
-  HeadView<T> dq, dk, dv;  // (B, T, H, d), overwritten
-  HeadView<T> daux;        // (B, T, H, w), overwritten; empty iff aux is
+  HeadView<const T> o;                         // (B, T, H, d), what forward wrote
+  HeadView<const T> d_o;                       // (B, T, H, d), upstream
+  HeadView<T> dq, dk, dv;                      // (B, T, H, d), overwritten
+  std::array<HeadView<T>, kMostMore> dmore{};  // (B, T, H, w), overwritten; as CoreInputs::more
+  std::array<T*, kMostMore> dparameters{};     // added to
 };
+
+/// One token and head of CoreInputs.
+template <class T>
+struct TokenInputs {
+  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d)
+  std::array<const T*, kMostMore> more{};            // (w)
+};
+
+/// One token of a core's inputs on the CPU.
+template <class T>
+TokenInputs<T> token_inputs(const CoreInputs<T>& inputs, Index row, Index head) {
+  TokenInputs<T> token{inputs.q.at(row, head), inputs.k.at(row, head), inputs.v.at(row, head)};
+  for (std::size_t i = 0; i < kMostMore; ++i) {
+    if (!inputs.more[i].empty()) token.more[i] = inputs.more[i].at(row, head);
+  }
+  return token;
+}
 
 /// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (MATHS, Proposition 2).
 struct StepJacobian {
@@ -79,20 +101,18 @@ class HeadMemory {
   virtual ~HeadMemory() = default;
   virtual void reset() = 0;
 
-  /// A token as the model sees it: raw projections in, read-out out; equal to the core's forward at
-  /// that position. q, k, v, o: (d); aux: (w) or null.
-  virtual void step(const T* q, const T* k, const T* v, const T* aux, T* o) = 0;
+  /// A token as the model sees it: raw projections in, read-out out (d); equal to the core's
+  /// forward at that position.
+  virtual void step(const TokenInputs<T>& token, T* o) = 0;
 
   /// The rule alone, for the recall probe: writes `value` under `key` as given (no feature map;
-  /// unit length expected, gates open, beta 1). `direction` is the penalty direction u, already
-  /// scaled (vla, penalty learned); null otherwise.
-  virtual void write(const T* key, const T* value, const T* direction) = 0;
+  /// unit length expected, gates open, beta 1).
+  virtual void write(const T* key, const T* value) = 0;
   /// S query without normaliser; softmax reads with key and query at length sqrt(d), the length a
   /// standard Gaussian key has.
   virtual void read(const T* query, T* out) const = 0;
 
-  virtual double state_norm() const = 0;                   // |S_t|_F; softmax: of its cache
-  virtual std::optional<double> penalty_norm() const = 0;  // |A_t|_F after the nudge; vla alone
+  virtual double state_norm() const = 0;  // |S_t|_F; softmax: of its cache
   /// Of the last step or write; empty where the map is not of this form.
   virtual std::optional<StepJacobian> jacobian() const = 0;
 };
@@ -110,18 +130,7 @@ class MixerCore {
   virtual void backward(const Context& context, const CoreInputs<T>& inputs,
                         const CoreGradients<T>& gradients, const Array<T>& saved) = 0;
 
-  /// For cores that compute on tensors of another type than T, as their users would keep them.
-  /// Before passes over these arrays: copies the inputs and the upstream gradient (null at
-  /// inference) into that type, and makes what depends on the shape alone. From then on forward and
-  /// backward work on the copies of the inputs that start at inputs.q.data, and leave o and the
-  /// gradients as they are. Timings leave this out. Other cores have nothing to do.
-  virtual void prepare(const Context& /*context*/, const CoreInputs<T>& /*inputs*/,
-                       const CoreGradients<T>* /*gradients*/) {}
-  /// The way back, after the passes: overwrites o and (unless null) the gradients.
-  virtual void deliver(const Context& /*context*/, const CoreInputs<T>& /*inputs*/,
-                       HeadView<T> /*o*/, const CoreGradients<T>* /*gradients*/) {}
-
-  virtual std::unique_ptr<HeadMemory<T>> memory() const = 0;
+  virtual std::unique_ptr<HeadMemory<T>> memory(Index head = 0) const = 0;
 
   /// Bytes of recurrent state for all lanes at the end of a sequence (softmax: its K V cache).
   virtual Index state_bytes(const HeadDims& dims) const = 0;
@@ -129,21 +138,38 @@ class MixerCore {
   virtual Index saved_bytes(const HeadDims& dims) const = 0;
 };
 
-/// Where a mixer's fourth projection reads from.
-enum class AuxSource { none, token, key };
-
-/// The projections around a core: names follow the golden files (PyTorch state_dict).
-struct MixerTraits {
-  bool joint_qkv = false;  // softmax: one "qkv" map and "o"; others Wq, Wk, Wv and Wo
-  AuxSource aux_source = AuxSource::none;
-  std::string aux_name;  // "Wu", "Wg" or "Wb"
-  bool aux_bias = false;
-  bool aux_per_head = false;  // one channel a head (Wb) instead of d
-  bool output_norm = false;   // "norm_o": LayerNorm over D before the output map
+/// A core that computes on tensors of another type than T, as its users would keep them.
+template <class T>
+class CopyingCore : public MixerCore<T> {
+ public:
+  /// Before passes over these arrays: copies the inputs and the upstream gradient (null at
+  /// inference) into that type, and makes what depends only on the shape. From then on forward and
+  /// backward work on the copies of the inputs that start at inputs.q.data, and leave o and the
+  /// gradients as they are. Timings leave this out.
+  virtual void prepare(const Context& context, const CoreInputs<T>& inputs,
+                       const CoreGradients<T>* gradients) = 0;
+  /// The way back, after the passes: overwrites o and (unless null) the gradients.
+  virtual void deliver(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
+                       const CoreGradients<T>* gradients) = 0;
 };
-MixerTraits mixer_traits(const MixerConfig& config);
-/// Channels a head of the fourth projection: d, 1 (a scalar a head) or 0 (none).
-Index aux_width(const MixerTraits& traits, Index d_h);
+/// prepare() and deliver() of a core that copies; other cores have nothing to do.
+template <class T>
+void prepare_core(MixerCore<T>& core, const Context& context, const CoreInputs<T>& inputs,
+                  const CoreGradients<T>* gradients) {
+  if (auto* copying = dynamic_cast<CopyingCore<T>*>(&core)) {
+    copying->prepare(context, inputs, gradients);
+  }
+}
+template <class T>
+void deliver_core(MixerCore<T>& core, const Context& context, const CoreInputs<T>& inputs,
+                  HeadView<T> o, const CoreGradients<T>* gradients) {
+  if (auto* copying = dynamic_cast<CopyingCore<T>*>(&core)) {
+    copying->deliver(context, inputs, o, gradients);
+  }
+}
+
+/// The layer around the mixer's core, with what the config says about it.
+MixerLayout mixer_layout(const MixerConfig& config, Index d_h);
 
 /// Whether this build can run the mixer there; `reason` is set when not.
 struct Support {

@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "config/read.h"
 #include "core/rng.h"
 #include "mixers/registry.h"
-#include "mixers/state_kernels.h"
+#include "mixers/vectors.h"
 #include "mixers/work.h"
 
 namespace vla_bench {
@@ -63,8 +64,10 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
   const HeadDims dims{.batch = 1, .tokens = tokens, .heads = kLanes, .d_h = d};
   const Index D = kLanes * d;
   const auto core = make_mixer_core<float>(mixer, d, Device::cpu, Implementation::production);
-  // q, k, v, aux, o, d_o and the four gradients: (T, H, d) each.
-  std::vector<std::vector<float>> tensors(10);
+  const MixerLayout layout = mixer_layout(mixer, d);
+  // q, k, v, further projections, o, d_o and the gradients of all projections: (T, H, d) each.
+  const std::size_t inputs_count = 3 + layout.more.size();
+  std::vector<std::vector<float>> tensors(2 * inputs_count + 2);
   std::uint32_t lane = 0;
   for (std::vector<float>& values : tensors) {
     values.resize(static_cast<std::size_t>(tokens * D));
@@ -72,22 +75,23 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
     for (float& value : values) value = static_cast<float>(rng.normal());
   }
   const auto view = [&](std::size_t i) { return HeadView<float>(tensors[i].data(), D, d); };
-  const bool has_aux = mixer_traits(mixer).aux_source != AuxSource::none;
-  CoreInputs<float> inputs{dims, view(0), view(1), view(2), {}};
-  CoreGradients<float> gradients{view(4), view(5), view(6), view(7), view(8), {}};
-  if (has_aux) {
-    inputs.aux = view(3);
-    gradients.daux = view(9);
+  const std::size_t o = inputs_count, first_gradient = inputs_count + 2;
+  CoreInputs<float> inputs{dims, view(0), view(1), view(2)};
+  CoreGradients<float> gradients{view(o), view(o + 1), view(first_gradient),
+                                 view(first_gradient + 1), view(first_gradient + 2)};
+  for (std::size_t i = 0; i < layout.more.size(); ++i) {
+    inputs.more[i] = view(3 + i);
+    gradients.dmore[i] = view(first_gradient + 3 + i);
   }
   const Context context{.device = Device::cpu, .threads = 1};
   Array<float> saved;
-  core->forward(context, inputs, view(4), &saved);
+  core->forward(context, inputs, view(o), &saved);
   const std::clock_t start = std::clock();
   for (auto _ : state) {
     if (backward) {
       core->backward(context, inputs, gradients, saved);
     } else {
-      core->forward(context, inputs, view(4), nullptr);
+      core->forward(context, inputs, view(o), nullptr);
     }
     benchmark::ClobberMemory();
   }
@@ -103,22 +107,14 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
 }
 
 void register_all() {
-  const struct {
-    const char* name;
-    MixerConfig mixer;
-  } variants[] = {
-      {"softmax", {.options = SoftmaxOptions{}}},
-      {"linear", {.options = LinearOptions{}}},
-      {"deltanet_paper", {.options = DeltaNetOptions{}}},
-      {"deltanet_standard", {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}},
-      {"vla", {.options = VlaOptions{}}},
-  };
-  for (const auto& [name, mixer] : variants) {
+  std::vector<MixerConfig> variants = every_mixer();
+  variants.push_back({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}});
+  for (const MixerConfig& mixer : variants) {
     for (bool backward : {false, true}) {
-      const std::string title = std::string(name) + (backward ? "/backward" : "/forward");
+      const std::string title = mixer_label(mixer) + (backward ? "/backward" : "/forward");
       auto* registered = benchmark::RegisterBenchmark(
           title.c_str(),
-          [mixer = mixer, backward](benchmark::State& state) { run_core(state, mixer, backward); });
+          [mixer, backward](benchmark::State& state) { run_core(state, mixer, backward); });
       registered->ArgNames({"d", "T"})->Unit(benchmark::kMicrosecond);
       for (Index d : {16, 32, 64, 128}) registered->Args({d, 73})->Args({d, 512});
     }

@@ -5,12 +5,9 @@
 #include <vector>
 
 #include "core/array.h"
+#include "mixers/layout.h"
 
 namespace vla_bench {
-
-/// How a parameter starts (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and 0;
-/// short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
-enum class Initialisation { normal, zeros, ones, uniform_fan_in };
 
 struct Parameter {
   std::string name;  // as in a PyTorch state_dict

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "mixers/cpu_vector.h"
+#include "mixers/features.h"
 #include "mixers/mixer.h"
 
 namespace vla_bench::mixers::reference {
@@ -70,50 +72,20 @@ inline void add_outer(Square& s, const Vec& a, const Vec& b, double scale = 1.0)
   }
 }
 
-/// phi(x) = x + 1 for x > 0, else exp x.
-inline Vec elu1(const Vec& x) {
-  Vec y(x);
-  for (double& value : y) value = value > 0.0 ? value + 1.0 : std::exp(value);
-  return y;
+/// x / max(|x|, kUnitFloor)
+inline Vec unit(Vec x) {
+  double* values = x.data();
+  make_unit(CpuVector<double>{{static_cast<Index>(x.size())}}, values);
+  return x;
 }
-/// dy phi'(x)
-inline Vec elu1_backward(const Vec& x, const Vec& dy) {
-  Vec dx(dy);
-  for (std::size_t i = 0; i < dx.size(); ++i) dx[i] *= x[i] > 0.0 ? 1.0 : std::exp(x[i]);
-  return dx;
-}
-
-inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-/// x sigmoid(x)
-inline Vec silu(const Vec& x) {
-  Vec y(x);
-  for (double& value : y) value *= sigmoid(value);
-  return y;
-}
-inline Vec silu_backward(const Vec& x, const Vec& dy) {
-  Vec dx(dy);
-  for (std::size_t i = 0; i < dx.size(); ++i) {
-    const double s = sigmoid(x[i]);
-    dx[i] *= s * (1.0 + x[i] * (1.0 - s));
-  }
-  return dx;
-}
-
-inline constexpr double kSmallestNorm = 1e-12;
-
-/// x / max(|x|, 1e-12)
-inline Vec unit(const Vec& x) {
-  return scaled(x, 1.0 / std::max(std::sqrt(dot(x, x)), kSmallestNorm));
-}
-/// (dy - y (y . dy)) / |x|; where the floor is larger, it is a constant: dy / 1e-12.
-inline Vec unit_backward(const Vec& x, const Vec& dy) {
-  const double norm = std::sqrt(dot(x, x));
-  if (norm < kSmallestNorm) return scaled(dy, 1.0 / kSmallestNorm);
-  const Vec y = unit(x);
-  Vec dx = dy;
-  add(dx, y, -dot(y, dy));
-  return scaled(dx, 1.0 / norm);
+/// From dy for y = unit(x) to dx.
+inline Vec unit_backward(const Vec& x, Vec dy) {
+  Vec y = x;
+  double *values = y.data(), *gradient = dy.data();
+  const CpuVector<double> vector{{static_cast<Index>(x.size())}};
+  const double length = make_unit(vector, values);
+  mixers::unit_backward(vector, values, length, gradient);
+  return dy;
 }
 
 }  // namespace vla_bench::mixers::reference

@@ -2,87 +2,134 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "core/error.h"
 #include "mixers/cuda_mixers.h"
-#include "mixers/deltanet/deltanet.h"
-#include "mixers/linear/linear.h"
-#include "mixers/softmax/softmax.h"
-#include "mixers/vla/vla.h"
-#include "mixers/vla/vla_sequential.h"
+#include "mixers/list.h"
+#include "mixers/recurrence/cpu_token.h"
 
 namespace vla_bench {
 namespace {
 
-template <class T>
-using MakeCore = std::unique_ptr<MixerCore<T>> (*)(const MixerConfig&, Index d_h);
-
-template <class T>
-struct Entry {
-  std::string_view name;
-  MakeCore<T> make_core;
-  MakeCore<double> make_reference;
-  std::string_view label;  // of the production core
+/// Whether the mixer is a rule of the recurrence.
+template <class Options>
+concept Recurrent = requires(const Options& options) {
+  with_rule(options, Index{}, [](const auto&) {});
 };
 
-template <class T>
-constexpr Entry<T> kMixers[] = {
-    {SoftmaxOptions::name, mixers::make_softmax_core<T>, mixers::make_softmax_reference, "tiled"},
-    {LinearOptions::name, mixers::make_linear_core<T>, mixers::make_linear_reference, "recurrent"},
-    {DeltaNetOptions::name, mixers::make_deltanet_core<T>, mixers::make_deltanet_reference,
-     "recurrent"},
-    {VlaOptions::name, mixers::make_vla_core<T>, mixers::make_vla_reference, "recurrent"},
-};
-
-template <class T>
-const Entry<T>& find(std::string_view name) {
-  for (const Entry<T>& entry : kMixers<T>) {
-    if (entry.name == name) return entry;
+/// Its rule on the CPU; `Options` with a state of their own beside S bring one.
+template <class T, Recurrent Options>
+std::unique_ptr<mixers::RecurrentRule<T>> make_rule(const Options& options, Index d_h,
+                                                    bool is_reference) {
+  if constexpr (requires { make_reference_rule(options, d_h); }) {
+    if constexpr (std::is_same_v<T, double>) {
+      if (is_reference) return make_reference_rule(options, d_h);
+    }
+    return make_chain_rule<T>(options, d_h);
+  } else {
+    std::unique_ptr<mixers::RecurrentRule<T>> made;
+    with_rule(options, d_h, [&]<class Rule>(const Rule& rule) {
+      made = std::make_unique<mixers::CpuRule<T, Rule>>(rule, d_h);
+    });
+    return made;
   }
-  throw RunError(fmt::format("mixer {} is not registered", name));
+}
+
+template <class Options>
+std::unique_ptr<MixerCore<double>> make_reference(const Options& options, Index d_h) {
+  if constexpr (Recurrent<Options>) {
+    return mixers::make_recurrent_reference(make_rule<double>(options, d_h, true));
+  } else {
+    return make_attention_reference(options, d_h);
+  }
+}
+
+template <class T, class Options>
+std::unique_ptr<MixerCore<T>> make_cpu_core(const Options& options, Index d_h,
+                                            Implementation implementation) {
+  if constexpr (Recurrent<Options>) {
+    if constexpr (requires { make_sequential_core<T>(options, d_h); }) {
+      if (implementation == Implementation::sequential) {
+        return make_sequential_core<T>(options, d_h);
+      }
+    }
+    return mixers::make_recurrent_core<T>(make_rule<T>(options, d_h, false));
+  } else {
+    return make_attention_core<T>(options, d_h);
+  }
+}
+
+template <class Options>
+constexpr bool has_implementation(Implementation implementation) {
+  if (implementation == Implementation::production || implementation == Implementation::reference) {
+    return true;
+  }
+  if constexpr (requires { Options::more_implementations; }) {
+    return std::ranges::find(Options::more_implementations, implementation) !=
+           Options::more_implementations.end();
+  }
+  return false;
+}
+
+/// The first mixer that has the implementation.
+std::string_view mixer_with(Implementation implementation) {
+  std::string_view name;
+  Mixers::for_each([&]<class Options>() {
+    if (name.empty() && has_implementation<Options>(implementation)) name = Options::name;
+  });
+  return name;
+}
+
+/// cuDNN and the unfused kernels have no counterpart on a CPU.
+bool needs_gpu(Implementation implementation) {
+  return implementation == Implementation::unfused || implementation == Implementation::cudnn;
 }
 
 }  // namespace
 
+MixerLayout mixer_layout(const MixerConfig& config, Index d_h) {
+  MixerLayout made =
+      std::visit([&](const auto& options) { return layout(options, d_h); }, config.options);
+  made.output_norm = config.output_norm.value_or(made.output_norm);
+  return made;
+}
+
 Support mixer_support(const MixerConfig& config, Index d_h, Device device,
                       Implementation implementation) {
-  switch (implementation) {
-    case Implementation::production:
-      break;
-    case Implementation::sequential:
-      if (!config.is<VlaOptions>()) return {.ok = false, .reason = "sequential is vla"};
-      break;
-    case Implementation::unfused:
-    case Implementation::cudnn:
-      if (!config.is<SoftmaxOptions>()) {
-        return {.ok = false, .reason = fmt::format("{} is softmax", enum_name(implementation))};
-      }
-      if (device == Device::cpu) {
-        return {.ok = false,
-                .reason = fmt::format("{} runs on a GPU alone", enum_name(implementation))};
-      }
-      break;
-    case Implementation::reference:
-      if (device == Device::cpu) return {};
-      return {.ok = false, .reason = "the reference runs on the CPU alone"};
+  const bool exists = std::visit(
+      [&]<class Options>(const Options&) { return has_implementation<Options>(implementation); },
+      config.options);
+  const std::string_view name = enum_name(implementation);
+  if (!exists)
+    return {.ok = false, .reason = fmt::format("{} is {}", name, mixer_with(implementation))};
+  if (device == Device::cpu) {
+    if (!needs_gpu(implementation)) return {};
+    return {.ok = false, .reason = fmt::format("{} runs on a GPU alone", name)};
   }
-  if (device == Device::cpu) return {};
+  if (implementation == Implementation::reference) {
+    return {.ok = false, .reason = "the reference runs on the CPU alone"};
+  }
   return mixers::cuda_mixer_support(config, d_h, implementation);
 }
 
 Support pass_support(Implementation implementation, LatencyPass pass) {
-  const bool forward_alone =
+  const bool forward_only =
       implementation == Implementation::unfused || implementation == Implementation::sequential;
-  if (!forward_alone || pass == LatencyPass::forward) return {};
+  if (!forward_only || pass == LatencyPass::forward) return {};
   return {.ok = false, .reason = fmt::format("{} has a forward alone", enum_name(implementation))};
 }
 
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
-  const bool follows = device == Device::cuda && config.is<SoftmaxOptions>();
-  return follows ? asked : Precision::float32;
+  const bool follows = std::visit(
+      []<class Options>(const Options&) {
+        return requires { Options::follows_precision; };
+      },
+      config.options);
+  return device == Device::cuda && follows ? asked : Precision::float32;
 }
 
 template <class T>
@@ -90,19 +137,19 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
                                               Implementation implementation) {
   const Support support = mixer_support(config, d_h, device, implementation);
   if (!support.ok) throw RunError(support.reason);
-  const Entry<T>& entry = find<T>(config.name());
-  if (implementation == Implementation::reference) {
-    if constexpr (std::is_same_v<T, double>) {
-      return entry.make_reference(config, d_h);
-    } else {
-      throw RunError(fmt::format("[{}] the reference exists in float64 alone", config.name()));
-    }
-  }
   if (device == Device::cuda) return mixers::make_cuda_core<T>(config, d_h, implementation);
-  if (implementation == Implementation::sequential) {
-    return mixers::make_sequential_vla_core<T>(config, d_h);
-  }
-  return entry.make_core(config, d_h);
+  return std::visit(
+      [&](const auto& options) -> std::unique_ptr<MixerCore<T>> {
+        if (implementation != Implementation::reference) {
+          return make_cpu_core<T>(options, d_h, implementation);
+        }
+        if constexpr (std::is_same_v<T, double>) {
+          return make_reference(options, d_h);
+        } else {
+          throw RunError(fmt::format("[{}] the reference exists in float64 alone", config.name()));
+        }
+      },
+      config.options);
 }
 
 template std::unique_ptr<MixerCore<float>> make_mixer_core<float>(const MixerConfig&, Index, Device,
@@ -112,7 +159,9 @@ template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerC
 
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
   if (implementation != Implementation::production) return enum_name(implementation);
-  return find<double>(config.name()).label;
+  return std::visit(
+      []<class Options>(const Options&) { return Recurrent<Options> ? "recurrent" : "tiled"; },
+      config.options);
 }
 
 }  // namespace vla_bench

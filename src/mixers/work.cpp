@@ -1,24 +1,25 @@
 #include "mixers/work.h"
 
 #include "core/count.h"
+#include "mixers/list.h"
 
 namespace vla_bench {
 namespace {
 
-/// Multiply-adds of one head over the whole sequence.
-Index multiply_adds(const MixerConfig& mixer, LatencyPass pass, Index tokens, Index d) {
-  const auto factor = [&](Index forward, Index backward) {
-    return pass == LatencyPass::forward ? forward : backward;
-  };
-  if (mixer.is<SoftmaxOptions>()) {
-    // tokens * (tokens + 1) is even, and halved before it can be cut off.
-    return times({factor(2, 5), tokens % 2 == 0 ? tokens / 2 : tokens,
-                  tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
+/// Of one head over the whole sequence.
+template <class Options>
+Index multiply_adds_of(const Options& options, LatencyPass pass, Index tokens, Index d) {
+  if constexpr (requires { multiply_adds(options, pass, tokens, d); }) {
+    return multiply_adds(options, pass, tokens, d);
+  } else {
+    TokenCost cost;
+    if constexpr (requires { token_cost(options); }) {
+      cost = token_cost(options);
+    } else {
+      with_rule(options, d, [&](const auto& rule) { cost = token_cost(rule.form()); });
+    }
+    return times({pass == LatencyPass::forward ? cost.forward : cost.backward, tokens, d, d});
   }
-  if (mixer.is<LinearOptions>()) return times({factor(2, 6), tokens, d, d});
-  if (mixer.is<DeltaNetOptions>()) return times({factor(3, 9), tokens, d, d});
-  const bool frozen = mixer.get<VlaOptions>().penalty == Penalty::frozen;
-  return times({frozen ? factor(3, 7) : factor(6, 16), tokens, d, d});
 }
 
 }  // namespace
@@ -26,9 +27,13 @@ Index multiply_adds(const MixerConfig& mixer, LatencyPass pass, Index tokens, In
 Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
                Index element_bytes) {
   const Index d = dims.d_h;
-  const Index inputs = 3 * d + aux_width(mixer_traits(mixer), d);
+  Index inputs = 3 * d;
+  for (const Projection& projection : mixer_layout(mixer, d).more) inputs += projection.width;
   const Index numbers = pass == LatencyPass::forward ? inputs + d : 2 * inputs + 2 * d;
-  return {.flop = times({2, dims.batch, dims.heads, multiply_adds(mixer, pass, dims.tokens, d)}),
+  const Index multiply_adds = std::visit(
+      [&](const auto& options) { return multiply_adds_of(options, pass, dims.tokens, d); },
+      mixer.options);
+  return {.flop = times({2, dims.batch, dims.heads, multiply_adds}),
           .bytes = times({dims.batch, dims.tokens, dims.heads, numbers, element_bytes})};
 }
 

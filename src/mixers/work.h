@@ -13,14 +13,8 @@ struct Work {
   Index bytes = 0;  // each input read once, each output written once
 };
 
-/// Multiply-adds per head, of the mathematics in <name>.h; at position t (from 1) or per token:
-///
-///                forward   backward
-///   softmax      2 t d     5 t d
-///   linear       2 d^2     6 d^2
-///   deltanet     3 d^2     9 d^2    (three passes over S or dS)
-///   vla          6 d^2     16 d^2   (2 of them recompute A and S)
-///   vla, frozen  3 d^2     7 d^2    (the path of S alone: A stays I / lambda_0)
+/// Multiply-adds are those of the mathematics in <name>.h: of a recurrence recurrence.h's, unless
+/// the mixer counts its own (token_cost, or multiply_adds of a whole sequence).
 ///
 /// Features, norms and gates, of order d, are not counted. Forward reads q, k, v, aux and writes o;
 /// backward reads these, o and d_o, and writes dq, dk, dv and daux. What a core saves for its

@@ -303,8 +303,8 @@ CoreInputs<T> TinyLm<T>::core_inputs(const Batch& batch, Index layer) {
 }
 
 template <class T>
-std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory() const {
-  return state_->blocks.front().mixer().core().memory();
+std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory(Index head) const {
+  return state_->blocks.front().mixer().core().memory(head);
 }
 
 template <class T>

@@ -56,7 +56,7 @@ class TinyLm {
   /// (valid until the next call).
   CoreInputs<T> core_inputs(const Batch& batch, Index layer);
   /// A fresh one-head memory of `layer`'s mixer.
-  std::unique_ptr<HeadMemory<T>> memory() const;
+  std::unique_ptr<HeadMemory<T>> memory(Index head) const;
 
   /// Bytes kept between forward and backward for (B, T).
   Index activation_bytes(Index batch, Index tokens) const;

@@ -12,9 +12,9 @@
 #include <type_traits>
 #include <unordered_map>
 
+#include "config/dump.h"
 #include "config/identity.h"
 #include "config/read.h"
-#include "config/dump.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
-#include "config/json.h"
 #include "config/dump.h"
+#include "config/json.h"
 #include "core/error.h"
 #include "core/files.h"
 

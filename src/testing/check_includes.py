@@ -43,7 +43,7 @@ GENERATED_HEADERS = {"build_info.h"}
 NO_CUDA_CONDITIONS = {"mixers", "model", "train"}
 
 # Folders of mixers that are none: what several mixers share, which includes no mixer itself.
-SHARED_BY_MIXERS = {"cuda", "recurrence"}
+SHARED_BY_MIXERS = {"recurrence"}
 
 # Experiments and mixers declare what config, report, tasks and runs would otherwise each have a list
 # of: names, keys, columns. These headers and the headers of their folders that they reach are plain
@@ -168,7 +168,7 @@ def self_test() -> list[str]:
         "mixers/linear/linear.h",
         "mixers/vla/options.h",
         "config/field.h",
-        "mixers/cuda/scan.h",
+        "mixers/recurrence/scan.h",
         "config/a.h",
     ]
     good: list[dict[str, str]] = [
@@ -180,7 +180,7 @@ def self_test() -> list[str]:
         {"ops/b.h": '#include "testing/a.h"', "ops/b_test.cpp": '#include "ops/b.h"'},
         {"mixers/registry.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_cpu.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/mixer.h"'},
-        {"mixers/vla/vla_cuda.cu": '#include "mixers/cuda/scan.h"'},
+        {"mixers/vla/vla_cuda.cu": '#include "mixers/recurrence/scan.h"'},
         {
             "mixers/list.h": '#include "core/a.h"\n#include "mixers/vla/options.h"',
             "mixers/vla/options.h": '#include "core/a.h"\n#include "config/field.h"',
@@ -209,7 +209,7 @@ def self_test() -> list[str]:
         {"mixers/vla/vla_cpu.cpp": '#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_test.cpp": '#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_cuda.cu": '#include "train/a.h"'},
-        {"mixers/cuda/scan.cu": '#include "mixers/vla/vla.h"'},
+        {"mixers/recurrence/scan.cu": '#include "mixers/vla/vla.h"'},
         {"train/b.cpp": "#ifdef VLA_CUDA"},
         {"mixers/vla/vla_cpu.cpp": "#if defined(__CUDACC__)"},
         {"new_folder/a.h": ""},

@@ -20,20 +20,13 @@
 
 namespace vla_bench::testing {
 
-/// Channels a head of the fourth input: d, 1 (a scalar a head) or 0 (none).
-inline Index aux_width(const MixerConfig& mixer, Index d_h) {
-  const MixerTraits traits = mixer_traits(mixer);
-  if (traits.aux_source == AuxSource::none) return 0;
-  return traits.aux_per_head ? 1 : d_h;
-}
-
 /// Raw inputs and the upstream gradient of a core. Values are exactly representable in float, so
 /// both precisions see the same numbers.
 struct CoreTensors {
   HeadDims dims;
-  Index aux_width = 0;
-  std::vector<double> q, k, v, d_o;  // (B, T, H, d)
-  std::vector<double> aux;           // (B, T, H, aux_width)
+  std::vector<double> q, k, v, d_o;       // (B, T, H, d)
+  std::vector<Index> widths;              // of the projections beyond q, k and v
+  std::vector<std::vector<double>> more;  // (B, T, H, width) each
 };
 
 /// Normal draws times `scale`; `shift` is added to q and k (strongly negative: clamps become
@@ -42,7 +35,6 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
                                   std::uint64_t seed, double scale = 0.7, double shift = 0.0) {
   CoreTensors tensors;
   tensors.dims = dims;
-  tensors.aux_width = aux_width(mixer, dims.d_h);
   const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t lane, double by) {
     Rng rng(seed, RngStream::benchmark, 0, lane);
     values.resize(static_cast<std::size_t>(dims.rows() * dims.heads * width));
@@ -52,17 +44,28 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
   fill(tensors.k, dims.d_h, 1, shift);
   fill(tensors.v, dims.d_h, 2, 0.0);
   fill(tensors.d_o, dims.d_h, 3, 0.0);
-  fill(tensors.aux, tensors.aux_width, 4, 0.0);
+  for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
+    const auto index = static_cast<std::uint32_t>(tensors.widths.size());
+    tensors.widths.push_back(projection.width);
+    fill(tensors.more.emplace_back(), projection.width, 4 + index, 0.0);
+  }
   return tensors;
 }
 
 /// What a core computed, in double for comparison.
 struct CoreRun {
-  std::vector<double> o, dq, dk, dv;  // (B, T, H, d)
-  std::vector<double> daux;           // (B, T, H, aux_width)
+  std::vector<double> o, dq, dk, dv;       // (B, T, H, d)
+  std::vector<std::vector<double>> dmore;  // (B, T, H, width) each
 
-  static constexpr std::array kNames = {"o", "dq", "dk", "dv", "daux"};
-  std::array<const std::vector<double>*, 5> all() const { return {&o, &dq, &dk, &dv, &daux}; }
+  /// By name, o first.
+  std::vector<std::pair<std::string, const std::vector<double>*>> all() const {
+    std::vector<std::pair<std::string, const std::vector<double>*>> named = {
+        {"o", &o}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv}};
+    for (std::size_t i = 0; i < dmore.size(); ++i) {
+      named.emplace_back("dmore[" + std::to_string(i) + "]", &dmore[i]);
+    }
+    return named;
+  }
 };
 
 template <class T>
@@ -88,7 +91,6 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   const Index rows = dims.rows();
   const Index D = dims.heads * dims.d_h;
   const Index stride = 3 * D + padding;
-  const Index aux_stride = dims.heads * tensors.aux_width;
   const T poison = std::nan("");
   std::vector<T> host_qkv(static_cast<std::size_t>(rows * stride), poison);
   for (Index row = 0; row < rows; ++row) {
@@ -108,8 +110,6 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   };
   const Array<T> qkv = to_device(context.device, host_qkv);
   Array<T> dqkv = poisoned(host_qkv.size());
-  const Array<T> aux = upload(tensors.aux);
-  Array<T> daux = poisoned(tensors.aux.size());
   const Array<T> d_o = upload(tensors.d_o);
   Array<T> o = poisoned(tensors.d_o.size());
 
@@ -118,7 +118,6 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   inputs.q = {qkv.data(), stride, dims.d_h};
   inputs.k = {qkv.data() + D, stride, dims.d_h};
   inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
-  if (!aux.empty()) inputs.aux = {aux.data(), aux_stride, tensors.aux_width};
 
   CoreGradients<T> gradients;
   gradients.o = {o.data(), D, dims.d_h};
@@ -126,15 +125,22 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   gradients.dq = {dqkv.data(), stride, dims.d_h};
   gradients.dk = {dqkv.data() + D, stride, dims.d_h};
   gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
-  if (!daux.empty()) gradients.daux = {daux.data(), aux_stride, tensors.aux_width};
+  std::vector<Array<T>> more, dmore;
+  for (std::size_t i = 0; i < tensors.more.size(); ++i) {
+    const Index width = tensors.widths[i];
+    more.push_back(upload(tensors.more[i]));
+    dmore.push_back(poisoned(tensors.more[i].size()));
+    inputs.more[i] = {more.back().data(), dims.heads * width, width};
+    gradients.dmore[i] = {dmore.back().data(), dims.heads * width, width};
+  }
 
   Array<T> saved;
   const HeadView<T> output(o.data(), D, dims.d_h);
   const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
-  core.prepare(context, inputs, wanted);
+  prepare_core(core, context, inputs, wanted);
   core.forward(context, inputs, output, with_backward ? &saved : nullptr);
   if (with_backward) core.backward(context, inputs, gradients, saved);
-  core.deliver(context, inputs, output, wanted);
+  deliver_core(core, context, inputs, output, wanted);
   CoreRun run;
   const std::vector<T> host_o = testing::to_host(o);
   run.o.assign(host_o.begin(), host_o.end());
@@ -150,8 +156,10 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
     if (padding == 0) continue;
     EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
   }
-  const std::vector<T> host_daux = testing::to_host(daux);
-  run.daux.assign(host_daux.begin(), host_daux.end());
+  for (const Array<T>& values : dmore) {
+    const std::vector<T> host = testing::to_host(values);
+    run.dmore.emplace_back(host.begin(), host.end());
+  }
   return run;
 }
 
@@ -185,15 +193,19 @@ inline std::string describe(const HeadDims& dims) {
 
 inline void expect_same_run(const CoreRun& actual, const CoreRun& expected, double tolerance,
                             const std::string& where) {
+  const auto expected_values = expected.all();
+  const auto actual_values = actual.all();
+  ASSERT_EQ(actual_values.size(), expected_values.size());
   // Gradients that vanish identically hold rounding noise: they are held to the scale of all.
   double largest = 0.0;
-  for (const auto* values : {&expected.dq, &expected.dk, &expected.dv, &expected.daux}) {
-    for (double value : *values) largest = std::max(largest, std::abs(value));
+  for (std::size_t i = 1; i < expected_values.size(); ++i) {
+    for (double value : *expected_values[i].second) largest = std::max(largest, std::abs(value));
   }
-  for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
+  for (std::size_t i = 0; i < expected_values.size(); ++i) {
     const double floor = i == 0 ? 1e-300 : std::max(1e-300, 1e-1 * largest);
-    EXPECT_TRUE(near(where + " " + CoreRun::kNames[i], std::span<const double>(*actual.all()[i]),
-                     std::span<const double>(*expected.all()[i]), tolerance, floor));
+    EXPECT_TRUE(near(where + " " + expected_values[i].first,
+                     std::span<const double>(*actual_values[i].second),
+                     std::span<const double>(*expected_values[i].second), tolerance, floor));
   }
 }
 
@@ -253,7 +265,9 @@ inline void expect_central_differences(MixerCore<double>& core, const CoreTensor
   differentiate(moved.q, numeric.dq);
   differentiate(moved.k, numeric.dk);
   differentiate(moved.v, numeric.dv);
-  differentiate(moved.aux, numeric.daux);
+  for (std::vector<double>& values : moved.more) {
+    differentiate(values, numeric.dmore.emplace_back());
+  }
   expect_same_run(run, numeric, tolerance, "central differences " + describe(tensors.dims));
 }
 
@@ -276,7 +290,9 @@ void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
     change(changed.q, dims.d_h);
     change(changed.k, dims.d_h);
     change(changed.v, dims.d_h);
-    change(changed.aux, tensors.aux_width);
+    for (std::size_t i = 0; i < changed.more.size(); ++i) {
+      change(changed.more[i], tensors.widths[i]);
+    }
     const CoreRun after = run_core<T>(core, changed, 1, false);
     for (Index b = 0; b < dims.batch; ++b) {
       const auto first = static_cast<std::size_t>(b * dims.tokens * D);
@@ -302,18 +318,23 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
     const auto first = values.begin() + static_cast<std::ptrdiff_t>(position * width);
     return std::vector<T>(first, first + static_cast<std::ptrdiff_t>(width));
   };
-  const std::unique_ptr<HeadMemory<T>> memory = core.memory();
   std::vector<T> o(static_cast<std::size_t>(dims.d_h));
-  for (Index b = 0; b < dims.batch; ++b) {
-    for (Index head = 0; head < dims.heads; ++head) {
+  for (Index head = 0; head < dims.heads; ++head) {
+    const std::unique_ptr<HeadMemory<T>> memory = core.memory(head);
+    for (Index b = 0; b < dims.batch; ++b) {
       memory->reset();
       for (Index t = 0; t < dims.tokens; ++t) {
         const Index position = (b * dims.tokens + t) * dims.heads + head;
-        const std::vector<T> aux = token(tensors.aux, position, tensors.aux_width);
-        memory->step(token(tensors.q, position, dims.d_h).data(),
-                     token(tensors.k, position, dims.d_h).data(),
-                     token(tensors.v, position, dims.d_h).data(),
-                     aux.empty() ? nullptr : aux.data(), o.data());
+        const std::vector<T> q = token(tensors.q, position, dims.d_h);
+        const std::vector<T> k = token(tensors.k, position, dims.d_h);
+        const std::vector<T> v = token(tensors.v, position, dims.d_h);
+        TokenInputs<T> inputs{q.data(), k.data(), v.data()};
+        std::vector<std::vector<T>> more;
+        for (std::size_t i = 0; i < tensors.more.size(); ++i) {
+          more.push_back(token(tensors.more[i], position, tensors.widths[i]));
+          inputs.more[i] = more.back().data();
+        }
+        memory->step(inputs, o.data());
         std::copy(o.begin(), o.end(),
                   stepped.begin() + static_cast<std::ptrdiff_t>(position * dims.d_h));
       }
@@ -329,9 +350,9 @@ void expect_thread_count_is_invisible(MixerCore<T>& core, const CoreTensors& ten
   const CoreRun one = run_core<T>(core, tensors, 1);
   for (int threads : {2, 3}) {
     const CoreRun several = run_core<T>(core, tensors, threads);
-    for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
-      EXPECT_EQ(*one.all()[i], *several.all()[i])
-          << CoreRun::kNames[i] << " differs between 1 and " << threads << " threads";
+    for (std::size_t i = 0; i < one.all().size(); ++i) {
+      EXPECT_EQ(*one.all()[i].second, *several.all()[i].second)
+          << one.all()[i].first << " differs between 1 and " << threads << " threads";
     }
   }
 }

@@ -1,55 +1,143 @@
 // DeltaNet: linear attention with the delta rule, in two variants.
 //   paper     the gated form the paper compares with (arXiv:2605.11196): the gate scales rows of
-//   the
-//             carried-over state, the prediction reads the ungated state
+//             the carried-over state, the prediction reads the ungated state
 //   standard  Yang et al. 2024, arXiv:2406.06484: one write strength a head
 //
-// One lane (batch element and head), from S_0 = 0 (d, d). unit(x) = x / max(|x|, 1e-12);
-// q, k, v are raw projections (d); aux is (d) in paper, a scalar in standard:
+// unit(x) = x / max(|x|, 1e-12); q, k, v are raw projections (d); Wg gives gate logits (d), Wb a
+// strength's logit. What a rule binds to recurrence.h:
 //                   paper                                standard
-//   1. features     k'_t = unit(k_t)                     k'_t = unit(silu(k_t))             (d)
-//                   q'_t = phi(q_t), phi = ELU + 1       q'_t = unit(silu(q_t))             (d)
-//                   g_t = sigmoid(aux_t)  (d)            b_t = sigmoid(aux_t)  (scalar)
-//                   b_t = 1                              g_t = (1, ..., 1)
-//   2. residual     r_t = v_t - S_{t-1} k'_t             (d)
-//   3. write        S_t = diag(g_t) S_{t-1} + b_t r_t k'_t^T
-//   4. read         o_t = S_t q'_t
+//   key             k' = unit(k)                         k' = unit(silu(k))                  (d)
+//   query           q' = phi(q), phi = ELU + 1           q' = unit(silu(q))                  (d)
+//   gate            g = sigmoid(Wg x)  (d)               b = sigmoid(Wb x)  (scalar)
+//   residual        r = v - S_{t-1} k'                   the same
+//   write           S = diag(g) S_{t-1} + r k'^T         S = S_{t-1} + b r k'^T
+//   recurrence.h    r = a = k', q = q', decay rows g     r = k', a = b k', q = q'
 //
-// Backward, from the upstream y_t = dL/do_t, t = T .. 1; dS accumulates over tokens (it is the
-// gradient of S_t once step 4 has been passed), the rest overwrites:
-//   4. dS += y q'^T;  dq' = S_t^T y
-//   3. dr = b dS k';  db = r . dS k';  dk' = b dS^T r;  dg_i = sum_j dS_ij (S_{t-1})_ij
-//      dS <- diag(g) dS
-//   2. dv = dr;  dk' -= S_{t-1}^T dr;  dS -= dr k'^T
-//   1. dk' to dk through unit (and silu); dq' to dq; dg, db to daux through sigmoid
+// Backward, from the recurrence's gradients: dk' = da + dr (paper), b da + dr with db = da . k'
+// (standard), through unit (and silu) to dk; dq' to dq; dg, db through the sigmoid to the logits.
 //
-// The production backward goes against time with dS and once more in time with S: dr needs dS
-// alone, after which dk' splits into a part of dS (against time) and a part of S (in time), and dq'
-// needs S alone. Only dg (paper) needs both; the states of a tile of tokens are recomputed for it
-// from a checkpoint. There is a form without either, from the running sum h_t,i = sum_j (dS_t)_ij
-// (S_t)_ij (compare arXiv:2312.06635), but its terms cancel: where a gradient fades to nothing over
-// a few gates the rounding noise of h stays, and Adam makes a step of it.
-//
-// Cost per token and head, multiply-adds: forward 3 d^2; backward 3 d^2 in each of three passes,
-// and 2 d^2 for dg. State: d^2 values. Saved: r, d values per token and head; paper also S before
-// every tile of tokens.
+// Cost per token and head, multiply-adds: recurrence.h's, with the gradient of the gates (paper).
 #pragma once
 
-#include <memory>
-
-#include "mixers/mixer.h"
+#include "mixers/deltanet/options.h"
+#include "mixers/features.h"
+#include "mixers/layout.h"
+#include "mixers/recurrence/form.h"
 
 namespace vla_bench::mixers {
 
-/// Production core, float and double; any d.
-template <class T>
-std::unique_ptr<MixerCore<T>> make_deltanet_core(const MixerConfig& config, Index d_h);
+/// The paper's variant: a gate per value channel.
+struct PaperDeltaNetRule {
+  RecurrenceForm form() const {
+    return {.residual = RecurrenceForm::Residual::along_a,
+            .decay = Decay::rows,
+            .decay_has_gradient = true};
+  }
 
-/// Plain loops in double precision.
-std::unique_ptr<MixerCore<double>> make_deltanet_reference(const MixerConfig& config, Index d_h);
+  template <class Token>
+  VLA_HOST_DEVICE void bind(const Token& token) const {
+    auto query = token.q();  // 1
+    apply_feature_map(token, FeatureMap::elu1, query);
+    token.put_q(query);
+    auto key = token.k();
+    make_unit(token, key);
+    token.put_a(key);
+    auto gate = token.more(0);
+    token.each([&](auto i) { gate[i] = sigmoid(token, gate[i]); });
+    token.put_decay(gate);
+  }
+  template <class Token>
+  VLA_HOST_DEVICE void unbind(const Token& token) const {
+    auto dquery = token.dq();
+    feature_map_backward(token, FeatureMap::elu1, token.q(), dquery);
+    token.put_dq(dquery);
+    auto key = token.k();
+    const auto length = make_unit(token, key);
+    auto dkey = token.da();
+    unit_backward(token, key, length, dkey);
+    token.put_dk(dkey);
+    const auto logit = token.more(0);
+    auto dgate = token.ddecay();
+    token.each([&](auto i) {
+      const auto gate = sigmoid(token, logit[i]);
+      dgate[i] *= gate * (1 - gate);
+    });
+    token.put_dmore(0, dgate);
+  }
+  template <class Token, class Channels>
+  void bind_key(const Token& token, const Channels& key) const {
+    token.put_a(key);
+    Channels open;
+    token.each([&](auto i) { open[i] = 1; });
+    token.put_decay(open);
+  }
+};
 
-/// One head, token by token.
-template <class T>
-std::unique_ptr<HeadMemory<T>> make_deltanet_memory(DeltaNetVariant variant, Index d_h);
+/// The standard variant: a write strength per head.
+struct StandardDeltaNetRule {
+  RecurrenceForm form() const { return {.residual = RecurrenceForm::Residual::along_r}; }
+
+  template <class Token>
+  VLA_HOST_DEVICE void bind(const Token& token) const {
+    auto query = token.q();  // 1
+    apply_feature_map(token, FeatureMap::silu, query);
+    make_unit(token, query);
+    token.put_q(query);
+    auto key = token.k();
+    apply_feature_map(token, FeatureMap::silu, key);
+    make_unit(token, key);
+    token.put_r(key);
+    const auto strength = sigmoid(token, token.more_scalar(0));
+    token.each([&](auto i) { key[i] *= strength; });
+    token.put_a(key);
+  }
+  template <class Token>
+  VLA_HOST_DEVICE void unbind(const Token& token) const {
+    const auto q = token.q();
+    auto query = q;
+    apply_feature_map(token, FeatureMap::silu, query);
+    const auto query_length = make_unit(token, query);
+    auto dquery = token.dq();
+    unit_backward(token, query, query_length, dquery);
+    feature_map_backward(token, FeatureMap::silu, q, dquery);
+    token.put_dq(dquery);
+
+    const auto k = token.k();
+    auto key = k;
+    apply_feature_map(token, FeatureMap::silu, key);
+    const auto key_length = make_unit(token, key);
+    const auto strength = sigmoid(token, token.more_scalar(0));
+    const auto dwrite = token.da();
+    auto dkey = token.dr();
+    token.put_dmore(0, token.dot(dwrite, key) * strength * (1 - strength));
+    token.each([&](auto i) { dkey[i] += strength * dwrite[i]; });
+    unit_backward(token, key, key_length, dkey);
+    feature_map_backward(token, FeatureMap::silu, k, dkey);
+    token.put_dk(dkey);
+  }
+  template <class Token, class Channels>
+  void bind_key(const Token& token, const Channels& key) const {
+    token.put_r(key);
+    token.put_a(key);
+  }
+};
 
 }  // namespace vla_bench::mixers
+
+namespace vla_bench {
+
+/// Gates a value channel with Wg, or the strength of a head's writes with Wb.
+inline MixerLayout layout(const DeltaNetOptions& options, Index d_h) {
+  if (options.variant == DeltaNetVariant::paper) return {.more = {{.name = "Wg", .width = d_h}}};
+  return {.more = {{.name = "Wb", .width = 1}}, .output_norm = true};
+}
+template <class Body>
+void with_rule(const DeltaNetOptions& options, Index /*d_h*/, const Body& body) {
+  if (options.variant == DeltaNetVariant::paper) {
+    body(mixers::PaperDeltaNetRule{});
+  } else {
+    body(mixers::StandardDeltaNetRule{});
+  }
+}
+
+}  // namespace vla_bench

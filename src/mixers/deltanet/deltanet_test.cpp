@@ -35,7 +35,8 @@ TEST(DeltaNet, SaturatedGates) {
   for (const MixerConfig& mixer : {kPaper, kStandard}) {
     const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 16};
     CoreTensors tensors = random_tensors(mixer, dims, 22);
-    for (std::size_t i = 0; i < tensors.aux.size(); ++i) tensors.aux[i] = i % 3 == 0 ? -30 : 30;
+    std::vector<double>& logits = tensors.more[0];
+    for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = i % 3 == 0 ? -30 : 30;
     expect_matches_reference<double>(mixer, tensors);
     expect_matches_reference<float>(mixer, tensors);
   }
@@ -54,8 +55,8 @@ TEST(DeltaNet, MemoryRuleReplacesTheValueOfAKey) {
   for (const MixerConfig& mixer : {kPaper, kStandard}) {
     const auto memory = production_core<double>(mixer, 2)->memory();
     const double key[] = {0.6, 0.8}, first[] = {1, 2}, second[] = {-3, 5};
-    memory->write(key, first, nullptr);
-    memory->write(key, second, nullptr);
+    memory->write(key, first);
+    memory->write(key, second);
     double out[2];
     memory->read(key, out);
     EXPECT_NEAR(out[0], -3, 1e-15);
@@ -73,19 +74,19 @@ TEST(DeltaNet, JacobianOfAStep) {
   double o[3];
   const double gates[] = {0.1, 0.2, 0.3};
   const auto paper = production_core<double>(kPaper, 3)->memory();
-  paper->step(x, x, x, gates, o);
+  paper->step({x, x, x, {gates}}, o);
   EXPECT_FALSE(paper->jacobian().has_value()) << "a gate acts from the left";
 
   const auto standard = production_core<double>(kStandard, 3)->memory();
   const double beta_logit = 0.4;
-  standard->step(x, x, x, &beta_logit, o);
+  standard->step({x, x, x, {&beta_logit}}, o);
   const auto jacobian = standard->jacobian();
   ASSERT_TRUE(jacobian.has_value());
   const double beta = 1 / (1 + std::exp(-beta_logit));
   double length = 0.0;
   for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_NEAR(jacobian->k[i], beta * jacobian->a[i], 1e-15);
-    length += jacobian->a[i] * jacobian->a[i];
+    EXPECT_NEAR(jacobian->a[i], beta * jacobian->k[i], 1e-15);
+    length += jacobian->k[i] * jacobian->k[i];
   }
   EXPECT_NEAR(length, 1.0, 1e-15);
 }

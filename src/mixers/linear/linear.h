@@ -6,42 +6,59 @@
 //   3. z_t = z_{t-1} + f_t                     (d)
 //   4. n_t = S_t p_t                           (d)
 //   5. c_t = z_t . p_t;  o_t = n_t / max(c_t, 1e-6)
+// Steps 2 to 5 are recurrence.h's without residual and decay, with a = f, q = p and a normaliser
+// that sums a. Backward: dk = da phi'(k), dq = dq' phi'(q).
 //
-// Backward, from the upstream g_t = dL/do_t, t = T .. 1; dS and dz accumulate over tokens, the rest
-// overwrites:
-//   5. dn = g / max(c, 1e-6);  dc = -(g . o) / c, 0 where c < 1e-6
-//   4. dS += dn p^T;  dp = S_t^T dn
-//   5. dz += dc p;    dp += dc z_t
-//   3. df = dz
-//   2. dv = dS f;     df += dS^T v
-//   1. dk = df phi'(k);  dq = dp phi'(q)
-// Written out, steps 4 and 2 are sums over earlier or later tokens,
-//   n_t  = sum_{s<=t} v_s  (f_s . p_t)        dp_t = sum_{s<=t} f_s (v_s . dn_t)
-//   dv_t = sum_{s>=t} dn_s (p_s . f_t)        df_t = sum_{s>=t} p_s (dn_s . v_t)
-// that is: the forward recurrence with exchanged roles, twice against time. So the production
-// backward is three more scans and keeps no state; `saved` holds c alone.
-//
-// Cost per token and head, multiply-adds: forward 2 d^2, backward 6 d^2. State: d^2 + d values.
-// Saved: 1 value per token and head.
+// Cost per token and head: recurrence.h's. State: d^2 + d values. Saved: 1 value per token and
+// head.
 #pragma once
 
-#include <memory>
-
-#include "mixers/mixer.h"
+#include "mixers/features.h"
+#include "mixers/layout.h"
+#include "mixers/linear/options.h"
+#include "mixers/recurrence/form.h"
 
 namespace vla_bench::mixers {
 
-inline constexpr double kLinearEpsilon = 1e-6;  // floor of step 5's denominator
+struct LinearRule {
+  static constexpr double kFloor = 1e-6;  // of step 5's denominator
 
-/// Production core, float and double; any d.
-template <class T>
-std::unique_ptr<MixerCore<T>> make_linear_core(const MixerConfig& config, Index d_h);
+  RecurrenceForm form() const {
+    return {.normaliser = RecurrenceForm::Normaliser::sums_a, .floor = kFloor};
+  }
 
-/// Plain loops in double precision.
-std::unique_ptr<MixerCore<double>> make_linear_reference(const MixerConfig& config, Index d_h);
-
-/// One head, token by token.
-template <class T>
-std::unique_ptr<HeadMemory<T>> make_linear_memory(Index d_h);
+  template <class Token>
+  VLA_HOST_DEVICE void bind(const Token& token) const {
+    auto query = token.q();  // 1
+    apply_feature_map(token, FeatureMap::elu1, query);
+    token.put_q(query);
+    auto key = token.k();
+    apply_feature_map(token, FeatureMap::elu1, key);
+    token.put_a(key);
+  }
+  template <class Token>
+  VLA_HOST_DEVICE void unbind(const Token& token) const {
+    auto gradient = token.dq();
+    feature_map_backward(token, FeatureMap::elu1, token.q(), gradient);
+    token.put_dq(gradient);
+    gradient = token.da();
+    feature_map_backward(token, FeatureMap::elu1, token.k(), gradient);
+    token.put_dk(gradient);
+  }
+  template <class Token, class Channels>
+  void bind_key(const Token& token, const Channels& key) const {
+    token.put_a(key);
+  }
+};
 
 }  // namespace vla_bench::mixers
+
+namespace vla_bench {
+
+inline MixerLayout layout(const LinearOptions& /*options*/, Index /*d_h*/) { return {}; }
+template <class Body>
+void with_rule(const LinearOptions& /*options*/, Index /*d_h*/, const Body& body) {
+  body(mixers::LinearRule{});
+}
+
+}  // namespace vla_bench

@@ -30,7 +30,7 @@ TEST(Linear, ClampedDenominator) {
 //   o = v e^-18 / 1e-6,  dv = e^-18 / 1e-6,  dq = dk = v e^-9 / 1e-6 phi'(-9) = v e^-18 / 1e-6
 // by hand, with g = 1 and phi' = e^x; without the clamp o were v, and dq and dk 0.
 TEST(Linear, ClampedDenominatorByHand) {
-  EXPECT_EQ(mixers::kLinearEpsilon, 1e-6);
+  EXPECT_EQ(mixers::LinearRule::kFloor, 1e-6);
   constexpr double kQuotient = 0.015229979744712628;  // e^-18 / 1e-6
   CoreTensors tensors{.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = 1}};
   tensors.q = tensors.k = {-9.0};
@@ -75,15 +75,14 @@ TEST(Linear, EqualsItsQuadraticForm) {
 TEST(Linear, MemoryRuleIsTheSumOfOuterProducts) {
   const auto memory = production_core<double>(kLinear, 2)->memory();
   const double key1[] = {1, 0}, value1[] = {3, 4}, key2[] = {0, 2}, value2[] = {5, 6};
-  memory->write(key1, value1, nullptr);
-  memory->write(key2, value2, nullptr);
+  memory->write(key1, value1);
+  memory->write(key2, value2);
   const double query[] = {1, 1};
   double out[2];
   memory->read(query, out);
   EXPECT_EQ(out[0], 13);
   EXPECT_EQ(out[1], 16);
   EXPECT_DOUBLE_EQ(memory->state_norm(), std::sqrt(9 + 16 + 100 + 144));
-  EXPECT_FALSE(memory->penalty_norm().has_value());
   ASSERT_TRUE(memory->jacobian().has_value());
   EXPECT_EQ(memory->jacobian()->k, std::vector<double>(2, 0.0));
   memory->reset();

@@ -32,6 +32,7 @@ struct ColumnsInTimeArgs {
   int tokens, heads;
   TokenSource x, y, b, c, decay;
   TokenSource factor;  // f: (B, T, H, 1), or 1 without one
+  TokenSource shift;   // penalty: before_t += shift_t y_t; (B, T, H, 1)
   TokenTarget before, after;
   PenaltyState penalty;
 };
@@ -47,6 +48,7 @@ struct ColumnsInTime {
   using Shape = Shape_;
   using ColumnDecay = LineDecay<D, Shape, transposed(kDecay)>;
   static constexpr bool kBefore = kMatrix != ColumnMatrix::plain;
+  static constexpr bool kPenalty = kMatrix == ColumnMatrix::penalty;
   static constexpr int C = Shape::kTokens;
   static constexpr int kColumns = Shape::kBlockLines;
 
@@ -56,6 +58,7 @@ struct ColumnsInTime {
     InputTile<C, kColumns> y;
     typename ColumnDecay::Tile decay;
     InputTile<C, 1> factor;
+    InputTile<C, kPenalty ? 1 : 0> shift;
     OutputTile<C, kBefore ? kColumns : 0> before;
     OutputTile<C, kColumns> after;
   };
@@ -65,11 +68,10 @@ struct ColumnsInTime {
     float b[kBefore ? Shape::kChannels : 1];
     typename Shape::Own y;
     ColumnDecay decay;
-    float factor;
+    float factor, shift;
   };
 
   __device__ static void run(const ColumnsInTimeArgs& args, Tiles& tiles) {
-    constexpr bool kPenalty = kMatrix == ColumnMatrix::penalty;
     constexpr int R = Shape::kLines;
     constexpr int E = Shape::kChannels;
     const Pipeline<C, Shape::kThreads> pipeline(args.tokens, args.heads);
@@ -98,6 +100,7 @@ struct ColumnsInTime {
 #pragma unroll
         for (int r = 0; r < R; ++r) token.y[r] = kPenalty ? -token.y[r] : token.y[r];
         token.factor = *tiles.factor.at(buffer, t);
+        if constexpr (kPenalty) token.shift = *tiles.shift.at(buffer, t);
       };
       const auto use = [&](int t, const Operands& token) {
         typename Shape::Own before, after;
@@ -105,7 +108,7 @@ struct ColumnsInTime {
         for (int r = 0; r < R; ++r) {
           if constexpr (kBefore) {
             const float read = Shape::dot(m[r], token.b);
-            before[r] = kPenalty ? read : -read;
+            before[r] = kPenalty ? fmaf(-token.shift, token.y[r], read) : -read;
           }
 #pragma unroll
           for (int e = 0; e < E; ++e) {
@@ -126,7 +129,7 @@ struct ColumnsInTime {
         walk, pipeline.input(tiles.x, args.x), pipeline.input(tiles.c, args.c),
         pipeline.input(tiles.b, args.b), pipeline.input(tiles.y, args.y, first_column),
         pipeline.input(tiles.decay, args.decay, ColumnDecay::first_channel(first_column)),
-        pipeline.input(tiles.factor, args.factor),
+        pipeline.input(tiles.factor, args.factor), pipeline.input(tiles.shift, args.shift),
         pipeline.output(tiles.before, args.before, first_column),
         pipeline.output(tiles.after, args.after, first_column));
   }

@@ -1,5 +1,5 @@
 #include "core/cuda/check.h"
-#include "mixers/cuda/features.cuh"
+#include "mixers/recurrence/cuda_token.cuh"
 #include "mixers/recurrence/normaliser.cuh"
 
 namespace vla_bench::mixers::cuda {
@@ -14,13 +14,10 @@ __global__ void __launch_bounds__(D < 32 ? 32 : D)
 }
 
 template <int D>
-__global__ void __launch_bounds__(kFeatureThreads)
+__global__ void __launch_bounds__(kTokenThreads)
     normaliser_terms_kernel(const NormaliserTerms args) {
   const TokenLanes<D> at(args.dims);
-  Share o, d_o;
-  at.load(args.o, o);
-  at.load(args.d_o, d_o);
-  const float along = at.dot(o, d_o);
+  const float along = at.dot(at.load(args.o), at.load(args.d_o));
   if (!at.writes_scalars()) return;
   const float c = args.denominator[at.scalar()];
   args.scale[at.scalar()] = 1.0F / at_least(c, args.floor);
@@ -41,7 +38,7 @@ void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
 
 void normaliser_terms(cudaStream_t stream, const NormaliserTerms& args) {
   with_head_size(args.dims.d_h, [&](auto d) {
-    normaliser_terms_kernel<d><<<feature_blocks<d>(args.dims), kFeatureThreads, 0, stream>>>(args);
+    normaliser_terms_kernel<d><<<token_blocks<d>(args.dims), kTokenThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("normaliser_terms_kernel");
 }

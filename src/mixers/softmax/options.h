@@ -1,7 +1,10 @@
 // What a config can say about softmax attention: nothing beyond what all mixers have.
 #pragma once
 
+#include <array>
 #include <string_view>
+
+#include "config/enums.h"
 
 namespace vla_bench {
 
@@ -9,6 +12,10 @@ struct SoftmaxOptions {
   static constexpr std::string_view name = "softmax";
   static constexpr std::string_view title = "softmax";
   static constexpr std::string_view colour = "#000000";
+  static constexpr std::array more_implementations = {Implementation::unfused,
+                                                      Implementation::cudnn};
+  /// On a GPU products are computed in the precision that the config asks for.
+  static constexpr bool follows_precision = true;
   static constexpr double most_step_ms = 0.5;
 
   template <class V>

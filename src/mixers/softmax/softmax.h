@@ -22,19 +22,47 @@
 
 #include <memory>
 
-#include "mixers/mixer.h"
+#include "core/count.h"
+#include "mixers/layout.h"
+#include "mixers/softmax/options.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
+template <class T>
+class MixerCore;
+template <class T>
+class HeadMemory;
+struct Support;
+
+/// One joint map to q, k and v.
+inline MixerLayout layout(const SoftmaxOptions& /*options*/, Index /*d_h*/) {
+  return {.qkv = {"qkv"}, .output = "o"};
+}
+
+/// Multiply-adds of a head over a whole sequence: 2 t d (forward) or 5 t d at position t.
+inline Index multiply_adds(const SoftmaxOptions& /*options*/, LatencyPass pass, Index tokens,
+                           Index d) {
+  // tokens * (tokens + 1) is even, and halved before it can be cut off.
+  return times({pass == LatencyPass::forward ? 2 : 5, tokens % 2 == 0 ? tokens / 2 : tokens,
+                tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
+}
 
 /// Production core, float and double; any d.
 template <class T>
-std::unique_ptr<MixerCore<T>> make_softmax_core(const MixerConfig& config, Index d_h);
-
+std::unique_ptr<MixerCore<T>> make_attention_core(const SoftmaxOptions& options, Index d_h);
 /// Plain loops in double precision.
-std::unique_ptr<MixerCore<double>> make_softmax_reference(const MixerConfig& config, Index d_h);
+std::unique_ptr<MixerCore<double>> make_attention_reference(const SoftmaxOptions& options,
+                                                            Index d_h);
+/// On a GPU, and whether there is a kernel: production, unfused or cudnn.
+std::unique_ptr<MixerCore<float>> make_attention_cuda_core(const SoftmaxOptions& options, Index d_h,
+                                                           Implementation implementation);
+Support attention_cuda_support(const SoftmaxOptions& options, Index d_h,
+                               Implementation implementation);
+
+namespace mixers {
 
 /// One head, token by token, with a cache that grows.
 template <class T>
 std::unique_ptr<HeadMemory<T>> make_softmax_memory(Index d_h);
 
-}  // namespace vla_bench::mixers
+}  // namespace mixers
+}  // namespace vla_bench

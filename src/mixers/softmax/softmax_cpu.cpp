@@ -5,11 +5,13 @@
 #include <limits>
 
 #include "mixers/lanes.h"
+#include "mixers/mixer.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/softmax/tile_product.h"
 #include "ops/cpu/vector_math.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
+namespace mixers {
 namespace softmax {
 
 /// A tile of scores is kQueries x kKeys: 8 KiB in float, so that it shares L1 with the rows it is
@@ -89,7 +91,9 @@ class SoftmaxCore final : public MixerCore<T> {
   void backward(const Context& context, const CoreInputs<T>& inputs,
                 const CoreGradients<T>& gradients, const Array<T>& saved) override;
 
-  std::unique_ptr<HeadMemory<T>> memory() const override { return make_softmax_memory<T>(d_); }
+  std::unique_ptr<HeadMemory<T>> memory(Index /*head*/) const override {
+    return make_softmax_memory<T>(d_);
+  }
   Index state_bytes(const HeadDims& dims) const override {
     return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(T));
   }
@@ -362,12 +366,13 @@ void SoftmaxCore<T>::backward(const Context& context, const CoreInputs<T>& input
 }
 
 }  // namespace softmax
+}  // namespace mixers
 
 template <class T>
-std::unique_ptr<MixerCore<T>> make_softmax_core(const MixerConfig& /*config*/, Index d_h) {
-  return std::make_unique<softmax::SoftmaxCore<T>>(d_h);
+std::unique_ptr<MixerCore<T>> make_attention_core(const SoftmaxOptions& /*options*/, Index d_h) {
+  return std::make_unique<mixers::softmax::SoftmaxCore<T>>(d_h);
 }
-template std::unique_ptr<MixerCore<float>> make_softmax_core<float>(const MixerConfig&, Index);
-template std::unique_ptr<MixerCore<double>> make_softmax_core<double>(const MixerConfig&, Index);
+template std::unique_ptr<MixerCore<float>> make_attention_core(const SoftmaxOptions&, Index);
+template std::unique_ptr<MixerCore<double>> make_attention_core(const SoftmaxOptions&, Index);
 
-}  // namespace vla_bench::mixers
+}  // namespace vla_bench

@@ -4,15 +4,16 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <iterator>
 
 #include "core/cuda/place.h"
 #include "core/error.h"
+#include "mixers/cuda_mixers.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/softmax/softmax_cuda_launch.h"
+#include "mixers/softmax/softmax_cudnn.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
+namespace mixers {
 namespace softmax::cuda {
 namespace {
 
@@ -81,7 +82,7 @@ class SoftmaxCudaCore final : public MixerCore<float> {
     }
   }
 
-  std::unique_ptr<HeadMemory<float>> memory() const override {
+  std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
     return make_softmax_memory<float>(d_);
   }
   Index state_bytes(const HeadDims& dims) const override {
@@ -102,19 +103,27 @@ class SoftmaxCudaCore final : public MixerCore<float> {
 }  // namespace
 }  // namespace softmax::cuda
 
-Support softmax_cuda_support(Index d_h) {
-  const auto& sizes = softmax::cuda::kHeadSizes;
-  if (std::find(std::begin(sizes), std::end(sizes), d_h) != std::end(sizes)) return {};
-  return {.ok = false,
-          .reason = fmt::format(
-              "[softmax] cuda: kernels exist for d_h of 8, 16, 32, 64 or 128, not {}", d_h)};
-}
-
-std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(const MixerConfig& /*config*/, Index d_h,
-                                                         SoftmaxTiling tiling) {
-  const Support support = softmax_cuda_support(d_h);
+std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(Index d_h, SoftmaxTiling tiling) {
+  const Support support = head_size_support(d_h);
   if (!support.ok) throw RunError(support.reason);
   return std::make_unique<softmax::cuda::SoftmaxCudaCore>(d_h, tiling);
 }
 
-}  // namespace vla_bench::mixers
+}  // namespace mixers
+
+std::unique_ptr<MixerCore<float>> make_attention_cuda_core(const SoftmaxOptions& /*options*/,
+                                                           Index d_h,
+                                                           Implementation implementation) {
+  if (implementation == Implementation::cudnn) return mixers::make_cudnn_softmax_core(d_h);
+  if (implementation == Implementation::unfused) return mixers::make_unfused_softmax_cuda_core(d_h);
+  return mixers::make_softmax_cuda_core(d_h);
+}
+
+Support attention_cuda_support(const SoftmaxOptions& /*options*/, Index d_h,
+                               Implementation implementation) {
+  if (implementation == Implementation::cudnn) return mixers::cudnn_softmax_support(d_h);
+  if (implementation == Implementation::unfused) return {};
+  return mixers::head_size_support(d_h);
+}
+
+}  // namespace vla_bench

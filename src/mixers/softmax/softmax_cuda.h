@@ -52,16 +52,12 @@ namespace vla_bench::mixers {
 /// the float32 backward in one kernel wherever it can run, and by_shape for everything else.
 enum class SoftmaxTiling { by_shape, narrow, shared_keys, medium, wide, whole_lane };
 
-/// Throws RunError for a d_h that softmax_cuda_support refuses.
+/// d_h of 16, 32, 64 and 128; 8, the golden files', only in float32 (a product of bfloat16
+/// contracts 16 channels): there other precisions throw RunError, as other sizes do.
 std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(
-    const MixerConfig& config, Index d_h, SoftmaxTiling tiling = SoftmaxTiling::by_shape);
-
-/// The head sizes of the fused core: 16, 32, 64 and 128; 8, the golden files', in float32 alone (a
-/// product of bfloat16 contracts 16 channels): there other precisions throw RunError.
-Support softmax_cuda_support(Index d_h);
+    Index d_h, SoftmaxTiling tiling = SoftmaxTiling::by_shape);
 
 /// Any d_h; backward throws RunError.
-std::unique_ptr<MixerCore<float>> make_unfused_softmax_cuda_core(const MixerConfig& config,
-                                                                 Index d_h);
+std::unique_ptr<MixerCore<float>> make_unfused_softmax_cuda_core(Index d_h);
 
 }  // namespace vla_bench::mixers

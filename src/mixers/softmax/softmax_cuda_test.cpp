@@ -1,3 +1,4 @@
+#include "mixers/cuda_mixers.h"
 #include "mixers/softmax/softmax_cuda.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ constexpr SoftmaxTiling kTilings[] = {SoftmaxTiling::narrow, SoftmaxTiling::shar
 
 std::unique_ptr<MixerCore<float>> make_core(Index d_h,
                                             SoftmaxTiling tiling = SoftmaxTiling::by_shape) {
-  return mixers::make_softmax_cuda_core(kSoftmax, d_h, tiling);
+  return mixers::make_softmax_cuda_core(d_h, tiling);
 }
 
 /// Relative rounding of an operand of a tensor core product.
@@ -26,7 +27,7 @@ double operand_rounding(Precision precision) {
   return precision == Precision::tf32 ? 0x1p-11 : 0x1p-8;
 }
 
-/// Every tiling, rows that start where vectors can be loaded and rows that do not.
+/// Checks every tiling, with rows whose addresses allow vector loads and rows whose do not.
 void expect_everywhere(const CoreTensors& tensors, const CoreRun& expected, Precision precision,
                        double tolerance) {
   for (const SoftmaxTiling tiling : kTilings) {
@@ -65,7 +66,7 @@ TEST(SoftmaxCuda, MatchesReferenceAtTheEdgesOfTiles) {
   }
 }
 
-// The backward that has a whole lane in a block: every length, so every edge of its tiles of 4 and
+// The backward with a whole lane per block at every length, and so every edge of its tiles of 4 and
 // squares of 8, up to the longest (80) and the first beyond.
 TEST(SoftmaxCuda, WholeLanesMatchReference) {
   VLA_NEEDS_GPU();
@@ -88,7 +89,7 @@ TEST(SoftmaxCuda, WholeLanesMatchReference) {
 TEST(SoftmaxCuda, TensorCoresMatchReference) {
   VLA_NEEDS_GPU();
   for (const HeadDims& dims : gpu_shapes()) {
-    if (dims.d_h == 8) continue;  // float32 alone
+    if (dims.d_h == 8) continue;  // only float32
     const CoreTensors tensors = random_tensors(kSoftmax, dims, 43);
     const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
@@ -97,7 +98,7 @@ TEST(SoftmaxCuda, TensorCoresMatchReference) {
   }
 }
 
-// Tensor cores must be used when asked for: their rounding shows.
+// Tensor cores must be used when requested, which their rounding shows.
 TEST(SoftmaxCuda, PrecisionsDiffer) {
   VLA_NEEDS_GPU();
   const HeadDims dims{.batch = 1, .tokens = 50, .heads = 2, .d_h = 32};
@@ -106,9 +107,9 @@ TEST(SoftmaxCuda, PrecisionsDiffer) {
   for (const Precision precision : {Precision::tf32, Precision::bf16}) {
     const CoreRun actual = run_core<float>(*make_core(32), tensors, gpu_context(precision));
     for (std::size_t i = 0; i < 4; ++i) {
-      const Worst worst = worst_error(std::span<const double>(*actual.all()[i]),
-                                      std::span<const double>(*expected.all()[i]));
-      EXPECT_GT(worst.error, operand_rounding(precision) / 32.0) << CoreRun::kNames[i];
+      const Worst worst = worst_error(std::span<const double>(*actual.all()[i].second),
+                                      std::span<const double>(*expected.all()[i].second));
+      EXPECT_GT(worst.error, operand_rounding(precision) / 32.0) << actual.all()[i].first;
     }
   }
 }
@@ -136,8 +137,8 @@ TEST(SoftmaxCuda, LayoutIsInvisible) {
     const auto core = make_core(32);
     const CoreRun vectors = run_core<float>(*core, tensors, gpu_context(precision), true, 0);
     const CoreRun scalars = run_core<float>(*core, tensors, gpu_context(precision), true, 1);
-    for (std::size_t i = 0; i < CoreRun::kNames.size(); ++i) {
-      EXPECT_EQ(*vectors.all()[i], *scalars.all()[i]) << CoreRun::kNames[i];
+    for (std::size_t i = 0; i < vectors.all().size(); ++i) {
+      EXPECT_EQ(*vectors.all()[i].second, *scalars.all()[i].second) << vectors.all()[i].first;
     }
   }
 }
@@ -186,10 +187,10 @@ TEST(SoftmaxCuda, LargeScoresAcrossTiles) {
     const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
     // A score of size 3000 carries an error of 2^-24 * 3000 = 2e-4 into its weight.
     expect_everywhere(tensors, expected, Precision::float32, 5e-3);
-    // Of rounded operands the weights are anybody's guess; they must be numbers.
+    // With rounded operands the weights are arbitrary, but must be numbers.
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
       const CoreRun run = run_core<float>(*make_core(dims.d_h), tensors, gpu_context(precision));
-      for (const std::vector<double>* values : run.all()) {
+      for (const auto& [name, values] : run.all()) {
         for (const double value : *values) ASSERT_TRUE(std::isfinite(value));
       }
     }
@@ -207,7 +208,7 @@ TEST(SoftmaxCuda, EqualScoresGiveTheMean) {
     double sum = 0.0;
     for (std::size_t t = 0; t < 100; ++t) {
       sum += tensors.v[16 * t];
-      // A sum of t terms in float, each at most about 3.
+      // The rounding of a sum of t float terms, each at most about 3.
       EXPECT_NEAR(run.o[16 * t], sum / static_cast<double>(t + 1), 3e-6);
     }
   }
@@ -271,7 +272,8 @@ TEST(SoftmaxCuda, ShapesChooseTheirTiles) {
   }
 }
 
-// Sums over queries run the other way where a whole lane is in a block: dv tells the kernels apart.
+// The kernel with a whole lane per block sums over queries in the other direction, so dv tells the
+// kernels apart.
 TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
   VLA_NEEDS_GPU();
   struct Choice {
@@ -285,7 +287,7 @@ TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
     const auto dv_of = [&](SoftmaxTiling tiling) {
       return run_core<float>(*make_core(choice.d_h, tiling), tensors, gpu_context()).dv;
     };
-    // shared_keys: the forward that so few lanes take by shape, and with it the same weights.
+    // shared_keys is the forward that by_shape takes for so few lanes, so the weights are the same.
     const std::vector<double> chosen = dv_of(SoftmaxTiling::by_shape);
     EXPECT_EQ(chosen == dv_of(SoftmaxTiling::shared_keys), !choice.whole_lane) << describe(dims);
     if (choice.whole_lane) {
@@ -295,8 +297,8 @@ TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
 }
 
 TEST(SoftmaxCuda, NamesTheHeadSizesItHas) {
-  for (const Index d_h : {8, 16, 32, 64, 128}) EXPECT_TRUE(mixers::softmax_cuda_support(d_h).ok);
-  EXPECT_FALSE(mixers::softmax_cuda_support(24).ok);
+  for (const Index d_h : {8, 16, 32, 64, 128}) EXPECT_TRUE(mixers::head_size_support(d_h).ok);
+  EXPECT_FALSE(mixers::head_size_support(24).ok);
   EXPECT_THROW(make_core(24), RunError);
   CoreInputs<float> inputs;
   inputs.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = 8};
@@ -317,7 +319,7 @@ TEST(UnfusedSoftmaxCuda, ForwardMatchesReference) {
     const CoreTensors tensors = random_tensors(kSoftmax, dims, 53);
     const CoreRun expected =
         run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors, 1, false);
-    const auto core = mixers::make_unfused_softmax_cuda_core(kSoftmax, dims.d_h);
+    const auto core = mixers::make_unfused_softmax_cuda_core(dims.d_h);
     for (const Index padding : {0, 1}) {
       const CoreRun actual = run_core<float>(*core, tensors, gpu_context(), false, padding);
       EXPECT_TRUE(near(describe(dims) + " o", std::span<const double>(actual.o),
@@ -327,7 +329,7 @@ TEST(UnfusedSoftmaxCuda, ForwardMatchesReference) {
 }
 
 TEST(UnfusedSoftmaxCuda, HasNoBackward) {
-  const auto core = mixers::make_unfused_softmax_cuda_core(kSoftmax, 16);
+  const auto core = mixers::make_unfused_softmax_cuda_core(16);
   EXPECT_THROW(core->backward({}, {}, {}, {}), RunError);
 }
 

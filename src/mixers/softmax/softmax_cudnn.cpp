@@ -24,7 +24,7 @@ namespace vla_bench::mixers {
 namespace {
 
 namespace fe = cudnn_frontend;
-using cuda::place;
+using vla_bench::cuda::place;
 using Graph = fe::graph::Graph;
 using TensorPtr = std::shared_ptr<fe::graph::Tensor_attributes>;
 
@@ -193,7 +193,7 @@ class Copies {
   Array<std::uint16_t> memory_;
 };
 
-class CudnnSoftmax final : public MixerCore<float> {
+class CudnnSoftmax final : public CopyingCore<float> {
  public:
   explicit CudnnSoftmax(Index d_h) : d_h_(d_h) {}
 
@@ -256,7 +256,7 @@ class CudnnSoftmax final : public MixerCore<float> {
     unpack_bf16(stream, inputs.dims, copies.at(kDv), gradients->dv);
   }
 
-  std::unique_ptr<HeadMemory<float>> memory() const override {
+  std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
     return make_softmax_memory<float>(d_h_);
   }
   Index state_bytes(const HeadDims& dims) const override {
@@ -319,8 +319,7 @@ Support cudnn_softmax_support(Index d_h) {
   return {};
 }
 
-std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(const MixerConfig& /*config*/,
-                                                          Index d_h) {
+std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(Index d_h) {
   const Support support = cudnn_softmax_support(d_h);
   if (!support.ok) throw RunError(support.reason);
   return std::make_unique<CudnnSoftmax>(d_h);

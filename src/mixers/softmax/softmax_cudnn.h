@@ -23,6 +23,6 @@ namespace vla_bench::mixers {
 Support cudnn_softmax_support(Index d_h);
 
 /// On the GPU alone. Throws RunError with cudnn_softmax_support's reason.
-std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(const MixerConfig& config, Index d_h);
+std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(Index d_h);
 
 }  // namespace vla_bench::mixers

@@ -31,7 +31,7 @@ TEST(CudnnSoftmax, MatchesTheReference) {
     const CoreTensors tensors = testing::random_tensors(kSoftmax, dims, 21);
     const CoreRun expected =
         testing::run_core<double>(*testing::reference_core(kSoftmax, dims.d_h), tensors);
-    const auto core = mixers::make_cudnn_softmax_core(kSoftmax, dims.d_h);
+    const auto core = mixers::make_cudnn_softmax_core(dims.d_h);
     const CoreRun actual = testing::run_core<float>(*core, tensors, testing::gpu_context());
     testing::expect_same_run(actual, expected, kTolerance, testing::describe(dims) + " cudnn");
     const CoreRun inference =
@@ -41,12 +41,12 @@ TEST(CudnnSoftmax, MatchesTheReference) {
   }
 }
 
-// Two sets of inputs prepared before either is run, as timings that go round buffers do.
+// Two sets of inputs are prepared before either is run, as timings that cycle through buffers do.
 TEST(CudnnSoftmax, KeepsSetsOfInputsApart) {
   VLA_NEEDS_CUDNN();
   const HeadDims dims{.batch = 1, .tokens = 64, .heads = 1, .d_h = 64};
   const Context context = testing::gpu_context();
-  const auto core = mixers::make_cudnn_softmax_core(kSoftmax, 64);
+  const auto core = mixers::make_cudnn_softmax_core(64);
   struct Set {
     Array<float> q, k, v, o;
     std::vector<double> expected;
@@ -72,11 +72,11 @@ TEST(CudnnSoftmax, KeepsSetsOfInputsApart) {
                     .expected = testing::run_core<double>(*testing::reference_core(kSoftmax, 64),
                                                           tensors, 1, false)
                                     .o});
-    core->prepare(context, inputs(sets.back()), nullptr);
+    prepare_core<float>(*core, context, inputs(sets.back()), nullptr);
   }
   for (Set& set : sets) core->forward(context, inputs(set), {set.o.data(), 64, 64}, nullptr);
   for (Set& set : sets) {
-    core->deliver(context, inputs(set), {set.o.data(), 64, 64}, nullptr);
+    deliver_core<float>(*core, context, inputs(set), {set.o.data(), 64, 64}, nullptr);
     const std::vector<float> o = testing::to_host(set.o);
     const std::vector<double> actual(o.begin(), o.end());
     EXPECT_TRUE(testing::near("o", std::span<const double>(actual),
@@ -87,10 +87,10 @@ TEST(CudnnSoftmax, KeepsSetsOfInputsApart) {
 TEST(CudnnSoftmax, RefusesWhatItCannotRun) {
   VLA_NEEDS_CUDNN();
   EXPECT_FALSE(mixers::cudnn_softmax_support(60).ok);
-  EXPECT_THROW(mixers::make_cudnn_softmax_core(kSoftmax, 60), RunError);
+  EXPECT_THROW(mixers::make_cudnn_softmax_core(60), RunError);
   CoreInputs<float> inputs;
   inputs.dims = {.batch = 1, .tokens = 64, .heads = 1, .d_h = 64};
-  EXPECT_THROW(mixers::make_cudnn_softmax_core(kSoftmax, 64)
+  EXPECT_THROW(mixers::make_cudnn_softmax_core(64)
                    ->forward(testing::gpu_context(), inputs, {}, nullptr),
                RunError);
 }

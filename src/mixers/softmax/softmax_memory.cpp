@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "mixers/mixer.h"
 #include "mixers/softmax/softmax.h"
 
 namespace vla_bench::mixers {
@@ -19,14 +20,14 @@ class SoftmaxMemory final : public HeadMemory<T> {
     values_.clear();
   }
 
-  void step(const T* q, const T* k, const T* v, const T* /*aux*/, T* o) override {
-    keys_.insert(keys_.end(), k, k + d_);
-    values_.insert(values_.end(), v, v + d_);
-    attend(q, 1 / root_, o);
+  void step(const TokenInputs<T>& token, T* o) override {
+    keys_.insert(keys_.end(), token.k, token.k + d_);
+    values_.insert(values_.end(), token.v, token.v + d_);
+    attend(token.q, 1 / root_, o);
   }
 
   /// Keys are kept at length sqrt(d).
-  void write(const T* key, const T* value, const T* /*direction*/) override {
+  void write(const T* key, const T* value) override {
     for (Index i = 0; i < d_; ++i) keys_.push_back(root_ * key[i]);
     values_.insert(values_.end(), value, value + d_);
   }
@@ -41,7 +42,6 @@ class SoftmaxMemory final : public HeadMemory<T> {
     }
     return std::sqrt(sum);
   }
-  std::optional<double> penalty_norm() const override { return std::nullopt; }
   std::optional<StepJacobian> jacobian() const override { return std::nullopt; }
 
  private:

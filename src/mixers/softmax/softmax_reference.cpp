@@ -2,7 +2,8 @@
 #include "mixers/reference.h"
 #include "mixers/softmax/softmax.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
+namespace mixers {
 namespace {
 
 using namespace reference;  // NOLINT: the whole file is written in its terms
@@ -39,7 +40,7 @@ class SoftmaxReference final : public MixerCore<double> {
     }
   }
 
-  std::unique_ptr<HeadMemory<double>> memory() const override {
+  std::unique_ptr<HeadMemory<double>> memory(Index /*head*/) const override {
     return make_softmax_memory<double>(d_);
   }
   Index state_bytes(const HeadDims& dims) const override {
@@ -107,10 +108,11 @@ class SoftmaxReference final : public MixerCore<double> {
 };
 
 }  // namespace
+}  // namespace mixers
 
-std::unique_ptr<MixerCore<double>> make_softmax_reference(const MixerConfig& /*config*/,
-                                                          Index d_h) {
-  return std::make_unique<SoftmaxReference>(d_h);
+std::unique_ptr<MixerCore<double>> make_attention_reference(const SoftmaxOptions& /*options*/,
+                                                            Index d_h) {
+  return std::make_unique<mixers::SoftmaxReference>(d_h);
 }
 
-}  // namespace vla_bench::mixers
+}  // namespace vla_bench

@@ -50,8 +50,8 @@ TEST(Softmax, MemoryReadsAtLengthRootD) {
   double out[4];
   memory->read(key1, out);
   EXPECT_EQ(out[0], 0.0) << "an empty cache reads as zero";
-  memory->write(key1, value1, nullptr);
-  memory->write(key2, value2, nullptr);
+  memory->write(key1, value1);
+  memory->write(key2, value2);
   memory->read(key1, out);
   EXPECT_NEAR(out[0], std::exp(2.0) / (std::exp(2.0) + 1.0), 1e-15);
   EXPECT_NEAR(out[1], 1.0 / (std::exp(2.0) + 1.0), 1e-15);

@@ -156,7 +156,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
     throw RunError("[softmax] unfused: forward alone");
   }
 
-  std::unique_ptr<HeadMemory<float>> memory() const override {
+  std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
     return make_softmax_memory<float>(d_);
   }
   Index state_bytes(const HeadDims& dims) const override {
@@ -176,8 +176,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
 }  // namespace
 }  // namespace softmax::cuda
 
-std::unique_ptr<MixerCore<float>> make_unfused_softmax_cuda_core(const MixerConfig& /*config*/,
-                                                                 Index d_h) {
+std::unique_ptr<MixerCore<float>> make_unfused_softmax_cuda_core(Index d_h) {
   return std::make_unique<softmax::cuda::UnfusedSoftmaxCore>(d_h);
 }
 

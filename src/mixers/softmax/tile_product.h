@@ -2,7 +2,7 @@
 // rows of B and C contiguous and A read one element at a time, in either orientation.
 #pragma once
 
-#include "mixers/state_kernels.h"
+#include "mixers/vectors.h"
 
 namespace vla_bench::mixers::softmax {
 

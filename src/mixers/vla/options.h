@@ -1,6 +1,7 @@
 // What a config can say about Variational Linear Attention.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <string_view>
@@ -15,6 +16,7 @@ struct VlaOptions {
   static constexpr std::string_view name = "vla";
   static constexpr std::string_view title = "VLA";
   static constexpr std::string_view colour = "#0072B2";
+  static constexpr std::array more_implementations = {Implementation::sequential};
   static constexpr double most_step_ms = 1.0;
 
   FeatureMap feature_map = FeatureMap::elu1;

@@ -33,21 +33,60 @@
 // so the symmetric part of its gradient is all that reaches u and k.
 //
 // Cost per token and head, multiply-adds: forward 6 d^2 (A u, w w^T, A k, S k, e a^T, S q), state
-// 2 d^2 + d; backward 2 d^2 of recomputed history and 14 d^2. The production core keeps for the
-// backward e, a, w (3 d) a token and A, S, z every kSegment tokens.
+// 2 d^2 + d; backward 2 d^2 of recomputed history and 14 d^2. Steps (5) to (8) are recurrence.h's;
+// for (2) to (4) the production core keeps a, w (2 d) a token and A before every tile of tokens.
 #pragma once
 
 #include <memory>
 
-#include "mixers/mixer.h"
+#include "mixers/layout.h"
+#include "mixers/vla/options.h"
+#include "mixers/vla/vla_rule.h"
 
-namespace vla_bench::mixers {
-
-/// Production core, float and double; any d.
+namespace vla_bench {
 template <class T>
-std::unique_ptr<MixerCore<T>> make_vla_core(const MixerConfig& config, Index d_h);
+class MixerCore;
+namespace mixers {
+template <class T>
+class RecurrentRule;
+namespace cuda {
+class CudaRule;
+}
+}  // namespace mixers
 
-/// Plain loops in double precision.
-std::unique_ptr<MixerCore<double>> make_vla_reference(const MixerConfig& config, Index d_h);
+/// The penalty direction of a learned penalty reads the keys of all heads.
+inline MixerLayout layout(const VlaOptions& options, Index d_h) {
+  MixerLayout layout{.output_norm = true};
+  if (options.penalty == Penalty::learned) {
+    layout.more = {{.name = "Wu", .width = d_h, .source = Projection::Source::key, .bias = false}};
+  }
+  return layout;
+}
+/// Step (1), and all of a frozen penalty.
+template <class Body>
+void with_rule(const VlaOptions& options, Index d_h, const Body& body) {
+  body(mixers::vla::VlaRule(options, d_h));
+}
 
-}  // namespace vla_bench::mixers
+/// Multiply-adds of a token and head in units of d^2. A frozen penalty leaves the path of S.
+inline TokenCost token_cost(const VlaOptions& options) {
+  return options.penalty == Penalty::frozen ? TokenCost{3, 7} : TokenCost{6, 16};
+}
+
+/// The rule with its chain of A: production (float, double), reference, and on a GPU.
+template <class T>
+std::unique_ptr<mixers::RecurrentRule<T>> make_chain_rule(const VlaOptions& options, Index d_h);
+std::unique_ptr<mixers::RecurrentRule<double>> make_reference_rule(const VlaOptions& options,
+                                                                   Index d_h);
+std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const VlaOptions& options, Index d_h);
+
+/// One token after the other, as a loop over tokens in Python runs it: what the fused scan is
+/// compared with. Every token's step is a call of its own and finds A, S and z in memory; the scan
+/// keeps them in registers or caches. Only a forward. On a GPU a launch a token, all lanes in it;
+/// the launches of a forward wait in the stream's queue behind one another, so the host is not part
+/// of what a timer sees.
+template <class T>
+std::unique_ptr<MixerCore<T>> make_sequential_core(const VlaOptions& options, Index d_h);
+std::unique_ptr<MixerCore<float>> make_sequential_cuda_core(const VlaOptions& options, Index d_h);
+
+}  // namespace vla_bench

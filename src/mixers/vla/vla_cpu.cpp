@@ -1,347 +1,420 @@
-// Production VLA on the CPU: forward, saved state, one-token memory. Numbers in parentheses are the
-// steps of vla.h. The backward is in vla_backward_cpu.cpp.
-#include <omp.h>
-
+// VLA on the CPU: the penalty matrix A, from the features to the write direction a and back. The
+// memory S is recurrence.h's. Numbers in parentheses are the steps of vla.h.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <vector>
 
-#include "mixers/feature_map.h"
-#include "mixers/state_kernels.h"
-#include "mixers/vla/vla_core.h"
+#include "mixers/recurrence/cpu_token.h"
+#include "mixers/vla/penalty_rows.h"
+#include "mixers/vla/vla.h"
+#include "mixers/vla/vla_memory.h"
+#include "mixers/vla/vla_rule.h"
 
-namespace vla_bench::mixers {
-
+namespace vla_bench {
+namespace mixers {
 namespace vla {
-
-template <class T>
-Settings<T>::Settings(const VlaOptions& config, Index d_h)
-    : d(d_h),
-      stride(padded<T>(d_h)),
-      feature_map(config.feature_map),
-      penalty(config.penalty),
-      unit_write(config.write == WriteDirection::unit),
-      tied(config.residual == Residual::write),
-      normalise(config.normaliser == Normaliser::zq),
-      period(config.period),
-      u_scale(static_cast<T>(config.u_length(d_h))),
-      inverse_lambda(static_cast<T>(1.0 / config.lambda_0)),
-      per_eps(static_cast<T>(config.per_eps)),
-      stab_eps(static_cast<T>(config.stab_eps)) {}
-
-template <class T>
-void reset(const Settings<T>& settings, LaneState<T> state) {
-  std::fill_n(state.s, settings.state_size(), T(0));
-  if (state.a == nullptr) return;
-  for (Index j = 0; j < settings.d; ++j) {
-    state.a[j * settings.stride + j] = settings.inverse_lambda;
-  }
-}
-
-template <class T>
-LaneInputs<T> lane_inputs(const CoreInputs<T>& inputs, Index batch, Index head, Index token) {
-  const Index row = batch * inputs.dims.tokens + token;
-  return {inputs.q.at(row, head), inputs.k.at(row, head),
-          inputs.v.at(row, head), inputs.aux.empty() ? nullptr : inputs.aux.at(row, head),
-          inputs.q.row_stride,    inputs.k.row_stride,
-          inputs.v.row_stride,    inputs.aux.row_stride};
-}
-
-template <class T>
-void compute_features(const Settings<T>& settings, const LaneInputs<T>& inputs, Index count,
-                      const Features<T>& features) {
-  const Index d = settings.d;
-  const Index stride = settings.stride;
-  const T floor = static_cast<T>(kUnitFloor);
-  for (Index t = 0; t < count; ++t) {
-    T* f = features.f + t * stride;
-    T* k = features.k + t * stride;
-    T* u = features.u + t * stride;
-    apply_feature_map(settings.feature_map, inputs.q + t * inputs.q_stride, features.q + t * stride,
-                      d);
-    apply_feature_map(settings.feature_map, inputs.k + t * inputs.k_stride, f, d);
-    const T f_norm = std::sqrt(dot(f, f, stride));
-    features.f_norm[t] = f_norm;
-    const T f_scale = 1 / std::max(f_norm, floor);
-    for (Index i = 0; i < d; ++i) k[i] = f[i] * f_scale;
-    if (settings.penalty == Penalty::learned) {
-      const T* aux = inputs.aux + t * inputs.aux_stride;
-      std::copy_n(aux, d, u);
-      const T u_norm = std::sqrt(dot(u, u, stride));
-      features.u_norm[t] = u_norm;
-      const T u_factor = settings.u_scale / std::max(u_norm, floor);
-      for (Index i = 0; i < d; ++i) u[i] *= u_factor;
-    } else if (settings.penalty == Penalty::key) {
-      for (Index i = 0; i < d; ++i) u[i] = settings.u_scale * k[i];
-    }
-  }
-  std::fill_n(features.u + count * stride, stride, T(0));
-}
-
 namespace {
 
-/// (2) to (4) for all tokens of a segment. `w` and `b` are work vectors of `stride`.
 template <class T>
-void advance_penalty(const Settings<T>& settings, LaneState<T> state, const Features<T>& features,
-                     Index first, Index count, const Trace<T>& trace, T* w, T* negative_w) {
-  const Index d = settings.d;
+struct Settings {
+  explicit Settings(const VlaOptions& config, Index d_h)
+      : d(d_h),
+        stride(padded<T>(d_h)),
+        rule(config, d_h),
+        inverse_lambda(static_cast<T>(1.0 / config.lambda_0)),
+        per_eps(static_cast<T>(config.per_eps)),
+        stab_eps(static_cast<T>(config.stab_eps)),
+        period(config.period) {}
+
+  bool has_penalty() const { return rule.penalty != Penalty::frozen; }
+  bool nudged(Index token) const { return period > 0 && (token + 1) % period == 0; }
+  Index matrix() const { return d * stride; }
+
+  Index d, stride;
+  VlaRule rule;
+  T inverse_lambda, per_eps, stab_eps;
+  Index period;
+};
+
+/// What a lane keeps for the backward: a, w / sqrt(delta) (T, stride), |b|, delta before its floor
+/// (T), and A before every tile (tiles, d, stride). A frozen A has nothing to keep.
+template <class T>
+struct Kept {
+  static Index size(const Settings<T>& settings, Index tokens) {
+    if (!settings.has_penalty()) return 0;
+    const Index tiles = (tokens + kTileTokens - 1) / kTileTokens;
+    return 2 * tokens * settings.stride + 2 * padded<T>(tokens) + tiles * settings.matrix();
+  }
+  Kept() = default;
+  Kept(const Settings<T>& settings, Index tokens, T* base) {
+    ScratchAllocator<T> allocator(base);
+    a = allocator.take(tokens * settings.stride);
+    w = allocator.take(tokens * settings.stride);
+    b_norm = allocator.take(padded<T>(tokens));
+    delta = allocator.take(padded<T>(tokens));
+    checkpoints = allocator.take(0);
+  }
+
+  T *a = nullptr, *w = nullptr, *b_norm = nullptr, *delta = nullptr, *checkpoints = nullptr;
+};
+
+template <class T>
+class VlaLane final : public LaneRule<T> {
+ public:
+  explicit VlaLane(const Settings<T>& settings);
+
+  void start(Index tokens, T* kept) override;
+  void bind(const Tile& tile, const CoreInputs<T>& inputs, const RecurrenceRows<T>& rows) override;
+  void rebind(const Tile& tile, const CoreInputs<T>& inputs,
+              const RecurrenceRows<T>& rows) override;
+  void unbind(const Tile& tile, const CoreInputs<T>& inputs,
+              const RecurrenceGradients<T>& gradients, const CoreGradients<T>& out) override;
+  void finish(const CoreInputs<T>& inputs, const CoreGradients<T>& out) override;
+  void bind_key(const Tile& tile, const T* key, const RecurrenceRows<T>& rows) override;
+
+  /// The penalty direction of the next bind_key (penalty learned).
+  void set_direction(const T* direction) { direction_ = direction; }
+  std::vector<double> penalty_matrix() const;  // (d, d)
+
+ private:
+  void features(const Tile& tile, const CoreInputs<T>& inputs, const RecurrenceRows<T>& rows);
+  void advance(const Tile& tile, const RecurrenceRows<T>& rows);
+  void recompute_history(Index first, Index count);
+  void tile_backward(const Tile& tile, const CoreInputs<T>& inputs, const CoreGradients<T>& out);
+  void find_db(Index token, const T* a, const T* da);
+  void penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk);
+  void make_backward(Index tokens);
+
+  Settings<T> settings_;  // a memory may outlive its core
+  Kept<T> kept_;
+  bool keeps_ = false;
+  const T* direction_ = nullptr;
+  Index tokens_ = 0;
+  Tile lane_{};  // the last tile: batch and head are the lane's
+
+  Array<T> block_;
+  T* u_;                            // (kTileTokens + 1, stride)
+  T* matrix_;                       // (d, stride): A
+  T *w_, *negative_w_, *scaled_w_;  // (stride)
+
+  Array<T> backward_;
+  Index backward_tokens_ = -1;
+  T* history_;                        // (kTileTokens, d, stride): A before each token of a tile
+  T* gradient_;                       // (d, stride): G, symmetric
+  T *db_, *dw_, *du_, *gw_, *read_;   // (stride)
+  RecurrenceRows<T> rows_;            // of a tile
+  T *lane_da_, *lane_dk_, *lane_df_;  // (T, stride)
+};
+
+template <class T>
+VlaLane<T>::VlaLane(const Settings<T>& settings) : settings_(settings) {
   const Index stride = settings.stride;
-  const T floor = static_cast<T>(kUnitFloor);
-  if (settings.has_penalty()) read_rows(d, stride, state.a, features.u, w);
-  for (Index t = 0; t < count; ++t) {
-    const T* k = features.k + t * stride;
-    T* a = trace.a + t * stride;  // b first, then scaled in place
-    if (settings.has_penalty()) {
-      const T* next_u = features.u + (t + 1) * stride;
-      const T delta = 1 + dot(features.u + t * stride, w, stride);
-      trace.delta[t] = delta;
-      const T scale = 1 / std::sqrt(std::max(delta, settings.stab_eps));
-      T* scaled_w = trace.w + t * stride;
-      for (Index i = 0; i < stride; ++i) {
-        // Products of this pair commute exactly, so A stays symmetric to the last bit.
-        scaled_w[i] = w[i] * scale;
-        negative_w[i] = -scaled_w[i];
+  block_.resize(Device::cpu, (kTileTokens + 1 + 3) * stride + settings.matrix());
+  ScratchAllocator<T> allocator(block_.data());
+  u_ = allocator.take((kTileTokens + 1) * stride);
+  matrix_ = allocator.take(settings.matrix());
+  for (T** row : {&w_, &negative_w_, &scaled_w_}) *row = allocator.take(stride);
+}
+
+template <class T>
+void VlaLane<T>::start(Index tokens, T* kept) {
+  tokens_ = tokens;
+  keeps_ = kept != nullptr;
+  if (keeps_) kept_ = Kept<T>(settings_, tokens, kept);
+  std::fill_n(matrix_, settings_.matrix(), T(0));
+  for (Index j = 0; j < settings_.d; ++j) {
+    matrix_[j * settings_.stride + j] = settings_.inverse_lambda;
+  }
+}
+
+/// (1): q', f, k (in row r) and u.
+template <class T>
+void VlaLane<T>::features(const Tile& tile, const CoreInputs<T>& inputs,
+                          const RecurrenceRows<T>& rows) {
+  lane_ = tile;
+  RecurrenceRows<T> with_u = rows;
+  with_u.own = u_;
+  for (Index i = 0; i < tile.count; ++i) {
+    settings_.rule.bind(CpuToken<T>(settings_.d, tile, i, inputs, with_u));
+  }
+}
+
+template <class T>
+void VlaLane<T>::bind(const Tile& tile, const CoreInputs<T>& inputs,
+                      const RecurrenceRows<T>& rows) {
+  features(tile, inputs, rows);
+  if (settings_.has_penalty()) advance(tile, rows);
+}
+
+/// (2) to (4) for the tokens of a tile.
+template <class T>
+void VlaLane<T>::advance(const Tile& tile, const RecurrenceRows<T>& rows) {
+  const Index d = settings_.d;
+  const Index stride = settings_.stride;
+  std::fill_n(u_ + tile.count * stride, stride, T(0));
+  if (keeps_) {
+    std::copy_n(matrix_, settings_.matrix(),
+                kept_.checkpoints + tile.first / kTileTokens * settings_.matrix());
+  }
+  read_rows(d, stride, matrix_, u_, w_);
+  for (Index i = 0; i < tile.count; ++i) {
+    const Index token = tile.first + i;
+    const T* k = rows.r + i * stride;
+    T* a = rows.a + i * stride;  // b first, then scaled in place
+    const T* next_u = u_ + (i + 1) * stride;
+    const T delta = 1 + dot(u_ + i * stride, w_, stride);
+    const T scale = 1 / std::sqrt(std::max(delta, settings_.stab_eps));
+    T* scaled_w = keeps_ ? kept_.w + token * stride : scaled_w_;
+    for (Index j = 0; j < stride; ++j) {
+      // Products of this pair commute exactly, so A stays symmetric to the last bit.
+      scaled_w[j] = w_[j] * scale;
+      negative_w_[j] = -scaled_w[j];
+    }
+    update_read_rows(d, stride, matrix_, negative_w_, scaled_w, k, a, next_u, w_);
+    if (settings_.nudged(token)) {
+      for (Index j = 0; j < d; ++j) matrix_[j * stride + j] += settings_.per_eps;
+      for (Index j = 0; j < stride; ++j) {
+        a[j] += settings_.per_eps * k[j];
+        w_[j] += settings_.per_eps * next_u[j];
       }
-      update_read_rows(d, stride, state.a, negative_w, scaled_w, k, a, next_u, w);
-      if (settings.nudged(first + t)) {
-        for (Index j = 0; j < d; ++j) state.a[j * stride + j] += settings.per_eps;
-        for (Index i = 0; i < stride; ++i) {
-          a[i] += settings.per_eps * k[i];
-          w[i] += settings.per_eps * next_u[i];
-        }
-      }
-    } else {
-      for (Index i = 0; i < stride; ++i) a[i] = settings.inverse_lambda * k[i];
     }
     const T b_norm = std::sqrt(dot(a, a, stride));
-    trace.b_norm[t] = b_norm;
-    if (settings.unit_write) {
-      const T a_scale = 1 / std::max(b_norm, floor);
-      for (Index i = 0; i < stride; ++i) a[i] *= a_scale;
+    if (settings_.rule.unit_write) {
+      const T a_scale = 1 / at_least(b_norm, static_cast<T>(kUnitFloor));
+      for (Index j = 0; j < stride; ++j) a[j] *= a_scale;
     }
-  }
-}
-
-}  // namespace
-
-template <class T>
-void advance(const Settings<T>& settings, LaneState<T> state, const Features<T>& features,
-             const T* v, Index v_stride, Index first, Index count, const Trace<T>& trace, T* o,
-             Index o_stride, T* work) {
-  const Index d = settings.d;
-  const Index stride = settings.stride;
-  advance_penalty(settings, state, features, first, count, trace, work, work + stride);
-
-  T* prediction = work;
-  T* numerator = work + stride;
-  const T* zero = features.u + count * stride;
-  const T* directions = settings.tied ? trace.a : features.k;
-  read_rows(d, stride, state.s, directions, prediction);
-  for (Index t = 0; t < count; ++t) {
-    T* e = trace.e + t * stride;
-    const T* q = features.q + t * stride;
-    const T* f = features.f + t * stride;
-    for (Index i = 0; i < d; ++i) e[i] = v[t * v_stride + i] - prediction[i];
-    for (Index i = d; i < stride; ++i) e[i] = 0;
-    const T* next = t + 1 < count ? directions + (t + 1) * stride : zero;
-    update_read_rows(d, stride, state.s, trace.a + t * stride, e, q, numerator, next, prediction);
-    for (Index i = 0; i < stride; ++i) state.z[i] += f[i];
-    T scale = 1;
-    if (settings.normalise) {
-      trace.denominator[t] = dot(state.z, q, stride);
-      scale = 1 / std::max(trace.denominator[t], settings.stab_eps);
-    }
-    for (Index i = 0; i < d; ++i) o[t * o_stride + i] = numerator[i] * scale;
-  }
-}
-
-template <class T>
-Workspace<T>::Workspace(const Settings<T>& settings) {
-  const Index row = settings.stride;
-  const Index scalars = padded<T>(kSegment);
-  block_.resize(Device::cpu, row * (7 * kSegment + 1 + 3) + 5 * scalars + settings.state_size());
-  T* next = block_.data();
-  const auto take = [&next](Index size) {
-    T* taken = next;
-    next += size;
-    return taken;
-  };
-  features.q = take(kSegment * row);
-  features.f = take(kSegment * row);
-  features.k = take(kSegment * row);
-  features.u = take((kSegment + 1) * row);
-  trace.e = take(kSegment * row);
-  trace.a = take(kSegment * row);
-  trace.w = take(kSegment * row);
-  work = take(3 * row);
-  features.f_norm = take(scalars);
-  features.u_norm = take(scalars);
-  trace.b_norm = take(scalars);
-  trace.delta = take(scalars);
-  trace.denominator = take(scalars);
-  state = take(settings.state_size());
-}
-
-template <class T>
-VlaCore<T>::VlaCore(const VlaOptions& config, Index d_h) : settings_(config, d_h) {}
-
-template <class T>
-void VlaCore<T>::forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
-                         Array<T>* saved) {
-  const HeadDims& dims = inputs.dims;
-  const SavedLayout layout(settings_, dims);
-  if (saved != nullptr) saved->resize(Device::cpu, layout.total);
-
-  make_workspaces(workspaces_, context.threads, settings_);
-
-#pragma omp parallel for num_threads(context.threads) schedule(static)
-  for (Index lane = 0; lane < dims.lanes(); ++lane) {
-    const Workspace<T>& workspace = workspaces_[static_cast<std::size_t>(omp_get_thread_num())];
-    const Index batch = lane / dims.heads;
-    const Index head = lane % dims.heads;
-    T* block = saved != nullptr ? saved->data() + lane * layout.lane : nullptr;
-    LaneState<T> state(settings_, workspace.state);
-    vla::reset(settings_, state);
-    for (Index first = 0; first < dims.tokens; first += kSegment) {
-      const Index count = std::min(kSegment, dims.tokens - first);
-      const LaneInputs<T> tokens = lane_inputs(inputs, batch, head, first);
-      Trace<T> trace = workspace.trace;
-      if (block != nullptr) {
-        std::copy_n(workspace.state, settings_.state_size(),
-                    layout.checkpoint(block, first / kSegment));
-        trace = layout.trace(block).from(first, settings_.stride);
-      }
-      compute_features(settings_, tokens, count, workspace.features);
-      advance(settings_, state, workspace.features, tokens.v, tokens.v_stride, first, count, trace,
-              o.at(batch * dims.tokens + first, head), o.row_stride, workspace.work);
+    if (keeps_) {
+      kept_.delta[token] = delta;
+      kept_.b_norm[token] = b_norm;
+      std::copy_n(a, stride, kept_.a + token * stride);
     }
   }
 }
 
 template <class T>
-Index VlaCore<T>::state_bytes(const HeadDims& dims) const {
-  const Index matrices = settings_.has_penalty() ? 2 : 1;
-  return dims.lanes() * (matrices * settings_.d + 1) * settings_.d * static_cast<Index>(sizeof(T));
+void VlaLane<T>::rebind(const Tile& tile, const CoreInputs<T>& inputs,
+                        const RecurrenceRows<T>& rows) {
+  features(tile, inputs, rows);
+  if (!settings_.has_penalty()) return;
+  for (Index i = 0; i < tile.count; ++i) {
+    const Index token = tile.row(i) - tile.batch * tile.tokens;
+    std::copy_n(kept_.a + token * settings_.stride, settings_.stride,
+                rows.a + i * settings_.stride);
+  }
 }
 
 template <class T>
-Index VlaCore<T>::saved_bytes(const HeadDims& dims) const {
-  return SavedLayout(settings_, dims).total * static_cast<Index>(sizeof(T));
+void VlaLane<T>::bind_key(const Tile& tile, const T* key, const RecurrenceRows<T>& rows) {
+  const Index d = settings_.d;
+  std::copy_n(key, d, rows.r);
+  if (!settings_.has_penalty()) {
+    const CoreInputs<T> none{};
+    typename CpuToken<T>::Channels b;
+    std::copy_n(key, d, b.values);
+    settings_.rule.put_frozen_direction(CpuToken<T>(d, tile, 0, none, rows), b);
+    return;
+  }
+  if (settings_.rule.penalty == Penalty::learned) {
+    if (direction_ == nullptr) throw std::logic_error("vla: write needs a penalty direction");
+    std::copy_n(direction_, d, u_);
+    direction_ = nullptr;
+  } else {
+    const T u_scale = static_cast<T>(settings_.rule.u_scale);
+    for (Index i = 0; i < d; ++i) u_[i] = u_scale * key[i];
+  }
+  advance(tile, rows);
 }
 
-// ---- One token at a time ------------------------------------------------------------------------
+template <class T>
+std::vector<double> VlaLane<T>::penalty_matrix() const {
+  std::vector<double> values;
+  for (Index i = 0; i < settings_.d; ++i) {
+    const T* row = matrix_ + i * settings_.stride;
+    values.insert(values.end(), row, row + settings_.d);
+  }
+  return values;
+}
 
-namespace {
+// ---- Backward -----------------------------------------------------------------------------------
 
 template <class T>
-class VlaMemory final : public HeadMemory<T> {
+void VlaLane<T>::make_backward(Index tokens) {
+  if (backward_tokens_ == tokens) return;
+  backward_tokens_ = tokens;
+  const Index stride = settings_.stride;
+  const Index matrix = settings_.has_penalty() ? settings_.matrix() : 0;
+  backward_.resize(Device::cpu, (kTileTokens + 1) * matrix + 5 * stride + 4 * kTileTokens * stride +
+                                    3 * tokens * stride);
+  ScratchAllocator<T> allocator(backward_.data());
+  history_ = allocator.take(kTileTokens * matrix);
+  gradient_ = allocator.take(matrix);
+  for (T** row : {&db_, &dw_, &du_, &gw_, &read_}) *row = allocator.take(stride);
+  rows_.stride = stride;
+  for (T** row : {&rows_.r, &rows_.a, &rows_.q, &rows_.f}) {
+    *row = allocator.take(kTileTokens * stride);
+  }
+  // Last, since they alone depend on the length: the tails of the others stay zero.
+  for (T** row : {&lane_da_, &lane_dk_, &lane_df_}) *row = allocator.take(tokens * stride);
+}
+
+/// The memory's part of da, dk and df waits for A's, which runs against time.
+template <class T>
+void VlaLane<T>::unbind(const Tile& tile, const CoreInputs<T>& inputs,
+                        const RecurrenceGradients<T>& gradients, const CoreGradients<T>& out) {
+  make_backward(tile.tokens);
+  const Index at = tile.first * settings_.stride;
+  const Index size = tile.count * settings_.stride;
+  std::copy_n(gradients.da, size, lane_da_ + at);
+  if (settings_.rule.form().residual == RecurrenceForm::Residual::along_r) {
+    std::copy_n(gradients.dr, size, lane_dk_ + at);
+  } else {
+    std::fill_n(lane_dk_ + at, size, T(0));
+  }
+  if (gradients.df != nullptr) {
+    std::copy_n(gradients.df, size, lane_df_ + at);
+  } else {
+    std::fill_n(lane_df_ + at, size, T(0));
+  }
+  for (Index i = 0; i < tile.count; ++i) {
+    settings_.rule.unbind_query(CpuToken<T>(settings_.d, tile, i, inputs, {}, gradients, &out));
+  }
+}
+
+template <class T>
+void VlaLane<T>::finish(const CoreInputs<T>& inputs, const CoreGradients<T>& out) {
+  if (settings_.has_penalty()) std::fill_n(gradient_, settings_.matrix(), T(0));
+  for_each_tile(lane_.batch, lane_.head, tokens_, true,
+                [&](const Tile& tile) { tile_backward(tile, inputs, out); });
+}
+
+/// A before every token of a tile, from the checkpoint and the saved factors.
+template <class T>
+void VlaLane<T>::recompute_history(Index first, Index count) {
+  const Index d = settings_.d;
+  const Index stride = settings_.stride;
+  const Index matrix = settings_.matrix();
+  std::copy_n(kept_.checkpoints + first / kTileTokens * matrix, matrix, history_);
+  for (Index t = 0; t + 1 < count; ++t) {
+    const T* scaled_w = kept_.w + (first + t) * stride;
+    T* after = history_ + (t + 1) * matrix;
+    for (Index i = 0; i < stride; ++i) read_[i] = -scaled_w[i];
+    copy_updated_rows(d, stride, history_ + t * matrix, read_, scaled_w, after);
+    if (settings_.nudged(first + t)) {
+      for (Index j = 0; j < d; ++j) after[j * stride + j] += settings_.per_eps;
+    }
+  }
+}
+
+/// (4) and (2): adds to dk, leaves du of the token in du_.
+template <class T>
+void VlaLane<T>::penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk) {
+  const Index d = settings_.d;
+  const Index stride = settings_.stride;
+  const T* scaled_w = kept_.w + token * stride;  // w' = w / sqrt(delta)
+  symmetric_update_read_rows<T>({.d = d,
+                                 .stride = stride,
+                                 .m = gradient_,
+                                 .x = db_,
+                                 .y = k,
+                                 .c1 = scaled_w,
+                                 .out1 = gw_,
+                                 .other = a_before,
+                                 .out2 = read_});
+  // A_t db = A_{t-1} db - w' (w'.db) [+ per_eps db]
+  const T w_db = dot(scaled_w, db_, stride);
+  const T nudge = settings_.nudged(token) ? settings_.per_eps : T(0);
+  for (Index i = 0; i < stride; ++i) dk[i] += read_[i] - scaled_w[i] * w_db + nudge * db_[i];
+  // dw = -2 G w / delta = -2 G w' / sqrt(delta);  ddelta = -(w'.dw) / (2 sqrt(delta))
+  const T delta = kept_.delta[token];
+  const T root = std::sqrt(std::max(delta, settings_.stab_eps));
+  const T factor = -2 / root;
+  for (Index i = 0; i < stride; ++i) dw_[i] = factor * gw_[i];
+  const T d_delta = delta < settings_.stab_eps ? T(0) : -dot(scaled_w, dw_, stride) / (2 * root);
+  for (Index i = 0; i < stride; ++i) dw_[i] += d_delta * u[i];
+  symmetric_update_read_rows<T>({.d = d,
+                                 .stride = stride,
+                                 .m = gradient_,
+                                 .x = dw_,
+                                 .y = u,
+                                 .c1 = u,
+                                 .out1 = gw_,
+                                 .other = a_before,
+                                 .out2 = du_});
+  for (Index i = 0; i < stride; ++i) du_[i] += d_delta * root * scaled_w[i];
+}
+
+/// (4) to (1), against time: finishes dk and daux.
+template <class T>
+void VlaLane<T>::tile_backward(const Tile& tile, const CoreInputs<T>& inputs,
+                               const CoreGradients<T>& out) {
+  const Index stride = settings_.stride;
+  const bool has_penalty = settings_.has_penalty();
+  rebind(tile, inputs, rows_);
+  const Index first = tile.first - tile.count + 1;
+  if (has_penalty) recompute_history(first, tile.count);
+  for (Index i = 0; i < tile.count; ++i) {
+    const Index token = tile.first - i;
+    T* const da = lane_da_ + token * stride;
+    T* const dk = lane_dk_ + token * stride;
+    if (has_penalty) {
+      find_db(token, rows_.a + i * stride, da);
+      penalty_backward(token, history_ + (token - first) * settings_.matrix(), rows_.r + i * stride,
+                       u_ + i * stride, dk);
+    }
+    const RecurrenceGradients<T> gradients{
+        .stride = 0, .dr = dk, .da = da, .df = lane_df_ + token * stride, .down = du_};
+    settings_.rule.unbind_key(CpuToken<T>(settings_.d, tile, i, inputs, {}, gradients, &out));
+  }
+}
+
+/// (4): db from da, through unit().
+template <class T>
+void VlaLane<T>::find_db(Index token, const T* a, const T* da) {
+  const Index stride = settings_.stride;
+  if (!settings_.rule.unit_write) {
+    std::copy_n(da, stride, db_);
+    return;
+  }
+  const T floor = static_cast<T>(kUnitFloor);
+  const T norm = kept_.b_norm[token];
+  const T along = norm < floor ? T(0) : dot(a, da, stride);
+  const T scale = 1 / at_least(norm, floor);
+  for (Index j = 0; j < stride; ++j) db_[j] = (da[j] - a[j] * along) * scale;
+}
+
+template <class T>
+class VlaRecurrence final : public RecurrentRule<T> {
  public:
-  explicit VlaMemory(const Settings<T>& settings)
-      : settings_(settings), workspace_(settings), state_(settings_, workspace_.state) {
-    reset();
+  VlaRecurrence(const VlaOptions& config, Index d)
+      : RecurrentRule<T>(d), settings_(config, d), form_(settings_.rule.form()) {}
+
+  const RecurrenceForm& form() const override { return form_; }
+  std::unique_ptr<LaneRule<T>> make_lane() const override {
+    return std::make_unique<VlaLane<T>>(settings_);
   }
-
-  void reset() override {
-    vla::reset(settings_, state_);
-    token_ = 0;
+  std::unique_ptr<HeadMemory<T>> make_memory(Index head) const override {
+    return std::make_unique<VlaMemory<T, VlaLane<T>>>(form_, this->d(), head,
+                                                      std::make_unique<VlaLane<T>>(settings_));
   }
-
-  void step(const T* q, const T* k, const T* v, const T* aux, T* o) override {
-    compute_features(settings_, LaneInputs<T>{q, k, v, aux, 0, 0, 0, 0}, 1, workspace_.features);
-    write_features(v, o);
-  }
-
-  void write(const T* key, const T* value, const T* direction) override {
-    const Features<T>& features = workspace_.features;
-    const Index d = settings_.d;
-    std::copy_n(key, d, features.f);
-    std::copy_n(key, d, features.k);
-    std::copy_n(key, d, features.q);
-    if (settings_.penalty == Penalty::learned) {
-      if (direction == nullptr) throw std::logic_error("vla: write needs a penalty direction");
-      std::copy_n(direction, d, features.u);
-    } else {
-      for (Index i = 0; i < d; ++i) features.u[i] = settings_.u_scale * key[i];
-    }
-    std::fill_n(features.u + settings_.stride, settings_.stride, T(0));
-    std::vector<T> unread(static_cast<std::size_t>(d));
-    write_features(value, unread.data());
-  }
-
-  void read(const T* query, T* out) const override {
-    std::vector<T> sum(static_cast<std::size_t>(settings_.stride));
-    read_rows(settings_.d, settings_.stride, state_.s, query, sum.data());
-    std::copy_n(sum.data(), settings_.d, out);
-  }
-
-  double state_norm() const override { return frobenius(state_.s); }
-
-  std::optional<double> penalty_norm() const override {
-    if (state_.a != nullptr) return frobenius(state_.a);
-    return static_cast<double>(settings_.inverse_lambda) * std::sqrt(settings_.d);
-  }
-
-  std::optional<StepJacobian> jacobian() const override {
-    const T* a = workspace_.trace.a;
-    const T* k = settings_.tied ? a : workspace_.features.k;
-    return StepJacobian{{k, k + settings_.d}, {a, a + settings_.d}};
+  Index kept_size(Index tokens) const override { return Kept<T>::size(settings_, tokens); }
+  Index state_size() const override {
+    return settings_.has_penalty() ? settings_.d * settings_.d : 0;
   }
 
  private:
-  void write_features(const T* v, T* o) {
-    advance(settings_, state_, workspace_.features, v, 0, token_, 1, workspace_.trace, o, 0,
-            workspace_.work);
-    ++token_;
-  }
-
-  double frobenius(const T* matrix) const {
-    double sum = 0.0;
-    for (Index i = 0; i < settings_.d * settings_.stride; ++i) {
-      sum += static_cast<double>(matrix[i]) * static_cast<double>(matrix[i]);
-    }
-    return std::sqrt(sum);
-  }
-
   Settings<T> settings_;
-  Workspace<T> workspace_;
-  LaneState<T> state_;
-  Index token_ = 0;
+  RecurrenceForm form_;
 };
 
 }  // namespace
-
-template <class T>
-std::unique_ptr<HeadMemory<T>> VlaCore<T>::memory() const {
-  return std::make_unique<VlaMemory<T>>(settings_);
-}
-
-template struct Settings<float>;
-template struct Settings<double>;
-template struct Workspace<float>;
-template struct Workspace<double>;
-template LaneInputs<float> lane_inputs(const CoreInputs<float>&, Index, Index, Index);
-template LaneInputs<double> lane_inputs(const CoreInputs<double>&, Index, Index, Index);
-template void compute_features(const Settings<float>&, const LaneInputs<float>&, Index,
-                               const Features<float>&);
-template void compute_features(const Settings<double>&, const LaneInputs<double>&, Index,
-                               const Features<double>&);
-template void reset(const Settings<float>&, LaneState<float>);
-template void reset(const Settings<double>&, LaneState<double>);
-template void advance(const Settings<float>&, LaneState<float>, const Features<float>&,
-                      const float*, Index, Index, Index, const Trace<float>&, float*, Index,
-                      float*);
-template void advance(const Settings<double>&, LaneState<double>, const Features<double>&,
-                      const double*, Index, Index, Index, const Trace<double>&, double*, Index,
-                      double*);
-
 }  // namespace vla
+}  // namespace mixers
 
 template <class T>
-std::unique_ptr<MixerCore<T>> make_vla_core(const MixerConfig& config, Index d_h) {
-  return std::make_unique<vla::VlaCore<T>>(config.get<VlaOptions>(), d_h);
+std::unique_ptr<mixers::RecurrentRule<T>> make_chain_rule(const VlaOptions& options, Index d_h) {
+  return std::make_unique<mixers::vla::VlaRecurrence<T>>(options, d_h);
 }
-template std::unique_ptr<MixerCore<float>> make_vla_core(const MixerConfig&, Index);
-template std::unique_ptr<MixerCore<double>> make_vla_core(const MixerConfig&, Index);
+template std::unique_ptr<mixers::RecurrentRule<float>> make_chain_rule(const VlaOptions&, Index);
+template std::unique_ptr<mixers::RecurrentRule<double>> make_chain_rule(const VlaOptions&, Index);
 
-}  // namespace vla_bench::mixers
+}  // namespace vla_bench

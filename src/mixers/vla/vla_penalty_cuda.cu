@@ -1,5 +1,5 @@
 #include "core/cuda/check.h"
-#include "mixers/feature_floor.h"
+#include "mixers/features.h"
 #include "mixers/recurrence/columns_in_time.cuh"
 #include "mixers/recurrence/normaliser.cuh"
 #include "mixers/vla/vla_penalty_cuda.h"
@@ -157,7 +157,7 @@ struct BackwardArgs {
   PenaltySettings settings;
   TokenSource u, k, a, w, da, da_more, b_norm, delta;
   TokenView<float> db;
-  TokenTarget dw, d_delta;
+  TokenTarget dw, w_share;
 };
 
 template <int D>
@@ -167,13 +167,14 @@ struct BackwardTiles {
   InputTile<C, D> db;  // da, then db in its place
   InputTile<C, D> more;
   InputTile<C, 1> norm, delta;
-  // Per token of the tile, found before the chain begins: -2 / sqrt(delta), and 1 / delta or, where
-  // delta is at its floor, 0.
+  // Per token of the tile, found before the chain begins: -2 / sqrt(delta); 1 / delta or, where
+  // delta is at its floor, 0; sqrt(delta).
   float factor[C];
   float inverse[C];
+  float root[C];
   alignas(16) float exchange[2][D];  // G w^, as the forward's
   OutputTile<C, D> dw;
-  OutputTile<C, 1> d_delta;
+  OutputTile<C, 1> w_share;
 };
 
 template <int D>
@@ -219,6 +220,7 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
         const float delta = at_least(raw, settings.stab_eps);
         tiles.factor[t] = -2.0F * inverse_root(delta);
         tiles.inverse[t] = raw < settings.stab_eps ? 0.0F : 1.0F / delta;
+        tiles.root[t] = sqrtf(delta);
       }
     }
   };
@@ -261,7 +263,7 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
         gradient[e] = fmaf(half_dw, u[e], fmaf(half_u, other_dw, gradient[e]));
       }
       if (writes_row) tiles.dw.at(t)[row] = dw;
-      if (threadIdx.x == 0) *tiles.d_delta.at(t) = d_delta;
+      if (threadIdx.x == 0) *tiles.w_share.at(t) = d_delta * tiles.root[t];
     }
   };
   pipeline.template run<Order::against_time>(
@@ -269,7 +271,7 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
       pipeline.input(tiles.a, args.a), pipeline.input(tiles.w, args.w),
       pipeline.input(tiles.db, args.da), pipeline.optional_input(tiles.more, args.da_more),
       pipeline.input(tiles.norm, args.b_norm), pipeline.input(tiles.delta, args.delta),
-      pipeline.output(tiles.dw, args.dw), pipeline.output(tiles.d_delta, args.d_delta));
+      pipeline.output(tiles.dw, args.dw), pipeline.output(tiles.w_share, args.w_share));
 }
 
 template <int D>
@@ -318,7 +320,7 @@ void penalty_backward(cudaStream_t stream, const PenaltyBackward& args) {
                                  .delta = {args.dims, args.delta},
                                  .db = args.db,
                                  .dw = {args.dims, args.dw},
-                                 .d_delta = {args.dims, args.d_delta}};
+                                 .w_share = {args.dims, args.w_share}};
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
     penalty_backward_kernel<D>
@@ -337,6 +339,7 @@ void penalty_reads(cudaStream_t stream, const PenaltyReads& args) {
                                       .c = {args.dims, args.db},
                                       .decay = {},
                                       .factor = {},
+                                      .shift = {args.dims, args.w_share},
                                       .before = {args.dims, args.du},
                                       .after = {args.dims, args.dk},
                                       .penalty = {.initial = args.settings.inverse_lambda,

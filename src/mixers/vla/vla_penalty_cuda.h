@@ -56,15 +56,17 @@ struct PenaltyBackward {
   TokenView<const float> da;
   TokenView<const float> da_more;  // added to da (residual write: dr), or empty
   TokenView<float> db, dw;
-  float* d_delta;  // ddelta, 0 where delta is at its floor
+  float*
+      w_share;  // (B, T, H): ddelta sqrt(delta), what du has of w^; 0 where delta is at its floor
 };
 void penalty_backward(cudaStream_t stream, const PenaltyBackward& args);
 
-/// A run through again: du = A_{t-1} dw, dk = A_t db.
+/// A run through again: du = A_{t-1} dw + w_share w^, dk = A_t db.
 struct PenaltyReads {
   HeadDims dims;
   PenaltySettings settings;
   TokenView<const float> w, dw, db;
+  const float* w_share;
   TokenView<float> du, dk;
 };
 void penalty_reads(cudaStream_t stream, const PenaltyReads& args);

@@ -1,14 +1,16 @@
+// VLA one token at a time on the CPU: a HeadMemory stepped through each lane.
 #include "core/error.h"
+#include "mixers/recurrence/recurrence.h"
 #include "mixers/vla/vla.h"
-#include "mixers/vla/vla_sequential.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
 namespace {
 
 template <class T>
 class SequentialVlaCore final : public MixerCore<T> {
  public:
-  SequentialVlaCore(const MixerConfig& config, Index d_h) : core_(make_vla_core<T>(config, d_h)) {}
+  SequentialVlaCore(const VlaOptions& options, Index d_h)
+      : core_(mixers::make_recurrent_core<T>(make_chain_rule<T>(options, d_h))) {}
 
   void forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                Array<T>* saved) override {
@@ -18,10 +20,9 @@ class SequentialVlaCore final : public MixerCore<T> {
     for (Index lane = 0; lane < dims.lanes(); ++lane) {
       const Index head = lane % dims.heads;
       const Index first = lane / dims.heads * dims.tokens;
-      const auto memory = core_->memory();
+      const auto memory = core_->memory(head);
       for (Index row = first; row < first + dims.tokens; ++row) {
-        memory->step(inputs.q.at(row, head), inputs.k.at(row, head), inputs.v.at(row, head),
-                     inputs.aux.empty() ? nullptr : inputs.aux.at(row, head), o.at(row, head));
+        memory->step(token_inputs(inputs, row, head), o.at(row, head));
       }
     }
   }
@@ -31,7 +32,7 @@ class SequentialVlaCore final : public MixerCore<T> {
     throw RunError("[vla] sequential: forward alone");
   }
 
-  std::unique_ptr<HeadMemory<T>> memory() const override { return core_->memory(); }
+  std::unique_ptr<HeadMemory<T>> memory(Index head) const override { return core_->memory(head); }
   Index state_bytes(const HeadDims& dims) const override { return core_->state_bytes(dims); }
   Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }
 
@@ -42,11 +43,11 @@ class SequentialVlaCore final : public MixerCore<T> {
 }  // namespace
 
 template <class T>
-std::unique_ptr<MixerCore<T>> make_sequential_vla_core(const MixerConfig& config, Index d_h) {
-  return std::make_unique<SequentialVlaCore<T>>(config, d_h);
+std::unique_ptr<MixerCore<T>> make_sequential_core(const VlaOptions& options, Index d_h) {
+  return std::make_unique<SequentialVlaCore<T>>(options, d_h);
 }
 
-template std::unique_ptr<MixerCore<float>> make_sequential_vla_core(const MixerConfig&, Index);
-template std::unique_ptr<MixerCore<double>> make_sequential_vla_core(const MixerConfig&, Index);
+template std::unique_ptr<MixerCore<float>> make_sequential_core(const VlaOptions&, Index);
+template std::unique_ptr<MixerCore<double>> make_sequential_core(const VlaOptions&, Index);
 
-}  // namespace vla_bench::mixers
+}  // namespace vla_bench

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "mixers/vla/vla_core.h"
+#include "mixers/penalty_memory.h"
 #include "testing/mixer_cases.h"
 
 namespace vla_bench {
@@ -112,14 +112,16 @@ TEST(Vla, ShortVectorsTakeTheFloorOfUnit) {
     config.get<VlaOptions>().normaliser = Normaliser::none;
     for (double shrink : {0.0, 2e-13}) {
       CoreTensors tensors = random_tensors(config, dims, 24);
-      for (auto* vectors : {&tensors.k, &tensors.aux}) {
+      const auto shorten = [&](std::vector<double>& vectors) {
         for (Index t : {0, 7, 19}) {
-          for (Index i = t * 16; i < (t + 1) * 16 && !vectors->empty(); ++i) {
-            double& value = (*vectors)[static_cast<std::size_t>(i)];
+          for (Index i = t * 16; i < (t + 1) * 16; ++i) {
+            double& value = vectors[static_cast<std::size_t>(i)];
             value = static_cast<float>(shrink * value);
           }
         }
-      }
+      };
+      shorten(tensors.k);
+      for (std::vector<double>& directions : tensors.more) shorten(directions);
       expect_matches_reference<double>(config, tensors);
       expect_matches_reference<float>(config, tensors);
     }
@@ -137,33 +139,25 @@ TEST(Vla, AFrozenPenaltyHasNoState) {
 }
 
 TEST(Vla, PenaltyInverseStaysSymmetricPositiveDefinite) {
-  namespace vla = mixers::vla;
   constexpr Index d = 24;
   constexpr Index tokens = 500;
   const MixerConfig config{.options = VlaOptions{}};
-  const vla::Settings<float> settings(config.get<VlaOptions>(), d);
-  vla::Workspace<float> workspace(settings);
-  const vla::LaneState<float> state(settings, workspace.state);
-  vla::reset(settings, state);
   const auto tensors = random_tensors(config, {1, tokens, 1, d}, 22);
-  const std::vector<float> q(tensors.q.begin(), tensors.q.end());
-  const std::vector<float> k(tensors.k.begin(), tensors.k.end());
-  const std::vector<float> v(tensors.v.begin(), tensors.v.end());
-  const std::vector<float> aux(tensors.aux.begin(), tensors.aux.end());
-  std::vector<float> o(static_cast<std::size_t>(vla::kSegment * d));
-  for (Index first = 0; first + vla::kSegment <= tokens; first += vla::kSegment) {
-    const Index at = first * d;
-    const vla::LaneInputs<float> inputs{
-        q.data() + at, k.data() + at, v.data() + at, aux.data() + at, d, d, d, d};
-    vla::compute_features(settings, inputs, vla::kSegment, workspace.features);
-    vla::advance(settings, state, workspace.features, inputs.v, d, first, vla::kSegment,
-                 workspace.trace, o.data(), d, workspace.work);
-    using Matrix = Eigen::Matrix<float, d, d, Eigen::RowMajor>;
-    const Eigen::Map<const Matrix, 0, Eigen::OuterStride<>> penalty(
-        state.a, Eigen::OuterStride<>(settings.stride));
-    ASSERT_EQ((penalty - penalty.transpose()).cwiseAbs().maxCoeff(), 0.0f) << "token " << first;
-    const Eigen::LLT<Eigen::MatrixXd> factor(penalty.cast<double>());
-    ASSERT_EQ(factor.info(), Eigen::Success) << "not positive definite after token " << first;
+  const auto row = [&](const std::vector<double>& values, Index t) {
+    return std::vector<float>(values.begin() + t * d, values.begin() + (t + 1) * d);
+  };
+  const auto memory = testing::production_core<float>(config, d)->memory();
+  std::vector<float> o(d);
+  for (Index t = 0; t < tokens; ++t) {
+    const auto q = row(tensors.q, t), k = row(tensors.k, t), v = row(tensors.v, t);
+    const auto direction = row(tensors.more[0], t);
+    memory->step({q.data(), k.data(), v.data(), {direction.data()}}, o.data());
+    if (t % 16 != 0) continue;
+    const std::vector<double> values = as_penalty_memory(*memory)->penalty_matrix();
+    const Eigen::Map<const Eigen::Matrix<double, d, d>> penalty(values.data());
+    ASSERT_EQ((penalty - penalty.transpose()).cwiseAbs().maxCoeff(), 0.0) << "token " << t;
+    const Eigen::LLT<Eigen::MatrixXd> factor(penalty);
+    ASSERT_EQ(factor.info(), Eigen::Success) << "not positive definite after token " << t;
   }
 }
 
@@ -184,7 +178,7 @@ TEST(Vla, RawWriteAlongTheKeyIsRecursiveLeastSquares) {
   Eigen::MatrixXd keys = Eigen::MatrixXd::NullaryExpr(d, n, [&] { return rng.normal(); });
   const Eigen::MatrixXd values = Eigen::MatrixXd::NullaryExpr(d, n, [&] { return rng.normal(); });
   keys.colwise().normalize();
-  for (Index t = 0; t < n; ++t) memory->write(keys.col(t).data(), values.col(t).data(), nullptr);
+  for (Index t = 0; t < n; ++t) memory->write(keys.col(t).data(), values.col(t).data());
   const Eigen::MatrixXd normal =
       keys * keys.transpose() + config.get<VlaOptions>().lambda_0 * Eigen::MatrixXd::Identity(d, d);
   const Eigen::MatrixXd solution = normal.ldlt().solve(keys * values.transpose()).transpose();
@@ -207,7 +201,7 @@ TEST(Vla, FrozenPenaltyIsADeltaRule) {
     const Eigen::VectorXd value = Eigen::VectorXd::NullaryExpr(d, [&] { return rng.normal(); });
     key.normalize();
     state += (value - state * key) * key.transpose();
-    memory->write(key.data(), value.data(), nullptr);
+    memory->write(key.data(), value.data());
     Eigen::VectorXd read(d);
     memory->read(key.data(), read.data());
     EXPECT_LT((read - state * key).norm(), 1e-13);
@@ -228,8 +222,11 @@ TEST(Vla, JacobianFactors) {
     double least_cosine = 1.0;
     for (Index t = 0; t < 40; ++t) {
       const Index at = t * d;
-      memory->step(tensors.q.data() + at, tensors.k.data() + at, tensors.v.data() + at,
-                   tensors.aux.data() + at, o.data());
+      memory->step({tensors.q.data() + at,
+                    tensors.k.data() + at,
+                    tensors.v.data() + at,
+                    {tensors.more[0].data() + at}},
+                   o.data());
       const StepJacobian jacobian = memory->jacobian().value();
       const Eigen::Map<const Eigen::VectorXd> k(jacobian.k.data(), d);
       const Eigen::Map<const Eigen::VectorXd> a(jacobian.a.data(), d);

@@ -8,8 +8,7 @@ Support cudnn_softmax_support(Index /*d_h*/) {
           .reason = "this binary was built without cuDNN (cudnn.h or its front end was not found)"};
 }
 
-std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(const MixerConfig& /*config*/,
-                                                          Index d_h) {
+std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(Index d_h) {
   throw RunError(cudnn_softmax_support(d_h).reason);
 }
 

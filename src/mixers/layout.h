@@ -1,0 +1,46 @@
+// What a mixer's layer has around its core: projections, further parameters, output norm. Names
+// follow the golden files (a PyTorch state_dict).
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/array.h"
+
+namespace vla_bench {
+
+/// How a parameter starts (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and 0; short
+/// convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
+enum class Initialisation { normal, zeros, ones, uniform_fan_in };
+
+/// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels a head.
+struct Projection {
+  enum class Source { token, key };
+
+  std::string name;
+  Index width = 0;
+  Source source = Source::token;
+  bool bias = true;
+};
+
+/// A parameter that the core reads itself, flat, its shape given.
+struct CoreParameter {
+  std::string name;
+  std::vector<Index> shape;
+  Initialisation initialisation = Initialisation::zeros;
+};
+
+struct MixerLayout {
+  /// The maps of the input to q, k and v, all with biases: three names, or one of a joint map.
+  std::vector<std::string> qkv = {"Wq", "Wk", "Wv"};
+  std::vector<Projection> more{};  // beyond q, k and v: at most kMostMore
+  std::vector<CoreParameter> parameters{};
+  bool output_norm = false;  // "norm_o": LayerNorm over D before the output map
+  std::string output = "Wo";
+};
+
+/// Projections beyond q, k and v, and parameters, that a mixer can have.
+inline constexpr std::size_t kMostMore = 4;
+
+}  // namespace vla_bench

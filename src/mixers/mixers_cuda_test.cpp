@@ -1,0 +1,39 @@
+// What every mixer of the list has to pass on a GPU.
+#include "testing/gpu.h"
+
+namespace vla_bench {
+namespace {
+
+using namespace vla_bench::testing;
+
+TEST(MixersCuda, EqualTheReference) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : every_mixer()) {
+    SCOPED_TRACE(mixer.name());
+    for (const HeadDims& dims : gpu_shapes()) {
+      expect_gpu_matches_reference(mixer, random_tensors(mixer, dims, 21));
+    }
+  }
+}
+
+// Strongly negative raw keys and queries: where the read is divided by z . q', that falls below its
+// floor.
+TEST(MixersCuda, EqualTheReferenceWithActiveFloors) {
+  VLA_NEEDS_GPU();
+  const HeadDims dims{.batch = 2, .tokens = 21, .heads = 2, .d_h = 16};
+  for (const MixerConfig& mixer :
+       {MixerConfig{.options = LinearOptions{}}, MixerConfig{.options = VlaOptions{}}}) {
+    expect_gpu_matches_reference(mixer, random_tensors(mixer, dims, 22, 1.0, -9.0));
+  }
+}
+
+TEST(MixersCuda, RepeatBitForBit) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : every_mixer()) {
+    SCOPED_TRACE(mixer.name());
+    expect_gpu_repeats(mixer, random_tensors(mixer, {3, 70, 2, 32}, 23));
+  }
+}
+
+}  // namespace
+}  // namespace vla_bench

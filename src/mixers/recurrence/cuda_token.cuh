@@ -1,0 +1,163 @@
+// One token and head as a rule sees it on a GPU (features.h): D / 4 lanes of a warp work on a
+// token, four channels each, so that a request of memory is as wide as one can be.
+#pragma once
+
+#include <cstdint>
+
+#include "mixers/features.h"
+#include "mixers/recurrence/lines.cuh"
+#include "mixers/recurrence/rule_cuda.h"
+
+namespace vla_bench::mixers::cuda {
+
+/// Which token and channels the calling thread has: lane l channels 4 l to 4 l + 3. Channels that
+/// do not exist (d of 8 in a kernel of 16) are read as 0, stay 0 and are not written. Lanes beyond
+/// the last token read along with its own, since sums want whole warps, and write nothing.
+template <int D>
+class TokenLanes {
+ public:
+  static constexpr int kShare = 4;
+  static constexpr int kLanes = D / kShare;
+  using Scalar = float;
+  struct Channels {
+    float values[kShare];
+    __device__ float& operator[](int i) { return values[i]; }
+    __device__ const float& operator[](int i) const { return values[i]; }
+  };
+
+  /// Lanes of a grid of one-dimensional blocks go through (B, T, H) in order. Their number fits 32
+  /// bits as long as an array (B, T, H, 8) fits a GPU; a 64-bit division costs more than the rest.
+  __device__ explicit TokenLanes(const HeadDims& dims) {
+    const unsigned scalars = static_cast<unsigned>(dims.batch * dims.tokens * dims.heads);
+    const unsigned group = (blockIdx.x * blockDim.x + threadIdx.x) / kLanes;
+    const unsigned scalar = min(group, scalars - 1);
+    const unsigned row = scalar / static_cast<unsigned>(dims.heads);
+    const auto tokens = static_cast<unsigned>(dims.tokens);
+    valid_ = group < scalars;
+    channel_ = static_cast<int>(threadIdx.x % kLanes) * kShare;
+    exists_ = channel_ < static_cast<int>(dims.d_h);
+    batch_ = row / tokens;
+    token_ = row % tokens;
+    head_ = scalar % static_cast<unsigned>(dims.heads);
+    scalar_ = scalar;
+  }
+
+  __device__ int head() const { return static_cast<int>(head_); }
+  /// Whether this lane writes what a token has one of.
+  __device__ bool writes_scalars() const { return valid_ && channel_ == 0; }
+  /// Of a (B, T, H) array.
+  __device__ Index scalar() const { return scalar_; }
+
+  template <class F>
+  __device__ void each(const F& f) const {
+    if (!exists_) return;
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) f(i);
+  }
+  __device__ float dot(const Channels& x, const Channels& y) const {
+    return group_sum<kLanes>(partial_dot(x.values, y.values));
+  }
+  __device__ float exp(float x) const { return expf(x); }
+  __device__ float sqrt(float x) const { return sqrtf(x); }
+
+  template <class T>
+  __device__ T* of(const TokenView<T>& view) const {
+    return view.data + batch_ * view.batch + token_ * view.token + head_ * view.head;
+  }
+  __device__ Channels load(const TokenView<const float>& view) const {
+    Channels x = {};
+    if (!exists_) return x;
+    const float* from = of(view) + channel_;
+    if (is_whole_quad(from)) {
+      const float4 quad = *reinterpret_cast<const float4*>(from);
+      x[0] = quad.x;
+      x[1] = quad.y;
+      x[2] = quad.z;
+      x[3] = quad.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kShare; ++i) x[i] = from[i];
+    }
+    return x;
+  }
+  __device__ void store(const Channels& x, const TokenView<float>& view) const {
+    if (!valid_ || !exists_ || view.data == nullptr) return;
+    float* to = of(view) + channel_;
+    if (is_whole_quad(to)) {
+      *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kShare; ++i) to[i] = x[i];
+    }
+  }
+  __device__ void store(float x, const TokenView<float>& view) const {
+    if (writes_scalars() && view.data != nullptr) *of(view) = x;
+  }
+
+ private:
+  __device__ static bool is_whole_quad(const float* at) {
+    return reinterpret_cast<std::uintptr_t>(at) % sizeof(float4) == 0;
+  }
+
+  bool valid_, exists_;
+  int channel_;
+  unsigned batch_, token_, head_, scalar_;
+};
+
+inline constexpr int kTokenThreads = 128;  // of a block
+template <int D>
+unsigned token_blocks(const HeadDims& dims) {
+  constexpr Index kTokensOfBlock = kTokenThreads / TokenLanes<D>::kLanes;
+  return static_cast<unsigned>((dims.rows() * dims.heads + kTokensOfBlock - 1) / kTokensOfBlock);
+}
+
+template <int D>
+class CudaToken : public TokenLanes<D> {
+ public:
+  using typename TokenLanes<D>::Channels;
+
+  __device__ explicit CudaToken(const RuleViews& views)
+      : TokenLanes<D>(views.dims), views_(views) {}
+
+  __device__ Channels q() const { return this->load(views_.q); }
+  __device__ Channels k() const { return this->load(views_.k); }
+  __device__ Channels more(int i) const { return this->load(views_.more[i]); }
+  __device__ float more_scalar(int i) const { return *this->of(views_.more[i]); }
+
+  __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
+  __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
+  __device__ void put_q(const Channels& x) const { this->store(x, views_.row_q); }
+  __device__ void put_f(const Channels& x) const { this->store(x, views_.row_f); }
+  __device__ void put_own(const Channels& x) const { this->store(x, views_.row_own); }
+  __device__ void put_decay(const Channels& x) const { this->store(x, views_.row_decay); }
+  __device__ void put_decay(float x) const { this->store(x, views_.row_decay); }
+
+  __device__ Channels dr() const { return sum(views_.dr); }
+  __device__ Channels da() const { return sum(views_.da); }
+  __device__ Channels dq() const { return sum(views_.dq); }
+  __device__ Channels df() const { return sum(views_.df); }
+  __device__ Channels down() const { return sum(views_.down); }
+  __device__ Channels ddecay() const { return sum(views_.ddecay); }
+  __device__ float ddecay_scalar() const { return *this->of(views_.ddecay.parts[0]); }
+
+  __device__ void put_dq(const Channels& x) const { this->store(x, views_.raw_dq); }
+  __device__ void put_dk(const Channels& x) const { this->store(x, views_.raw_dk); }
+  __device__ void put_dmore(int i, const Channels& x) const { this->store(x, views_.raw_dmore[i]); }
+  __device__ void put_dmore(int i, float x) const { this->store(x, views_.raw_dmore[i]); }
+
+ private:
+  __device__ Channels sum(const SumOfViews& views) const {
+    Channels total = {};
+    for (const TokenView<const float>& part : views.parts) {
+      if (part.data == nullptr) continue;
+      const Channels addend = this->load(part);
+#pragma unroll
+      for (int i = 0; i < TokenLanes<D>::kShare; ++i) total[i] += addend[i];
+    }
+    return total;
+  }
+
+  const RuleViews& views_;
+};
+
+}  // namespace vla_bench::mixers::cuda

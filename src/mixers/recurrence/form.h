@@ -1,0 +1,38 @@
+// What a rule says about its recurrence (recurrence.h).
+#pragma once
+
+#include "core/array.h"
+#include "mixers/recurrence/decay.h"
+
+namespace vla_bench::mixers {
+
+/// What is there of the recurrence.
+struct RecurrenceForm {
+  enum class Residual { none, along_r, along_a };  // along_a: r is a
+  enum class Normaliser { none, sums_a, sums_f };  // sums_a: f is a
+
+  Residual residual = Residual::none;
+  Decay decay = Decay::none;
+  bool decay_has_gradient = false;
+  Normaliser normaliser = Normaliser::none;
+  double floor = 0.0;  // of z . q
+
+  constexpr bool has_residual() const { return residual != Residual::none; }
+  constexpr bool normalises() const { return normaliser != Normaliser::none; }
+  constexpr bool has_f() const { return normaliser == Normaliser::sums_f; }
+};
+
+}  // namespace vla_bench::mixers
+
+namespace vla_bench {
+
+/// Multiply-adds of a token and head in units of d^2.
+struct TokenCost {
+  Index forward = 0, backward = 0;
+};
+/// Of the recurrence, as recurrence.h counts it.
+constexpr TokenCost token_cost(const mixers::RecurrenceForm& form) {
+  return form.has_residual() ? TokenCost{3, 9} : TokenCost{2, 6};
+}
+
+}  // namespace vla_bench

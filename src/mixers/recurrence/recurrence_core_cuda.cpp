@@ -1,0 +1,218 @@
+// A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
+// rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
+#include "core/cuda/place.h"
+#include "mixers/recurrence/recurrence_cuda.h"
+#include "mixers/recurrence/rule_cuda.h"
+
+namespace vla_bench::mixers::cuda {
+namespace {
+
+using Residual = RecurrenceForm::Residual;
+
+class RecurrentCore final : public MixerCore<float> {
+ public:
+  RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu)
+      : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)) {}
+
+  void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
+               Array<float>* saved) override;
+  void backward(const Context& context, const CoreInputs<float>& inputs,
+                const CoreGradients<float>& gradients, const Array<float>& saved) override;
+
+  std::unique_ptr<HeadMemory<float>> memory(Index head) const override {
+    return cpu_->memory(head);
+  }
+  Index state_bytes(const HeadDims& dims) const override { return cpu_->state_bytes(dims); }
+  Index saved_bytes(const HeadDims& dims) const override {
+    Trace<float> trace;
+    return lay_out<float>(dims, nullptr, trace) * static_cast<Index>(sizeof(float));
+  }
+
+ private:
+  /// What the forward leaves for the backward, in one array.
+  template <class T>
+  struct Trace {
+    TokenView<T> r, a, q, f, e, decay;  // (B, T, H, d); a head's decay (B, T, H, 1)
+    T* checkpoints = nullptr;
+    T* denominator = nullptr;  // (B, T, H)
+    T* kept = nullptr;         // the rule's
+  };
+
+  /// Returns the number of elements.
+  template <class T>
+  Index lay_out(const HeadDims& dims, T* data, Trace<T>& trace) const {
+    const Index scalars = dims.rows() * dims.heads;
+    Index used = 0;
+    const auto take = [&](Index size) {
+      used += size;
+      return data == nullptr ? nullptr : data + used - size;
+    };
+    const auto take_view = [&](bool exists, Index width) {
+      if (!exists) return TokenView<T>{};
+      return token_view(dims, take(scalars * width), width);
+    };
+    const Index d = dims.d_h;
+    trace.q = take_view(true, d);
+    trace.a = take_view(true, d);
+    trace.r = take_view(form_.residual == Residual::along_r || rule_->keeps_r(), d);
+    trace.f = take_view(form_.has_f(), d);
+    trace.e = take_view(form_.has_residual(), d);
+    const bool decays_by_head = form_.decay == Decay::head;
+    if (!decays_by_head) trace.decay = take_view(form_.decay != Decay::none, d);
+    // Numbers per token behind all vectors, which stay aligned.
+    if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
+    if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
+    if (decays_by_head) trace.decay = take_view(true, 1);
+    if (form_.normalises()) trace.denominator = take(scalars);
+    return used;
+  }
+
+  RuleViews views(const CoreInputs<float>& inputs) const {
+    RuleViews views{.dims = inputs.dims};
+    views.q = token_view(inputs.dims, inputs.q);
+    views.k = token_view(inputs.dims, inputs.k);
+    for (std::size_t i = 0; i < kMostMore; ++i) {
+      if (!inputs.more[i].empty()) views.more[i] = token_view(inputs.dims, inputs.more[i]);
+    }
+    return views;
+  }
+  RecurrenceInputs recurrence(const HeadDims& dims, const Trace<const float>& trace) const {
+    RecurrenceInputs inputs{.dims = dims};
+    if (form_.has_residual()) inputs.r = form_.residual == Residual::along_a ? trace.a : trace.r;
+    inputs.a = trace.a;
+    inputs.q = trace.q;
+    inputs.decay_kind = form_.decay;
+    inputs.decay = trace.decay;
+    return inputs;
+  }
+  /// recurrence_forward does the normaliser's work as well.
+  bool normalises_beside_rows() const {
+    return form_.normaliser == RecurrenceForm::Normaliser::sums_a && !form_.has_residual() &&
+           form_.decay == Decay::none;
+  }
+
+  /// A dense array (B, T, H, d) of this core's own.
+  TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
+    array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
+    return token_view(dims, array.data(), dims.d_h);
+  }
+  float* own_scalars(const Context& context, const HeadDims& dims, Array<float>& array) const {
+    array.resize(context.device, dims.rows() * dims.heads);
+    return array.data();
+  }
+
+  std::unique_ptr<CudaRule> rule_;
+  RecurrenceForm form_;
+  std::unique_ptr<MixerCore<float>> cpu_;
+
+  Array<float> unsaved_;                        // a trace that no backward wants
+  Array<float> scale_, d_denominator_;          // (B, T, H)
+  Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
+  Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
+};
+
+void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
+                            HeadView<float> o, Array<float>* saved) {
+  const HeadDims& dims = inputs.dims;
+  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  Array<float>& kept = saved != nullptr ? *saved : unsaved_;
+  Trace<float> trace;
+  kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
+  lay_out(dims, kept.data(), trace);
+
+  RuleViews views = this->views(inputs);
+  views.row_r = trace.r;
+  views.row_a = trace.a;
+  views.row_q = trace.q;
+  views.row_f = trace.f;
+  views.row_decay = trace.decay;
+  NormaliserForward normaliser;
+  if (form_.normalises() && !normalises_beside_rows()) {
+    normaliser = {.dims = dims,
+                  .f = form_.has_f() ? trace.f : trace.a,
+                  .q = trace.q,
+                  .floor = static_cast<float>(form_.floor),
+                  .denominator = trace.denominator,
+                  .scale = own_scalars(context, dims, scale_)};
+  }
+  rule_->bind(stream, views, normaliser, trace.kept, saved != nullptr);
+
+  Trace<const float> read;
+  lay_out<const float>(dims, kept.data(), read);
+  RecurrenceInputs recurrence = this->recurrence(dims, read);
+  RecurrenceForward args{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+  if (saved != nullptr) {
+    args.e = trace.e;
+    args.checkpoints = trace.checkpoints;
+  }
+  if (normalises_beside_rows()) {
+    args.denominator = trace.denominator;
+    args.floor = static_cast<float>(form_.floor);
+  } else if (form_.normalises()) {
+    recurrence.scale = scale_.data();
+  }
+  recurrence_forward(stream, recurrence, args);
+}
+
+void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
+                             const CoreGradients<float>& gradients, const Array<float>& saved) {
+  const HeadDims& dims = inputs.dims;
+  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  Trace<const float> trace;
+  lay_out<const float>(dims, saved.data(), trace);
+  RecurrenceInputs recurrence = this->recurrence(dims, trace);
+  RecurrenceBackward args{.e = form_.has_residual() ? trace.e : token_view(dims, inputs.v),
+                          .d_o = token_view(dims, gradients.d_o),
+                          .de = token_view(dims, gradients.dv)};
+  if (form_.normalises()) {
+    NormaliserTerms terms{.dims = dims};
+    terms.o = token_view(dims, gradients.o);
+    terms.d_o = args.d_o;
+    terms.denominator = trace.denominator;
+    terms.floor = static_cast<float>(form_.floor);
+    terms.scale = own_scalars(context, dims, scale_);
+    terms.d_denominator = own_scalars(context, dims, d_denominator_);
+    normaliser_terms(stream, terms);
+    recurrence.scale = terms.scale;
+    args.normaliser = {.f = form_.has_f() ? trace.f : trace.a,
+                       .q = trace.q,
+                       .d_denominator = terms.d_denominator,
+                       .df = own(context, dims, df_normaliser_),
+                       .dq = own(context, dims, dq_normaliser_)};
+  }
+  args.dq = own(context, dims, dq_);
+  args.da = own(context, dims, da_);
+  if (form_.has_residual()) args.dr = own(context, dims, dr_);
+  if (form_.decay_has_gradient) {
+    args.ddecay = own(context, dims, ddecay_);
+    if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
+    args.checkpoints = trace.checkpoints;
+  }
+  recurrence_backward(stream, recurrence, args);
+
+  RuleViews views = this->views(inputs);
+  views.r = trace.r;
+  views.a = trace.a;
+  const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
+  views.dq = {{args.dq, args.normaliser.dq}};
+  views.da = {{args.da, form_.residual == Residual::along_a ? args.dr : TokenView<float>{},
+               sums_a ? args.normaliser.df : TokenView<float>{}}};
+  if (form_.residual == Residual::along_r) views.dr = {{args.dr}};
+  if (form_.has_f()) views.df = {{args.normaliser.df}};
+  views.ddecay = {{args.ddecay}};
+  views.raw_dq = token_view(dims, gradients.dq);
+  views.raw_dk = token_view(dims, gradients.dk);
+  for (std::size_t i = 0; i < kMostMore; ++i) {
+    if (!gradients.dmore[i].empty()) views.raw_dmore[i] = token_view(dims, gradients.dmore[i]);
+  }
+  rule_->unbind(stream, views, trace.kept);
+}
+
+}  // namespace
+
+std::unique_ptr<MixerCore<float>> make_recurrent_cuda_core(std::unique_ptr<CudaRule> rule,
+                                                           std::unique_ptr<MixerCore<float>> cpu) {
+  return std::make_unique<RecurrentCore>(std::move(rule), std::move(cpu));
+}
+
+}  // namespace vla_bench::mixers::cuda

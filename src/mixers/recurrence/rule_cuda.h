@@ -1,0 +1,65 @@
+// How a rule works on a GPU: it turns all tokens' projections into the rows of the recurrence, and
+// the rows' gradients back. float; d of kHeadSizes.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <memory>
+
+#include "mixers/list.h"
+#include "mixers/recurrence/form.h"
+#include "mixers/recurrence/normaliser.h"
+#include "mixers/recurrence/token_view.h"
+
+namespace vla_bench::mixers::cuda {
+
+/// A gradient that comes in parts, (B, T, H, d) each; empty ones are left out.
+struct SumOfViews {
+  std::array<TokenView<const float>, 3> parts{};
+};
+
+/// What a rule reads and writes, (B, T, H, d) each; a number per token and head (B, T, H, 1). Views
+/// that the form does not have are empty, and nothing is written to them.
+struct RuleViews {
+  HeadDims dims;
+  // Raw projections.
+  TokenView<const float> q, k;
+  std::array<TokenView<const float>, kMostMore> more{};
+  // Rows: bind writes them.
+  TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
+  // For unbind: rows as bind wrote them, their gradients...
+  TokenView<const float> r, a;
+  SumOfViews dr, da, dq, df, ddecay, down;
+  // ... and writes these.
+  TokenView<float> raw_dq, raw_dk;
+  std::array<TokenView<float>, kMostMore> raw_dmore{};
+};
+
+class CudaRule {
+ public:
+  virtual ~CudaRule() = default;
+
+  virtual const RecurrenceForm& form() const = 0;
+  /// Whether bind writes row r although r is a (vla, whose chain reads the key).
+  virtual bool keeps_r() const { return false; }
+  /// Numbers that the rule keeps from forward to backward.
+  virtual Index kept_size(const HeadDims& dims) const {
+    static_cast<void>(dims);
+    return 0;
+  }
+  /// Writes the rows; runs the normaliser's forward unless its denominator is null. `kept` has
+  /// kept_size numbers; only what the forward itself reads is written without `for_backward`.
+  virtual void bind(cudaStream_t stream, const RuleViews& views,
+                    const NormaliserForward& normaliser, float* kept, bool for_backward) = 0;
+  virtual void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) = 0;
+};
+
+/// The rule of a mixer that has no state of its own beside S (of vla: its step (1)).
+std::unique_ptr<CudaRule> make_cuda_rule(const MixerOptions& options, Index d);
+
+/// The form `recurrent` on a GPU. `cpu`: the same mixer's core there, for memories and sizes.
+std::unique_ptr<MixerCore<float>> make_recurrent_cuda_core(std::unique_ptr<CudaRule> rule,
+                                                           std::unique_ptr<MixerCore<float>> cpu);
+
+}  // namespace vla_bench::mixers::cuda
