@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""From a finished sweep over train.lr to the config that runs every point at its best rate.
+"""Turns a finished sweep over train.lr into a config that runs every point at its best rate.
 
     scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
 
 RUN is the sweep's folder of cells or its pack (NAME.jsonl), which holds the configs. Rates are picked
 from its accuracy_summary, in RUN/tables or where --tables says, which `vla-bench report` makes.
 
-A point is what rows of the summary share beside the learning rate. Its best rate is that of the highest
-mean accuracy over the seeds; of equal ones that of the lowest mean loss, then the smallest. A rate at
-which a seed diverged is never best. Every point must have finished cells for every rate and seed of the
-sweep. A best rate at the edge of the rates is named on standard error, as a better one may lie beyond.
-The config has fresh seeds, none of which chose a rate.
+A point is a set of rows of the summary that differ only in the learning rate. Its best rate has the
+highest mean accuracy over the seeds; among equal ones the lowest mean loss, then the smallest rate. A
+rate at which a seed diverged is never best. Every point must have finished cells for every rate and
+seed of the sweep. Best rates at the edge of the rates are listed on standard error, since a better one
+may lie beyond. The config has fresh seeds, which had no part in the choice of a rate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from plotting.training import usual_length
 Config = dict[str, Any]
 
 FRESH_SEEDS = [43, 44, 45, 46]
-# What a row of the written sweep always sets, beside the mixer.
+# Keys that a row of the written sweep always sets, besides the mixer.
 POINT_KEYS = ["model.n_heads", "model.d_h", "task.n_pairs", "task.seq_len"]
 RATE = "train.lr"
 # Columns of accuracy_summary and the keys of a config that they come from.
@@ -51,7 +51,7 @@ POINT = [column for column in [*COLUMNS, "setting"] if column != "learning_rate"
 
 
 class Incomplete(Exception):
-    """The sweep cannot say yet which rates are best."""
+    """The sweep does not determine the best rates yet."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def values(self) -> dict[str, Any]:
-        """By dotted key, those of the mixer too, the length of the sequence as it is."""
+        """Values by dotted key, the mixer's included, with the resolved sequence length."""
         values = {f"mixer.{key}": value for key, value in self.mixer.items()}
         for key, value in self.config.items():
             if isinstance(value, dict):
@@ -112,7 +112,7 @@ def at(config: Config, key: str) -> Any:
 
 
 def keys_that_differ(cells: list[Cell]) -> list[str]:
-    """What tells points apart beside the mixer and POINT_KEYS, as keys of a sweep."""
+    """Keys of a sweep in which points differ besides the mixer and POINT_KEYS."""
     known = {*POINT_KEYS, RATE, "name", "seeds", "sweep", "mixers", "threads"}
     config = cells[0].config
     keys = [key for key, value in config.items() if not isinstance(value, dict)]
@@ -176,7 +176,7 @@ def cell_of(row: Row, cells: list[Cell]) -> Cell:
 
 
 def order_of(cell: Cell, keys: list[str]) -> list[tuple[float, str]]:
-    """Numbers by size, everything else by its spelling."""
+    """Sorts numbers by size, everything else by spelling."""
     values = [at(cell.config, key) or 0 for key in keys]
     return [(v, "") if isinstance(v, (int, float)) else (0, json.dumps(v)) for v in values]
 
@@ -193,11 +193,11 @@ def best_config(cells: list[Cell], rows: list[Row], name: str) -> Config:
     ]
     best.sort(key=lambda cell: (cell.mixer["label"], *order_of(cell, sizes)))
 
-    settled = {"sweep", "device"}  # the one is made here, the other is where the run will be
+    settled = {"sweep", "device"}  # the sweep is made here, the device is chosen by the run
     config = {key: value for key, value in cells[0].config.items() if key not in settled}
     keys = ["mixers", *sizes, RATE]
     rows = [[[cell.mixer], *(at(cell.config, key) for key in keys[1:])] for cell in best]
-    # The first row's values stand in the config itself too: it must be valid without its sweep.
+    # The config also has the first row's values, since it must be valid without its sweep.
     for key, value in zip(keys, rows[0]):
         section, _, inner = key.partition(".")
         config[section] = {**config[section], inner: value} if inner else value
@@ -207,7 +207,7 @@ def best_config(cells: list[Cell], rows: list[Row], name: str) -> Config:
 
 
 def to_text(config: Config, run: str) -> str:
-    """JSON with a line for each row of the sweep."""
+    """JSON with one line per row of the sweep."""
     ((keys, rows),) = config["sweep"].items()
     head = json.dumps({**config, "sweep": {}}, indent=2).removesuffix('"sweep": {}\n}')
     lines = ",\n".join(f"      {json.dumps(row)}" for row in rows)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, whenever the program is stopped."""
+"""Writes files atomically: a reader never sees half of one, even if the program is stopped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """A temporary name beside `path`, fsync, rename. Makes the folders above it."""
+    """Writes a temporary file beside `path`, syncs it and renames it. Makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with open(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp's is for its owner only
+            os.fchmod(file.fileno(), 0o644)  # mkstemp gives access only to the owner
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

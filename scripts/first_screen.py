@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Prints what a report says in one screen: the table that README begins with, one column a mixer, and
-how many claims got which verdict. It picks values from the report's tables and computes none.
+"""Prints a report on one screen: the table at the top of README, one column per mixer, and the number
+of claims by verdict. It picks values from the report's tables and computes none.
 
     scripts/first_screen.py results/report/quick --ledger results/report/quick/claims/ledger.json
 """
@@ -19,7 +19,7 @@ from plotting.lines import MIXERS
 Row = dict[str, str]
 Keys = dict[str, str]
 
-# The published shape; other lines of a report are not on this screen.
+# The published shape; other lines of a report are not shown.
 PUBLISHED = {"d_h": "32", "n_heads": "4"}
 PROBE = {"source": "model"} | PUBLISHED
 MQAR = {"experiment": "mqar", "layout": "paper", "short_conv": "0"} | PUBLISHED
@@ -27,7 +27,7 @@ FORWARD = {"seq_len": "4096", "pass": "forward", "d_h": "64", "batch": "4"}
 
 
 def read(report: Path, name: str) -> list[Row]:
-    """No rows where the report has no such table."""
+    """The rows of a table; none where the report does not have it."""
     path = report / f"{name}.csv"
     if not path.is_file():
         return []
@@ -45,7 +45,7 @@ def with_least(rows: list[Row], column: str) -> list[Row]:
 
 
 def value_text(rows: list[Row], column: str, layout: str, factor: float = 1.0) -> str:
-    """The value of the one row of a mixer, and of how many seeds it is where not all were ok."""
+    """The value of a mixer's only row, and the number of seeds behind it where not all were ok."""
     if not rows:
         return ""
     if len(rows) > 1:
@@ -95,7 +95,7 @@ def lines(report: Path) -> list[list[str]]:
 
 
 def with_titles(rows: list[list[str]]) -> list[list[str]]:
-    """The table with a head, without the columns of mixers that have no value."""
+    """The table with a header, without the columns of mixers that have no value."""
     head = ["", *(mixer["title"] for mixer in MIXERS.values())]
     columns = [i for i, title in enumerate(head) if not title or any(row[i] for row in rows)]
     return [[row[i] for i in columns] for row in [head, *rows]]

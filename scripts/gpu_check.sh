@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Shows, on a machine with a GPU, what this project claims for one, and prints one short table.
+# Checks, on a machine with a GPU, what this project claims for GPUs, and prints a short table.
 #   gpu_check.sh BUILD_DIR OUT [STEP...]
-# Needs the build folder (preset gpu), bash and coreutils; uses compute-sanitizer and nvidia-smi
-# where they are. Without steps all are done, in this order:
+# Needs the build folder (preset gpu), bash and coreutils; uses compute-sanitizer and nvidia-smi if
+# present. Without STEP it runs all steps, in this order:
 #   info       the GPU and the libraries
 #   tests      every *_cuda_test of the build
 #   verify     all golden files in float32 on the GPU, at 1e-4
 #   sanitizer  memcheck and racecheck over the same tests at small sizes
-#   repeat     one config three times, alone and with workers beside it: the same bits
+#   repeat     one config three times, twice by itself and once with workers beside it: the same bits
 #   step       time of a whole training step, by mixer
 #   latency    configs/latency_gpu.json
 #   sweep      the capacity sweep with three seeds, long context and copy, against the clock
 #   probes     recall, state norm and Jacobian
 #   report     the tables of all runs
-# Every step's verdict and wall time stand in OUT/summary.tsv, logs and tables beside it. A step that
-# fails stops no other; the exit status is then 1. Steps may be done one by one: the table keeps
-# those that were done before.
+# OUT/summary.tsv has every step's verdict and wall time; logs and tables are beside it. When a step
+# fails the others still run, and the exit status is 1. Steps may be run one by one: the table keeps
+# earlier ones.
 set -uo pipefail
 export LC_ALL=C                   # numbers with a point
 export OMP_WAIT_POLICY=passive    # waiting threads leave the cores to others
@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY=passive    # waiting threads leave the cores to others
 all_steps=(info tests verify sanitizer repeat step latency sweep probes report)
 usage="usage: gpu_check.sh BUILD_DIR OUT [${all_steps[*]}]"
 
-# Longest that one program may run, in seconds: one that hangs must not hold a lent machine.
+# Time limit of one program, in seconds: one that hangs must not occupy a borrowed machine.
 most_seconds=${GPU_CHECK_SECONDS:-600}
 most_sweep_seconds=300
 most_forward_us=4000 # VLA, T = 4,096, batch 4, one head, d = 64
@@ -36,7 +36,7 @@ fail_usage() {
   exit 2
 }
 
-# The first of the folders that there is.
+# Prints the first of the folders that exists.
 first_folder() {
   local folder
   for folder in "$@"; do
@@ -51,14 +51,14 @@ first_folder() {
 # Time in microseconds.
 now() { echo "${EPOCHREALTIME/./}"; }
 
-# A decimal number times 10^12 as an integer; bash knows no other.
+# A decimal number times 10^12 as an integer, since bash has only integers.
 scaled() {
   local text
   printf -v text '%.12f' "$1" || return
   echo "$((10#${text/./}))"
 }
 
-# logged LOG COMMAND...: its output goes to the file, and it is stopped when it takes too long.
+# logged LOG COMMAND...: runs the command with its output in LOG; stops it at the time limit.
 logged() {
   local log=$1
   shift
@@ -66,7 +66,7 @@ logged() {
   timeout --kill-after=10 "$most_seconds" "$@" > "$log" 2>&1
 }
 
-# What a step did is its status (0 ok, 77 skipped, else failed) and `detail`.
+# The result of a step is its status (0 ok, 77 skipped, else failed) and `detail`.
 
 step_info() {
   local line pattern='^\| device cuda +\| (not )?available: (.*[^ ]) *\|$'
@@ -83,8 +83,8 @@ step_info() {
   return 1
 }
 
-# logged_test LOG COMMAND...: again where compute-sanitizer had an error of its own (now and then it
-# loses track of a launch where threads record graphs side by side): what it then says is worth nothing.
+# logged_test LOG COMMAND...: repeats the command after an internal error of compute-sanitizer, which
+# sometimes loses track of a launch when threads capture graphs concurrently; such output is useless.
 logged_test() {
   local status=0
   logged "$@" || status=$?
@@ -95,8 +95,8 @@ logged_test() {
   return "$status"
 }
 
-# run_tests FOLDER AT_ONCE [COMMAND...]: every CUDA test under the command, AT_ONCE at a time; the logs
-# go to the folder. Adds to `passed`, `skipped` and `broken`.
+# run_tests FOLDER AT_ONCE [COMMAND...]: runs every CUDA test under the command, AT_ONCE at a time, with
+# logs in FOLDER. Adds to `passed`, `skipped` and `broken`.
 run_tests() {
   local folder=$1 at_once=$2 test name line
   local -A pids=()
@@ -146,8 +146,7 @@ step_verify() {
 
 step_sanitizer() {
   local sanitizer tool log line found status=0 passed skipped broken
-  # racecheck speaks of this project's kernels alone: it reports hazards in cuDNN's, which are not
-  # this project's to mend.
+  # racecheck checks only this project's kernels: it also reports hazards in cuDNN's.
   local own=kns=vla_bench
   local -a options
   sanitizer=$(command -v compute-sanitizer) || sanitizer=/usr/local/cuda/bin/compute-sanitizer
@@ -158,10 +157,10 @@ step_sanitizer() {
   for tool in memcheck racecheck; do
     passed=0 skipped=0 broken=() options=(--tool "$tool" --error-exitcode 9)
     if [[ $tool == racecheck ]]; then options+=(--kernel-name "$own"); fi
-    # At once: instrumenting the kernels takes a core and most of the time.
+    # Concurrently, since instrumenting the kernels takes a core and most of the time.
     VLA_SMALL_TESTS=1 run_tests "$out/sanitizer/$tool" "$(nproc)" \
       "$sanitizer" "${options[@]}"
-    # The tool's own last word, for what an exit status does not tell (warnings of hazards).
+    # The tool's summary line, for results that the exit status does not show (warnings of hazards).
     for log in "$out/sanitizer/$tool"/*.log; do
       found=
       while IFS= read -r line; do
@@ -184,7 +183,7 @@ same_file() {
   [[ -f $1 && -f $2 && $(sha256sum < "$1") == $(sha256sum < "$2") ]]
 }
 
-# Makes the table of a run's learning curves beside it, FOLDER.history.csv.
+# Writes the table of a run's learning curves beside it, FOLDER.history.csv.
 curves_of() {
   timeout --kill-after=10 "$most_seconds" "$bench" report "$1" --format csv --table history \
     > "$1.history.csv" || {
@@ -193,7 +192,7 @@ curves_of() {
   }
 }
 
-# Whether two runs, whose learning curves there are, left the same bits, times apart; says what differs.
+# Whether two runs with learning curves have the same bits except for times; prints what differs.
 same_bits() {
   local first=$1 second=$2 cell name count=0
   local pair="between ${first##*/} and ${second##*/}"
@@ -210,7 +209,7 @@ same_bits() {
     echo "the learning curves differ $pair"
     return 1
   }
-  # A report names copies of a cell that differ, times apart.
+  # A report names copies of a cell that differ in more than times.
   logged "$second.report.log" "$bench" report "$first" "$second" --table accuracy --format csv || {
     echo "the accuracies differ $pair: $second.report.log"
     return 1
@@ -221,7 +220,7 @@ same_bits() {
 
 step_repeat() {
   local folder=$out/repeat name jobs=1
-  # 200 steps: enough for one wrong bit to reach every parameter.
+  # 200 steps, enough for one wrong bit to reach every parameter.
   local -a run=(run "$configs/mqar.json" --device cuda --seed 42 --force --set task.n_pairs=8
     --set train.steps=200 --set train.warmup=20 --set train.log_every=10)
   for name in first second beside; do
@@ -234,7 +233,7 @@ step_repeat() {
   done
   detail=$(same_bits "$folder/first" "$folder/second") || return 1
   detail=$(same_bits "$folder/first" "$folder/beside") || return 1
-  detail+=", the same bits twice alone and once with 4 jobs"
+  detail+=", the same bits twice with one job and once with 4"
 }
 
 step_step() {
@@ -249,7 +248,7 @@ step_step() {
   return "$status"
 }
 
-# run_config NAME [ARGUMENT...]: a config from its start, into OUT/runs.
+# run_config NAME [ARGUMENT...]: runs a config from the start, into OUT/runs.
 run_config() {
   local name=$1
   shift
@@ -301,7 +300,7 @@ step_report() {
   detail="${#tables[@]} tables"
 }
 
-# The table as it is, with this step's row in place of an older one.
+# The table with this step's row instead of an older one.
 record() {
   local row=$1 line kept=()
   if [[ -f $summary ]]; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draws the figures of a report folder as PNG and PDF, each with the numbers it shows as CSV.
+"""Draws the figures of a report folder as PNG and PDF, each with its numbers as CSV.
 
     vla-bench report results/runs --out results/report
     .venv/bin/python scripts/plot.py results/report
 
-Reads the summaries and curves of the report only and averages nothing, so that committed tables draw
-the same figures, byte for byte. Figures of earlier tables that these do not make are removed.
+Reads only the summaries and curves of the report and averages nothing, so that committed tables give
+the same figures, byte for byte. Removes figures of earlier tables that it does not draw again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the recall of a report folder as small tables, mixers down and stored pairs across: its own
-table has a row for each of their combinations. One table a size and whatever else differs. "0.512 (2 of
-3)": two of three cells are ok; what became of the third stands below.
+"""Prints the recall of a report folder as small tables, with one row per mixer and one column per number
+of stored pairs, and one table per size and other setting. "0.512 (2 of 3)" means that two of three cells
+are ok; a line below says how the third ended.
 
     scripts/recall_grid.py results/report/quick
 """
@@ -16,7 +16,7 @@ from plotting.tables import Report, Row, group, ok_of
 
 
 def setting_of_table(row: Row) -> Row:
-    """With a column for what the line's name says behind its label: "keys=gaussian"."""
+    """Adds a column for the part of the line's name after its label: "keys=gaussian"."""
     words = row["line"].removeprefix(row["label"]).split()
     return {**row, "told": " ".join(word for word in words if not word.startswith("trials="))}
 
@@ -28,7 +28,7 @@ def cell_text(row: Row) -> str:
 
 
 def grid_lines(cells: dict[tuple[str, str], str], labels: list[str], pairs: list[str]) -> list[str]:
-    """Markdown with aligned columns."""
+    """A Markdown table with aligned columns."""
     rows = [["n =", *pairs]]
     rows += [[label, *(cells.get((label, n), "") for n in pairs)] for label in labels]
     widths = [max(len(row[i]) for row in rows) for i in range(len(pairs) + 1)]
@@ -45,7 +45,7 @@ def grid_lines(cells: dict[tuple[str, str], str], labels: list[str], pairs: list
 
 
 def title(d_h: str, trials: str, precision: str, told: str, several: set[str]) -> str:
-    """What tells the tables apart is said, the size always."""
+    """The table's title: the size, and the settings in which the tables differ."""
     parts = [f"d_h = {d_h}"]
     parts += [f"{trials} trials"] if "trials" in several else []
     parts += [precision] if "precision" in several else []

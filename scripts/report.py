@@ -5,7 +5,7 @@
     vla-bench claims results/runs --format json > ledger.json
     .venv/bin/python scripts/report.py results/report/mine --ledger ledger.json --out page.html
 
-Every folder becomes a part of the page, in the order given. The same inputs give the same bytes.
+Each folder becomes a part of the page, in the given order. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 1 where a file beside the tables could not be read and the page says so."""
+    """Returns the exit status: 1 when a file could not be read, which the page then says."""
     options = parse_arguments(arguments)
     set_up()
     try:

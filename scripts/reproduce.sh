@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs the quick suite, writes tables, figures, the ledger of claims
-# and the results page, and ends with one screen of what came out.
-# With --full: the paper's whole protocol. Stopped and started again, it goes on where it was.
+# and the results page, and prints the results on one screen.
+# With --full: the paper's whole protocol. It resumes when it is stopped and started again.
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -25,9 +25,9 @@ case "$#:${1-}" in
 esac
 
 "$root/scripts/setup.sh"
-# Without a GPU a first build leaves the CUDA kernels out, which take nearly as long as the rest; they are
-# in a build that has them (scripts/test.sh and cmake make one where nvcc is). On the CPU two cells at a
-# time train a fifth faster than one on all threads; timings want the machine to themselves.
+# Without a GPU a first build omits the CUDA kernels, which take nearly as long as the rest; scripts/test.sh
+# and cmake build them where nvcc is. On the CPU two cells at a time train a fifth faster than one on all
+# threads; timings need the machine to themselves.
 cuda=() training=()
 if ! [[ -e /dev/nvidiactl || -e /dev/dxg ]]; then
   training=(--jobs 2)
@@ -42,8 +42,7 @@ runs=()
 status=0
 for config in "${configs[@]}"; do
   echo "== configs/$config.json"
-  # The tables are gathered below. A failed cell (status 1) is in them with its reason, and the other
-  # experiments still run.
+  # A failed cell (status 1) is in the tables with its reason, and the other experiments still run.
   jobs=()
   case $config in quick | copy | mqar | long_context | sweep) jobs=("${training[@]}") ;; esac
   build/vla-bench run "configs/$config.json" --out results/runs "${jobs[@]}" > /dev/null || {
@@ -63,7 +62,7 @@ build/vla-bench report "${runs[@]}" --out "$report" || {
 .venv/bin/python scripts/recall_grid.py "$report" > "$report/recall_grid.md"
 .venv/bin/python scripts/plot.py "$report" > /dev/null
 
-# Most claims need more than this suite: status 1 says that some have no run, which is not an error.
+# Most claims need more than this suite: status 1 means that some have no run, which is not an error.
 build/vla-bench claims "${runs[@]}" --out "$report/claims" || {
   code=$?
   [[ $code -eq 1 ]] || exit "$code"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the plots need and is not there yet. Run again, it does
+# Installs the missing dependencies of the build, the tests and the plots. Run again, it does
 # nothing. Debian 12; as root or with sudo.
 #   scripts/setup.sh [--tests] [--fuzz]
-#     --tests   with what only some tests need, which skip themselves without
-#     --fuzz    with clang and libFuzzer, for the CMake preset fuzz
+#     --tests   also those of tests that are otherwise skipped
+#     --fuzz    also clang and libFuzzer, for the CMake preset fuzz
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -24,11 +24,11 @@ packages=(
   libbenchmark-dev libcli11-dev libeigen3-dev libfmt-dev libgmock-dev libgtest-dev
   librandom123-dev libspdlog-dev libxxhash-dev nlohmann-json3-dev python3 python3-venv
 )
-# Tools count by command, so that a compiler or CMake from elsewhere is left alone.
+# Looks for tools by command, so that a compiler or CMake from elsewhere is kept.
 # The results page is tested in Chromium.
 declare -A tools=([g++]=g++ [cmake]=cmake [ninja]=ninja-build [git]=git [chromium]=chromium)
 
-# A Slurm for the tests of job arrays. A machine that has one is left alone.
+# A Slurm for the tests of job arrays, unless the machine has one.
 test_packages=(slurm-wlm munge)
 
 if [[ -n $for_fuzz ]]; then
@@ -73,7 +73,7 @@ install_packages() {
   "${as_root[@]}" install -y --no-install-recommends "$@"
 }
 
-# cuDNN's front end is of use to a build with CUDA alone.
+# Only a build with CUDA uses cuDNN's front end.
 requirements() {
   cat "$root/scripts/requirements.txt"
   if command -v nvcc > /dev/null; then
@@ -81,7 +81,7 @@ requirements() {
   fi
 }
 
-# The virtual environment is finished when it holds a copy of the requirements it was made from.
+# The virtual environment is complete when it holds a copy of its requirements.
 make_environment() {
   local venv=$root/.venv python=/usr/bin/python3 wanted
   wanted=$(requirements)

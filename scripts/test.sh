@@ -33,8 +33,8 @@ esac
 
 "$root/scripts/setup.sh" --tests
 "$root/scripts/build.sh" "$preset"
-# Tests run three at a time, one of which mostly waits for Slurm, each with its own threads: waiting ones
-# give up their core.
+# Tests run three at a time, each with its own threads; one mostly waits for Slurm, and waiting threads
+# yield their core.
 export OMP_WAIT_POLICY=passive
 # Last, so that ctest's summary closes the output and its status is this script's.
 exec ctest --test-dir "$root/$build" --output-on-failure --no-tests=error --parallel 3

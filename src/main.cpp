@@ -1,4 +1,4 @@
-// argv -> subcommand -> exit code.
+// Runs the subcommand of the command line and returns its exit code.
 #include <exception>
 #include <new>
 

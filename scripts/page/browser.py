@@ -1,5 +1,5 @@
-"""Drives a headless Chromium over the pipes of its DevTools protocol: no port, no socket, no library,
-so that nothing but the browser itself can be missing."""
+"""Drives a headless Chromium over the pipes of its DevTools protocol, without port, socket or library,
+so that it depends only on the browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BrowserError(Exception):
 
 
 class Browser:
-    """One browser with one empty page. `events` holds what it has told of itself since."""
+    """One browser with one empty page. `events` has the events that it sent."""
 
     def __init__(self, profile: Path) -> None:
         command_end, self._commands = os.pipe()

@@ -1,9 +1,9 @@
-"""Colours of the page in light and dark. Figures are drawn once, in the light ones; on the page they
-name variables, which the colour scheme fills in."""
+"""Colours of the page in light and dark. Figures are drawn once, in the light colours; on the page these
+are variables that the colour scheme sets."""
 
 from __future__ import annotations
 
-# What is no line of a figure.
+# Everything except the lines of figures.
 INK = {
     "paper": ("#ffffff", "#15181c"),
     "raised": ("#f6f7f8", "#1d2126"),  # table heads, code
@@ -19,7 +19,7 @@ INK = {
 # Colour of plotting.style -> the variable that stands for it.
 ALIASES = {"#000000": "ink", "#555555": "muted", "#dddddd": "rule"}
 
-# Lines of figures: as drawn, and one of the same hue that stands out from a dark page.
+# Lines of figures: the colour as drawn, and one of the same hue with contrast to a dark page.
 LINES = {
     "#e69f00": "#f0b13c",
     "#009e73": "#2cc596",
@@ -44,7 +44,7 @@ def variable(colour: str) -> str:
 
 
 def declarations(dark: bool) -> str:
-    """CSS that fills the variables."""
+    """CSS that sets the variables."""
     values = {name: pair[dark] for name, pair in INK.items()}
     values |= {f"line-{light[1:]}": other if dark else light for light, other in LINES.items()}
     return " ".join(f"--{name}: {value};" for name, value in values.items())

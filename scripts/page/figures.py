@@ -1,5 +1,5 @@
-"""The figures of scripts/plotting as panels that a page can set side by side or below each other, as
-wide as it is, with legend and notes as text."""
+"""The figures of scripts/plotting as panels that a page arranges in its width, with legend and notes as
+text."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def _legend_entry(name: str, style: LineStyle) -> LegendEntry:
 
 
 def _panel_boxes(figure: Figure) -> list[Bbox]:
-    """One box a panel, in inches: all of one size, their axes at the same place in it, with room for
-    the widest labels. Panels of a row or column then line up however the page sets them."""
+    """One box per panel, in inches: all of one size, with axes at the same position and room for the
+    widest labels, so that panels align in any arrangement."""
     renderer = figure.canvas.get_renderer()
     areas = [axes.get_window_extent(renderer) for axes in figure.axes]
     tight = [axes.get_tightbbox(renderer) for axes in figure.axes]
@@ -156,7 +156,7 @@ def _panel_svg(figure: Figure, axes: Axes, box: Bbox) -> str:
 
 
 def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure]:
-    """Those that there is data for. `prefix` begins the ids inside them."""
+    """The figures with data. `prefix` is the prefix of their ids."""
     charts = charts_of(report)
     styles = line_styles(charts.values())
     figures = []
@@ -164,7 +164,7 @@ def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure
         about = ABOUT[name]
         figure = draw_panels(chart, styles)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is found: panels are cut out of it
+        figure.set_layout_engine("none")  # the layout is final: panels are cut out of it
         panels = [
             inline(
                 _panel_svg(figure, axes, box),

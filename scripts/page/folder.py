@@ -14,7 +14,7 @@ from page.tables import PageTable, curves_text, left_out, page_tables
 from page.text import slug
 from plotting.tables import Report
 
-# The facts of provenance.json that a reader asks for first, under the names that the page gives them.
+# The main facts of provenance.json, with their names on the page.
 FACTS = {
     "processor": "processor",
     "cores": "cores",
@@ -30,7 +30,7 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON document of a folder, folded away behind its title."""
+    """A JSON document of a folder, folded under its title."""
 
     title: str
     text: str
@@ -62,7 +62,7 @@ class Results:
 
 
 def _read_list(path: Path, broken: list[str]) -> list[dict[str, Any]]:
-    """The objects of a JSON list; none where there is no such file, or it is broken."""
+    """The objects of a JSON list; none when the file is missing or broken."""
     if not path.exists():
         return []
     try:
@@ -97,7 +97,7 @@ def _run(facts: dict[str, Any]) -> Document:
 
 
 def _config(config: dict[str, Any]) -> Document:
-    """Its facts are what its cells differ in."""
+    """The document of one provenance; its facts are those in which the cells differ."""
     mixers = [
         mixer.get("label") or mixer.get("mixer") if isinstance(mixer, dict) else mixer
         for mixer in config.get("mixers", [])
@@ -140,7 +140,7 @@ def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """As little of the end of each path as tells them apart: a page names no one's directories."""
+    """The shortest distinct end of each path, since a page should not show whole directories."""
     parts = [path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]

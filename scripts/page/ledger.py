@@ -11,7 +11,7 @@ from typing import Any
 from page.tables import Cell
 from page.text import as_number, format_number, slug
 
-# Verdict -> a sign that tells it without colour.
+# Verdict -> a sign that identifies it without colour.
 SIGNS = {
     "reproduced": "●",
     "reproduced in part": "◐",
@@ -20,7 +20,7 @@ SIGNS = {
     "undecided": "?",
     "no run": "–",
 }
-# Facts that a claim's own fold shows below its condition, under these names.
+# Facts that a claim's fold shows below its condition, with these names.
 FACTS = {
     "criteria_met": "criteria met",
     "cells": "cells behind the number",
@@ -57,11 +57,11 @@ class Claim:
 @dataclass(frozen=True)
 class Ledger:
     claims: list[Claim] = field(default_factory=list)
-    absent: str = ""  # why there is none
+    absent: str = ""  # why there is no ledger
 
     @property
     def summary(self) -> list[tuple[str, str, int]]:
-        """Verdict, its sign, how often; in the order of SIGNS."""
+        """Verdict, its sign and its count, in the order of SIGNS."""
         count = Counter(claim.verdict for claim in self.claims)
         known = [verdict for verdict in SIGNS if verdict in count]
         others = sorted(count.keys() - SIGNS.keys())
@@ -69,7 +69,7 @@ class Ledger:
 
 
 def read_ledger(path: Path | None) -> Ledger:
-    """Throws ValueError naming the file where it is there and holds no ledger."""
+    """Throws ValueError naming the file when it exists but is not a ledger."""
     if path is None:
         return Ledger(absent="This page was built without a ledger of claims.")
     if not path.exists():
@@ -83,7 +83,7 @@ def read_ledger(path: Path | None) -> Ledger:
 
 
 def _rows(document: Any) -> list[dict[str, Any]]:
-    """A list of rows; alone, under a name, or one by one under their claims' names."""
+    """A list of rows: the whole value, under a name, or one by one under their claims' names."""
     if isinstance(document, dict):
         for name in ("ledger", "claims", "rows"):
             if name in document:

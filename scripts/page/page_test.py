@@ -2,8 +2,8 @@
 """Builds the results page with scripts/report.py from the CPU's reference tables and the made-up ones
 of src/testing/tables, and uses it in a headless Chromium as a reader does.
 
-Exit status 77 (skipped) when .venv or Chromium, which scripts/setup.sh installs, is missing; without
-Chromium alone, after the tests that need none.
+Exit status 77 (skipped) without .venv or Chromium, which scripts/setup.sh installs; when only Chromium
+is missing, after the tests that do not need it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run_report(*arguments: object) -> tuple[int, str]:
 
 
 def figures_of(tables: Path) -> list[str]:
-    """What scripts/plot.py would draw of them."""
+    """The charts that scripts/plot.py would draw from the tables."""
     program = (
         "import sys; from pathlib import Path\n"
         "from plotting.figures import charts_of\n"
@@ -79,7 +79,7 @@ class Temporary(unittest.TestCase):
 
 
 class ReportTest(Temporary):
-    """What needs no browser."""
+    """Tests without a browser."""
 
     def test_two_runs_give_the_same_bytes(self) -> None:
         pages = [self.folder / "first.html", self.folder / "second.html"]
@@ -189,7 +189,7 @@ class PageTest(Temporary):
         self.browser.open(self.page)
 
     def evaluate(self, body: str) -> Any:
-        """What the body of a JavaScript function returns."""
+        """The value that the body of a JavaScript function returns."""
         return self.browser.evaluate(f"(() => {{ {body} }})()")
 
     def tearDown(self) -> None:
@@ -344,7 +344,7 @@ class PageTest(Temporary):
         for width in WIDTHS:
             for scheme in SCHEMES:
                 self.open(width, scheme)
-                # Folds hide what may be wide: all open.
+                # Opens all folds, whose content may be wide.
                 found = self.evaluate("""
                     for (const fold of document.querySelectorAll("details")) fold.open = true;
                     const page = document.documentElement;
@@ -373,8 +373,8 @@ class PageTest(Temporary):
         self.assertEqual(moved, [0, -200])
 
     def test_figures_and_text_stand_out_in_both_schemes(self) -> None:
-        # WCAG asks 4.5 of text and 3 of marks. The palette's orange and light blue, told apart by all
-        # kinds of colour vision, are paler than that on white: 2 there.
+        # WCAG requires 4.5 for text and 3 for marks. The palette's orange and light blue, which all
+        # kinds of colour vision distinguish, are paler than that on white: 2 there.
         papers = set()
         for scheme, of_marks in (("light", 2.0), ("dark", 3.0)):
             self.open(1440, scheme)

@@ -1,5 +1,5 @@
-"""Matplotlib's SVG made fit to stand inside a page beside others: no ids that clash, no fixed
-colours, no page-wide style, and every letter's outline once for all figures."""
+"""Prepares Matplotlib's SVG for a page with other figures: unique ids, no fixed colours, no page-wide
+style, and each letter's outline once for all figures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _references(element: ElementTree.Element) -> list[str]:
 
 
 class Glyphs:
-    """Outlines of letters, which all figures share, as they come up."""
+    """Outlines of letters, shared by all figures."""
 
     def __init__(self) -> None:
         self._paths: dict[str, str] = {}
@@ -81,8 +81,8 @@ def _clean(element: ElementTree.Element, prefix: str, referenced: set[str]) -> N
 
 
 def inline(document: str, prefix: str, glyphs: Glyphs, label: str) -> str:
-    """The figure as an <svg> element that fills its box. `prefix` tells its ids from those of other
-    figures; `label` is what a screen reader says."""
+    """The figure as an <svg> element that fills its box. `prefix` makes its ids unique among figures;
+    `label` is the text for screen readers."""
     root = ElementTree.fromstring(document)
     for parent in list(root.iter()):
         for child in list(parent):

@@ -1,5 +1,5 @@
-"""Tables of a results folder, made ready for a reader: what all rows share is said once, columns
-that hold nothing are left out, numbers are short and keep their exact value for sorting."""
+"""Tables of a results folder for readers: values that all rows share appear once, empty columns are left
+out, and numbers are short but keep their exact value for sorting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from page.text import as_number, format_number
 from plotting.notes import counted
 from plotting.tables import Report, Row, ok_of
 
-# Points of curves: hundreds of rows that the figures show better.
+# Tables of curves: hundreds of rows that figures show better.
 CURVES = (
     "state_norm_curve",
     "jacobian_curve",
@@ -19,7 +19,7 @@ CURVES = (
     "history",
 )
 
-# In the order of the page; tables that it does not know come after them under their own name.
+# In the order of the page; other tables come after them under their own name.
 TITLES = {
     "accuracy_summary": "Accuracy after training, over seeds",
     "state_norm_summary": "State norm at the last token, over seeds",
@@ -41,7 +41,7 @@ SUMMARIES = [name for name in TITLES if name.endswith("_summary")]
 @dataclass(frozen=True)
 class Cell:
     text: str
-    value: str = ""  # what sorting compares; empty: the text
+    value: str = ""  # the sort key; empty: the text
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def page_tables(report: Report) -> list[PageTable]:
 
 
 def left_out(report: Report) -> list[str]:
-    """Says which tables have rows that some of their cells are not behind."""
+    """Names the tables with rows from which cells are missing."""
     texts = []
     for name in SUMMARIES:
         counts = [ok_of(row) for row in report.rows(name)]
@@ -116,7 +116,7 @@ def left_out(report: Report) -> list[str]:
 
 
 def curves_text(report: Report) -> str:
-    """Says which tables the page leaves to the figures; empty when there is none."""
+    """Names the tables that only figures show; empty when there is none."""
     files = [
         f"{name}.csv ({counted(len(report.all_rows(name)), 'row')})"
         for name in CURVES

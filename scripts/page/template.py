@@ -1,5 +1,4 @@
-"""Puts the page together. All that is not markup of our own is escaped: the template escapes
-everything but style, script and figures."""
+"""Builds the page. The template escapes everything except style, script and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values of tables and JSON are written for a reader."""
+"""Formats values of tables and JSON for readers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 def as_number(value: object) -> float | None:
-    """The number that a CSV field or JSON value holds; None where it holds none."""
+    """The number in a CSV field or JSON value; None where there is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -17,7 +17,7 @@ def as_number(value: object) -> float | None:
 
 
 def format_number(number: float) -> str:
-    """As the program's own Markdown tables: whole numbers in full, others to 4 digits."""
+    """Formats like the program's Markdown tables: whole numbers in full, others to 4 digits."""
     if math.isnan(number):
         return "nan"
     if math.isfinite(number) and number == round(number) and abs(number) < 1e9:
@@ -26,5 +26,5 @@ def format_number(number: float) -> str:
 
 
 def slug(text: str) -> str:
-    """For ids and classes: lower-case letters, digits and hyphens."""
+    """A name for ids and classes: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

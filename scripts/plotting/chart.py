@@ -1,5 +1,5 @@
-"""What a figure shows, before anything is drawn: panels, their curves, the points of these and the
-notes below. The CSV beside a figure and the drawing are made from the same points."""
+"""The content of a figure before drawing: panels, their curves and points, and the notes below. The CSV
+beside a figure and the drawing come from the same points."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ CSV_COLUMNS = ["panel", "line", "x", "y", "low", "high", "cells"]
 class Point:
     x: float
     y: float
-    low: float  # nan: no interval is known
+    low: float  # nan: no interval
     high: float
-    cells: str  # "3 of 5": how many of the cells are behind it
+    cells: str  # "3 of 5": the number of cells behind it
 
 
 @dataclass(frozen=True)
 class Curve:
-    line: str  # as the tables name it, and what else tells it from other curves of its panel
+    line: str  # the tables' name, and what else distinguishes it from other curves of its panel
     name: str  # for legends
-    mixer: str  # empty where the table does not say
+    mixer: str  # empty where the table does not have it
     points: list[Point]
-    beside: str = ""  # mathtext behind the name in the legend of its own panel
-    # Of a line that is drawn at several shapes: which one, for its marker, and the line's own name.
+    beside: str = ""  # mathtext after the name in the legend of its panel
+    # For a line that is drawn at several shapes: the shape, for its marker, and the line's own name.
     shape: int | None = None
     base: str = ""
 
     @property
     def style(self) -> str:
-        """Curves of one style have one colour and dashes in all figures."""
+        """The key of its style: curves of one style have one colour and dashes in all figures."""
         return self.base or self.name
 
 
@@ -46,7 +46,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the points of a panel come from."""
+    """The source of a panel's points."""
 
     table: str
     x: str  # column
@@ -63,7 +63,7 @@ class Panel:
     y: Axis
     source: Source
     bars: str  # what the bars or bands are
-    marks: str = "bars"  # bars; band; rows: a curve a row, y along the horizontal axis
+    marks: str = "bars"  # bars; band; rows: one curve per row, y along the horizontal axis
     notes: tuple[str, ...] = ()
     level: float | None = None  # a dotted line across
     upright: float | None = None  # a dotted line from top to bottom
@@ -71,7 +71,7 @@ class Panel:
 
     @property
     def name(self) -> str:
-        """As the CSV says it."""
+        """The title in the CSV."""
         parts = [*self.title.splitlines(), self.y.label]
         return ", ".join(plain(part) for part in parts if part)
 
@@ -83,7 +83,7 @@ class Chart:
     columns: int = 3
 
     def to_csv(self) -> str:
-        """A row for each point that is drawn, in the units of the axes."""
+        """One row per drawn point, in the units of the axes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -96,11 +96,11 @@ class Chart:
 
 
 def escape(text: str) -> str:
-    """For matplotlib: a dollar sign of a user's label begins no formula."""
+    """Escapes dollar signs of a user's label, which would begin a formula in matplotlib."""
     return text.replace("$", r"\$")
 
 
 def plain(mathtext: str) -> str:
-    """As a reader without formulas reads it: "$d_h$ = 16" is "d_h = 16"."""
+    """The text without formulas: "$d_h$ = 16" becomes "d_h = 16"."""
     kept = mathtext.replace(r"\$", "\0").replace("\\cdots", "...").replace("$", "")
     return kept.replace("\0", "$")

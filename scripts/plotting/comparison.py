@@ -1,4 +1,4 @@
-"""What was changed at one number of pairs, a row each."""
+"""Comparison of all variants at one number of pairs, one row each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from plotting.training import ACCURACY, BARS, TABLE
 
 COMPARED = ["layout", "d_h", "n_heads", "n_pairs", "short_conv", "steps", "learning_rate"]
 COMPARED += ["device", "precision"]
-KEYS = {"learning_rate": "lr"}  # by which a line tells a column, where that is not its name
-FEWEST = 9  # fewer stand beside each other in a legend
+KEYS = {"learning_rate": "lr"}  # a column's key in names of lines, where it is not the column's name
+FEWEST = 9  # fewer fit into a legend
 
 
 def comparison_panel(report: Report) -> Panel | None:
-    """Only where all rows are of one number of pairs in one sequence, so that curves would be points
-    above each other, and where a legend would not hold them."""
+    """Only when all rows have one number of pairs and one length, so that curves would be single
+    points, and when there are too many for a legend."""
     rows = [
         {**row, "learning_rate": number_text(number(row, "learning_rate"))}
         for row in report.rows(TABLE, experiment="mqar")
@@ -41,7 +41,7 @@ def comparison_panel(report: Report) -> Panel | None:
 
 
 def _named(row: Row, usual: dict[str, str]) -> Row:
-    """The line with what differs from the usual behind it, unless its name has that already."""
+    """The line's name, followed by its unusual settings unless the name has them already."""
     changed = {
         key: row[key]
         for key in COMPARED
@@ -51,5 +51,5 @@ def _named(row: Row, usual: dict[str, str]) -> Row:
 
 
 def _best_first(curve: Curve) -> tuple[int, float]:
-    """From above: mixer by mixer, the most accurate first."""
+    """From top to bottom: mixer by mixer, the most accurate first."""
     return line_order(curve.mixer, curve.line)[0], -curve.points[0].y

@@ -25,14 +25,14 @@ from plotting.style import DASHES, LineStyle, Styles, mixer_style, style_of
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2  # inches
 NARROWEST = 1.5 * PANEL_WIDTH  # one panel would leave the notes a narrow column
-ROW_HEIGHT = 0.13  # inches, of a line of text beside a panel with a row a curve
-NOTE_HEIGHT, NOTE_CHARACTERS = 0.135, 18  # inches a line, characters an inch of width
-LEGEND_HEIGHT = 0.19  # inches a row of a legend
+ROW_HEIGHT = 0.13  # inches, of a line of text beside a panel with one row per curve
+NOTE_HEIGHT, NOTE_CHARACTERS = 0.135, 18  # inches per line, characters per inch of width
+LEGEND_HEIGHT = 0.19  # inches per row of a legend
 LEGEND_SIGN, LETTER = 0.8, 0.065  # inches of an entry's line, and of each letter of its name
 BELOW_TICKS = 0.75  # inches from the axes to a legend below the name of the axis
-MOST_INSIDE, LONGEST_INSIDE = 4, 12  # curves, and letters a name, that leave room within the axes
+MOST_INSIDE, LONGEST_INSIDE = 4, 12  # curves, and letters per name, that fit within the axes
 MOST_TICKS = 12
-LONGEST_TITLE = 50  # letters a line
+LONGEST_TITLE = 50  # letters per line
 NOTE_COLOUR, MARK_COLOUR = "#555555", "#888888"
 
 
@@ -77,7 +77,7 @@ def _own_names(panel: Panel) -> list[str]:
 
 
 def _rows_below(panel: Panel) -> int:
-    """Of the panel's own legend, where it stands below the axes."""
+    """Height of the panel's own legend when it is below the axes."""
     longest = max(len(curve.name) for curve in panel.curves)
     inside = len(panel.curves) <= MOST_INSIDE and longest <= LONGEST_INSIDE
     return 0 if inside or not panel.own_legend else _legend_shape(_own_names(panel), PANEL_WIDTH)[0]
@@ -91,7 +91,7 @@ def _legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
 
 
 def shared_legend(chart: Chart) -> list[Curve]:
-    """A curve for each name in the panels that have no legend of their own."""
+    """One curve per name in the panels without their own legend."""
     curves: dict[str, Curve] = {}
     for panel in chart.panels:
         if not panel.own_legend and panel.marks != "rows":
@@ -101,7 +101,7 @@ def shared_legend(chart: Chart) -> list[Curve]:
 
 
 def _draw_legend(figure: Figure, curves: list[Curve], styles: Styles) -> int:
-    """How many rows it has."""
+    """The number of its rows."""
     if not curves:
         return 0
     names = [curve.name for curve in curves]
@@ -113,7 +113,7 @@ def _draw_legend(figure: Figure, curves: list[Curve], styles: Styles) -> int:
 
 
 def _draw_own_legend(axes: Axes, panel: Panel, styles: Styles) -> None:
-    """With what is said of the curves in this panel."""
+    """Names with the remarks on the curves of this panel."""
     handles = [_handle(style_of(curve, styles)) for curve in panel.curves]
     place: dict[str, object] = {"loc": "best"}
     if _rows_below(panel):
@@ -137,7 +137,7 @@ def _look(style: LineStyle) -> dict[str, object]:
 
 
 def _blanks(handles: Sequence[Artist]) -> list[str]:
-    """Names that matplotlib takes: it leaves out those that begin with an underscore."""
+    """Names for matplotlib, which omits those that begin with an underscore."""
     return ["line"] * len(handles)
 
 
@@ -160,7 +160,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Styles) -> None:
 
 
 def _wrapped(title: str) -> str:
-    """Lines that are no wider than a panel, broken between the parts of the setting."""
+    """Breaks a title into lines no wider than a panel, between the parts of the setting."""
     lines = []
     for line in title.split("\n"):
         lines.append("")
@@ -183,7 +183,7 @@ def _bars(axes: Axes, panel: Panel, styles: Styles) -> None:
 
 
 def _errors(curve: Curve) -> list[list[float]]:
-    """Lengths of the bars below and above; none where no interval is known."""
+    """Lengths of the bars below and above; none without an interval."""
 
     def length(difference: float) -> float:
         return max(difference, 0.0) if math.isfinite(difference) else 0.0
@@ -206,8 +206,8 @@ def _band(axes: Axes, panel: Panel, styles: Styles) -> None:
 
 
 def _row_heights(curves: Sequence[Curve]) -> tuple[list[str], list[float]]:
-    """The names as they stand beside the axis, which keeps most of the width, and how far down from
-    its top: in lines of text, with half a line between them."""
+    """The wrapped names beside the axis, which keeps most of the width, and their distances from its
+    top: in lines of text, with half a line between them."""
     names = [textwrap.fill(curve.name, 42) for curve in curves]
     lines = [name.count("\n") + 1.5 for name in names]
     return names, [end - own / 2 for end, own in zip(accumulate(lines), lines)]
@@ -248,7 +248,7 @@ def _scale(axes: Axes, panel: Panel) -> None:
 
 
 def _length_scale(axes: Axes, values: list[float]) -> None:
-    """Ticks are the measured values themselves, as far as there is room for them."""
+    """Ticks are the measured values, as far as there is room for them."""
     apart = (values[-1] / values[0]) ** (1 / MOST_TICKS)
     ticks = values[:1]
     for value in values[1:]:
@@ -266,13 +266,13 @@ KINDS = ("png", "pdf", "csv")
 
 
 def save(chart: Chart, styles: Styles, folder: Path, name: str) -> list[Path]:
-    """PNG, PDF and the numbers as CSV, with no date and no program version that would change the
-    bytes. Throws ValueError where the CSV would replace one that is no figure's."""
+    """Writes PNG, PDF and the numbers as CSV, without dates or program versions, which would change
+    the bytes. Throws ValueError where the CSV would replace one that is not a figure's."""
     check_csv(folder / f"{name}.csv")
     figure = draw(chart, styles)
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
-    figure.set_layout_engine("none")  # finding the layout takes as long as drawing: keep it
+    figure.set_layout_engine("none")  # keeps the layout, which takes as long as drawing
     nothing = {"CreationDate": None, "Creator": None, "Producer": None}
     figure.savefig(pdf, format="pdf", metadata=nothing)
     plt.close(figure)
@@ -284,12 +284,12 @@ def save(chart: Chart, styles: Styles, folder: Path, name: str) -> list[Path]:
 
 
 def remove(folder: Path, name: str) -> list[Path]:
-    """A figure of earlier tables, whose inputs are gone. Throws as `save` does."""
+    """Removes a figure of earlier tables whose inputs are gone. Throws like `save`."""
     check_csv(folder / f"{name}.csv")
     paths = [folder / f"{name}.{kind}" for kind in KINDS]
     stale = [path for path in paths if path.exists()]
     for path in stale:
-        path.unlink(missing_ok=True)  # another report may be at it
+        path.unlink(missing_ok=True)  # another report may remove it at the same time
     return stale
 
 

@@ -1,4 +1,4 @@
-"""Which panels make a figure, and what is said below them."""
+"""The panels and notes of each figure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from plotting.probes import jacobian_panels, recall_panels, state_norm_panels
 from plotting.tables import Report
 from plotting.training import accuracy_panels, learning_panels, load_panels, not_mqar
 
-MOST_PANELS = 60  # a larger picture cannot be opened everywhere
+MOST_PANELS = 60  # some viewers cannot open a larger picture
 
 
 def chart(panels: list[Panel], columns: int = 3, *more_notes: str) -> Chart | None:
-    """None where nothing is drawn. A panel in which no point has a value is left out; the notes say
-    why."""
+    """None where nothing is drawn. Omits panels without a value; the notes say why."""
     drawn = [panel for panel in panels if panel.curves]
     blank = [panel for panel in panels if not panel.curves]
     if not drawn:
@@ -31,8 +30,8 @@ def chart(panels: list[Panel], columns: int = 3, *more_notes: str) -> Chart | No
 
 
 def four_panels(report: Report) -> Chart | None:
-    """The paper's figure: latency, state norm, capacity, long context; those that have data. Of each
-    the setting with the most rows; the others are in figures of their own."""
+    """The paper's figure: latency, state norm, capacity, long context, as far as there is data. Of each
+    the setting with the most rows; the others have their own figures."""
     trained = accuracy_panels(report)
     forward = [
         panel
@@ -58,13 +57,13 @@ def four_panels(report: Report) -> Chart | None:
             others = counted(len(drawn) - 1, "more setting")
             notes.append(f"{name}: {others} in the figure {figure}.")
     if len(chosen) == 1 and notes:
-        return None  # the figure with all settings shows this one, too
+        return None  # the figure with all settings also shows this one
     notes.append(unmeasured(report, "state_norm_summary", "state_norm_curve"))
     return chart(chosen + blank, 2 if len(chosen) == 4 else 3, *notes, not_mqar(report))
 
 
 def recall(report: Report) -> Chart | None:
-    """Training-free recall, one panel a d_h."""
+    """Training-free recall, one panel per d_h."""
     return chart(recall_panels(report), 3, "Dotted: n = d_h.")
 
 
@@ -109,19 +108,19 @@ def _point_text(panel: Panel) -> str:
 
 
 def comparison(report: Report) -> Chart | None:
-    """Accuracy of everything that was changed at one number of pairs."""
+    """Accuracy of all variants at one number of pairs."""
     panel = comparison_panel(report)
     return None if panel is None else chart([panel], 1, not_mqar(report))
 
 
 def load(report: Report) -> Chart | None:
-    """Accuracy against stored pairs a channel, one curve a line and shape."""
+    """Accuracy against stored pairs per channel, one curve per line and shape."""
     panels, note = load_panels(report)
     return chart(panels, 3, note, not_mqar(report))
 
 
 def learning_curves(report: Report) -> Chart | None:
-    """Training accuracy over the steps, one panel a setting."""
+    """Training accuracy over the steps, one panel per setting."""
     note = unmeasured(report, "accuracy_summary", "history_curve")
     return chart(learning_panels(report), 3, note)
 
@@ -140,6 +139,6 @@ FIGURES: dict[str, Callable[[Report], Chart | None]] = {
 
 
 def charts_of(report: Report) -> dict[str, Chart]:
-    """The figures that there is data for."""
+    """The figures with data."""
     made = {name: build(report) for name, build in FIGURES.items()}
     return {name: chart for name, chart in made.items() if chart is not None}

@@ -1,5 +1,5 @@
-"""Panels of timings: one a pass and setting; a line a mixer, implementation, precision, processor and
-number of threads."""
+"""Panels of timings: one per pass and setting, with one line per mixer, implementation, precision,
+processor and number of threads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from plotting.training import LENGTH
 
 TABLE = "latency_summary"
 SETTING = ["kernels", "device", "batch", "n_heads", "d_h", "pass"]
-# Behind the name of a line where they differ: within the line, and within the panel.
+# Added to the name of a line where they differ: within the line, and within the panel.
 OF_LINES = {"implementation": "{}", "precision": "{}"}
 OF_MACHINES = {"processor": "{}", "threads": "threads={}"}
-# What a fit or a crossover has in common with the timings that it is made from.
+# Columns that a fit or a crossover shares with its timings.
 SHARED = [*OF_LINES, *OF_MACHINES, *SETTING[1:]]
-# A mixer's kernels go by these names; the others are implementations beside them.
+# Names of a mixer's production kernels; the others are further implementations.
 OWN_IMPLEMENTATIONS = {"tiled", "recurrent", "reference"}
 MILLISECONDS = Measure("median_s", "p10_s", "p90_s", scale=1e3)
 FARTHEST = 10_000_000  # tokens
 
 
 def latency_panels(report: Report) -> list[Panel]:
-    """The double references apart from all that a user can choose from."""
+    """Separates the double references from the implementations for users."""
     rows = [_prepared(row) for row in report.rows(TABLE)]
     panels = []
     for key, members in group(rows, SETTING).items():
@@ -66,7 +66,7 @@ def _prepared(row: Row) -> Row:
 
 
 def _tell_apart(rows: list[Row]) -> list[Row]:
-    """The rows of a panel, with what differs behind the names of their lines."""
+    """The rows of a panel; adds the columns that differ to the names of their lines."""
     texts = OF_LINES | OF_MACHINES
     of_machines = _differing(rows, OF_MACHINES)
     named = []
@@ -116,7 +116,7 @@ def _crossovers(report: Report, named: list[Row], title: str) -> list[str]:
 
 
 def _length(crossover: Row) -> str:
-    """A fit carried further than anybody's sequences gives a bound, not a length."""
+    """A fit that is extrapolated beyond any real sequence gives only a bound."""
     if not crossover["seq_len"]:
         return crossover["basis"]
     if number(crossover, "seq_len") > FARTHEST:

@@ -1,4 +1,4 @@
-"""Curves from rows of a summary: its column `line` says which rows make one."""
+"""Curves from rows of a summary; rows with the same `line` make one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from plotting.chart import Curve, Point
 from plotting.tables import Row, group, natural_order, number
 
 SCHEMA = Path(__file__).resolve().parents[2] / "configs" / "schema.json"
-# Title and colour of every mixer by its name, in the order of figures: what the program declares
-# (src/mixers/list.h) and writes into the schema of its configs.
+# Title and colour of every mixer by its name, in the order of figures, from the schema of configs
+# (declared in src/mixers/list.h).
 MIXERS: dict[str, dict[str, str]] = json.loads(SCHEMA.read_text(encoding="utf-8"))["x-mixers"]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Columns of a quantity. `scale` turns their unit into that of the axis."""
+    """Columns of a quantity. `scale` converts their unit to that of the axis."""
 
     y: str
     low: str
@@ -45,14 +45,13 @@ def with_suffix(row: Row, suffix: str) -> Row:
 
 
 def without_title(row: Row, column: str) -> Row:
-    """`shown` without what the title of the panel says: "vla steps=300" at 300 steps is VLA."""
+    """`shown` without the settings in the panel's title: "vla steps=300" at 300 steps is VLA."""
     name = row["line"].replace(f" {column}={row[column]}", "")
     return {**row, "shown": title_of(name)}
 
 
 def mixer_of(row: Row) -> str:
-    """Tables without a column for it have lines that begin with the mixer's name, if not the
-    user's own labels."""
+    """In tables without a column for the mixer, lines begin with its name or with a user's label."""
     first = row["line"].replace(",", " ").split(" ")[0]
     return row.get("mixer") or (first if first in MIXERS else "")
 
@@ -63,14 +62,14 @@ Order = tuple[int, bool, list[tuple[int, float, str]]]
 def line_order(mixer: str, line: str) -> Order:
     """Mixer by mixer, each under its own name first."""
     rank = [*MIXERS, mixer].index(mixer)
-    # Words and numbers apart: lr=0.001 comes before lr=0.01.
+    # Splits words and numbers: lr=0.001 comes before lr=0.01.
     own_name = line in (mixer, title_of(mixer))
     return rank, not own_name, natural_order(line.replace("=", " ").replace(",", " ").split())
 
 
 def make_curves(rows: list[Row], x: str, measure: Measure) -> list[Curve]:
-    """A curve a line, without the points that have no value. Throws ValueError where a line has two
-    points at one place: a summary has one."""
+    """One curve per line, without the points that have no value. Throws ValueError when a line has two
+    points at one x, which a summary never has."""
     curves = []
     for (line,), members in group(rows, ["line"]).items():
         points = [_point(row, x, measure) for row in members if has_value(row, x, measure.y)]

@@ -1,5 +1,5 @@
-"""What a figure says below its panels: which cells are not behind its points and why, what changes from
-point to point, and what the summaries say of a line."""
+"""The notes below a figure's panels: which cells are missing from its points and why, which settings
+change from point to point, and the summaries' remarks on lines."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from plotting.chart import Panel
 from plotting.lines import has_value
 from plotting.tables import Report, Row, natural_order, number, number_text, ok_of, setting_of
 
-MOST_ENTRIES = 6  # of one kind in a note; the tables have the rest
-MOST_VALUES = 4  # of x, one by one
+MOST_ENTRIES = 6  # per kind in a note; the tables have the rest
+MOST_VALUES = 4  # values of x that are listed
 MOST_REASONS = 2
 
 
 def notes_of(panels: list[Panel]) -> list[str]:
-    """In the order: the panels' own, what is not ok, what varies, remarks, what the bars are."""
+    """In order: the panels' own notes, cells not ok, varying settings, remarks, the meaning of bars."""
     notes = [note for panel in panels for note in panel.notes]
     notes += [cells_note(panels), no_value(panels)]
     notes += [*varying(panel.source.rows for panel in panels), remarks(panels)]
@@ -45,7 +45,7 @@ def place(symbol: str, values: Iterable[float]) -> str:
 
 
 def cells_note(panels: list[Panel]) -> str:
-    """The lines that not all cells are behind, with k of n, and those that nothing is drawn of."""
+    """The lines from which cells are missing, with k of n, and those that are not drawn."""
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for source in (panel.source for panel in panels):
         for row in source.rows:
@@ -66,7 +66,7 @@ def not_ok_entry(what: str, cells: str, why: str) -> str:
 
 
 def reasons(text: str) -> str:
-    """Of seeds that ended the same way, the first; of many ways, the first ones."""
+    """The first of the seeds that ended the same way, and the first of many ways."""
     kinds: dict[str, str] = {}
     for one in filter(None, text.split("; ")):
         kinds.setdefault(re.sub(r"^seed \d+: |\d+", "", one), one)
@@ -75,7 +75,7 @@ def reasons(text: str) -> str:
 
 
 def no_value(panels: list[Panel]) -> str:
-    """Rows that have cells which are ok and yet nothing to draw."""
+    """Rows that have ok cells but nothing to draw."""
     found: dict[tuple[str, str], int] = {}
     for source in (panel.source for panel in panels):
         for row in source.rows:
@@ -87,8 +87,8 @@ def no_value(panels: list[Panel]) -> str:
 
 
 def varying(places: Iterable[list[Row]]) -> list[str]:
-    """The learning rate and the keys of `setting` that are not the same at all points of a line, in
-    one of the places (the rows of a panel or a table)."""
+    """The learning rate and the keys of `setting` that vary along a line within one of the groups (the
+    rows of a panel or a table)."""
     found: dict[str, dict[str, set[str]]] = {}
     for rows in places:
         values: dict[tuple[str, str], set[str]] = {}
@@ -116,8 +116,8 @@ def _keys_of(row: Row) -> dict[str, str]:
 
 
 def remarks(panels: list[Panel]) -> str:
-    """The column `note` of the summaries, each remark with its lines. Those on training times, which
-    no figure shows, stay in the table."""
+    """The column `note` of the summaries, each remark with its lines, except those on training times,
+    which no figure shows."""
     lines: dict[str, dict[str, None]] = {}
     wide: dict[tuple[str, str, str], list[float]] = {}
     for source in (panel.source for panel in panels):
@@ -137,7 +137,7 @@ def remarks(panels: list[Panel]) -> str:
 
 
 def unmeasured(report: Report, summary: str, curve: str) -> str:
-    """Rows of a summary that have no point of the curve; by name where no cell is ok."""
+    """Rows of a summary without a point of the curve; by name when no cell is ok."""
     drawn = {row["config"] for row in report.rows(curve)}
     missing = [row for row in report.rows(summary) if row["config"] not in drawn]
     failed = [row for row in missing if ok_of(row)[0] == 0]

@@ -1,4 +1,4 @@
-"""Panels of what needs no training: recall, state norm, Jacobian."""
+"""Panels of training-free experiments: recall, state norm, Jacobian."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ JACOBIAN_AXES = {
 
 
 def jacobian_panels(report: Report) -> list[Panel]:
-    """Three quantities a setting."""
+    """Three quantities per setting."""
     bars = f"Jacobian: {BAND} Dotted: 1, as published."
     return [
         _curve_panel("jacobian_curve", title, members, quantity, axis, bars, level=1.0)

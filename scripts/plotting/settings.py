@@ -1,4 +1,4 @@
-"""How the setting of a panel is said in its title."""
+"""The setting in a panel's title."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {
     "trials": "{} trials",
     "learning_rate": "lr = {}",
 }
-# Left unsaid: the published protocol has them so.
+# Omitted, as the values of the published protocol.
 USUAL = {
     "layout": "paper",
     "short_conv": "0",
@@ -27,7 +27,7 @@ USUAL = {
     "kernels": "production",
     "source": "model",
 }
-# Left unsaid where the whole table has one.
+# Omitted when the whole table has one value.
 SAID_WHERE_SEVERAL = {"device", "precision", "trials"}
 
 
@@ -38,7 +38,7 @@ def setting_parts(setting: dict[str, str]) -> list[str]:
 
 
 def setting_text(setting: dict[str, str], rows: Sequence[Row] = ()) -> str:
-    """What is not usual; `rows` are all that the figure could show."""
+    """The unusual settings; `rows` are all rows that the figure could show."""
     said = {}
     for column, value in setting.items():
         one_value = column in SAID_WHERE_SEVERAL and len({row[column] for row in rows}) <= 1

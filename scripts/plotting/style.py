@@ -1,4 +1,4 @@
-"""Colours, markers and dashes, the same ones of a line in all figures of a report."""
+"""Colours, markers and dashes; a line has the same ones in all figures of a report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import matplotlib
 from plotting.chart import Chart, Curve
 from plotting.lines import MIXERS, line_order
 
-# Okabe and Ito's palette, told apart by all common kinds of colour vision, without its yellow, which
-# is too pale for a line on white; grey, and two dark tones of Tol's muted palette, in its place.
-# Mixers have theirs of it, and those that none has are for other lines.
+# Okabe and Ito's palette, which all common kinds of colour vision distinguish, without its yellow, which
+# is too pale on white, but with grey and two dark tones of Tol's muted palette. Mixers declare their
+# colour; the remaining ones are for other lines.
 PALETTE = ["#000000", "#E69F00", "#009E73", "#0072B2"]
 PALETTE += ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
 MIXER_COLOURS = {name: mixer["colour"] for name, mixer in MIXERS.items()}
@@ -20,7 +20,7 @@ OTHER_COLOURS = [colour for colour in PALETTE if colour not in MIXER_COLOURS.val
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h"]
 MIXER_MARKERS = dict(zip(MIXERS, MARKERS))
 OTHER_MARKERS = MARKERS[len(MIXERS) :]
-# By the names that legends of the page use; matplotlib's dashes are in units of the line's width.
+# By their names in the page's legends; matplotlib's dashes are in units of the line's width.
 DASHES: dict[str, object] = {
     "solid": "-",
     "dashed": (0, (4, 2)),
@@ -75,8 +75,8 @@ def mixer_style(mixer: str) -> LineStyle:
 
 
 def line_styles(charts: Iterable[Chart]) -> Styles:
-    """By the curves' styles. A mixer's lines have its colour and differ in dashes and markers; those
-    whose mixer is not told share the remaining colours."""
+    """Looks by style. A mixer's lines have its colour and differ in dashes and markers; lines without a
+    known mixer share the remaining colours."""
     mixers = {
         curve.style: curve.mixer
         for chart in charts

@@ -1,4 +1,4 @@
-"""Reading the tables of a report. Nothing here averages: the summaries hold what is drawn."""
+"""Reads the tables of a report, without averaging: the summaries have the drawn values."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Row = dict[str, str]
 
 
 class Report:
-    """The tables of one report folder. A table that is not there has no rows."""
+    """The tables of one report folder. A missing table has no rows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._tables: dict[str, list[Row]] = {}
 
     def all_rows(self, name: str) -> list[Row]:
-        """Of any table. Throws ValueError naming the file where a row is not whole."""
+        """The rows of a table. Throws ValueError naming the file when a row is not whole."""
         if name not in self._tables:
             path = self.folder / f"{name}.csv"
             self._tables[name] = _read_csv(path) if path.exists() else []
         return self._tables[name]
 
     def rows(self, name: str, **wanted: str) -> list[Row]:
-        """Of a summary, those with the wanted values. Throws ValueError where the file is a table of
-        an older program, which did not name its lines."""
+        """The rows of a summary with the wanted values. Throws ValueError for a table of an older
+        program, which had no names of lines."""
         rows = self.all_rows(name)
         if rows and "line" not in rows[0]:
             raise ValueError(
@@ -57,7 +57,7 @@ def number(row: Row, column: str) -> float:
 
 
 def number_text(value: float) -> str:
-    """In full; empty for nan."""
+    """The number in full; empty for nan."""
     if math.isnan(value):
         return ""
     return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else repr(value)

@@ -25,14 +25,14 @@ def mqar_rows(report: Report) -> list[Row]:
 
 
 def not_mqar(report: Report) -> str:
-    """Rows that have no number of pairs to draw them against."""
+    """Rows without a number of pairs as x."""
     others = [row for row in report.rows(TABLE) if row["experiment"] != "mqar"]
     kinds = ", ".join(sorted({row["experiment"] for row in others}))
     return f"Not drawn: {counted(len(others), 'row')} of {kinds}." if others else ""
 
 
 def usual_length(layout: str, n_pairs: int) -> int:
-    """What a config with `seq_len: null` gets."""
+    """The length of a config with `seq_len: null`."""
     return 3 * n_pairs + 1 if layout == "paper" else 4 * n_pairs
 
 
@@ -69,9 +69,9 @@ def accuracy_panels(report: Report) -> AccuracyPanels:
 
 
 def _families(rows: list[Row]) -> list[list[Row]]:
-    """Rows of one setting by what their sequence length does along a curve over n_pairs. Where every
-    number of pairs has one length, it is one family, whatever the lengths. Else those whose length
-    follows from n_pairs are one, and every other length is one."""
+    """Groups rows of one setting into families by sequence length, for curves over n_pairs. When every
+    number of pairs has one length, there is one family. Otherwise rows whose length follows from
+    n_pairs are one family, and every other length is another."""
     if all(len(group(of_n, ["seq_len"])) == 1 for of_n in group(rows, ["n_pairs"]).values()):
         return [rows]
     following = [row for row in rows if is_usual(row)]
@@ -80,7 +80,7 @@ def _families(rows: list[Row]) -> list[list[Row]]:
 
 
 def _lengths(rows: list[Row]) -> tuple[str, tuple[str, ...]]:
-    """What a title and the notes say of the lengths of one family; nothing of the usual ones."""
+    """The text on one family's lengths for title and notes; empty for the usual ones."""
     if all(map(is_usual, rows)):
         return "", ()
     lengths = {n: of_n[0]["seq_len"] for (n,), of_n in group(rows, ["n_pairs"]).items()}
@@ -109,8 +109,8 @@ LOAD_SETTING = ["layout", "short_conv", "steps", "device", "precision"]
 
 
 def load_panels(report: Report) -> tuple[list[Panel], str]:
-    """A curve a line and shape, where more than one shape can be compared; and a note of the rows that
-    are in no panel. Without a short convolution most mixers do not learn to bind a key to its
+    """One curve per line and shape, where more than one shape can be compared, and a note on the rows
+    that are in no panel. Without a short convolution most mixers do not learn to bind a key to its
     value."""
     rows = mqar_rows(report)
     bound = [_with_load(row) for row in rows if row["short_conv"] != "0"]

@@ -3,7 +3,7 @@
 # with the packages slurm-wlm and munge of Debian 12.
 #   scripts/slurm/one_machine.sh up DIR [CPUS]   starts it; clients need SLURM_CONF=DIR/slurm.conf
 #   scripts/slurm/one_machine.sh down DIR        cancels its jobs and stops it
-# All its files lie in DIR, whose path has to be short: sockets end at 107 bytes.
+# All its files are in DIR, whose path has to be short: paths of sockets have at most 107 bytes.
 set -euo pipefail
 PATH=$PATH:/usr/sbin # where the daemons are
 umask 022 # munged refuses folders that others may write to
@@ -13,8 +13,8 @@ usage() {
   exit 2
 }
 
-# The pid of a daemon of ours that lives: its file may be stale, and a zombie counts as dead (its
-# parent may be slow to collect it).
+# Prints the pid of one of our daemons if it is alive: its file may be stale, and a zombie, which its
+# parent may be slow to reap, counts as dead.
 pid_of() {
   local pid
   pid=$(cat "$dir/run/$1.pid" 2> /dev/null) || return 1
@@ -23,11 +23,11 @@ pid_of() {
   echo "$pid"
 }
 
-# Nothing listens there.
+# Whether nothing listens on the port.
 is_free() { ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
-# Two neighbouring ports that are free, from a random place: several of these may run beside each
-# other. Below 32768, where the kernel takes ports for outgoing connections from.
+# Finds two neighbouring free ports from a random start, since several clusters may run at once; below
+# 32768, where the kernel's ports for outgoing connections begin.
 find_ports() {
   local port
   while :; do
@@ -44,8 +44,8 @@ write_conf() {
   port=$(find_ports)
   # In MiB; part of it, so that a job may ask for memory and the machine keeps some.
   memory=$(awk '/^MemTotal/ { print int($2 / 1024 * 0.8) }' /proc/meminfo)
-  # Loopback alone, where the name of the machine leads there; otherwise the daemons would bind to
-  # an address that the clients do not use.
+  # Only loopback, where the machine's name resolves to it; otherwise the daemons would bind to an
+  # address that the clients do not use.
   if [[ $(getent ahostsv4 "$(hostname)" | awk 'NR == 1 { print $1 }') == 127.0.0.1 ]]; then
     interfaces=CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
   fi
@@ -65,11 +65,11 @@ AccountingStorageType=accounting_storage/none
 MailProg=/bin/true
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-# Schedule at once; the defaults collect work for seconds.
+# Schedules at once; by default Slurm collects work for seconds.
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 # The node may claim more cores than the machine has.
 SlurmdParameters=config_overrides
-# A node that was set down and answers comes back.
+# A node that is down returns to service when it answers.
 ReturnToService=2
 RequeueExit=75
 KillWait=5
@@ -84,7 +84,7 @@ GresTypes=gpu
 NodeName=localhost NodeAddr=127.0.0.1 Gres=gpu:2 CPUs=$cpus Boards=1 SocketsPerBoard=1 CoresPerSocket=$cpus ThreadsPerCore=1 RealMemory=$memory State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-  # Two GPUs in name, so that jobs can ask for them; what stands for them is on any machine.
+  # Two fake GPUs, so that jobs can request them on any machine.
   echo 'Name=gpu File=/dev/null,/dev/zero' > "$dir/gres.conf"
 }
 
@@ -100,7 +100,7 @@ start_daemons() {
 up() {
   mkdir -p "$dir"/{state,spool,log,run}
   [[ -s $dir/munge.key ]] || mungekey --create --keyfile="$dir/munge.key"
-  # Kept while it runs: its ports are in it.
+  # Kept while the cluster runs, since it has the ports.
   pid_of slurmctld > /dev/null || write_conf "$1"
   start_daemons
   local deadline=$((SECONDS + 40))
@@ -115,7 +115,7 @@ up() {
   return 1
 }
 
-# Jobs survive their daemons: they go first.
+# Cancels the jobs first, since they survive their daemons.
 cancel_jobs() {
   pid_of slurmctld > /dev/null || return 0
   local deadline=$((SECONDS + 15))
@@ -130,7 +130,7 @@ down() {
     pid=$(pid_of "$daemon") || continue
     kill "$pid"
     deadline=$((SECONDS + 20))
-    # The pid itself: slurmd removes its pid file before it has ended.
+    # Waits for the process, since slurmd removes its pid file before it ends.
     while [[ $(cat "/proc/$pid/comm" 2> /dev/null) == "$daemon" ]] &&
       ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status"; do
       ((SECONDS < deadline)) || { echo "one_machine: $daemon does not stop" >&2 && return 1; }

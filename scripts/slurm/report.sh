@@ -6,7 +6,7 @@ program=$1 root=$2 report=$3
 shift 3
 
 "$program" report "$@" --out "$report"
-# While no cell is finished yet there are no tables, which is no error.
+# Without a finished cell there are no tables, which is not an error.
 if ! compgen -G "$report/*.csv" > /dev/null; then
   echo "report: nothing to draw yet" >&2
   exit 0

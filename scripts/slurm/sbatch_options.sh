@@ -1,18 +1,17 @@
 # shellcheck shell=bash disable=SC2034  # what it sets is for submit.sh
-# What submit.sh has to know of the options that a user gives to sbatch. Sourced by it.
+# Reads the user's options for sbatch. Sourced by submit.sh.
 #
 # read_sbatch_options TASKS OPTION..., for an array of TASKS tasks, sets
-#   array_options   what goes to the job array
-#   report_options  what goes to the report behind it: all of these but GPUs
-#   dependency      what the array is to wait for, or nothing
-#   throttle        "%N": tasks that may run at a time, or nothing
-#   wants_gpu       yes, or nothing
-# and calls `complain` with what cannot be merged with submit.sh's own options.
+#   array_options   options of the job array
+#   report_options  options of the report after it: the same without GPUs
+#   dependency      dependency of the array, or empty
+#   throttle        "%N": tasks that may run at a time, or empty
+#   wants_gpu       yes, or empty
+# and calls `complain` for options that conflict with submit.sh's own.
 
 array_options=() report_options=() dependency='' throttle='' wants_gpu=''
 
-# The long name of an option that matters here. Like sbatch, which takes any beginning that no other
-# option has.
+# The long name of an option that matters here. Accepts any unambiguous prefix, as sbatch does.
 full_name() {
   case $1 in
     -d | --dep | --depe*) echo --dependency ;;
@@ -33,7 +32,7 @@ is_gpu_request() {
   ((10#$count > 0))
 }
 
-# --gres and --tres-per-task: a list, of which the report gets what is no GPU.
+# --gres and --tres-per-task: a list, of which the report gets everything except GPUs.
 read_request_list() {
   local name=$1 value=$2 request others=()
   local -a requests
@@ -51,7 +50,7 @@ read_gpu_count() {
   [[ ! ,$2 =~ [,:]0*[1-9] ]] || wants_gpu=yes
 }
 
-# The tasks are submit.sh's choice: what is unfinished. How many run at a time is the user's.
+# submit.sh chooses the tasks (the unfinished ones); the user may choose how many run at a time.
 read_array() {
   local tasks=$2 indices=${1%%%*}
   throttle=${1#"$indices"}
@@ -88,7 +87,7 @@ read_sbatch_options() {
       --signal) complain "--signal: submit.sh has its tasks told that their time is nearly up; leave it out" ;;
       --gres | --tres-per-task) read_request_list "$name" "$value" ;;
       --gpus | --gpus-per-*) read_gpu_count "$name" "$value" ;;
-      # Of no use without a GPU, and sbatch refuses some of them there.
+      # Useless without a GPU, and sbatch refuses some of them then.
       --cpus-per-gpu | --mem-per-gpu | --ntasks-per-gpu | --gpu-*) array_options+=("$name=$value") ;;
       *)
         array_options+=("$1")
@@ -99,8 +98,8 @@ read_sbatch_options() {
   done
 }
 
-# What the report waits for: the array and whatever the array waits for. Alternatives ("?") cannot
-# be joined with anything; there the array does the waiting.
+# The report depends on the array and on the array's dependencies. Alternatives ("?") cannot be
+# combined with others; then only the array has them.
 report_dependency() {
   if [[ -z $dependency || $dependency == *\?* ]]; then
     echo "afterany:$1"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Submits what is unfinished of a sweep as one Slurm job array, and behind it a job that makes the
-# tables and figures. Prints the plan first. Called again it submits only what is missing by then.
-# The results folder has to be one that all nodes share.
+# Submits the unfinished part of a sweep as one Slurm job array, and after it a job that makes tables
+# and figures. Prints the plan first. Called again it submits only what is still missing. All nodes
+# must share the results folder.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
@@ -12,11 +12,11 @@ usage="usage: scripts/slurm/submit.sh CONFIG [--tasks N] [--out DIR] [--dry-run]
   --tasks N   tasks of the array; each runs the shard I/N of the sweep (default 8)
   --out DIR   root of the results (default results/runs)
   --dry-run   print the plan and submit nothing
-  What follows -- goes to sbatch: --time, --partition, --cpus-per-task, --gres=gpu:1, ...
-  With an option that asks for GPUs the sweep runs on them (--device cuda). The report waits for what
-  --dependency names, too. --array=%N bounds how many tasks run at a time; which tasks there are,
-  --job-name and --signal are not yours to choose. Tasks stop two minutes before a time limit and go
-  on in another run: a limit should be many times that."
+  Options after -- go to sbatch: --time, --partition, --cpus-per-task, --gres=gpu:1, ...
+  With an option that requests GPUs the sweep runs on them (--device cuda). The report also waits for
+  --dependency. --array=%N limits the number of tasks at a time; other tasks in --array, --job-name and
+  --signal are refused. Tasks stop two minutes before a time limit and continue in another run, so a
+  limit should be many times that."
 
 complain() {
   echo "submit: $1" >&2
@@ -97,7 +97,7 @@ while IFS=, read -r task task_cells _ to_do _ _ seconds; do
   most=$((task_cells > most ? task_cells : most))
   least=$((task_cells < least ? task_cells : least))
   if [[ $to_do -gt 0 ]]; then unfinished+=("$task"); fi
-  # Without a finished cell nothing is known; awk because these are fractions.
+  # Unknown without a finished cell; awk, since these are fractions.
   if [[ -z $seconds ]]; then
     longest='' in_all=''
   elif [[ -n $in_all ]]; then
@@ -116,9 +116,9 @@ if [[ ${#unfinished[@]} -eq 0 ]]; then
   exit 0
 fi
 [[ -n $submit ]] || exit 0
-command -v sbatch > /dev/null || complain "sbatch is not there: submit where Slurm is (--dry-run prints the plan alone)"
+command -v sbatch > /dev/null || complain "sbatch is not there: submit where Slurm is (--dry-run only prints the plan)"
 
-# A copy: the config may be edited while tasks wait, and all of them must deal the same sweep.
+# A copy, since the config may be edited while tasks wait, and all tasks must run the same sweep.
 stem=$(basename -- "$config" .json)
 frozen_name=$stem-$(cksum < "$config" | cut -d ' ' -f 1)
 frozen=$out/slurm/$frozen_name.json
@@ -126,7 +126,7 @@ mkdir -p "$out/slurm"
 cp -- "$config" "$frozen.$$"
 mv -- "$frozen.$$" "$frozen"
 
-# Tasks of an earlier call that wait or run are left alone. The name says whose they are.
+# Skips tasks of an earlier call that are queued or running; the job name identifies them.
 name=vla-$frozen_name-$(cksum <<< "$out" | cut -d ' ' -f 1)-$tasks
 in_queue=" $(squeue --noheader --array --name="$name" --format=%K | tr '\n' ' ') "
 missing=()
@@ -138,7 +138,7 @@ if [[ ${#missing[@]} -eq 0 ]]; then
   exit 0
 fi
 
-# USR1 goes to task.sh alone, two minutes before a time limit; the program needs 5 seconds of them.
+# Only task.sh gets USR1, two minutes before the time limit; the program needs 5 seconds of them.
 job=$(sbatch --parsable --job-name="$name" --requeue --open-mode=append --signal=B:USR1@120 \
   --output="$out/slurm/$stem-%A_%a.log" "${array_options[@]}" ${dependency:+"--dependency=$dependency"} \
   --array="$(IFS=, && echo "${missing[*]}")$throttle" \

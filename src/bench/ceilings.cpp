@@ -15,8 +15,8 @@ namespace vla_bench {
 namespace {
 
 /// Bytes of one array of the copy on the CPU: source and destination together are four times the
-/// last cache. The bounds hold where the system does not say (it answers 0), or means the caches of
-/// a whole host.
+/// last-level cache. The bounds are for systems that report no size (0), or the caches of a whole
+/// host.
 std::size_t cpu_copy_bytes() {
   constexpr std::size_t kLeast = std::size_t{64} << 20;
   constexpr std::size_t kMost = std::size_t{512} << 20;
@@ -56,7 +56,7 @@ const Ceilings& measured_ceilings(const Context& context) {
   const Key key = context.device == Device::cuda
                       ? Key(Device::cuda, cuda::current_device(), context.precision)
                       : Key(Device::cpu, context.threads, Precision::float32);
-  // Held while measuring: two measurements at once would disturb each other.
+  // Held while measuring, since concurrent measurements would disturb each other.
   const std::lock_guard lock(mutex);
   const auto found = known.find(key);
   if (found != known.end()) return found->second;

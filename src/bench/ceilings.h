@@ -1,13 +1,12 @@
-// What the machine reaches in the same process at the two things every kernel is bounded by:
-// products of large matrices, and copying. Rates of kernels are read against these, not against
-// data sheets.
+// Measured ceilings of the two rates that bound every kernel, arithmetic (products of large
+// matrices) and memory bandwidth (copies). Kernels are compared with these, measured in the same
+// process, not with data sheets.
 //
 //   GPU  products of 8,192 x 8,192 float32 matrices by cuBLASLt at the context's precision (the
 //        operands are stored as float32 at every precision, as this program stores them); a copy of
 //        1 GiB within device memory
-//   CPU  sgemm_gflops on the context's threads; a copy larger than the last cache, cut over the
-//   same
-//        threads
+//   CPU  sgemm_gflops on the context's threads; a copy larger than the last cache, split over the
+//        same threads
 // A copied byte counts twice, read and written. (A CPU that reads a line before it writes it moves
 // three; glibc writes past the caches at this size where it can.)
 #pragma once
@@ -21,8 +20,8 @@ struct Ceilings {
   double bytes_per_s = 0.0;
 };
 
-/// Measured when first asked for in this process, once for each GPU and precision, or number of CPU
-/// threads; from then on the same numbers. The machine should do nothing else meanwhile.
+/// Measured at the first call in this process, once for each GPU and precision, or number of CPU
+/// threads; later calls return the same numbers. The machine should be idle otherwise.
 const Ceilings& measured_ceilings(const Context& context);
 
 }  // namespace vla_bench

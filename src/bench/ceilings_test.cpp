@@ -7,8 +7,8 @@ namespace {
 
 TEST(Ceilings, ArePlausibleOnTheCpu) {
   const Ceilings& ceilings = measured_ceilings({.device = Device::cpu, .threads = 2});
-  // Two cores of any age: a scalar loop without optimisation makes 1e8 FLOP/s and 1e8 B/s; no two
-  // cores make 20 TFLOP/s or have a TB/s of memory.
+  // For two cores of any age: an unoptimised scalar loop reaches 1e8 FLOP/s and 1e8 B/s; no two
+  // cores reach 20 TFLOP/s or 1 TB/s of memory bandwidth.
   EXPECT_GT(ceilings.flops_per_s, 1e7);
   EXPECT_LT(ceilings.flops_per_s, 2e13);
   EXPECT_GT(ceilings.bytes_per_s, 1e8);
@@ -21,7 +21,7 @@ TEST(Ceilings, AreMeasuredOnceForEachNumberOfThreads) {
   const Ceilings& others = measured_ceilings({.device = Device::cpu, .threads = 2});
   EXPECT_EQ(&first, &again);
   EXPECT_NE(&first, &others);
-  // The CPU computes in float32 whatever is asked of a GPU.
+  // The CPU computes in float32 whatever the precision.
   EXPECT_EQ(&first, &measured_ceilings(
                         {.device = Device::cpu, .threads = 1, .precision = Precision::bf16}));
 }

@@ -8,7 +8,7 @@ namespace vla_bench::cuda {
 /// The GPU that the calling thread works on.
 int current_device();
 
-/// Of that GPU, measured now.
+/// Measures that GPU now.
 Ceilings measure_ceilings(Precision precision);
 
 }  // namespace vla_bench::cuda

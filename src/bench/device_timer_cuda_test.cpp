@@ -9,7 +9,7 @@
 #include "bench/cuda/hold.h"
 #include "bench/device_timer.h"
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "testing/gpu.h"
 
@@ -25,13 +25,13 @@ void sleep_us(int microseconds) {
 TEST(DeviceTimer, CountsCallsFromTheFirstWarmUp) {
   VLA_NEEDS_GPU();
   std::vector<Index> calls;
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   const Timing timing = measure_device(kFixed, [&](Index call) {
     calls.push_back(call);
     cuda::hold(stream, 1000);
   });
   EXPECT_EQ(timing.repeats, 11);
-  // Samples that were thrown away count as calls.
+  // Discarded samples count as calls.
   ASSERT_GE(calls.size(), 13U);
   for (std::size_t i = 0; i < calls.size(); ++i) EXPECT_EQ(calls[i], static_cast<Index>(i));
 }
@@ -41,17 +41,17 @@ TEST(DeviceTimer, CountsCallsFromTheFirstWarmUp) {
 TEST(DeviceTimer, MeasuresTheDevice) {
   VLA_NEEDS_GPU();
   VLA_NEEDS_TRUE_TIMES();
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   const Timing timing = measure_device(kFixed, [&](Index) { cuda::hold(stream, 200'000); });
   EXPECT_GE(timing.median_s, 197e-6);
   EXPECT_LE(timing.median_s, 230e-6);
 }
 
-// The host takes 500 us between two kernels of 10 us each: none of it may show.
+// The host takes 500 us between two kernels of 10 us each, none of which may be counted.
 TEST(DeviceTimer, LeavesTheHostOut) {
   VLA_NEEDS_GPU();
   VLA_NEEDS_TRUE_TIMES();
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   const Timing timing = measure_device(kFixed, [&](Index) {
     cuda::hold(stream, 10'000);
     sleep_us(500);
@@ -61,11 +61,11 @@ TEST(DeviceTimer, LeavesTheHostOut) {
   EXPECT_LE(timing.p90_s, 60e-6);
 }
 
-// The first hold is sized by warm calls; later calls that are slower to queue must not count.
+// Warm calls determine the first hold; later calls that are slower to queue must not count.
 TEST(DeviceTimer, HoldsLongerWhenTheHostIsLate) {
   VLA_NEEDS_GPU();
   VLA_NEEDS_TRUE_TIMES();
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   Index slow = 0;
   const Timing timing = measure_device(kFixed, [&](Index call) {
     cuda::hold(stream, 10'000);
@@ -75,13 +75,13 @@ TEST(DeviceTimer, HoldsLongerWhenTheHostIsLate) {
     }
     cuda::hold(stream, 10'000);
   });
-  EXPECT_GT(slow, 11) << "no sample was thrown away";
+  EXPECT_GT(slow, 11) << "no sample was discarded";
   EXPECT_LE(timing.p90_s, 60e-6);
 }
 
 TEST(DeviceTimer, RefusesABodyThatWaits) {
   VLA_NEEDS_GPU();
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   EXPECT_THROW(measure_device(kFixed,
                               [&](Index) {
                                 cuda::hold(stream, 1000);
@@ -90,11 +90,11 @@ TEST(DeviceTimer, RefusesABodyThatWaits) {
                RunError);
 }
 
-// The fourth sample sets the flag; when it was late it is taken again, the stream held for twice as
+// The fourth sample sets the flag; if it was late it is repeated, with the stream held for twice as
 // long each time: 20 doublings are more than the timer allows.
 TEST(DeviceTimer, EndsWhenStopped) {
   VLA_NEEDS_GPU();
-  const cudaStream_t stream = cuda::place().stream();
+  const cudaStream_t stream = cuda::stream_context().stream();
   std::atomic<bool> stop = false;
   Index calls = 0;
   const TimingRule rule{
@@ -121,7 +121,7 @@ TEST(DeviceTimer, KnowsTheMemoryOfTheGpu) {
   Array<char> taken(Device::cuda, kTaken);
   device_wait(Device::cuda);
   const GpuMemory during = gpu_memory();
-  // Half: other programs may share the GPU, and pools grow in large steps.
+  // Only half, since other programs may share the GPU and pools grow in large steps.
   EXPECT_LE(during.free_bytes, before.free_bytes - kTaken / 2);
   taken = Array<char>();
   device_wait(Device::cuda);

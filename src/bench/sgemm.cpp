@@ -11,9 +11,9 @@ constexpr Index kRows = 64 * 73;     // M
 constexpr Index kColumns = 3 * 128;  // N
 constexpr Index kInner = 128;        // K
 
-Array<float> random_array(Index size, std::uint32_t lane) {
+Array<float> random_array(Index size, std::uint32_t substream) {
   Array<float> array(Device::cpu, size);
-  Rng rng(0, RngStream::benchmark, 0, lane);
+  Rng rng(0, RngStream::benchmark, 0, substream);
   for (float& value : array) value = static_cast<float>(rng.uniform() - 0.5);
   return array;
 }

@@ -13,7 +13,7 @@ std::optional<double> relative_error(const std::vector<double>& seconds) {
   const auto interval = median_interval_95(seconds);
   if (!interval) return {};
   const double half_width = (interval->second - interval->first) / 2;
-  // Times too short for the clock are zeros.
+  // Times below the clock's resolution are zeros.
   return half_width > 0.0 ? half_width / quantile(seconds, 0.5) : 0.0;
 }
 
@@ -32,7 +32,7 @@ Timing repeat_until_known(const TimingRule& rule, const std::function<double()>&
     if (total >= rule.max_seconds) break;
     if (repeats < next_check) continue;
     if (const auto error = relative_error(seconds); error && *error <= rule.relative_error) break;
-    // A check sorts all times: rarer as they grow in number.
+    // A check sorts all times, so checks become rarer as their number grows.
     next_check = repeats + 1 + repeats / 16;
   }
   if (seconds.empty()) return {};

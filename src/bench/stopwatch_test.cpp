@@ -15,7 +15,7 @@ void sleep_ms(int milliseconds) {
 
 TEST(Stopwatch, CountsWarmUpAndRepeats) {
   int calls = 0;
-  // No interval is narrower than nothing: the limit stops it.
+  // No interval is narrower than zero, so only the limit stops it.
   const Timing timing = measure(
       {.warmup = 3, .min_repeats = 5, .max_repeats = 12, .relative_error = -1.0}, [&] { ++calls; });
   EXPECT_EQ(timing.repeats, 12);

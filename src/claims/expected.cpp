@@ -36,8 +36,9 @@ void check(const Selection& selection, const Place& place) {
   require_text(selection.table, "table", place);
   require_text(selection.column, "column", place);
   if (find_schema(selection.table) != nullptr) {
-    place.at("table").fail(fmt::format("expected a summary, got {}, which has a row a measurement",
-                                       excerpt(Json(selection.table))));
+    place.at("table").fail(
+        fmt::format("expected a summary, got {}, which has one row per measurement",
+                    excerpt(Json(selection.table))));
   }
 }
 

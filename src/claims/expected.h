@@ -1,5 +1,5 @@
-// experiments/*/expected.json: what was published, which number of which table decides, and when it
-// counts as reproduced. Strict as configs are: an unknown key or a value that does not fit is
+// experiments/*/expected.json: the published figure, the number of a table that decides, and the
+// bounds for it to count as reproduced. Strict like configs: an unknown key or an invalid value is
 // BadInput naming file, JSON pointer and what was expected.
 //
 //   {"id": "C1", "title": ..., "question": ...,
@@ -10,8 +10,8 @@
 //                  "accept": [98, 120], "why": ...}],
 //    "condition": {"text": ..., "criteria": [...]}}
 //
-// A file holds one claim or a list of them. Numbers come from the summary tables of `report`, the
-// only place that averages: a criterion picks a row, or the extreme of several.
+// A file has one claim or a list of them. Numbers come from the summary tables of `report`, where
+// all averaging is done: a criterion selects a row, or the extreme of several.
 #pragma once
 
 #include <filesystem>
@@ -25,7 +25,7 @@
 
 namespace vla_bench {
 
-/// How the rows that a selection matches become one number.
+/// How the matching rows of a selection give one number.
 enum class Reduction { row, min, max };
 template <>
 inline constexpr std::array enum_names<Reduction> = {
@@ -33,16 +33,16 @@ inline constexpr std::array enum_names<Reduction> = {
     std::pair{Reduction::min, std::string_view("min")},
     std::pair{Reduction::max, std::string_view("max")}};
 
-/// What a criterion is about, where that changes what counts. memory: seeds that have not learned
-/// to guess among the values shown say nothing, and leave it undecided. divergence: cells that
-/// diverged do not count against it.
+/// The subject of a criterion, where it changes the rules. memory: seeds that have not learned to
+/// guess among the values shown leave it undecided. divergence: diverged cells do not count against
+/// it.
 enum class Subject { memory, divergence };
 template <>
 inline constexpr std::array enum_names<Subject> = {
     std::pair{Subject::memory, std::string_view("memory")},
     std::pair{Subject::divergence, std::string_view("divergence")}};
 
-/// Column to the values it may have. In JSON one value or a list.
+/// Maps a column to its accepted values. In JSON one value or a list.
 struct Filter {
   std::vector<std::pair<std::string, std::vector<Value>>> columns;
 };
@@ -67,7 +67,7 @@ struct Criterion {
   Selection of;
   std::optional<Selection> over;              // the number is `of` divided by `over`
   std::vector<std::optional<double>> accept;  // low, high, both included; null: unbounded
-  std::optional<std::string> equals;          // of a text column, in place of accept
+  std::optional<std::string> equals;          // for a text column, instead of accept
   std::string why;
   std::optional<Subject> about{};
   std::string place{};  // of this criterion, for messages
@@ -94,7 +94,7 @@ struct Published {
   }
 };
 
-/// Under which condition a claim holds that does not hold as stated.
+/// The condition under which a claim holds that does not hold as stated.
 struct Condition {
   std::string text;
   std::vector<Criterion> criteria;
@@ -109,7 +109,7 @@ struct Condition {
 struct Claim {
   std::string id, title, question;
   Published published;
-  std::vector<std::string> configs;    // beside the file, or by a path from there
+  std::vector<std::string> configs;    // paths relative to the file's folder
   std::vector<std::string> generated;  // configs that a script makes from finished runs
   std::string command;
   std::vector<Criterion> criteria;  // the first is the headline
@@ -130,11 +130,11 @@ struct Claim {
   }
 };
 
-/// The claims of one file. `json` is its text.
+/// Reads the claims of one file; `json` is its text.
 std::vector<Claim> parse_claims(std::string_view json, const std::filesystem::path& file);
 
-/// The claims of all <folder>/*/expected.json, in the order of the paths. Throws BadInput when
-/// there are none, or an id stands twice.
+/// Reads the claims of all <folder>/*/expected.json, in the order of the paths. Throws BadInput
+/// when there are none, or an id occurs twice.
 std::vector<Claim> read_claims(const std::filesystem::path& folder);
 
 }  // namespace vla_bench

@@ -11,7 +11,7 @@
 namespace vla_bench {
 namespace {
 
-/// A whole claim, of which a test replaces one part.
+/// A complete claim, of which each test replaces one part.
 std::string claim_text(const std::string& from = "", const std::string& to = "") {
   std::string text = R"({
     "id": "C1", "title": "small state", "question": "how small?",
@@ -109,13 +109,13 @@ TEST_F(Expected, NamesFileAndKeyOfWhatIsWrong) {
             "/configs/0: no such file: other.json");
 }
 
-// Means are made by `report`, and by nothing else.
+// Only `report` computes means.
 TEST_F(Expected, TakesNumbersFromSummariesOnly) {
   EXPECT_NE(complaint(claim_text("\"max\"", "\"mean\"")).find("expected one of"),
             std::string::npos);
   EXPECT_EQ(complaint(claim_text("\"table\": \"state_norm_summary\"", "\"table\": \"state_norm\"")),
-            "/criteria/0/table: expected a summary, got \"state_norm\", which has a row a "
-            "measurement");
+            "/criteria/0/table: expected a summary, got \"state_norm\", which has one row "
+            "per measurement");
 }
 
 TEST_F(Expected, SaysWhatACriterionIsAbout) {

@@ -11,7 +11,7 @@
 namespace vla_bench {
 namespace {
 
-/// By the value, against the bounds or the text.
+/// Compares the value with the bounds or the text.
 void judge_value(Judgement& judgement, const Criterion& criterion) {
   const Measurement& measured = judgement.measured;
   judgement.finding = Finding::not_met;

@@ -14,7 +14,7 @@
 
 namespace vla_bench {
 
-enum class Finding { open, met, not_met, undecided };  // open: no row to judge by
+enum class Finding { open, met, not_met, undecided };  // open: there is no row
 template <>
 inline constexpr std::array enum_names<Finding> = {
     std::pair{Finding::open, std::string_view("no run")},
@@ -26,9 +26,9 @@ struct Judgement {
   Measurement measured{};
   Finding finding = Finding::open;
   std::set<std::string> lost{};  // diverged and failed cells behind it (claims/selection.h)
-  std::string note{};            // why, where the number does not say it
+  std::string note{};            // the reason, if it is not the number
 };
-/// The measured value decides, its interval is for the reader. Before it come, in this order:
+/// The measured value decides; its interval is information. These cases precede it, in this order:
 ///   - a criterion about memory one of whose groups has not learned (unlearned_groups): undecided;
 ///   - a diverged or failed cell behind any row that the criterion selects, or anywhere where it
 ///     finds no row: not met, for a verdict never rests on survivors, unless the criterion is about
@@ -47,9 +47,9 @@ inline constexpr std::array enum_names<Verdict> = {
     std::pair{Verdict::undecided, std::string_view("undecided")},
     std::pair{Verdict::no_run, std::string_view("no run")}};
 
-/// One of the criteria open: no run. Else one undecided: undecided. Else all met: reproduced. Else,
-/// all of the condition's met: not as stated (one that is open or undecided counts there as it does
-/// above). Else some met: in part; none: not reproduced.
+/// One criterion open: no run. Else one undecided: undecided. Else all met: reproduced. Else all of
+/// the condition's met: not as stated (an open or undecided one counts as above). Else some met: in
+/// part; none: not reproduced.
 Verdict verdict_of(std::span<const Judgement> criteria, std::span<const Judgement> condition);
 
 }  // namespace vla_bench

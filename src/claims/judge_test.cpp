@@ -53,7 +53,7 @@ TEST(Judge, ARowWithoutANumberIsNotMetAndNoRowIsOpen) {
   EXPECT_EQ(none.note, "no such row of accuracy_summary");
 }
 
-// Case 1: what is left after two of five diverged meets any bound, and still decides nothing.
+// Case 1: the survivors after two of five diverged meet the bounds, but decide nothing.
 TEST(Judge, NeverRestsOnTheCellsThatAreLeft) {
   const Judgement survivors = judged(accuracy_of("linear", {24}), 0.0, 1.0);
   EXPECT_EQ(survivors.finding, Finding::not_met);
@@ -77,7 +77,7 @@ TEST(Judge, CountsALostCellOfAnyRowItSelects) {
   EXPECT_EQ(judge(all_tables(), divided).lost.size(), 1u);
 }
 
-// Where nothing of it could be measured (a law whose timings all diverged), it has no row.
+// When nothing could be measured (a law whose timings all diverged), there is no row.
 TEST(Judge, NoRowWhereCellsAreLostIsNotMet) {
   const Criterion gone = criterion_of(timing_of("latency_fit", "exponent", "unfused"), 0.0, {});
   const Judgement judgement = judge(all_tables(), gone);
@@ -109,7 +109,7 @@ TEST(Judge, AMemoryThatLearnedNothingIsUndecided) {
   EXPECT_EQ(judge(all_tables(), memory).finding, Finding::undecided) << "its divisor has not";
 }
 
-// The lowest of those that hold a number is not the lowest.
+// The lowest of the rows with a number need not be the lowest of all.
 TEST(Judge, AnExtremeIsUnknownWhereARowHoldsNoNumber) {
   Selection all = accuracy_of("linear", {8}, Reduction::min);
   all.where.columns[0].second = {testing::text("linear"), testing::text("deltanet")};

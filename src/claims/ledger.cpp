@@ -48,14 +48,14 @@ Run run_on(const std::vector<RunConfig>& configs, Device device, const CellIndex
       const CellRecord* found = cells.find(cell.hash);
       if (found == nullptr) continue;
       run.finished.push_back(*found);
-      // A cell is the same under any label, and criteria name it by the config's.
+      // A cell is the same under any label; criteria use the config's label.
       run.finished.back().config.mixers.front().label = cell.config.mixers.front().label;
     }
   }
   return run;
 }
 
-/// The configs that are there; names of the generated ones that are not are joined in `missing`.
+/// The existing configs; `missing` lists the names of generated ones that do not exist.
 std::vector<RunConfig> read_configs(const Claim& claim, std::string& missing) {
   std::vector<RunConfig> configs;
   for (const std::string& name : claim.configs) {
@@ -99,7 +99,7 @@ std::string joined(const auto& texts, std::string_view between) {
   return fmt::format("{}", fmt::join(texts, between));
 }
 
-/// What diverged or failed behind any criterion.
+/// The diverged and failed cells behind all criteria.
 std::set<std::string> lost_of(const Assessment& assessment) {
   std::set<std::string> lost;
   for (const auto* part : {&assessment.criteria, &assessment.condition}) {

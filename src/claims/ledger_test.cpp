@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kConfig =
     R"({"name": "01_copy", "experiment": "copy", "mixers": ["vla"], "seeds": [1, 2]})";
 
-/// An experiment folder with two cells a device, and cells as a run leaves them.
+/// An experiment folder with two cells per device, and cells as written by a run.
 class Ledger : public ::testing::Test {
  protected:
   Ledger() {
@@ -95,7 +95,7 @@ TEST_F(Ledger, AllCellsDecide) {
   EXPECT_EQ(done.criteria[0].measured.cells, "2 of 2");
 }
 
-// A diverged cell is a finished one, and the verdict does not rest on the others.
+// A diverged cell is finished, and the verdict is not based on the others.
 TEST_F(Ledger, NamesTheCellsThatAreLost) {
   CellRecord lost = cell(1, Device::cpu, 0.0);
   lost.outcome = {.status = "diverged", .reason = "loss is nan at step 17"};
@@ -108,7 +108,7 @@ TEST_F(Ledger, NamesTheCellsThatAreLost) {
   }
 }
 
-// What it is called where it was run first does not matter.
+// The label of the run does not matter.
 TEST_F(Ledger, ACellIsTheSameUnderAnotherLabel) {
   std::vector<CellRecord> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
   for (CellRecord& one : cells) one.config.mixers.front().label = "mine";

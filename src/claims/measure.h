@@ -1,4 +1,4 @@
-// One number of the summary tables, with what they say of it.
+// One number of the summary tables, with its interval and cells.
 #pragma once
 
 #include <optional>
@@ -13,19 +13,19 @@ namespace vla_bench {
 struct Measurement {
   Value value{};                        // empty: nothing was measured
   std::optional<double> low{}, high{};  // 95% interval
-  std::string cells{};                  // "4 of 5": how many are behind the value
-  Index without_number = 0;             // rows that matched and hold none
+  std::string cells{};                  // "4 of 5": the number behind the value
+  Index without_number = 0;             // matching rows without a number
 };
 
-/// The selection's number in `rows`, of which there has to be one at least.
-///   row        the only row; several are BadInput naming the columns that tell them apart
-///   min, max   of the rows that hold a number; the others are counted
-/// Interval and cells are those of the row: <quantity>_low and _high; of median_s what
-/// relative_error says. `place` names the criterion in messages; an unknown column is BadInput.
+/// The selection's number in `rows`, of which there must be at least one.
+///   row        the only row; several are BadInput naming the columns in which they differ
+///   min, max   of the rows with a number; the others are counted
+/// Interval and cells are those of the row: <quantity>_low and _high; for median_s from
+/// relative_error. `place` names the criterion in messages; an unknown column is BadInput.
 Measurement measure(const SelectedRows& rows, const Selection& selection, const std::string& place);
 
-/// a / b, nothing where b is 0. The interval is by propagation of independent errors on logarithms,
-/// each end with the ends that it comes from:
+/// a / b, empty when b is 0. The interval is by propagation of independent errors on logarithms,
+/// separately for each end:
 ///   high = a / b exp(hypot(ln(a.high / a), ln(b / b.low))),  low likewise
 /// so it lies in [0, inf), and has no upper end (infinity) where b may be 0. None unless a and b
 /// are positive and both have one.

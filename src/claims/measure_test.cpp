@@ -73,7 +73,7 @@ TEST(Ratio, AddsErrorsInSquaresOnLogarithms) {
               1e-12);
 }
 
-// Ends that a bound of the quantity cuts stay where they are: an exact divisor only scales them.
+// An exact divisor only scales the ends of an interval that is cut at a bound of the quantity.
 TEST(Ratio, KeepsTheEndsOfACutInterval) {
   const Measurement quotient = ratio(range(0.9, 0.5, 1.0), range(0.5, 0.5, 0.5));
   EXPECT_NEAR(quotient.low.value(), 1.0, 1e-12);

@@ -23,13 +23,13 @@ const Table* find_table(std::span<const Table> tables, std::string_view name) {
   return found == tables.end() ? nullptr : &*found;
 }
 
-/// What `row` holds in a column; empty where the table has no such column.
+/// The value of `row` in a column; empty when the table has no such column.
 Value at(const Table& table, const Row& row, std::string_view column) {
   const auto found = table.find_column(column);
   return found ? row[*found] : Value();
 }
 
-/// The line, and the values of those `differing` columns that tell groups of it apart.
+/// The line, and the values of those `differing` columns in which its groups differ.
 std::string row_name(const Table& table, const Row& row,
                      const std::vector<std::size_t>& differing) {
   std::string name = readable_text(at(table, row, Columns::line));
@@ -38,14 +38,14 @@ std::string row_name(const Table& table, const Row& row,
     const std::string& key = table.columns[column];
     const bool in_line =
         key == Columns::line.name || key == Columns::label.name || key == Columns::mixer.name;
-    // A cell is one at all of its tokens.
+    // A cell counts once for all of its tokens.
     if (in_line || key == Columns::t.name || !cells || column >= *cells) continue;
     name += fmt::format(" {}={}", key, readable_text(row[column]));
   }
   return name;
 }
 
-/// What was skipped counts against nothing.
+/// Skipped cells do not count.
 bool names_a_loss(const std::string& not_ok) {
   return not_ok.find(": diverged") != std::string::npos ||
          not_ok.find(": failed") != std::string::npos;

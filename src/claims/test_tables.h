@@ -1,4 +1,4 @@
-// Summary tables as `report` makes them, with the columns that claims read. For tests.
+// For tests: summary tables like those of `report`, with the columns that claims read.
 #pragma once
 
 #include <limits>
@@ -36,7 +36,7 @@ inline Table accuracy_summary() {
   return table;
 }
 
-/// One curve over t, of which a seed left the range of numbers.
+/// One curve over t, of which one seed overflowed.
 inline Table state_norm_curve() {
   Table table;
   table.name = "state_norm_curve";

@@ -1,4 +1,4 @@
-// vla-bench claims: the published claims, held against finished runs.
+// vla-bench claims: compares the published claims with finished runs.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -30,7 +30,7 @@ struct ClaimsOptions {
   std::string out;
 };
 
-/// Without any cell the ledger still says what is missing.
+/// Without any cell the ledger still lists what is missing.
 FoundCells read_cells(const std::vector<std::string>& folders) {
   if (!folders.empty()) return find_cells({folders.begin(), folders.end()});
   if (!std::filesystem::is_directory(kDefaultFolder)) return {};
@@ -82,15 +82,12 @@ int claims(const ClaimsOptions& options) {
 void add_claims(CommandLine& command_line) {
   const auto options = std::make_shared<ClaimsOptions>();
   Subcommand command = command_line.add(
-      "claims", "Hold the published claims against finished runs and print the ledger",
-      "Each folder of EXPERIMENTS holds configs and expected.json: what was published, which "
-      "number\n"
-      "of which table decides, and the bounds. A claim has a verdict once every cell of its "
-      "configs\n"
-      "is finished below the DIRs, all on one device. Prints two tables, ledger and criteria; "
-      "with\n"
-      "--out they become CSV, Markdown and JSON files.\n"
-      "The committed reference counts only where it is named: results/reference/h200.\n"
+      "claims", "Compare the published claims with finished runs and print the ledger",
+      "Each folder of EXPERIMENTS has configs and expected.json: the published figure, the\n"
+      "number of a table that decides, and its bounds. A claim has a verdict once every cell of\n"
+      "its configs is finished below the DIRs, all on one device. Prints two tables, ledger and\n"
+      "criteria; with --out they become CSV, Markdown and JSON files.\n"
+      "The committed reference counts only when it is named: results/reference/h200.\n"
       "Exit code 1 when a claim lacks its run, or a record is damaged.\n"
       "Example: vla-bench claims results/runs --format json",
       [options] { return claims(*options); });

@@ -34,7 +34,7 @@ namespace fs = std::filesystem;
 
 using Arguments = std::vector<std::string>;
 
-/// A cell's table as a report has it: each row with its group behind it.
+/// A cell's table in a report: each row is followed by its group.
 Schema reported(std::string_view name) {
   Schema schema = *find_schema(name);
   schema.columns.emplace_back("config");
@@ -197,7 +197,7 @@ TEST_F(Program, FinishedCellsAreSkippedUnlessForced) {
   EXPECT_NE(fs::last_write_time(tables[0]), written);
 }
 
-// --force begins at step 0: were the finished checkpoint kept, nothing would be left to train.
+// --force begins at step 0: with the finished checkpoint nothing would be left to train.
 TEST_F(Program, ForceTrainsAnew) {
   const Arguments command = {"run",   write_training(), "--out", at("runs"),
                              "--set", "task.n_pairs=2", "--set", R"(mixers=["linear"])"};
@@ -359,7 +359,7 @@ TEST_F(Program, ReportsParseInEveryFormat) {
   EXPECT_EQ(run_program({"report", at("runs"), "--table", "speed"}).exit_code, 2);
 }
 
-// A key that a record does not have has its default: records of earlier versions stay readable.
+// A key that a record lacks has its default, so that records of earlier versions stay readable.
 TEST_F(Program, ReportsReadRecordsWithoutLaterKeys) {
   ASSERT_EQ(run_program({"run", write_training(), "--out", at("runs")}).exit_code, 0);
   for (const fs::path& path : find_files(at("runs"), "record.json")) {
@@ -376,7 +376,7 @@ TEST_F(Program, ReportsReadRecordsWithoutLaterKeys) {
   EXPECT_NE(history.find("mqar,vla,vla,3,4,10,float32,7,"), std::string::npos) << history;
 }
 
-// Case 9: tables of other cells do not stay beside those of these.
+// Case 9: tables of other cells are removed.
 TEST_F(Program, AReportReplacesAnEarlierOne) {
   ASSERT_EQ(run_program({"run", write_training(), "--out", at("a")}).exit_code, 0);
   const std::string recall = write("recall.json", R"({"experiment": "recall", "mixers": ["vla"],

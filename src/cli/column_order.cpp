@@ -9,11 +9,10 @@
 namespace vla_bench::cli {
 namespace {
 
-/// What a row is called: the first of these that is there, else the first column.
+/// Columns that name a row: the first of these that the table has, else its first column.
 constexpr auto kNames = std::to_array<std::string_view>({Columns::line, Columns::label, "claim"});
 
-/// What tells the rows of a line apart, the quantities that tables are made for, and how it went
-/// where it did not go well.
+/// Columns that distinguish the rows of a line, the main quantities of tables, and failures.
 constexpr auto kHeadlines = std::to_array<std::string_view>({Columns::implementation,
                                                              "title",
                                                              "published",
@@ -37,7 +36,7 @@ constexpr auto kHeadlines = std::to_array<std::string_view>({Columns::implementa
                                                              Columns::not_ok,
                                                              Columns::note});
 
-/// From what is missed least on. A name that begins with "_" is an ending.
+/// From the least important on. A name that begins with "_" is a suffix.
 constexpr auto kLeastTelling = std::to_array<std::string_view>({
     Columns::config,
     "command",

@@ -1,4 +1,4 @@
-// Which columns of a table go first where not all of them can be shown.
+// The priority of a table's columns when not all of them can be shown.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,9 @@
 namespace vla_bench::cli {
 
 enum class Telling {
-  name,      // what a row is called
-  headline,  // the quantities that the table is made for, and what went wrong
-  detail,    // what else tells rows apart and is measured
+  name,      // the name of a row
+  headline,  // the main quantities of the table, and failures
+  detail,    // other columns that distinguish rows, and other measurements
   least,     // looked up rather than read: standard deviations, counted operations, commands
 };
 
@@ -19,7 +19,7 @@ struct RankedColumn {
   Telling telling = Telling::detail;
 };
 
-/// The columns, the most telling ones first; equally telling ones in the table's order.
+/// The columns, the most important first; equally important ones in the table's order.
 std::vector<RankedColumn> most_telling_first(const std::vector<std::string>& columns);
 
 }  // namespace vla_bench::cli

@@ -13,7 +13,7 @@
 namespace vla_bench::cli {
 namespace {
 
-/// CLI11's own conversion saturates: 2^63 would become another seed.
+/// Replaces CLI11's conversion, which saturates: 2^63 would become another seed.
 Index parse_index(const std::string& name, const std::string& text, const IndexRange& range) {
   Index value = 0;
   const char* const end = text.data() + text.size();
@@ -97,7 +97,7 @@ CommandLine::CommandLine(const std::string& description, const std::string& foot
     : app_(std::make_unique<CLI::App>(description, "vla-bench")) {
   app_->footer(footer);
   app_->set_version_flag("--version", version, "Print the version and exit");
-  app_->require_subcommand(0, 1);  // parse() asks for one: CLI11 would not name a misspelt one
+  app_->require_subcommand(0, 1);  // parse() requires one: CLI11 would not name a misspelt one
 }
 
 CommandLine::~CommandLine() = default;

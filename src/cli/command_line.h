@@ -1,5 +1,5 @@
-// Declaring and parsing the command line. CLI11 is included by command_line.cpp alone: it takes
-// seconds to compile, and every subcommand declares options.
+// Declares and parses the command line. Only command_line.cpp includes CLI11, which takes seconds
+// to compile, since every subcommand declares options.
 #pragma once
 
 #include <functional>
@@ -17,23 +17,23 @@ class App;
 
 namespace vla_bench::cli {
 
-/// What a parsed command line asks for; returns the exit code.
+/// The action of a parsed command line; returns the exit code.
 using Action = std::function<int()>;
 
-/// What --help says of an option: the name of its value ("DIR"), its meaning.
+/// The help of an option: the name of its value ("DIR") and its meaning.
 struct OptionHelp {
   std::string value;
   std::string text;
 };
 
-/// What a whole number may be, both ends included.
+/// The range of an integer, both ends included.
 struct IndexRange {
   Index min = 0;
   Index max = std::numeric_limits<Index>::max();
 };
 
-/// Declares one subcommand. Bound variables must outlive parsing; the initial value of a variable
-/// is the option's default.
+/// Declares one subcommand. Bound variables must outlive parsing; a variable's initial value is the
+/// option's default.
 class Subcommand {
  public:
   explicit Subcommand(CLI::App& app) : app_(app) {}
@@ -41,16 +41,15 @@ class Subcommand {
   /// A required argument without a flag, and a list of at least one.
   void positional(std::string& variable, const OptionHelp& help);
   void positional(std::vector<std::string>& variable, const OptionHelp& help);
-  /// A list without a flag that may be left out.
+  /// An optional list without a flag.
   void optional_positional(std::vector<std::string>& variable, const OptionHelp& help);
 
   /// `name` is "--flag". A vector takes one value each time the flag is given.
   void option(const std::string& name, std::string& variable, const OptionHelp& help);
   void option(const std::string& name, std::vector<std::string>& variable, const OptionHelp& help);
-  /// One that must be given.
+  /// A required option.
   void required(const std::string& name, std::string& variable, const OptionHelp& help);
-  /// Whole numbers are decimal digits and nothing else; others, and those out of range, are
-  /// BadInput.
+  /// Integers consist only of decimal digits; others, and those out of range, are BadInput.
   void option(const std::string& name, Index& variable, const OptionHelp& help,
               const IndexRange& range = {});
   void option(const std::string& name, std::optional<Index>& variable, const OptionHelp& help,
@@ -71,13 +70,13 @@ class CommandLine {
               const std::string& version);
   ~CommandLine();
 
-  /// `footer` ends the subcommand's --help: an example, and what is worth knowing. `action` runs
-  /// after parsing, so that errors of options and errors of work stay apart.
+  /// `footer` ends the subcommand's --help: an example and remarks. `action` runs after parsing, so
+  /// that errors of options and errors of work are separate.
   Subcommand add(const std::string& name, const std::string& description, const std::string& footer,
                  Action action);
 
-  /// The action of the subcommand that was named; empty after --help or --version, which have been
-  /// printed. Throws BadInput saying what cannot be parsed.
+  /// Returns the action of the given subcommand; empty after --help or --version, which it prints.
+  /// Throws BadInput saying what cannot be parsed.
   Action parse(int argc, const char* const* argv);
 
  private:

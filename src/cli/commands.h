@@ -1,5 +1,5 @@
-// The subcommands of vla-bench. Each file of this folder named after a subcommand declares its
-// options, calls down and prints.
+// The subcommands of vla-bench. Each has a file in this folder that declares its options, calls
+// lower folders and prints.
 #pragma once
 
 namespace vla_bench::cli {

@@ -12,7 +12,7 @@ namespace vla_bench::cli {
 
 int resolve_threads(Index requested) {
   const ThreadChoice choice = choose_threads(requested);
-  static std::once_flag warned;  // every cell asks
+  static std::once_flag warned;  // every cell calls this
   if (!choice.warning.empty()) std::call_once(warned, [&] { log_warning(choice.warning); });
   return choice.threads;
 }

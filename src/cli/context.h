@@ -1,4 +1,4 @@
-// Where and how wide a subcommand runs.
+// The device and the threads of a subcommand.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace vla_bench::cli {
 
-/// core/threads.h's choice; its warning is logged once a process. Throws BadInput.
+/// The choice of core/threads.h; logs its warning once per process. Throws BadInput.
 int resolve_threads(Index requested);
 
-/// `device` is auto, cpu or cuda. Throws BadInput when it is not there.
+/// `device` is auto, cpu or cuda. Throws BadInput when it is not available.
 Context make_context(const std::string& device, Index threads);
 
 }  // namespace vla_bench::cli

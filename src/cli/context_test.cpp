@@ -1,4 +1,4 @@
-// How many threads the program takes, as a user sees it.
+// The number of threads of the program, as a user sees it.
 #include <gtest/gtest.h>
 #include <sched.h>
 
@@ -30,7 +30,7 @@ TEST(Threads, AreTheProcessorsThatTheProcessMayUse) {
   while (!CPU_ISSET(first, &before)) ++first;
   CPU_ZERO(&one);
   CPU_SET(first, &one);
-  // What taskset does: a child inherits the mask.
+  // As taskset does, since a child inherits the mask.
   ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
   const nlohmann::json facts = info();
   EXPECT_EQ(facts["threads"], "1");

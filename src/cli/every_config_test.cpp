@@ -1,6 +1,6 @@
-// Every config of the project end to end at tiny size: it runs, and each table that it and a report
-// write has the documented columns and reads back. What the experiments expect names tables,
-// columns and cells that there are.
+// Every config of the project end to end at tiny size: it runs, and each table of the run and of a
+// report has the documented columns and can be read. The experiments' criteria name existing
+// tables, columns and cells.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ namespace fs = std::filesystem;
 
 using Arguments = std::vector<std::string>;
 
-// The columns that the documentation promises, letter by letter.
+// The documented columns, letter by letter.
 const std::map<std::string, std::string> kColumns = {
     {"accuracy",
      "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,"
@@ -49,7 +49,7 @@ const std::map<std::string, std::string> kColumns = {
      "p90_s,repeats,relative_error,state_bytes,activation_bytes,precision,flop,flop_per_s,"
      "bytes,bytes_per_s,sgemm_flop_per_s,copy_bytes_per_s,status,reason"}};
 
-// And those of the tables that a report makes from them.
+// The documented columns of the tables that a report makes from them.
 const std::map<std::string, std::string> kDerivedColumns = {
     {"accuracy_summary",
      "line,experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,steps,"
@@ -121,7 +121,7 @@ Arguments settings(const std::vector<std::string>& values) {
   return arguments;
 }
 
-/// The config's sweep with two values an axis, and no sequence that takes seconds.
+/// The config's sweep with two values per axis, without sequences that take seconds.
 std::string short_sweep(const Json& config) {
   constexpr int kLongest = 600;
   Json sweep = config.value("sweep", Json::object());
@@ -135,7 +135,7 @@ std::string short_sweep(const Json& config) {
   return sweep.dump();
 }
 
-/// Whether an axis, alone or with others, sweeps the key.
+/// Whether an axis of one or several keys sweeps the key.
 bool sweeps(const Json& config, const std::string& key) {
   const Json sweep = config.value("sweep", Json::object());
   return std::any_of(sweep.items().begin(), sweep.items().end(), [&](const auto& axis) {
@@ -143,10 +143,10 @@ bool sweeps(const Json& config, const std::string& key) {
   });
 }
 
-/// Flags that make any config of the project run within a moment.
+/// Flags with which any config of the project runs quickly.
 Arguments tiny(const Json& config) {
   std::vector<std::string> values = {
-      "sweep=" + short_sweep(config),  // first: what follows takes its keys out of it
+      "sweep=" + short_sweep(config),  // first, since the others remove their keys from it
       "model.n_heads=2",
       "model.n_layers=1",
       "model.d_ff=8",
@@ -172,9 +172,9 @@ Arguments tiny(const Json& config) {
   return settings(values);
 }
 
-/// Reads a CSV table by its documented columns; the Markdown beside it has as many rows.
+/// Reads a CSV table by its documented columns; checks that its Markdown has as many rows.
 Table read_report_table(const fs::path& folder, const std::string& name) {
-  // A row of a cell has its group behind it.
+  // A row of a cell is followed by its group.
   const std::string columns =
       kColumns.contains(name) ? kColumns.at(name) + ",config" : kDerivedColumns.at(name);
   Schema schema{.name = name, .columns = {}};
@@ -229,7 +229,7 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   const Json config = Json::parse(slurp(path), nullptr, true, true);
   const std::string table = table_of(config.value("experiment", "mqar"));
 
-  // Those made for a GPU too: what the CPU does not have is skipped.
+  // Includes those for a GPU: cells that the CPU does not support are skipped.
   Arguments arguments = {"run", path, "--out", out, "--device", "cpu"};
   for (const std::string& argument : tiny(config)) arguments.push_back(argument);
   const Outcome run = run_program(arguments);
@@ -275,7 +275,7 @@ std::vector<std::string> documented_columns(const std::string& table) {
   return columns;
 }
 
-/// What the cells of a claim's configs have in the columns that a config determines.
+/// The values of the cells of a claim's configs in the columns that a config determines.
 std::map<std::string, std::set<std::string>> cell_values(const Claim& claim) {
   std::map<std::string, std::set<std::string>> values;
   for (const std::string& name : claim.configs) {

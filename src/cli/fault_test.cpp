@@ -1,5 +1,5 @@
-// A sweep that is killed again and again, at random moments, loses nothing that was finished and
-// ends with the bits of an undisturbed one.
+// A sweep that is killed again and again at random moments loses no finished cell and ends with the
+// bits of an undisturbed one.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -32,8 +32,7 @@ constexpr unsigned kSeed = 20260511;
 // Uniform up to here: from before the first file to the middle of the sweep.
 constexpr int kLatestKillMs = 250;
 
-/// Bytes and time of every record: one that is written again is not lost, but was for
-/// nothing.
+/// Bytes and time of every record: rewriting one would lose nothing, but waste its computation.
 std::map<fs::path, std::pair<std::string, fs::file_time_type>> records(const fs::path& root) {
   std::map<fs::path, std::pair<std::string, fs::file_time_type>> found;
   if (!fs::exists(root)) return found;

@@ -1,4 +1,4 @@
-// A results folder on a disk that fills up, and has room again.
+// A results folder on a disk that is full, and later has room again.
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -23,8 +23,8 @@ using testing::finished_trainings;
 using testing::Outcome;
 using testing::run_program;
 
-/// Enters a mount namespace of our own, so that no mount outlives this process; where that needs
-/// it, in a user namespace in which we are root. Returns why it cannot be had.
+/// Enters a new mount namespace, so that no mount outlives this process; if necessary within a user
+/// namespace in which the process is root. Returns the reason of a failure, or "".
 std::string enter_mount_namespace() {
   const uid_t user = geteuid();
   const gid_t group = getegid();
@@ -56,7 +56,7 @@ class SmallDisk {
     if (mounted_) umount2(path_.c_str(), MNT_DETACH);
   }
 
-  const std::string& reason() const { return reason_; }  // empty when it is there
+  const std::string& reason() const { return reason_; }  // empty when it is mounted
   bool resize(const std::string& size) const {
     return mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT, ("size=" + size).c_str()) == 0;
   }
@@ -90,7 +90,7 @@ TEST(FullDisk, IsAClearErrorAndTheSweepCompletesWithSpace) {
   const auto expected = finished_trainings(folder.path() / "whole");
   ASSERT_EQ(expected.size(), 10u);
 
-  // Twice: a disk that is full from the start is no other case.
+  // Twice: the second time the disk is full from the start.
   for (int attempt = 0; attempt < 2; ++attempt) {
     const Outcome full = run_program(command("disk/runs"));
     EXPECT_TRUE(full.exit_code == 1 || full.exit_code == 2) << full.exit_code << full.err;

@@ -1,4 +1,4 @@
-// vla-bench info: what this program is and where it runs.
+// vla-bench info: the program's build and the machine.
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -43,7 +43,7 @@ int info(bool json) {
   Table table;
   table.columns = {"fact", "value"};
   for (const auto& [key, value] : facts) {
-    if (key != "cuda") table.add({key, value});  // stands among the devices below
+    if (key != "cuda") table.add({key, value});  // listed with the devices below
   }
   table.add({std::string("device cpu"), std::string("available")});
   table.add({std::string("device cuda"),

@@ -7,7 +7,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Empty where the system does not tell.
+/// Empty when the system does not provide it.
 fs::path program_folder() {
   std::error_code ignored;
   return fs::read_symlink("/proc/self/exe", ignored).parent_path();
@@ -23,7 +23,7 @@ bool is_there(const fs::path& path) {
 fs::path find_input(const std::string& name) {
   const fs::path named = name;
   if (named.empty() || named.is_absolute() || is_there(named)) return named;
-  // "../x" means a place beside the working directory and none beside the installation.
+  // "../x" is relative to the working directory and never to the installation.
   const fs::path plain = named.lexically_normal();
   if (*plain.begin() == "..") return named;
   const fs::path share = (program_folder() / VLA_SHARE_FROM_PROGRAM).lexically_normal();

@@ -6,11 +6,11 @@
 
 namespace vla_bench::cli {
 
-/// Where the config or folder of this name lies: as named, from the working directory; where that
-/// does not exist, in the folder that is installed with the program ("configs/quick.json",
-/// "experiments"), also as the plain name of one of its configs ("quick"). That folder is found
-/// from where the program lies, so that an installation may be moved. Without either it is `name`
-/// itself, for whoever reads it to complain of.
+/// The path of the config or folder of this name: `name` itself, from the working directory; if
+/// that does not exist, in the folder installed with the program ("configs/quick.json",
+/// "experiments"), also by the plain name of a config ("quick"). That folder is found relative to
+/// the program, so that an installation may be moved. If neither exists it is `name`, and reading
+/// it will fail.
 std::filesystem::path find_input(const std::string& name);
 
 }  // namespace vla_bench::cli

@@ -1,4 +1,4 @@
-// vla-bench merge: results folders and packs of several machines into one folder.
+// vla-bench merge: joins results folders and packs of several machines in one folder.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,8 +33,7 @@ struct MergeOptions {
   std::string out;
 };
 
-/// How far a copy is: a finished one counts for more than any checkpoint, a checkpoint for more
-/// than a failure.
+/// The progress of a copy: a finished one ranks above any checkpoint, a checkpoint above a failure.
 struct Progress {
   enum class Stage { begun, checkpoint, finished } stage = Stage::begun;
   Index step = 0;  // of a checkpoint
@@ -42,15 +41,15 @@ struct Progress {
   auto operator<=>(const Progress&) const = default;
 };
 
-/// A cell as it lies in one of the folders or packs.
+/// A copy of a cell in one of the folders or packs.
 struct Copy {
   fs::path folder;        // empty: in a pack
-  RecordSource source{};  // of a sealed one
+  RecordSource source{};  // only of a sealed one
   std::string place;      // for messages
   Progress progress{};
   std::string rows{};              // a digest of comparable_rows, of a finished one
-  std::vector<Provenance> made{};  // by which, the copy's own first
-  bool in_out = false;             // lies in the folder that receives all of them
+  std::vector<Provenance> made{};  // its provenances, the copy's own first
+  bool in_out = false;             // is in the folder that receives all of them
 };
 
 using CellName = std::pair<std::string, std::string>;  // <name>, <hash>
@@ -73,7 +72,7 @@ Progress progress_of_checkpoint(const CellFolder& cell) {
   }
 }
 
-/// Fills in what a sealed line says. Throws BadInput.
+/// Fills in the members from a sealed line. Throws BadInput.
 void read_sealed(std::string_view line, const std::string& hash, Copy& copy) {
   const CellRecord record = read_record(line, copy.place);
   if (record.hash != hash) {
@@ -189,20 +188,20 @@ void require_agreement(const Cells& cells) {
   throw BadInput("merge: the same cell has different rows, nothing was merged:" + text);
 }
 
-/// The copy to keep; of equals the first.
+/// The copy to keep; among equals the first.
 const Copy& furthest(const std::vector<Copy>& copies) {
   return *std::max_element(copies.begin(), copies.end(),
                            [](const Copy& a, const Copy& b) { return a.progress < b.progress; });
 }
 
-/// Files in the order in which a run writes them: whenever a merge is stopped, the cell in `out` is
-/// unfinished or whole, and a checkpoint has its optimiser's file beside it.
+/// Sorts files in the order in which a run writes them: whenever a merge is stopped, the cell in
+/// `out` is unfinished or whole, and a checkpoint has its optimiser's file.
 int turn_of(const fs::path& file, const CellFolder& cell) {
   if (file == cell.begun()) return 0;
   return file == cell.checkpoint() ? 2 : 1;
 }
 
-/// All files but the record.
+/// All files except the record.
 void copy_files(const CellFolder& from, const CellFolder& to) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(from.path)) {
@@ -217,7 +216,7 @@ void copy_files(const CellFolder& from, const CellFolder& to) {
   }
 }
 
-/// What made the copies that agree with the one kept, beyond what that one knows already.
+/// Provenances of copies that agree with the kept one, without those that it already has.
 std::vector<Provenance> others_of(const Copy& kept, const std::vector<Copy>& copies) {
   std::map<std::string, Provenance> others;
   for (const Copy& copy : copies) {
@@ -231,7 +230,7 @@ std::vector<Provenance> others_of(const Copy& kept, const std::vector<Copy>& cop
   return list;
 }
 
-/// The kept record's line, with everything that made its copies. Empty: it lies in `out` as it is.
+/// The kept record's line, with the provenances of its copies. Empty: it is in `out` unchanged.
 std::string merged_line(const Copy& kept, const std::vector<Copy>& copies) {
   std::string line = kept.source.in_pack ? read_pack_line(kept.source.file, kept.source.offset)
                                          : read_file(kept.source.file, kLongestRecord);
@@ -246,7 +245,7 @@ std::string merged_line(const Copy& kept, const std::vector<Copy>& copies) {
   return line;
 }
 
-/// Brings one cell into `to`; whether something was written.
+/// Copies one cell to `to`; returns whether it wrote something.
 bool merge_cell(const std::vector<Copy>& copies, const CellFolder& to) {
   const Copy& kept = furthest(copies);
   if (!kept.folder.empty() && !kept.in_out) copy_files({kept.folder}, to);
@@ -263,7 +262,7 @@ int merge(const MergeOptions& options) {
   const fs::path out = options.out;
   Found found;
   std::set<fs::path> seen;
-  // What lies in `out` is one of the folders to join, and the first.
+  // `out` itself is the first of the folders to join.
   if (fs::is_directory(out)) find_copies(out, true, seen, found);
   for (const fs::path root : options.folders) find_copies(root, false, seen, found);
   for (const std::string& problem : found.problems) log_error(problem);
@@ -290,15 +289,13 @@ void add_merge(CommandLine& command_line) {
   const auto options = std::make_shared<MergeOptions>();
   Subcommand command = command_line.add(
       "merge", "Join the results folders and packs of several machines",
-      "Copies every cell into OUT/NAME/HASH, what lies there already being one of the copies: a\n"
-      "finished one, else the one whose checkpoint is furthest. Finished copies of a cell must "
-      "have\n"
-      "the same rows, train_seconds and labels apart (those of a latency are timings and hardly\n"
-      "will); otherwise nothing is merged and the cells are named. A record keeps what made it, "
-      "and\n"
-      "what made the copies that agree with it. Damaged records are named and left out, and the\n"
-      "exit code is 1. Nothing may be running in the folders. Stopped and started again, it goes "
-      "on.\n"
+      "Copies every cell to OUT/NAME/HASH, where an existing cell is one of the copies: a\n"
+      "finished one, else the one with the latest checkpoint. Finished copies of a cell must\n"
+      "have the same rows except train_seconds and labels (those of a latency are timings and\n"
+      "rarely do); otherwise it names the cells and merges nothing. A record keeps its own\n"
+      "provenance and that of the copies that agree with it. Damaged records are named and left\n"
+      "out, and the exit code is 1. Nothing may be running in the folders. A merge that was\n"
+      "stopped can be started again.\n"
       "Example: vla-bench merge machine1/runs machine2/runs --out results/runs",
       [options] { return merge(*options); });
   command.positional(options->folders,

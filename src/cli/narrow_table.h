@@ -1,4 +1,4 @@
-// A part of a table: what --where and --column of `report` ask for.
+// Selects a part of a table, for --where and --column of `report`.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace vla_bench::cli {
 
-/// The rows of `table` where every one of `conditions` ("n_pairs=8") holds, and of these only
-/// `columns`, in that order (all when it is empty). Values are compared as numbers where both are.
+/// The rows of `table` for which all `conditions` ("n_pairs=8") hold, with only `columns`, in that
+/// order (all when it is empty). Compares values as numbers when both are numbers.
 /// Throws BadInput naming the option for a condition without "=" and for a column that the table
 /// does not have.
 Table narrowed(const Table& table, const std::vector<std::string>& conditions,

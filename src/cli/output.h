@@ -1,5 +1,5 @@
-// Standard output carries results alone; everything said about them goes to the log (standard
-// error), so that `vla-bench report ... > file` holds tables and nothing else.
+// Standard output has only results; messages go to the log (standard error), so that
+// `vla-bench report ... > file` writes only tables.
 #pragma once
 
 #include <string_view>

@@ -42,10 +42,10 @@ struct PackOptions {
   std::string out;
 };
 
-/// The cells of one run, to be packed.
+/// Collects the cells of one run for a pack.
 class Packing {
  public:
-  /// Adds what lies in `root`: a folder, or a pack.
+  /// Adds the cells in `root`, a folder or a pack.
   void add(const fs::path& root) {
     std::error_code ignored;
     if (fs::is_regular_file(root, ignored)) {
@@ -58,7 +58,7 @@ class Packing {
   std::size_t cells() const { return lines_.size(); }
   std::int64_t in_progress() const { return in_progress_; }
 
-  /// Throws BadInput where the cells are not those of one run.
+  /// Throws BadInput when the cells are not those of one run.
   void write(const fs::path& out) const {
     if (lines_.empty()) throw BadInput("pack: no finished cell in these folders");
     if (names_.size() > 1) {
@@ -100,7 +100,7 @@ class Packing {
 
   /// Of several notes the first counts.
   void take_note(const std::string& text, const std::string& place) {
-    // In one line, by whatever hand it was written.
+    // On one line, even if it was written by hand.
     const std::string sweep = one_line(text, place);
     if (sweep_.empty()) sweep_ = sweep;
     if (sweep_ != sweep) {
@@ -148,11 +148,11 @@ void add_pack(CommandLine& command_line) {
   const auto options = std::make_shared<PackOptions>();
   Subcommand command = command_line.add(
       "pack", "Put the finished cells of one run into one file of JSON Lines",
-      "A line a cell, its sealed record byte for byte, behind a first line with the sweep's note;\n"
-      "sorted, so that the same cells make the same bytes. run, report, claims, status and merge\n"
-      "read packs as they read folders; checkpoints stay behind. Also reads folders of versions\n"
-      "that wrote no record.json. A damaged record, or copies of a cell that differ, end it with\n"
-      "nothing written.\n"
+      "One line per cell, its sealed record byte for byte, after a first line with the sweep's\n"
+      "note; sorted, so that the same cells give the same bytes. run, report, claims, status and\n"
+      "merge read packs as well as folders; packs have no checkpoints. Also reads folders of\n"
+      "versions without record.json. With a damaged record, or copies of a cell that differ, it\n"
+      "writes nothing and fails.\n"
       "Example: vla-bench pack results/runs/04_capacity --out results/runs/04_capacity.jsonl",
       [options] { return pack(*options); });
   command.positional(options->folders, {"DIR", "Folders of one run, or packs of it"});

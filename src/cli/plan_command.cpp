@@ -1,4 +1,4 @@
-// vla-bench plan: what a sweep is, what of it is done, and how it is dealt to tasks.
+// vla-bench plan: the cells of a sweep, the finished ones, and their distribution to tasks.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -17,7 +17,7 @@
 namespace vla_bench::cli {
 namespace {
 
-// A job array of this size is beyond every scheduler's limit.
+// Schedulers limit job arrays to fewer tasks.
 constexpr Index kMostTasks = 1'000'000;
 
 struct PlanOptions {
@@ -27,12 +27,12 @@ struct PlanOptions {
   std::vector<std::string> tables;
 };
 
-/// What is left of some cells.
+/// The remaining work of some cells.
 struct Rest {
   std::int64_t cells = 0, finished = 0;
   double flop_of_all = 0.0, flop = 0.0;
   double seconds = 0.0;
-  bool timed = true;  // every cell to do could be estimated
+  bool timed = true;  // every remaining cell has an estimate
 
   void add(const PlannedCell& planned, const CellState& state, const Pace& pace) {
     ++cells;
@@ -80,7 +80,7 @@ Table tasks_table(const std::vector<Rest>& tasks) {
 
 int plan(const PlanOptions& options) {
   const RunConfig config = read_sweep(options.sweep);
-  // A GPU that the plan is for need not be here: plans are made where jobs are submitted.
+  // The plan's GPU need not be available, since plans are made where jobs are submitted.
   const Device device =
       config.device == DeviceRequest::cuda ? Device::cuda : resolve_device(config.device);
   const auto cells = plan_cells(config, device, options.sweep.out, options.tasks);
@@ -106,11 +106,11 @@ int plan(const PlanOptions& options) {
 void add_plan(CommandLine& command_line) {
   const auto options = std::make_shared<PlanOptions>();
   Subcommand command = command_line.add(
-      "plan", "Print a sweep's cells, what of them is finished, and how they are dealt to tasks",
-      "Two tables: sweep (a row a folder of the results) and tasks (a row a task I, what\n"
-      "`run --shard I/N` would do). over_mean is a task's share of the operations over the mean;\n"
-      "seconds_to_do is estimated from the times of finished cells, of one cell after the other,\n"
-      "and empty before there are any. Writes nothing; --device cuda needs no GPU here.\n"
+      "plan", "Print a sweep's cells, which are finished, and their distribution over tasks",
+      "Two tables: sweep (one row per folder of the results) and tasks (one row per task I, the\n"
+      "work of `run --shard I/N`). over_mean is a task's share of the operations over the mean;\n"
+      "seconds_to_do is estimated from the times of finished cells, for one cell at a time, and\n"
+      "empty without any. Writes nothing; --device cuda needs no GPU here.\n"
       "Example: vla-bench plan configs/sweep.json --tasks 4",
       [options] { return plan(*options); });
   declare_sweep_options(command, options->sweep);

@@ -17,9 +17,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kRedraw{100};     // a terminal line: 10 times a second
 constexpr std::chrono::seconds kLogInterval{10};      // a log file: readable after a night
-constexpr double kLongestShown = 1000.0 * 24 * 3600;  // seconds; above it "?" says as much
+constexpr double kLongestShown = 1000.0 * 24 * 3600;  // seconds; longer times are shown as "?"
 
-/// 0 where a cell has no steps.
+/// 0 for a cell without steps.
 double fraction_done(const TrainProgress& training) {
   if (training.steps == 0) return 0.0;
   return static_cast<double>(training.step) / static_cast<double>(training.steps);
@@ -40,7 +40,7 @@ std::string progress_line(Index cell, Index cells, const std::string& title,
   if (progress.steps == 0) return fmt::format("cell {}/{}  {}", cell, cells, title);
   const double left =
       static_cast<double>(progress.steps - progress.step) / progress.steps_per_second;
-  // The title stands last: a narrow terminal cuts it first.
+  // The title is last, so that a narrow terminal cuts it first.
   return fmt::format(
       "cell {}/{}  step {}/{}  loss {:.4f}  accuracy {:.3f}  {:.1f} steps/s  {} left  {}", cell,
       cells, progress.step, progress.steps, progress.loss, progress.accuracy,
@@ -58,7 +58,7 @@ std::string workers_line(Index done, Index cells, const std::vector<RunningCell>
     at += fmt::format(" {:.0f}%", std::floor(100.0 * fraction_done(cell.training)));
     rate += cell.training.steps_per_second;
   }
-  // The cells stand last: a narrow terminal cuts them first.
+  // The cells are last, so that a narrow terminal cuts them first.
   return fmt::format("{}/{} done  {:.1f} steps/s  {} left{}", done, cells, rate,
                      format_duration(seconds_left), at);
 }

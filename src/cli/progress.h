@@ -1,5 +1,5 @@
-// How far a run is: on a terminal one line rewritten in place and a line a cell; elsewhere, in a
-// log, at most a line every ten seconds a worker, however many cells there are.
+// The progress of a run: on a terminal one line that is rewritten and one line per cell; elsewhere,
+// in a log, at most one line per worker every ten seconds, for any number of cells.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,7 @@ std::string format_duration(double seconds);
 std::string progress_line(Index cell, Index cells, const std::string& title,
                           const TrainProgress& progress);
 
-/// A cell that a worker is at.
+/// The cell that a worker runs.
 struct RunningCell {
   Index cell = 0;  // from 1; 0: the worker is idle
   std::string title;
@@ -29,19 +29,20 @@ struct RunningCell {
   std::chrono::steady_clock::time_point start, last_shown;
 };
 
-/// Of several workers: "5/12 done  812.3 steps/s  2:10 left  cell 6 40%  cell 7 12%  cell 8".
+/// The line of several workers: "5/12 done  812.3 steps/s  2:10 left  cell 6 40%  cell 7 12%  cell
+/// 8".
 std::string workers_line(Index done, Index cells, const std::vector<RunningCell>& running,
                          double seconds_left);
 
-/// Seconds until `todo` cells are done when `worked` of them (a fraction of a cell counts as such)
-/// took `elapsed` seconds; negative when nothing has been worked yet. Takes cells to be alike.
+/// Seconds until `todo` cells are done when `worked` of them (including fractions of cells) took
+/// `elapsed` seconds; negative when no work is done yet. Assumes equal cells.
 double time_left(double elapsed, double worked, double todo);
 
 /// "120/234 cells done, 114 left".
 std::string done_line(Index done, Index cells);
 
-/// Decides which line a log gets when a cell has ended. A cell of ten seconds has one of its own;
-/// shorter ones share one that counts them, every ten seconds.
+/// Chooses the lines of a log when cells end. A cell of ten seconds or more has its own; shorter
+/// ones share one that counts them, every ten seconds.
 class CellLines {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -49,7 +50,7 @@ class CellLines {
 
   explicit CellLines(Time start) : last_count_(start) {}
   Line after_cell(Time begun, Time now);
-  /// Whether cells have ended since the last count that had no line.
+  /// Whether cells without a line have ended since the last count.
   bool owes_count() const { return uncounted_; }
 
  private:
@@ -57,31 +58,29 @@ class CellLines {
   bool uncounted_ = false;
 };
 
-/// Any worker may call at any time, each about its own cell. With one worker the line shows its
-/// cell, with several what all are at.
+/// Thread-safe: each worker reports its own cell. With one worker the line shows its cell, with
+/// several the cells of all.
 class Progress {
  public:
-  /// `done` of the `cells` are finished before the run. `quiet` shows nothing but the log's
-  /// warnings.
+  /// `done` of the `cells` are finished before the run. `quiet` shows only the log's warnings.
   Progress(Index cells, Index done, int workers, bool quiet);
-  /// Counts the cells that had no line.
+  /// Logs the number of cells without a line.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
   void begin_cell(int worker, Index cell, const std::string& title);  // cell from 1
   void update(int worker, const TrainProgress& progress);
-  /// `outcome`: "ok", "diverged: loss is nan at step 17". Why a cell failed is for the caller to
-  /// log.
+  /// `outcome`: "ok", "diverged: loss is nan at step 17". The caller logs why a cell failed.
   void end_cell(int worker, const std::string& outcome);
-  /// A cell turned out to be finished.
+  /// Call when another process has finished the cell.
   void skip_cell();
 
-  /// Says something in the log without tearing the line: `write` is log_debug, log_error, ...
+  /// Logs a message without breaking the progress line: `write` is log_debug, log_error, ...
   void log(void (*write)(std::string_view), std::string_view message);
 
  private:
-  /// What the terminal shows after news of `running`.
+  /// Redraws the terminal's line after news of `running`.
   std::string line_of(const RunningCell& running) const;
   void draw(const std::string& line);
   void clear();

@@ -1,4 +1,4 @@
-// vla-bench report: finished cells in, the tables of a paper out.
+// vla-bench report: gathers finished cells into the tables of a paper.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -25,7 +25,7 @@ struct ReportOptions {
   std::vector<std::string> conditions, columns;
 };
 
-/// Throws BadInput where --where or --column is given and no single table to apply it to.
+/// Throws BadInput when --where or --column is given without a single table to apply it to.
 void check_narrowing(const ReportOptions& options) {
   if (options.conditions.empty() && options.columns.empty()) return;
   if (options.names.size() != 1 || !options.out.empty()) {
@@ -66,14 +66,12 @@ void add_report(CommandLine& command_line) {
   Subcommand command = command_line.add(
       "report",
       "Gather finished cells into tables, with mean, sd, 95% interval and count over seeds",
-      "Without --out the tables go to standard output: Markdown with headings, CSV one table "
-      "after\n"
-      "the other with an empty line between, or one JSON object of arrays. With --out every table\n"
-      "becomes a CSV and a Markdown file (and JSON, with --format json), in place of an earlier\n"
-      "report's, together with the learning curves (history.csv), the provenance of the cells, "
-      "and\n"
-      "the configs that make them again. Damaged records, and copies of a cell that differ, are\n"
-      "named and left out, and the exit code is 1. Cells in progress are no error.\n"
+      "Without --out the tables go to standard output: Markdown with headings, CSV tables\n"
+      "separated by empty lines, or one JSON object of arrays. With --out every table becomes a\n"
+      "CSV and a Markdown file (and JSON, with --format json), replacing those of an earlier\n"
+      "report, together with the learning curves (history.csv), the provenance of the cells, and\n"
+      "the configs that give them. Damaged records, and copies of a cell that differ, are named\n"
+      "and left out, and the exit code is 1. Cells in progress are not an error.\n"
       "Example: vla-bench report results/runs/quick --format csv --table accuracy_summary",
       [options] { return report(*options); });
   command.positional(options->folders, {"DIR", "Results folders, searched through, or packs"});

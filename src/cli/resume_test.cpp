@@ -61,7 +61,7 @@ class Resume : public ::testing::Test {
   /// The only cell below a results folder.
   CellFolder cell(const std::string& out) const { return cells(out).at(0); }
 
-  /// Starts a run, sends `signal_number` once it has written a checkpoint, and collects it.
+  /// Starts a run, sends `signal_number` once it has written a checkpoint, and waits for its end.
   Outcome disturb(const std::string& out, int signal_number,
                   const std::vector<std::string>& more = {}) const {
     Process process(command(out, more));
@@ -84,7 +84,7 @@ class Resume : public ::testing::Test {
     }
   }
 
-  /// Every tensor of a checkpoint and every value of a table, times apart.
+  /// Every tensor of a checkpoint and every value of a table except times.
   void expect_same_bits(const CellFolder& actual, const CellFolder& expected) const {
     const TensorFile a = TensorFile::read(actual.checkpoint());
     const TensorFile b = TensorFile::read(expected.checkpoint());
@@ -115,7 +115,7 @@ TEST_F(Resume, AfterAKillTheResultHasTheSameBits) {
   expect_same_bits(cell("killed"), cell("whole"));
 }
 
-// Nothing keeps a user from starting a run twice. Both write into the same cells.
+// A user may start a run twice. Both write into the same cells.
 TEST_F(Resume, TwinsMayBeKilledToo) {
   const Outcome undisturbed = testing::run_program(command("whole"));
   ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
@@ -155,7 +155,7 @@ TEST_F(Resume, TerminationCheckpointsAndExitsWith75) {
   expect_same_bits(cell("stopped"), cell("whole"));
 }
 
-// Nothing but the signal has this run write a checkpoint.
+// Only the signal makes this run write a checkpoint.
 TEST_F(Resume, TerminationCheckpointsWithinSeconds) {
   const std::vector<std::string> rarely = {
       "--set", "train.checkpoint_every=0", "--set", "train.steps=2000", "--set", "train.batch=16"};
@@ -188,7 +188,7 @@ TEST_F(Resume, SignalsThatComeTogetherAreOne) {
   EXPECT_EQ(process.wait().exit_code, 75);
 }
 
-// The plan of a large sweep takes a while: a task that is stopped in it is started again too.
+// The plan of a large sweep takes a while: a task that is stopped meanwhile is also started again.
 TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
   std::vector<int> seeds(20'000);
   std::iota(seeds.begin(), seeds.end(), 0);

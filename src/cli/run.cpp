@@ -1,4 +1,4 @@
-// vla-bench run: a config's cells, over the workers that there are.
+// vla-bench run: runs a config's cells on the available workers.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@
 namespace vla_bench::cli {
 namespace {
 
-/// Longer raw tables are left in their files; what is made of them is always printed.
+/// Longer raw tables are not printed; their summaries always are.
 constexpr std::size_t kMostRowsPrinted = 80;
 
 struct RunOptions {
@@ -53,8 +53,8 @@ struct RunOptions {
   bool verbose = false;
 };
 
-/// Runs a cell on the calling worker's device. A GPU that cannot be had fails the cell as one that
-/// is lost in the middle does.
+/// Runs a cell on the calling worker's device. A GPU that is not available, or is lost during the
+/// cell, fails the cell.
 CellResult run_on(const Slot& slot, const PlannedCell& planned,
                   const CellEnvironment& environment) {
   try {
@@ -72,13 +72,13 @@ std::optional<double> trained(const CellResult& result, const Column& column) {
   return number(table.rows.front()[table.column(column)]);
 }
 
-/// Seconds that a cell took: of this sitting, or of a training's steps in all of them.
+/// Seconds of a cell: of this run, or of a training's steps in all resumed runs.
 double seconds_of(const CellResult& result, std::chrono::steady_clock::duration sitting) {
   const double seconds = std::chrono::duration<double>(sitting).count();
   return std::max(seconds, trained(result, Columns::train_seconds).value_or(0.0));
 }
 
-/// `workers` run beside one another, this one included. `anew`: from step 0, whatever lies there.
+/// `workers` run concurrently, this one included. `anew`: from step 0, ignoring earlier files.
 CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t workers, bool anew,
                        Progress& progress) {
   const RunConfig& config = planned.cell.config;
@@ -149,7 +149,7 @@ void print_raw_and_summaries(const FoundCells& found, const std::filesystem::pat
     }
     shown.push_back(std::move(table));
   }
-  std::set<std::string> folders;  // a sweep can make several; packs lie in the root itself
+  std::set<std::string> folders;  // a sweep can have several; packs are in the root itself
   for (const CellRecord& record : found.records) {
     const std::filesystem::path run = root / record.run;
     folders.insert((std::filesystem::is_directory(run) ? run : root).string());
@@ -159,7 +159,7 @@ void print_raw_and_summaries(const FoundCells& found, const std::filesystem::pat
   print_tables(shown, "markdown", shell_words(words) + " --table {} --format csv");
 }
 
-/// Where the whole config is sealed: its tables, by name.
+/// When all cells of the config are sealed: its tables, by name.
 void write_complete(const std::vector<PlannedCell>& whole, const FoundCells& found,
                     const std::filesystem::path& root) {
   std::set<std::string> sealed;
@@ -188,7 +188,7 @@ bool answers(const Slot& slot) {
   }
 }
 
-/// Cells of the plan that are to be run, as indices. What is damaged is named: it is done again.
+/// Indices of the plan's cells that have to be run. Warns of damaged ones, which are repeated.
 std::vector<std::size_t> unfinished(const std::vector<CellState>& states, bool force) {
   std::vector<std::size_t> cells;
   for (std::size_t i = 0; i < states.size(); ++i) {
@@ -200,13 +200,13 @@ std::vector<std::size_t> unfinished(const std::vector<CellState>& states, bool f
   return cells;
 }
 
-/// Whether another process has finished the cell meanwhile.
+/// Whether another process has finished the cell in the meantime.
 bool finished_since(const PlannedCell& planned) {
   const auto sealed = look_up(planned.folder);
   return sealed && sealed->damage.empty() && sealed->head.outcome.status != "failed";
 }
 
-/// cell, title, hash, finished: what --dry-run prints.
+/// cell, title, hash, finished: the table of --dry-run.
 Table plan_table(const std::vector<PlannedCell>& plan, const std::vector<CellState>& states) {
   Table table;
   table.name = "plan";
@@ -236,7 +236,7 @@ struct Tally {
   std::atomic<Index> skipped{0};  // finished by another process meanwhile
 };
 
-/// Runs the cells of `todo`, as many beside one another as there are slots.
+/// Runs the cells of `todo`, as many at a time as there are slots.
 void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
                const std::vector<std::size_t>& todo, const std::vector<Slot>& slots, Tally& tally) {
   Progress progress(static_cast<Index>(plan.size()), static_cast<Index>(plan.size() - todo.size()),
@@ -263,7 +263,8 @@ void run_cells(const RunOptions& options, const std::vector<PlannedCell>& plan,
   run_workers(slots, static_cast<Index>(todo.size()), stop_requested(), body);
 }
 
-/// The experiment that says how many workers there may be: a sweep can hold several.
+/// The experiment that determines the number of workers, since a sweep can have several
+/// experiments.
 ExperimentKind ruling_experiment(const RunConfig& config, const std::vector<PlannedCell>& plan) {
   for (const PlannedCell& planned : plan) {
     if (is_timed(planned.cell.config.experiment)) return planned.cell.config.experiment;
@@ -278,8 +279,8 @@ int run(const RunOptions& options) {
   if (options.quiet || options.verbose) {
     configure_log(options.quiet ? Verbosity::quiet : Verbosity::verbose);
   }
-  // From here on: the plan of a large sweep takes seconds, and a task that is stopped meanwhile is
-  // to be started again like any other.
+  // Handles signals from here on: the plan of a large sweep takes seconds, and a task that is
+  // stopped meanwhile must be started again like any other.
   install_stop_handlers();
   std::vector<std::string> threads;
   if (options.threads) threads.push_back(fmt::format("threads={}", *options.threads));
@@ -339,14 +340,10 @@ void add_run(CommandLine& command_line) {
   const auto options = std::make_shared<RunOptions>();
   Subcommand command = command_line.add(
       "run", "Run every cell of a config (mixer x sweep point x seed) and print its tables",
-      "A cell is a folder OUT/NAME/HASH, finished when its record.json is there, or a line of a "
-      "pack\n"
-      "OUT/*.jsonl; finished cells are skipped, killed trainings go on from their checkpoint, "
-      "failed\n"
-      "cells and damaged records are done again. The run that finds the config complete writes "
-      "its\n"
-      "tables to OUT/NAME/tables. SIGINT and SIGTERM checkpoint the training and exit with 130 "
-      "and\n"
+      "A cell is a folder OUT/NAME/HASH, finished when it has a record.json, or a line of a pack\n"
+      "OUT/*.jsonl; finished cells are skipped, killed trainings resume from their checkpoint,\n"
+      "failed cells and damaged records are repeated. The run that completes the config writes\n"
+      "its tables to OUT/NAME/tables. SIGINT and SIGTERM write checkpoints and exit with 130 and\n"
       "75. Exit code 1 when a cell failed.\n"
       "Example: vla-bench run configs/mqar.json --set task.n_pairs=8 --seed 1 --shard 0/4",
       [options] { return run(*options); });
@@ -357,7 +354,7 @@ void add_run(CommandLine& command_line) {
   command.option("--jobs", options->jobs,
                  {"N",
                   "Cells to run at a time, spread over the GPUs or sharing the CPU's threads; 0 "
-                  "(default): 1 on a CPU; of training 4 a GPU, of latency 1 a GPU"});
+                  "(default): 1 on a CPU; per GPU 4 of training, 1 of latency"});
   command.option(
       "--shard", options->shard,
       {"I/N",
@@ -365,8 +362,8 @@ void add_run(CommandLine& command_line) {
        "plan); shards may share DIR"});
   command.flag("--force", options->force, "Run finished cells again, from the start");
   command.flag("--dry-run", options->dry_run, "Print the cells and run nothing");
-  command.flag("--quiet", options->quiet, "No progress; warnings and tables alone");
-  command.flag("--verbose", options->verbose, "Also log where each cell lies and runs");
+  command.flag("--quiet", options->quiet, "No progress; only warnings and tables");
+  command.flag("--verbose", options->verbose, "Also log the folder and device of each cell");
 }
 
 }  // namespace vla_bench::cli

@@ -1,4 +1,4 @@
-// vla-bench sample: what a model is asked, as a person reads it.
+// vla-bench sample: prints sequences of a task in readable form.
 #include <unistd.h>
 
 #include <memory>
@@ -18,10 +18,10 @@
 namespace vla_bench::cli {
 namespace {
 
-// As many as a training step may have.
+// The limit of a training step.
 constexpr Index kMostSequences = 1 << 20;
 
-// Of lines that go to no terminal: 16 positions.
+// Width of lines without a terminal: 16 positions.
 constexpr std::size_t kWidthElsewhere = 104;
 
 struct SampleOptions {
@@ -30,7 +30,7 @@ struct SampleOptions {
   Index batch = 2;
 };
 
-/// The stream an experiment draws its first tokens from. Throws BadInput when it draws none.
+/// The random stream of an experiment's first tokens. Throws BadInput when it has no tokens.
 RngStream token_stream(const RunConfig& config) {
   const auto stream =
       with_experiment(config.experiment, [&]<class E>() { return E::token_stream(config); });

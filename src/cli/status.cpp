@@ -1,4 +1,4 @@
-// vla-bench status: how far the sweeps of a results folder are.
+// vla-bench status: the progress of the sweeps in a results folder.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -28,8 +28,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::chrono::seconds kBetweenLooks{5};  // a shared folder is not to feel --watch
-constexpr std::size_t kMostCellsPrinted = 20;     // of each stage; --json has all
+constexpr std::chrono::seconds kBetweenLooks{5};  // --watch must not load a shared folder
+constexpr std::size_t kMostCellsPrinted = 20;     // per stage; --json has all
 
 struct StatusOptions {
   std::string folder;
@@ -48,9 +48,9 @@ struct FolderStatus {
   std::map<CellStage, std::int64_t> counts;
   double flop = 0.0, flop_done = 0.0;
   double cell_seconds_left = 0.0;
-  bool timed = true;                  // every cell that is left could be estimated
+  bool timed = true;                  // every remaining cell has an estimate
   std::vector<Seen> listed;           // begun, failed and damaged
-  std::vector<std::string> problems;  // what could not be read
+  std::vector<std::string> problems;  // files that could not be read
 
   std::int64_t cells() const {
     std::int64_t sum = 0;
@@ -61,9 +61,9 @@ struct FolderStatus {
     const auto found = counts.find(stage);
     return found == counts.end() ? 0 : found->second;
   }
-  /// Of the operations, not of the cells: the last cells can be the longest.
+  /// The finished fraction of operations, not of cells, since the last cells can be the longest.
   double percent() const { return flop > 0.0 ? 100.0 * flop_done / flop : 0.0; }
-  /// As many cells at a time as are begun now.
+  /// Assumes as many concurrent cells as are begun now.
   std::optional<double> seconds_left() const {
     if (!timed) return std::nullopt;
     const auto beside = static_cast<double>(std::max<std::int64_t>(1, count(CellStage::begun)));
@@ -141,7 +141,7 @@ Table summary_table(const std::vector<FolderStatus>& folders) {
   return table;
 }
 
-/// The cells of one stage, as a person reads them; empty without any.
+/// The cells of one stage as text; empty without any.
 std::string listing(const std::vector<FolderStatus>& folders, CellStage stage) {
   Table table;
   const bool begun = stage == CellStage::begun;
@@ -195,7 +195,7 @@ Look look_once(const StatusOptions& options) {
   if (options.json) {
     Json document = Json::array();
     for (const FolderStatus& status : folders) document.push_back(to_json(status));
-    // One line a look. A reason may quote bytes that are not UTF-8.
+    // One line each time. A reason may quote bytes that are not UTF-8.
     const int indent = options.watch ? -1 : 2;
     result.text = document.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
   } else {
@@ -217,7 +217,7 @@ int status(const StatusOptions& options) {
   const bool redraw = !options.json && isatty(STDOUT_FILENO) == 1;
   for (;;) {
     const Look seen = look_once(options);
-    // From the top of a cleared terminal; elsewhere one look below the other.
+    // Clears a terminal each time; elsewhere appends.
     print(redraw ? "\x1b[H\x1b[2J" + seen.text : seen.text + (options.json ? "" : "\n"));
     if (seen.over) return seen.problems.empty() ? kExitDone : kExitFailedRun;
     const auto next = std::chrono::steady_clock::now() + kBetweenLooks;
@@ -233,22 +233,20 @@ int status(const StatusOptions& options) {
 void add_status(CommandLine& command_line) {
   const auto options = std::make_shared<StatusOptions>();
   Subcommand command = command_line.add(
-      "status", "Print how far the sweeps of a results folder are",
-      "done: its record is there, in a folder or a pack. begun: being computed, or its process "
-      "was\n"
+      "status", "Print the progress of the sweeps in a results folder",
+      "done: it has a record, in a folder or a pack. begun: being computed, or its process was\n"
       "killed; with the step and the age of its checkpoint. failed: with the reason; the next run\n"
-      "tries again. damaged: its record is cut or edited; the next run does it again, and the "
-      "exit\n"
-      "code is 1. to_do: of the config that was run there last. percent counts operations. left "
-      "is\n"
-      "what finished cells took for theirs, with as many cells at a time as are begun now.\n"
+      "repeats it. damaged: its record is truncated or edited; the next run repeats it, and the\n"
+      "exit code is 1. to_do: of the config that was last run there. percent counts operations.\n"
+      "left is an estimate from the times of finished cells, with as many cells at a time as are\n"
+      "begun now.\n"
       "Example: vla-bench status results/runs --watch",
       [options] { return status(*options); });
   command.positional(options->folder,
                      {"DIR", "Results folder (DIR/NAME/HASH or NAME/HASH), or a pack"});
-  command.flag("--json", options->json, "As JSON; with --watch one line a look");
+  command.flag("--json", options->json, "As JSON; with --watch one line each time");
   command.flag("--watch", options->watch,
-               "Look again every 5 seconds until nothing is begun or to be done");
+               "Update every 5 seconds until no cell is begun or to be done");
 }
 
 }  // namespace vla_bench::cli

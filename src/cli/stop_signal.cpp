@@ -13,7 +13,7 @@ constexpr int kExitTemporaryFailure = 75;
 constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
 constexpr std::int64_t kOneRequest = kNanosecondsPerSecond;  // signals this close are one request
 
-// A signal handler may touch lock-free atomics only.
+// A signal handler may only use lock-free atomics.
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free &&
               std::atomic<std::int64_t>::is_always_lock_free);
 std::atomic<bool> stop{false};
@@ -22,7 +22,7 @@ std::atomic<std::int64_t> first_at{0};  // nanoseconds of the monotonic clock; 0
 
 extern "C" void request_stop(int signal_number) {
   timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);  // may be called here
+  clock_gettime(CLOCK_MONOTONIC, &now);  // async-signal-safe
   const std::int64_t at = now.tv_sec * kNanosecondsPerSecond + now.tv_nsec;
   std::int64_t none = 0;
   if (first_at.compare_exchange_strong(none, at)) {

@@ -52,7 +52,7 @@ class Sweep : public ::testing::Test {
     const Outcome outcome = run_program(Arguments{"run", config(), "--out", at(out)} + more);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   }
-  /// What status --json says of the only sweep in a folder.
+  /// The output of status --json for the only sweep in a folder.
   Json status(const std::string& out) const {
     const Outcome outcome = run_program({"status", at(out), "--json"});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -71,7 +71,7 @@ class Sweep : public ::testing::Test {
     record.tables[0].rows[0][record.tables[0].column(column)] = value;
     folder.seal(record);
   }
-  /// What a process leaves that is killed in the middle of the first cell.
+  /// Makes the files of a process that was killed in the middle of the first cell.
   CellFolder break_off_first(const std::string& out) const {
     const CellFolder folder{first_cell(out)};
     folder.begin(read_record(slurp(folder.record()), "x").config);
@@ -154,7 +154,7 @@ TEST_F(Sweep, StatusCountsEveryStage) {
   EXPECT_EQ(Json::parse(damaged.out)[0].at("done"), 5);
 }
 
-// Cases 5 and 15: the next run does the cell again, and says why.
+// Cases 5 and 15: the next run repeats the cell, and says why.
 TEST_F(Sweep, ADamagedCellIsDoneAgain) {
   run("runs");
   const CellFolder cell{first_cell("runs")};
@@ -197,7 +197,7 @@ TEST_F(Sweep, APackIsReadLikeTheFolderItWasMadeFrom) {
   EXPECT_EQ(find_files(at("all"), "record.json").size(), 6u);
   EXPECT_EQ(status("all").at("done"), 6);
 
-  // A line that was edited: that cell is done again, the others stand.
+  // An edited line: that cell is repeated, the others are kept.
   std::string edited = packed;
   edited[edited.size() - 100] ^= 1;
   write_file_atomically(pack, edited);
@@ -289,7 +289,7 @@ TEST_F(Sweep, MergedPartsAreTheWhole) {
   }
   EXPECT_EQ(find_files(at("all"), "record.json").size(), 6u);
   EXPECT_EQ(status("all").at("percent"), 100.0);
-  // Again, into a folder that has everything: nothing is copied.
+  // Merged again into a folder that has everything: nothing is copied.
   const auto written = fs::last_write_time(actual[0]);
   ASSERT_EQ(run_program({"merge", at("a"), "--out", at("all")}).exit_code, 0);
   EXPECT_EQ(fs::last_write_time(actual[0]), written);
@@ -323,9 +323,9 @@ TEST_F(Sweep, ConflictsAreRefusedByName) {
   EXPECT_NE(merged.err.find(first_cell("a").string()), std::string::npos) << merged.err;
   EXPECT_NE(merged.err.find(first_cell("b").string()), std::string::npos) << merged.err;
   EXPECT_FALSE(fs::exists(at("all")));
-  // What lies in the folder already counts like any other copy.
+  // Copies that are already in the folder count like any others.
   EXPECT_EQ(run_program({"merge", at("b"), "--out", at("a")}).exit_code, 2);
-  // Nor does a report take one of them in silence (case 10).
+  // A report does not silently choose one of them either (case 10).
   const Outcome report = run_program({"report", at("a"), at("b"), "--format", "csv"});
   EXPECT_EQ(report.exit_code, 1);
   EXPECT_NE(report.err.find("differ"), std::string::npos) << report.err;

@@ -1,4 +1,4 @@
-// The options that say which cells there are, the same for every subcommand that asks.
+// The options that determine the cells, the same for every subcommand that has cells.
 #pragma once
 
 #include <optional>

@@ -10,9 +10,9 @@
 namespace vla_bench::cli {
 namespace {
 
-constexpr std::size_t kUsualWidth = 80;  // of a terminal that does not say
+constexpr std::size_t kUsualWidth = 80;  // of a terminal with unknown width
 
-/// 0 where the variable says nothing usable.
+/// 0 when the variable has no usable value.
 std::size_t stated_width() {
   const char* const variable = std::getenv("COLUMNS");
   if (variable == nullptr) return 0;

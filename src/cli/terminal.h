@@ -1,4 +1,4 @@
-// The terminal that output goes to, where it goes to one.
+// The terminal of the output, if there is one.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 
 namespace vla_bench::cli {
 
-/// Columns of the terminal behind a file descriptor: the variable COLUMNS where it holds a whole
-/// number, else what the terminal says, else 80. Nothing where the descriptor is no terminal.
+/// Columns of the terminal of a file descriptor: the variable COLUMNS if it is an integer, else the
+/// terminal's own width, else 80. Empty when the descriptor is not a terminal.
 std::optional<std::size_t> terminal_width(int descriptor);
 
 }  // namespace vla_bench::cli

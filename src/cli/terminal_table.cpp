@@ -15,7 +15,7 @@ namespace vla_bench::cli {
 namespace {
 
 constexpr std::string_view kGap = "  ";  // between columns
-// Texts that are narrower cannot be read.
+// Narrower texts are not readable.
 constexpr std::size_t kNarrowestText = 16;
 constexpr std::size_t kNarrowestHeadline = 20;
 constexpr std::size_t kNarrowestTerminal = 20;
@@ -23,7 +23,7 @@ constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
 
 struct Column {
   std::string name;
-  std::vector<std::string> cells;  // one a row
+  std::vector<std::string> cells;  // one per row
   bool is_number = false;          // right-aligned, never wrapped
   std::size_t cell_width = 0;      // of the widest cell
   std::size_t width = 0;           // as shown
@@ -31,7 +31,7 @@ struct Column {
   std::size_t natural_width() const { return std::max(cell_width, count_characters(name)); }
 };
 
-/// Characters of the longest part of a name that is broken behind each "_".
+/// Characters of the longest part of a name that is broken after each "_".
 std::size_t narrowest_name(const std::string& name) {
   std::size_t longest = 0, begin = 0;
   while (begin < name.size()) {
@@ -44,7 +44,7 @@ std::size_t narrowest_name(const std::string& name) {
   return longest;
 }
 
-/// Characters that a column has at least where it is shown.
+/// The least width of a shown column.
 std::size_t narrowest(const Column& column, Telling telling) {
   if (telling == Telling::least) return std::max(column.cell_width, narrowest_name(column.name));
   const std::size_t text = telling == Telling::detail ? kNarrowestText : kNarrowestHeadline;
@@ -79,8 +79,8 @@ bool is_constant(const Column& column) {
                      [&](const std::string& cell) { return cell == column.cells.front(); });
 }
 
-/// Takes out the columns that say the same in all rows, or the same as one before them, and gives
-/// the sentence that says it instead; a single row keeps all but its empty ones.
+/// Removes columns with the same value in all rows, or equal to an earlier one, and returns the
+/// sentence that has their values instead; a single row keeps all non-empty ones.
 std::string take_out_constants(std::vector<Column>& columns) {
   const bool single = columns.front().cells.size() == 1;
   std::vector<Column> kept;
@@ -123,7 +123,7 @@ std::size_t total_width(const std::vector<Column>& columns) {
   return sum - kGap.size();
 }
 
-/// Gives the columns what is left of the width, the narrowest first, up to their cells' width.
+/// Distributes the remaining width to the columns, the narrowest first, up to their cells' width.
 void widen_to_cells(std::vector<Column>& columns, std::size_t width) {
   for (std::size_t room = width - total_width(columns); room > 0; --room) {
     Column* next = nullptr;
@@ -148,8 +148,8 @@ void widen_to_names(std::vector<Column>& columns, std::size_t width) {
   }
 }
 
-/// Takes back an end of an interval ("accuracy_low") whose other end found no room: shown on its
-/// own it would read like the number itself.
+/// Removes an end of an interval ("accuracy_low") whose other end does not fit, since it could be
+/// mistaken for the value itself.
 void drop_half_intervals(std::vector<Column>& columns) {
   const auto drop_without = [&](std::string_view end, std::string_view other) {
     for (Column& column : columns) {
@@ -165,8 +165,8 @@ void drop_half_intervals(std::vector<Column>& columns) {
   drop_without("high", "low");
 }
 
-/// Leaves the columns that fit `width`, the most telling ones first, and sets their widths. Gives
-/// the names of the others.
+/// Keeps the columns that fit `width`, the most important first, and sets their widths. Returns the
+/// names of the others.
 std::vector<std::string> choose(std::vector<Column>& columns, std::size_t width) {
   std::vector<std::string> names;
   for (const Column& column : columns) names.push_back(column.name);
@@ -175,7 +175,7 @@ std::vector<std::string> choose(std::vector<Column>& columns, std::size_t width)
     Column& column = columns[ranked.index];
     const std::size_t least = narrowest(column, ranked.telling);
     const std::size_t more = least + (used > 0 ? kGap.size() : 0);
-    // The first one is shown whatever the width.
+    // The first one is shown for any width.
     if (used > 0 && used + more > width) continue;
     column.width = std::min(least, width);
     used += more;
@@ -191,7 +191,7 @@ std::vector<std::string> choose(std::vector<Column>& columns, std::size_t width)
     }
   }
   columns = std::move(kept);
-  // Cells before names: a name in two lines costs one line, not one a row.
+  // Cells before names: a name in two lines costs one line, not one per row.
   widen_to_cells(columns, width);
   widen_to_names(columns, width);
   return left_out;
@@ -217,7 +217,7 @@ std::string row_lines(const std::vector<Column>& columns,
   return out;
 }
 
-/// Names of fewer lines than the others stand at the bottom, next to their column.
+/// Names of fewer lines than the others are at the bottom, next to their column.
 std::string header_lines(const std::vector<Column>& columns) {
   std::vector<std::vector<std::string>> names, rules;
   std::size_t lines = 1;
@@ -255,7 +255,7 @@ Body body_lines(const std::vector<Column>& columns, std::size_t most_lines) {
   return body;
 }
 
-/// A line a column.
+/// One line per column.
 std::string upright(const std::vector<Column>& columns, std::size_t width) {
   Column names, values;
   for (const Column& column : columns) {

@@ -1,4 +1,4 @@
-// vla-bench verify: does this build compute what the published model code computes?
+// vla-bench verify: checks that this build computes the same as the published model code.
 #include <fmt/format.h>
 
 #include <memory>

@@ -24,12 +24,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Learning curves beyond it are read only where they are asked for, and then written as CSV, one
-/// after the other: a thousand of the paper's are 60,000 rows.
+/// More learning curves than this are read only on request, and then written as CSV, one after the
+/// other: a thousand of the paper's are 60,000 rows.
 constexpr std::size_t kMostCurvesHeld = 1000;
 
-/// Cells whose common configs are worked out, which takes 65 KB a cell; a larger sweep has been
-/// started from a config, which its sweep.json keeps.
+/// Most cells whose common configs are determined, which takes 65 KB per cell; the config of a
+/// larger sweep is in its sweep.json.
 constexpr std::size_t kMostConfigsTold = 1000;
 
 constexpr const char* kHistory = "history";
@@ -39,7 +39,7 @@ constexpr Column kCellColumns[] = {Columns::experiment, Columns::label, Columns:
                                    Columns::n_pairs,    Columns::d_h,   Columns::seq_len,
                                    Columns::precision,  Columns::seed};
 
-/// Whose curve it is, then the columns of the curve.
+/// The columns that identify a curve, then those of the curve.
 Table empty_history() {
   Table table;
   table.name = kHistory;
@@ -91,7 +91,7 @@ std::string gather_provenance(const FoundCells& found) {
   return fmt::format("[\n{}\n]\n", fmt::join(distinct, ",\n"));
 }
 
-/// Whether a file is one that a report writes: a table, whatever its cells, or what tells of them.
+/// Whether a report writes a file of this name: a table, configs.json or provenance.json.
 bool is_report_file(const fs::path& file) {
   const std::string name = file.filename().string();
   if (name == "provenance.json" || name == "configs.json") return true;
@@ -105,7 +105,7 @@ bool is_report_file(const fs::path& file) {
   return find_schema(raw) != nullptr;
 }
 
-/// Tables of other cells must not stay beside those of these.
+/// Removes tables of an earlier report, which may have other cells.
 void remove_earlier_report(const fs::path& out) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(out)) {
@@ -127,7 +127,7 @@ std::string rows_without_header(const Table& table) {
   return text.substr(text.find('\n') + 1);
 }
 
-/// More curves than are held in memory, into those of the two files that are asked for.
+/// Writes more curves than fit into memory, to the requested ones of the two files.
 void stream_curves(const FoundCells& found, const ReportFiles& files) {
   CurveSummary summary(found.records);
   std::optional<AtomicFile> rows;
@@ -152,7 +152,7 @@ void stream_curves(const FoundCells& found, const ReportFiles& files) {
   means.commit();
 }
 
-/// All tables that a report has: the learning curves' when `with_curves`.
+/// All tables of a report, with those of the learning curves when `with_curves`.
 std::vector<Table> all_tables(const FoundCells& found, bool with_curves) {
   std::vector<Table> tables = gather_tables(found.records);
   if (with_curves && count_histories(found) > 0) {
@@ -175,7 +175,7 @@ void write_report(const FoundCells& found, const ReportFiles& files) {
   const std::size_t curves = count_histories(found);
   const bool held = curves <= kMostCurvesHeld;
   std::vector<Table> tables = all_tables(found, held);
-  if (!held) {  // written by themselves; here they stand empty, so that they can be asked for
+  if (!held) {  // written separately; empty here, so that their names are known
     for (const char* name : {kHistory, kHistoryCurve}) tables.emplace_back().name = name;
   }
   tables = select_tables(std::move(tables), files.names);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMaxCells = 100000;
 
-/// Whether the mixer's label or the folder says it already.
+/// Whether the mixer's label or the folder already shows the assignment.
 bool told_apart(const Assignment& assignment, const MixerConfig& mixer) {
   const std::string_view key = assignment.key;
   const bool of_mixers = key.starts_with("mixer.") || key.starts_with("mixers");
@@ -42,7 +42,7 @@ std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
     validate(point.config);
     for (std::size_t i = 0; i < point.config.mixers.size(); ++i) {
       const MixerConfig& mixer = point.config.mixers[i];
-      // What all seeds share, made once: copies of a long list of seeds would cost its square.
+      // Made once for all seeds: copying a long list of seeds for each would be quadratic.
       RunConfig shared = point.config;
       if (shared.name.empty()) shared.name = enum_name(shared.experiment);
       shared.mixers = {mixer};
@@ -53,7 +53,7 @@ std::vector<CellConfig> expand_cells(const RunConfig& config, Device device) {
         CellConfig cell{shared, "", cell_title(point, mixer, seed)};
         cell.config.seeds = {seed};
         cell.hash = cell_hash(cell.config);
-        // A sweep over a key that this mixer does not have gives the same cell at every point.
+        // A sweep over a key that this mixer lacks gives the same cell at every point.
         if (!seen.insert(cell.hash + cell.config.name).second) continue;
         if (cells.size() == kMaxCells) {
           throw BadInput(fmt::format("config: more than {} cells", kMaxCells));

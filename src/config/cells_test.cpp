@@ -69,7 +69,7 @@ TEST(ExpandCells, PrecisionIsPartOfTheIdentityWhereItIsComputedIn) {
   const auto probe = cells_of(R"({"experiment": "state_norm", )" + sweep + "}");
   ASSERT_EQ(probe.size(), 2u);
   EXPECT_EQ(computed_in(probe[0].config), "bf16");
-  // Memories that are stepped alone are stepped in double: one cell.
+  // Experiments that only step memories do so in double: one cell.
   for (const std::string experiment :
        {R"("experiment": "recall")",
         R"("experiment": "jacobian", "probe": {"source": "gaussian"})"}) {
@@ -82,7 +82,7 @@ TEST(ExpandCells, PrecisionIsPartOfTheIdentityWhereItIsComputedIn) {
 TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
   const auto cells = cells_of(R"({"mixers": ["linear", "vla", {"label": "mine", "period": 5}],
                                   "sweep": {"mixer.lambda_0": [0.1, 1]}})");
-  // linear is the same cell at both points and stands once.
+  // linear is the same cell at both points and appears once.
   ASSERT_EQ(cells.size(), 5u);
   EXPECT_EQ(cells[0].config.mixers[0].label, "linear");
   EXPECT_EQ(cells[1].config.mixers[0].label, "vla");
@@ -99,8 +99,8 @@ TEST(ExpandCells, KeysOfMixersTouchThoseThatHaveThem) {
   EXPECT_EQ(one[1].title, "mine period=0 seed=42");
 }
 
-// What a sweep changes stands in the title and in the summaries' columns; a label stays what the
-// user called the mixer, whatever its length.
+// Swept keys appear in the title and in the summaries' columns; the label stays as the user chose
+// it, whatever its length.
 TEST(ExpandCells, SweptKeysLeaveTheLabelAlone) {
   const auto training = cells_of(R"({"mixers": ["vla"], "sweep": {"train.lr": [1e-3, 0.01]}})");
   EXPECT_EQ(training[0].config.mixers[0].label, "vla");

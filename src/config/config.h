@@ -19,10 +19,10 @@
 
 namespace vla_bench {
 
-/// One mixer and its variant. In JSON: a name ("vla") or an object, with the mixer's own keys
-/// beside those that all mixers have.
+/// One mixer and its variant. In JSON: a name ("vla"), or an object with the mixer's own keys and
+/// those of all mixers.
 struct MixerConfig {
-  MixerOptions options = VlaOptions{};  // whose type says which mixer it is
+  MixerOptions options = VlaOptions{};  // its type identifies the mixer
   std::string label{};                  // empty: mixer_label's default
   std::optional<bool> output_norm{};
 
@@ -40,7 +40,7 @@ struct MixerConfig {
   O& get() {
     return std::get<O>(options);
   }
-  /// Null where it is of another type.
+  /// Null when the mixer is of another type.
   template <class O>
   const O* get_if() const {
     return std::get_if<O>(&options);
@@ -116,21 +116,19 @@ struct TaskConfig {
   void visit(V& v) {
     v.field("layout", layout,
             {.help = "paper: pairs, separator, queries; zoology: arXiv:2312.04927"});
-    v.field("n_pairs", n_pairs,
-            {.help = "key-value pairs a sequence stores", .min = 1, .max = 1 << 20});
+    v.field("n_pairs", n_pairs, {.help = "key-value pairs per sequence", .min = 1, .max = 1 << 20});
     v.field("seq_len", seq_len,
-            {.help = "tokens a sequence; null: 3 n_pairs + 1 (paper), 4 n_pairs (zoology), "
+            {.help = "tokens per sequence; null: 3 n_pairs + 1 (paper), 4 n_pairs (zoology), "
                      "64 (copy), 1000 (state_norm, jacobian), 1024 (latency); copy uses the "
                      "odd 2 floor((seq_len - 1) / 2) + 1",
              .min = 1,
              .max = 1 << 30});
-    v.field(
-        "curriculum", curriculum,
-        {.help = "mqar, paper layout: training steps over which the distinct pairs of a "
-                 "sequence grow from 1 to n_pairs, the other places repeating them; 0 = n_pairs "
-                 "from the start",
-         .min = 0,
-         .max = 1LL << 31});
+    v.field("curriculum", curriculum,
+            {.help = "mqar, paper layout: training steps over which the distinct pairs of a "
+                     "sequence grow from 1 to n_pairs, the other pairs repeating them; 0 = n_pairs "
+                     "from the start",
+             .min = 0,
+             .max = 1LL << 31});
     v.field("power_a", power_a, {.help = "zoology: exponent of the query gaps", .min = 1e-6});
     v.field("random_filler", random_filler,
             {.help = "zoology: fill unused positions with random tokens, else with 0"});
@@ -153,7 +151,7 @@ struct TrainConfig {
   template <class V>
   void visit(V& v) {
     v.field("steps", steps, {.help = "optimiser steps", .min = 1, .max = 1LL << 31});
-    v.field("batch", batch, {.help = "sequences a step", .min = 1, .max = 1 << 20});
+    v.field("batch", batch, {.help = "sequences per step", .min = 1, .max = 1 << 20});
     v.field("lr", lr, {.help = "peak learning rate", .min = 0});
     v.field("warmup", warmup, {.help = "steps of linear warm-up; cosine to 0 after", .min = 0});
     v.field("beta1", beta1, {.help = "AdamW", .min = 0, .max = 0.999999999});
@@ -166,7 +164,7 @@ struct TrainConfig {
         "log_every", log_every,
         {.help = "steps between rows of the learning curve", .min = 1, .changes_result = false});
     v.field("checkpoint_every", checkpoint_every,
-            {.help = "steps between checkpoints a killed run resumes from; 0 = only the last",
+            {.help = "steps between checkpoints, from which a run resumes; 0 = only the last",
              .min = 0,
              .changes_result = false});
   }
@@ -180,7 +178,7 @@ struct EvalConfig {
   void visit(V& v) {
     v.field("batches", batches,
             {.help = "fresh batches of the final evaluation", .min = 1, .max = 1LL << 31});
-    v.field("batch", batch, {.help = "sequences a batch", .min = 1, .max = 1 << 20});
+    v.field("batch", batch, {.help = "sequences per batch", .min = 1, .max = 1 << 20});
   }
 };
 
@@ -206,7 +204,7 @@ struct RecallConfig {
     v.field("trials", trials,
             {.help = "independent draws of keys, codebook and ids", .min = 1, .max = 1 << 20});
     v.field("codebook", codebook,
-            {.help = "unit value vectors to decode among", .min = 2, .max = 1 << 24});
+            {.help = "unit value vectors that a read is decoded to", .min = 2, .max = 1 << 24});
     v.field("keys", keys,
             {.help = "unit keys through the feature map, or Gaussian unit keys used directly"});
   }
@@ -225,10 +223,10 @@ struct LatencyConfig {
   template <class V>
   void visit(V& v) {
     v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
-    v.field("passes", passes, {.help = "forward, and backward alone"});
+    v.field("passes", passes, {.help = "forward, and backward without a forward"});
     v.field("implementations", implementations,
-            {.help = "production kernels; vla one token after the other (sequential); softmax on "
-                     "a GPU by the book (unfused) or by cuDNN (cudnn); the double reference "
+            {.help = "production kernels; vla token by token (sequential); softmax on a GPU as "
+                     "separate products (unfused) or by cuDNN (cudnn); the double reference "
                      "(reference)"});
     v.field("warmup", warmup, {.help = "untimed calls", .min = 0});
     v.field("min_repeats", min_repeats, {.help = "timed calls at least", .min = 1});
@@ -278,16 +276,16 @@ struct RunConfig {
     v.field("eval", eval, {.help = "final evaluation (mqar, copy)"});
     v.field("probe", probe, {.help = "state_norm and jacobian"});
     v.field("recall", recall, {.help = "training-free recall probe"});
-    v.field("latency", latency, {.help = "timing of the mixers alone"});
-    v.field("seeds", seeds, {.help = "one cell a seed", .min = 0});
+    v.field("latency", latency, {.help = "timing of the mixers without a model"});
+    v.field("seeds", seeds, {.help = "one cell per seed", .min = 0});
     v.sweep("sweep", sweep,
             {.help = "dotted key to a list of values; cartesian product, first key slowest, then "
                      "mixers, then seeds fastest; \"key,key\" moves keys together through a list "
                      "of lists"});
     v.field("device", device, {.help = "auto takes a GPU when there is one"});
     v.field("precision", precision,
-            {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has float32 "
-                     "alone"});
+            {.help = "arithmetic of matrix products and softmax on a GPU; the CPU has only "
+                     "float32"});
     v.field("threads", threads,
             {.help = "CPU threads; 0: OMP_NUM_THREADS, or as many as the process may use",
              .min = 0,

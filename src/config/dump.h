@@ -20,7 +20,7 @@ inline Json to_json(double value) { return value; }
 inline Json to_json(const std::string& value) { return value; }
 template <class E>
 requires std::is_enum_v<E> Json to_json(E value) { return std::string(enum_name(value)); }
-/// Which mixer it is; its keys stand beside that.
+/// The mixer's name; its keys are dumped next to it.
 inline Json to_json(const MixerOptions& options) { return std::string(mixer_name(options)); }
 template <ConfigStruct T>
 Json to_json(const T& value);
@@ -53,7 +53,7 @@ class Dumper {
 
 template <ConfigStruct T>
 Json to_json(const T& value) {
-  T copy = value;  // visit serves readers as well, hence is not const
+  T copy = value;  // visit is not const, since readers use it too
   Dumper dumper;
   copy.visit(dumper);
   return dumper.take();
@@ -72,8 +72,8 @@ inline Json to_json(const std::vector<SweepAxis>& axes) {
 /// Every key of `config`, as dump_config has them.
 inline Json resolved_json(const RunConfig& config) { return to_json(config); }
 
-/// The config that `json` holds; keys that are missing (of an earlier version) have their defaults.
-/// Throws BadInput through `place` as parse_config does.
+/// Reads the config in `json`; missing keys (of an earlier version) have their defaults. Throws
+/// BadInput through `place` as parse_config does.
 inline RunConfig read_resolved(const Json& json, const Place& place) {
   RunConfig config;
   read_value(json, config, {}, place);

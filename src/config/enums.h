@@ -1,4 +1,4 @@
-// Every choice a config can name, with its spelling.
+// The enums of the config and the names of their values.
 #pragma once
 
 #include <array>

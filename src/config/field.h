@@ -1,4 +1,4 @@
-// How a key of the config is declared:  v.field("key", member, {.help = "...", .min = 1});
+// Declaration of a config key:  v.field("key", member, {.help = "...", .min = 1});
 #pragma once
 
 #include <limits>

@@ -41,8 +41,8 @@ bool is_read_in_part(std::string_view section, std::span<const std::string_view>
                      [&](std::string_view key) { return is_in(key, section); });
 }
 
-// Doubles in their shortest form, whatever the versions of the libraries. Not by way of JSON: a
-// report asks for the keys of 10^5 cells.
+// Doubles in their shortest form, independent of library versions. Not through JSON, since a report
+// needs the keys of 10^5 cells.
 std::string key_text(bool value) { return value ? "true" : "false"; }
 std::string key_text(Index value) { return std::to_string(value); }
 std::string key_text(double value) { return number_text(value); }
@@ -79,7 +79,7 @@ class KeyCollector {
       keys.push_back({std::move(name), key_text(std::as_const(member)), false});
     }
   }
-  void field(const char*, std::vector<MixerConfig>&, const FieldInfo&) {}  // taken by itself
+  void field(const char*, std::vector<MixerConfig>&, const FieldInfo&) {}  // collected separately
   void sweep(const char*, std::vector<SweepAxis>&, const FieldInfo&) {}
 
   std::vector<IdentityKey> keys;
@@ -153,16 +153,16 @@ std::vector<IdentityKey> identity_keys(const RunConfig& cell) {
   std::vector<IdentityKey> keys = {
       {"experiment", text(enum_name(cell.experiment)), false},
       {"device", text(enum_name(cell.device)), false},
-      // Where memories are stepped in float64 whatever the config asks for, that is no key.
+      // Not a key where memories are stepped in float64 for any config.
       {"precision", text(precision),
        precision == enum_name(Precision::float32) || precision != enum_name(cell.precision)},
       {std::string(kSeed), std::to_string(cell.seeds.front()), false},
   };
   append_keys(keys, mixer_keys(mixer), default_keys(mixer.options));
-  // Which mixer it is always counts; its keys are compared with that mixer's.
+  // The mixer's name is always part of the identity; its keys are compared with that mixer's.
   find_key(keys, "mixer.mixer")->is_default = false;
 
-  // A sequence length is spelled out; its default is that of the other keys.
+  // The sequence length is resolved, and so is its default, from the other keys.
   RunConfig own = cell;
   own.task.seq_len.reset();
   const std::string default_length = std::to_string(sequence_length(own));
@@ -185,7 +185,7 @@ std::string group_text(const RunConfig& cell) {
 
 std::string with_seed(std::string_view group_text, Index seed) {
   const std::string line = fmt::format("{}={}\n", kSeed, seed);
-  std::size_t at = 0;  // of the first line that comes behind it
+  std::size_t at = 0;  // start of the first line that sorts after it
   while (at < group_text.size()) {
     const std::size_t end = group_text.find('\n', at) + 1;
     if (line < group_text.substr(at, end - at)) break;

@@ -1,4 +1,4 @@
-// What makes a cell the cell it is: the keys that can change its result, and the hashes over them.
+// The identity of a cell: the keys that can change its result, and hashes of them.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@ bool reads_key(const RunConfig& config, std::string_view key);
 /// A key that can change a cell's result.
 struct IdentityKey {
   std::string key;    // "train.lr", "mixer.lambda_0", "seed"
-  std::string value;  // as a person writes it: 0.001, frozen, null
+  std::string value;  // as written in a config: 0.001, frozen, null
   bool is_default = false;
 };
 
@@ -23,22 +23,22 @@ struct IdentityKey {
 /// device), in the order of the config: experiment, device, precision where something is computed
 /// in it, the seed, the mixer's keys, and those of the other sections that its experiment reads.
 /// Not among them: name, label, threads, how often a run logs or writes checkpoints. task.seq_len
-/// has the length that it stands for.
+/// is resolved to a length.
 std::vector<IdentityKey> identity_keys(const RunConfig& cell);
 
-/// The keys that are not at their default, sorted, a line each ("train.lr=0.001"): a key that a
-/// later version adds leaves it as it is.
+/// The keys that are not at their default, sorted, one per line ("train.lr=0.001"). Keys that later
+/// versions add do not change it.
 std::string identity_text(const RunConfig& cell);
 
 /// hash_hex of identity_text: 16 digits.
 std::string cell_hash(const RunConfig& cell);
 
-/// identity_text without the line of the seed: cells that differ in the seed only share it.
+/// identity_text without the line of the seed: the same for cells that differ only in the seed.
 std::string group_text(const RunConfig& cell);
-/// The identity_text of the cell of a group that has this seed.
+/// The identity_text of the group's cell with this seed.
 std::string with_seed(std::string_view group_text, Index seed);
 
-/// 8 digits of a group.
+/// A group's hash: 8 digits.
 std::string group_hash(const RunConfig& cell);
 std::string group_hash_of_text(std::string_view group_text);
 

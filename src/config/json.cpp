@@ -10,18 +10,19 @@
 namespace vla_bench {
 namespace {
 
-// Far beyond any config, small enough that hostile text costs neither stack nor quadratic time.
+// More than any config needs, small enough that hostile text costs neither stack nor quadratic
+// time.
 constexpr int kMaxDepth = 32;
 constexpr std::size_t kMaxKeys = 1000;
 
-/// The library's messages begin with "[json.exception.parse_error.101] ".
+/// Removes the prefix of the library's messages, "[json.exception.parse_error.101] ".
 std::string_view without_tag(std::string_view message) {
   const std::size_t end = message.find("] ");
   return message.starts_with("[json.") && end != std::string_view::npos ? message.substr(end + 2)
                                                                         : message;
 }
 
-/// The parser takes a NUL for the end of the text.
+/// Refuses NUL, which the parser takes for the end of the text.
 void refuse_nul(std::string_view text, const Place& document) {
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) document.fail(fmt::format("NUL at byte {}", nul));
@@ -41,8 +42,8 @@ std::size_t end_of_string(std::string_view text, std::size_t start) {
   return i;
 }
 
-/// Checks depth and keys before the text is parsed: an order of magnitude faster than callbacks of
-/// the parser, and text that is no JSON is refused by that.
+/// Checks depth and keys before the text is parsed, which is an order of magnitude faster than
+/// callbacks of the parser. The parser then refuses text that is not JSON.
 void check_bounds(std::string_view text, const Place& document) {
   std::vector<std::size_t> keys;  // of each open object or array
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -140,7 +141,7 @@ std::string excerpt(const Json& value) {
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
   if (text.size() > kMaxLength) {
     std::size_t end = kMaxLength;
-    // Not in the middle of a UTF-8 sequence.
+    // Does not cut in the middle of a UTF-8 sequence.
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
     text = text.substr(0, end) + "...";
   }

@@ -1,5 +1,5 @@
-// JSON text to a document, strictly, and where in it a mistake stands. Internal to config and
-// claims: only their .cpp files include this (nlohmann/json is slow to compile).
+// Strict JSON parsing, and the place of a value for error messages. Internal to config and claims:
+// only their .cpp files include this (nlohmann/json is slow to compile).
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 
 namespace vla_bench {
 
-/// Objects keep the order of the text: the order of sweep axes has a meaning.
+/// Objects keep the order of the text, since the order of sweep axes matters.
 using Json = nlohmann::ordered_json;
 
-/// Far beyond any config, small enough that hostile text costs neither memory nor time.
+/// More than any config needs, small enough that hostile text costs neither memory nor time.
 inline constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 20;
 
-/// Where a value came from, for error messages.
+/// The place of a JSON value, for error messages.
 struct Place {
   std::string origin;   // file name, or the --set argument
   std::string pointer;  // JSON pointer (RFC 6901) inside it; empty: the whole
@@ -26,16 +26,15 @@ struct Place {
 };
 
 /// Parses one JSON document; // and /* */ comments are allowed. Throws BadInput on syntax errors
-/// (with line and column), a key that stands twice in one object, numbers too large for a double,
+/// (with line and column), a key that occurs twice in one object, numbers too large for a double,
 /// nesting deeper than 32, more than 1,000 keys in an object and more than 1 MiB of text.
 Json parse_json(std::string_view text, std::string_view origin);
 
-/// Parses one JSON document of any length and without comments: what the program wrote itself, or
-/// somebody in its place. Throws BadInput as parse_json does; of a key that stands twice in one
-/// object the last counts.
+/// Parses one JSON document of any length and without comments, such as the program writes. Throws
+/// BadInput as parse_json does; when a key occurs twice in one object the last value counts.
 Json parse_long_json(std::string_view text, std::string_view origin);
 
-/// The value as JSON text, cut to what an error message can hold.
+/// The value as JSON text, truncated for an error message.
 std::string excerpt(const Json& value);
 
 }  // namespace vla_bench

@@ -30,7 +30,7 @@ struct KeyCollector {
   }
 };
 
-/// Key and value of all that a mixer can differ in.
+/// Keys and values of everything in which mixers can differ.
 Keys keys_of(MixerConfig mixer) {
   KeyCollector collector;
   mixer.visit(collector);

@@ -53,7 +53,7 @@ std::size_t element_index(std::string_view digits) {
   return index;
 }
 
-/// Whether a JSON value that is read as part of a config says something at `path` below it.
+/// Whether a JSON value that is read as part of a config sets `path` below it.
 bool gives(const Json& value, PathBelow path) {
   if (path.empty()) return true;
   const std::string& part = path.front();
@@ -68,9 +68,9 @@ bool gives(const Json& value, PathBelow path) {
   return index < value.size() && gives(value[index], rest);
 }
 
-/// Adds to `value`, which is read as part of a config, what an override sets at `path` below it:
-/// `resolved` is the same part of the config that comes of both. False where `value` gives
-/// something other than `wanted` there.
+/// Sets `path` below `value`, which is read as part of a config, as an override does; `resolved` is
+/// the same part of the resulting config. Returns false when `value` sets it to something other
+/// than `wanted`.
 bool add_below(Json& value, PathBelow path, const Json& resolved, const Json& wanted) {
   if (path.empty()) return value == wanted;
   const std::string& part = path.front();
@@ -91,7 +91,7 @@ bool add_below(Json& value, PathBelow path, const Json& resolved, const Json& wa
   return true;
 }
 
-/// False of a key of all mixers ("mixer.lambda_0") that none of these has.
+/// Returns false for a key of all mixers ("mixer.lambda_0") that none of them has.
 bool some_mixer_has(const RunConfig& config, const KeyPath& path) {
   return path.size() < 3 || path[1] != kAnyElement ||
          std::any_of(config.mixers.begin(), config.mixers.end(),
@@ -101,8 +101,8 @@ bool some_mixer_has(const RunConfig& config, const KeyPath& path) {
 /// One key of an axis.
 struct SweptKey {
   SweepAxis& axis;
-  std::vector<std::string> keys;  // of the axis
-  std::size_t position;           // of this one among them
+  std::vector<std::string> keys;  // the axis's keys
+  std::size_t position;           // the position of this one among them
   KeyPath path;
 
   const std::string& key() const { return keys[position]; }
@@ -120,7 +120,7 @@ std::vector<std::string> without_repetitions(const std::vector<std::string>& val
   return kept;
 }
 
-/// An override below a swept key.
+/// Merges an override below a swept key into the points of the sweep.
 class PointMerger {
  public:
   PointMerger(const RunConfig& config, const Override& override, std::string_view origin)
@@ -135,7 +135,7 @@ class PointMerger {
     RunConfig untouched = base_;
     for (std::size_t i = 0; i < swept.axis.values.size(); ++i) {
       Json point = parse_json(swept.axis.values[i], sweep_.origin);
-      // for_each_point says what is wrong with the others.
+      // for_each_point reports the others.
       if (is_well_formed(point, swept.keys.size())) {
         Json& value = swept.keys.size() == 1 ? point : point[swept.position];
         anywhere = merge_value(swept, value, axis.at(i)) || anywhere;
@@ -143,13 +143,13 @@ class PointMerger {
       }
       merged.push_back(point.dump());
     }
-    // Says why it cannot be set.
+    // Throws with the reason why it cannot be set.
     if (!anywhere) set_key(untouched, override_.key, override_.value, override_.place);
     swept.axis.values = without_repetitions(merged);
   }
 
  private:
-  /// Whether the override says anything about this value of the swept key.
+  /// Returns whether the override applies to this value of the swept key.
   bool merge_value(const SweptKey& swept, Json& value, const Place& place) const {
     RunConfig point = base_;
     set_key(point, swept.key(), value, place);
@@ -157,7 +157,7 @@ class PointMerger {
     set_key(point, override_.key, override_.value, override_.place);
     Json resolved = to_json(point);
     for (const std::string& part : swept.path) {
-      // By way of a copy: assigned directly, the part would be destroyed with the whole.
+      // Through a copy: in a direct assignment the part would be destroyed with the whole.
       Json below = resolved.is_array() ? resolved[element_index(part)] : resolved[part];
       resolved = std::move(below);
     }
@@ -176,13 +176,13 @@ class PointMerger {
   Place sweep_;
 };
 
-/// Whether an override of `path` sets all that the axis would, and no more.
+/// Whether an override of `path` sets exactly what the axis would.
 bool replaces(const KeyPath& path, const KeyPath& swept) {
   return path.size() == swept.size() && covers(path, swept);
 }
 
-/// Takes the keys that `path` replaces out of the sweep; an axis without keys goes, values that
-/// have become equal stand once.
+/// Removes the keys that `path` replaces from the sweep, and then axes without keys and repeated
+/// values.
 void drop_swept_keys(std::vector<SweepAxis>& axes, const KeyPath& path) {
   for (SweepAxis& axis : axes) {
     const std::vector<std::string> keys = axis_keys(axis.key);
@@ -215,8 +215,8 @@ std::vector<SweptKey> swept_keys(std::vector<SweepAxis>& axes) {
   return swept;
 }
 
-/// Whether the override went into the points of an axis. Throws where it and the axis contradict
-/// each other.
+/// Returns whether the override was merged into the points of an axis. Throws when it contradicts
+/// the axis.
 bool merged_into(const SweptKey& swept, const Override& override, const PointMerger& merger) {
   const KeyPath& path = override.path;
   if (!overlap(path, swept.path) || replaces(path, swept.path)) return false;
@@ -244,7 +244,7 @@ void apply_override(RunConfig& config, const Override& override, std::string_vie
   for (const SweptKey& swept : swept_keys(axes)) {
     merged = merged_into(swept, override, merger) || merged;
   }
-  // Left in place, the axis would overwrite what the user has just asked for.
+  // Otherwise the axis would overwrite the user's value.
   drop_swept_keys(axes, override.path);
   config.sweep = std::move(axes);
   // Without the points' values the key need not be there: "mixers.3.period", say.
@@ -262,7 +262,7 @@ std::vector<std::string> axes_of(const Override& override) {
   return axes;
 }
 
-/// An axis would overwrite what an earlier override has set.
+/// Refuses axes that would overwrite a value set by an earlier override.
 void refuse_axes_over(std::span<const Override> earlier, const Override& override) {
   for (const std::string& axis : axes_of(override)) {
     for (const std::string& key : axis_keys(axis)) {

@@ -123,7 +123,7 @@ TEST(ParseConfig, EmptyAndRepeatedListsAreRefused) {
   EXPECT_REFUSED("/sweep/model.d_h: expected a list of at least one value",
                  R"({"sweep": {"model.d_h": []}})");
   EXPECT_REFUSED("/sweep/model.d_h/2: 8 stands twice", R"({"sweep": {"model.d_h": [8, 4, 8]}})");
-  EXPECT_REFUSED("/sweep/model.d_h,train.lr/1: expected a list of 2 values, one a key, got [4]",
+  EXPECT_REFUSED("/sweep/model.d_h,train.lr/1: expected a list of 2 values, one per key, got [4]",
                  R"({"sweep": {"model.d_h,train.lr": [[8, 0.1], [4]]}})");
   EXPECT_REFUSED("/sweep/model.d_h,train.lr/0/1: expected a finite number of at least 0",
                  R"({"sweep": {"model.d_h,train.lr": [[8, "fast"]]}})");
@@ -154,7 +154,7 @@ TEST(ParseConfig, KeysOfOtherMixersAreRefused) {
                  R"({"mixers": [{"mixer": "softmax", "penalty": "key"}]})");
   EXPECT_REFUSED("/mixers/0/variant: a key of mixer deltanet; vla does not have it",
                  R"({"mixers": [{"variant": "standard", "mixer": "vla"}]})");
-  // The mixer changes after the key was read.
+  // The override changes the mixer after its key was read.
   EXPECT_REFUSED(
       "--set mixers.0.mixer=linear: /penalty: a key of mixer vla; linear does not have it",
       R"({"mixers": [{"mixer": "vla", "penalty": "key"}]})", {"mixers.0.mixer=linear"});
@@ -237,9 +237,9 @@ TEST(Validate, OtherExperiments) {
   EXPECT_REFUSED("/train/warmup: at most train.steps (10), got 300", R"({"train": {"steps": 10}})");
   EXPECT_REFUSED("/task/curriculum: at most train.steps (3000), got 3001",
                  R"({"task": {"curriculum": 3001}})");
-  EXPECT_REFUSED("/task/curriculum: the paper layout of mqar alone has one, got 5",
+  EXPECT_REFUSED("/task/curriculum: only the paper layout of mqar has one, got 5",
                  R"({"task": {"curriculum": 5, "layout": "zoology"}})");
-  EXPECT_REFUSED("/task/curriculum: the paper layout of mqar alone has one, got 5",
+  EXPECT_REFUSED("/task/curriculum: only the paper layout of mqar has one, got 5",
                  R"({"experiment": "copy", "task": {"curriculum": 5}})");
   EXPECT_REFUSED("exceed model.max_seq_len",
                  R"({"experiment": "state_norm", "task": {"seq_len": 5000}})");
@@ -252,7 +252,7 @@ TEST(Validate, OtherExperiments) {
                  R"({"experiment": "latency", "latency": {"min_repeats": 9, "max_repeats": 3}})");
 }
 
-// A pass timed twice would stand twice in the table and count twice in its fit.
+// A pass timed twice would occur twice in the table and count twice in its fit.
 TEST(Validate, NothingIsTimedTwice) {
   EXPECT_REFUSED("/latency/passes: forward stands twice",
                  R"({"experiment": "latency", "latency": {"passes": ["forward", "backward",
@@ -268,7 +268,7 @@ TEST(Validate, NothingIsTimedTwice) {
 TEST(Validate, EverySweepPointIsChecked) {
   EXPECT_REFUSED("x.json: at n_pairs=200: /task/n_pairs: 200 distinct keys",
                  R"({"sweep": {"task.n_pairs": [4, 200]}})");
-  // The base value alone would not do; no point uses it.
+  // The base value is invalid, but no point uses it.
   EXPECT_EQ(refusal(R"({"model": {"vocab_size": 8}, "sweep": {"task.n_pairs": [2, 4]}})"), "");
 }
 

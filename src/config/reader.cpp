@@ -15,7 +15,7 @@ namespace {
 constexpr double kExactLimit = 9007199254740992.0;
 
 std::string format_number(double value) {
-  // Bounds such as 2147483648 read better without an exponent.
+  // Bounds such as 2147483648 are more readable without an exponent.
   if (value == std::floor(value) && std::abs(value) < kExactLimit)
     return fmt::format("{:.0f}", value);
   return fmt::format("{}", value);
@@ -33,7 +33,7 @@ std::string expected_number(std::string_view type, const FieldInfo& info) {
   return fmt::format("expected {}", type);
 }
 
-// What other programs call a value, often nearer by letters to another of ours.
+// Names of values in other programs, which by spelling may be nearer to another of ours.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kOtherNames = {{
     {"fp32", "float32"},
     {"f32", "float32"},
@@ -46,7 +46,7 @@ bool ends_in(std::string_view dotted, std::string_view name) {
          dotted[dotted.size() - name.size() - 1] == '.';
 }
 
-/// The keys of a mixer's own that are not at their default.
+/// The mixer's own keys that are not at their default.
 Json set_keys(const MixerOptions& options) {
   const auto own_keys = [](const auto& own) { return to_json(own); };
   Json set = std::visit(own_keys, options);
@@ -148,7 +148,7 @@ void read_value(const Json& json, MixerOptions& out, const FieldInfo&, const Pla
   if (chosen == out.index()) return;
   const Json set = set_keys(out);
   out = every_mixer()[chosen].options;
-  // What was set stays set, and is not dropped without a word where this mixer does not have it.
+  // Keys already set stay set; one that this mixer lacks is refused rather than dropped.
   Reader reader(set, place);
   std::visit([&](auto& own) { own.visit(reader); }, out);
   reader.refuse_foreign_keys(names[chosen]);

@@ -1,5 +1,5 @@
 // The visitor that fills a config struct from a JSON object. Strict: an unknown key, a wrong type
-// and a value out of range are errors that name the place and what was expected. Internal to
+// or a value out of range is an error that names the place and what was expected. Internal to
 // config and claims.
 #pragma once
 
@@ -32,12 +32,12 @@ concept ConfigStruct = requires(T value, AnyVisitor visitor) {
   value.visit(visitor);
 };
 
-/// ", did you mean "n_heads"?"; nothing when nothing is known. `elsewhere` are dotted keys: one
-/// whose last part is `name` goes before a name that only resembles it.
+/// Returns ", did you mean "n_heads"?", or "" without known names. `elsewhere` are dotted keys: one
+/// whose last part is `name` is preferred to a similar name.
 std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& known,
                          const std::vector<std::string>& elsewhere = {});
 
-/// Which of the names `json` is.
+/// Returns the index of the name that `json` is.
 std::size_t read_choice(const Json& json, const std::vector<std::string_view>& names,
                         const Place& place);
 
@@ -51,7 +51,7 @@ struct KeyNames {
   }
 };
 
-/// Every key that some mixer has of its own, in the order of the list.
+/// Every key of some mixer's own, in the order of the list.
 template <class List = Mixers>
 std::vector<std::string_view> keys_of_mixers() {
   KeyNames names;
@@ -59,7 +59,7 @@ std::vector<std::string_view> keys_of_mixers() {
   return names.keys;
 }
 
-/// "a key of mixer vla", "a key of mixers linear, vla"; empty where no mixer has it of its own.
+/// "a key of mixer vla", "a key of mixers linear, vla"; empty when it is no mixer's own key.
 template <class List = Mixers>
 std::string whose_key(std::string_view key) {
   std::vector<std::string_view> mixers;
@@ -71,7 +71,7 @@ std::string whose_key(std::string_view key) {
   return fmt::format("a key of mixer{} {}", mixers.size() > 1 ? "s" : "", fmt::join(mixers, ", "));
 }
 
-// Declared ahead of Reader, which reads structs by way of them.
+// Declared before Reader, which uses them for structs.
 void read_value(const Json& json, bool& out, const FieldInfo& info, const Place& place);
 void read_value(const Json& json, Index& out, const FieldInfo& info, const Place& place);
 void read_value(const Json& json, double& out, const FieldInfo& info, const Place& place);
@@ -90,7 +90,7 @@ void read_value(const Json& json, std::optional<T>& out, const FieldInfo& info, 
 template <class T>
 void read_value(const Json& json, std::vector<T>& out, const FieldInfo& info, const Place& place);
 
-/// Collects "train.lr" and the like: the keys of the structs in a struct.
+/// Collects the keys of nested structs, such as "train.lr".
 class KeysBelow {
  public:
   template <class T>
@@ -137,7 +137,7 @@ class Reader {
     field(key, axes, info);
   }
 
-  /// Call after the visit of a mixer: refuses the keys that only others have.
+  /// Call after the visit of a mixer: refuses keys that only other mixers have.
   void refuse_foreign_keys(std::string_view mixer) {
     for (const auto& item : object_.items()) {
       const std::string owners = is_known(item.key()) ? "" : whose_key(item.key());
@@ -148,8 +148,8 @@ class Reader {
     for (const std::string_view key : keys_of_mixers()) known_.push_back(key);
   }
 
-  /// Call after the visit. `also` is a further allowed key ("$schema" at the top), `elsewhere` as
-  /// for did_you_mean.
+  /// Call after the visit: refuses unknown keys. `also` is a further allowed key ("$schema" at the
+  /// top), `elsewhere` as for did_you_mean.
   void refuse_unknown_keys(std::string_view also = "",
                            const std::vector<std::string>& elsewhere = {}) const {
     for (const auto& item : object_.items()) {

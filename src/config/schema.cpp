@@ -19,7 +19,7 @@ Json bounded(const char* type, const FieldInfo& info) {
   return schema;
 }
 
-// Each type's schema; `value` holds the default, from which structs take their keys' defaults.
+// The schema of each type; `value` is the default, from which structs take their keys' defaults.
 Json type_schema(bool, const FieldInfo&) { return {{"type", "boolean"}}; }
 Json type_schema(Index, const FieldInfo& info) { return bounded("integer", info); }
 Json type_schema(double, const FieldInfo& info) { return bounded("number", info); }
@@ -49,7 +49,7 @@ Json type_schema(const std::vector<T>&, const FieldInfo& info) {
   return {{"type", "array"}, {"minItems", 1}, {"items", type_schema(T{}, info)}};
 }
 
-/// The default as a config would spell it: mixers by name where that says all.
+/// The default as written in a config: mixers by name where that is enough.
 template <class T>
 Json default_json(const T& value) {
   return to_json(value);
@@ -84,7 +84,7 @@ class SchemaWriter {
   }
 
  private:
-  /// A key that several mixers have may be another thing in each.
+  /// Adds a key; a key of several mixers may have a different meaning in each.
   void add(const char* key, Json schema) {
     if (!properties_.contains(key)) {
       properties_[key] = std::move(schema);
@@ -120,7 +120,7 @@ std::string config_schema() {
   Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                  {"title", "vla-bench config"},
                  {"description", "Every key has a default: the protocol of arXiv:2605.11196."}};
-  // For scripts/plotting, which has no list of its own.
+  // For scripts/plotting, which has no list of mixers.
   Mixers::for_each([&]<class Options>() {
     schema["x-mixers"][std::string(Options::name)] = {{"title", std::string(Options::title)},
                                                       {"colour", std::string(Options::colour)}};

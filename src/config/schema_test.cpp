@@ -17,7 +17,7 @@ TEST(Schema, CommittedFileIsCurrent) {
       << "after a change of config.h: vla-bench schema > configs/schema.json";
 }
 
-/// Every key of a dump must be known to the schema, with a description.
+/// Checks that the schema has every key of a dump, with a description.
 void expect_described(const nlohmann::json& value, const nlohmann::json& schema,
                       const std::string& path) {
   ASSERT_EQ(schema.value("type", ""), "object") << path;

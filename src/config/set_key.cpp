@@ -15,7 +15,7 @@ std::pair<std::string_view, std::string_view> split_first(std::string_view key) 
   return {key.substr(0, dot), key.substr(dot + 1)};
 }
 
-/// Visits the structs on the way to one key.
+/// Visits the structs on the path to one key.
 class KeySetter {
  public:
   KeySetter(std::string_view path, const Json& value, const Place& place)
@@ -30,7 +30,7 @@ class KeySetter {
     if (!found_) fail_unknown(keys_below(target));
   }
 
-  /// False where only other mixers have the key.
+  /// Returns false when only other mixers have the key.
   bool set_on_mixer(MixerConfig& mixer) {
     mixer.visit(*this);
     if (found_) return true;
@@ -54,7 +54,7 @@ class KeySetter {
       read_value(value_, axes, info, place_);
       return;
     }
-    // An axis is named by all that follows: "sweep.task.n_pairs".
+    // The rest of the key names the axis: "sweep.task.n_pairs".
     std::vector<SweepAxis> axis;
     read_value(Json{{std::string(rest_), value_}}, axis, info, place_);
     for (SweepAxis& existing : axes) {
@@ -82,7 +82,7 @@ class KeySetter {
     } else if (!rest_.empty()) {
       place_.fail(fmt::format("\"{}\" has no keys of its own", first_));
     }
-    // Which mixer it is can change while its keys stay.
+    // The mixer can change while its keys stay.
     T fresh = std::is_same_v<T, MixerOptions> ? std::move(member) : T{};
     read_value(value_, fresh, info, place_);
     member = std::move(fresh);
@@ -97,7 +97,7 @@ class KeySetter {
     const auto [digits, inner] = split_first(rest_);
     std::size_t index = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    // One spelling an element: two would hide that a sweep sets it twice.
+    // Each element has one spelling: two would hide that a sweep sets it twice.
     const bool canonical = digits == "0" || !digits.starts_with('0');
     if (error != std::errc() || end != digits.data() + digits.size() || index >= list.size() ||
         !canonical) {

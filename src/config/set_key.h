@@ -1,5 +1,4 @@
-// Dotted keys: which of them touch the same value, and setting one, as --set and sweep axes do.
-// Internal to config.
+// Dotted keys of --set and sweep axes: which of them overlap, and setting one. Internal to config.
 #pragma once
 
 #include <string>
@@ -11,13 +10,13 @@
 
 namespace vla_bench {
 
-/// A dotted key cut at its dots. "mixer.lambda_0" means that key of every mixer: mixers, any
+/// A dotted key, split at its dots. "mixer.lambda_0" is that key of every mixer: mixers, any
 /// element (kAnyElement), lambda_0.
 using KeyPath = std::vector<std::string>;
 inline constexpr std::string_view kAnyElement = "*";
 KeyPath key_path(std::string_view key);
 
-/// Whether setting one can change what the other has set: they are equal, or one lies below the
+/// Whether setting one can change the value of the other: they are equal, or one is below the
 /// other.
 bool overlap(const KeyPath& a, const KeyPath& b);
 
@@ -26,8 +25,8 @@ bool covers(const KeyPath& a, const KeyPath& b);
 
 /// Sets `key` ("model.d_h", "mixers.0.lambda_0", "seeds", "sweep.task.n_pairs") to `value`.
 /// "mixer.<key>" sets the key on every mixer that has it. A whole struct is replaced, not merged.
-/// Throws BadInput through `place` when the key is unknown (naming the nearest) or the value does
-/// not fit it.
+/// Throws BadInput through `place` when the key is unknown (naming the nearest) or the value is
+/// invalid.
 void set_key(RunConfig& config, std::string_view key, const Json& value, const Place& place);
 
 }  // namespace vla_bench

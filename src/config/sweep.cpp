@@ -11,11 +11,11 @@
 namespace vla_bench {
 namespace {
 
-// These bound the time that a short config can ask for; every point is made and checked.
+// These bound the time that a short config can take, since every point is made and checked.
 constexpr std::size_t kMaxPoints = 20'000;
 constexpr std::size_t kMaxAssignments = 200'000;
 constexpr std::size_t kMaxRuns = 1'000'000;
-// Every two of them are compared.
+// All pairs of them are compared.
 constexpr std::size_t kMaxSweptKeys = 1000;
 
 std::string value_text(const Json& value) {
@@ -27,7 +27,7 @@ std::string value_text(const Json& value) {
 struct Axis {
   std::vector<std::string> keys;
   Place place;
-  std::vector<Json> values;  // of several keys: lists with a value for each
+  std::vector<Json> values;  // with several keys: lists with one value per key
 
   const Json& value(std::size_t choice, std::size_t key) const {
     return keys.size() == 1 ? values[choice] : values[choice][key];
@@ -55,16 +55,15 @@ Axis read_axis(const SweepAxis& axis, const Place& sweep) {
     const std::size_t keys = read.keys.size();
     if (keys > 1 && !(value.is_array() && value.size() == keys)) {
       read.place.at(read.values.size())
-          .fail(
-              fmt::format("expected a list of {} values, one a key, got {}", keys, excerpt(value)));
+          .fail(fmt::format("expected a list of {} values, one per key, got {}", keys,
+                            excerpt(value)));
     }
     read.values.push_back(std::move(value));
   }
   return read;
 }
 
-/// Of two axes that set the same value the later would win, and cells would not be what their
-/// titles say.
+/// Refuses two axes that set the same value: the later one would win, and titles would be wrong.
 void refuse_overlaps(const std::vector<Axis>& axes) {
   struct SweptKey {
     const Axis& axis;

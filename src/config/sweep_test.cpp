@@ -23,7 +23,7 @@ std::string refusal(std::string_view json, const Overrides& overrides = {}) {
   return "";
 }
 
-/// What the cells are, in their order.
+/// The configs of the cells, in their order.
 std::vector<RunConfig> cells_of(std::string_view json, const Overrides& overrides = {}) {
   std::vector<RunConfig> configs;
   for (CellConfig& cell : expand_cells(parse_config(json, "x.json", overrides), Device::cpu)) {
@@ -111,7 +111,7 @@ TEST(Sweep, RunsAreBounded) {
 }
 
 TEST(Sweep, ValuesAreBounded) {
-  // Before every two of them are compared.
+  // Refused before all pairs of them are compared.
   const std::string values = R"({"sweep": {"train.steps": )" + integers(100'000) + "}}";
   EXPECT_NE(refusal(values).find("/sweep: more than 20000 points"), std::string::npos);
   std::string keys;
@@ -132,7 +132,7 @@ TEST(OverridesBelowASweptKey, GoIntoEveryPoint) {
   EXPECT_EQ(cells[0].train.lr, 0.1);
   EXPECT_EQ(cells[1].train.lr, 0.2);
   EXPECT_EQ(steps_of(cells), (std::vector<Index>{3000, 400}));
-  // In a config that is written down again, too.
+  // Also in a config that is dumped and read again.
   const RunConfig config =
       parse_config(kSweptObjects, "x.json", std::vector<std::string>{"train.batch=7"});
   EXPECT_EQ(cells_of(dump_config(config))[1].train.batch, 7);
@@ -180,7 +180,7 @@ TEST(OverridesBelowASweptKey, ReachKeysThatMoveTogetherAndLists) {
   EXPECT_EQ(of_one[1].mixers[0].output_norm, std::nullopt);
   EXPECT_EQ(of_one[2].mixers[0].output_norm, true);
 
-  // An element of a list that the points leave at its default.
+  // An element of a list that has its default at the points.
   const auto timed = cells_of(R"({"experiment": "latency", "mixers": ["vla"],
                                   "sweep": {"latency": [{"batch": 1}, {"batch": 2}]}})",
                               {"latency.implementations.0=reference"});
@@ -228,7 +228,7 @@ TEST(OverridesOfMixers, MeetASweepOverAllOrOneOfThem) {
             std::string::npos);
 }
 
-// The axis would win, whatever was asked for before it.
+// The axis would overwrite whatever was set before it.
 TEST(Overrides, AnAxisOverWhatAnEarlierOneSetIsRefused) {
   const Overrides by_name = {"train.lr=0.5", "sweep.train.lr=[0.1,0.2]"};
   EXPECT_NE(refusal("{}", by_name).find("sweeps over what --set train.lr has set"),
@@ -236,7 +236,7 @@ TEST(Overrides, AnAxisOverWhatAnEarlierOneSetIsRefused) {
   const Overrides whole = {"train.lr=0.5", R"(sweep={"task.n_pairs,train": [[4, {}]]})"};
   EXPECT_NE(refusal("{}", whole).find("sweeps over what --set train.lr has set"),
             std::string::npos);
-  // The other way round the axis is what is overridden.
+  // In the other order the override applies to the axis.
   const auto cells =
       cells_of(R"({"mixers": ["vla"]})", {"sweep.train.lr=[0.1,0.2]", "train.lr=0.5"});
   ASSERT_EQ(cells.size(), 1u);

@@ -31,7 +31,7 @@ class Array {
   }
   ~Array() { device_free(device_, data_); }
 
-  /// Makes room for `size` elements. Contents are kept when the size and device stay, else zeroed.
+  /// Resizes to `size` elements. Keeps the contents when size and device stay, else zeroes them.
   void resize(Device device, Index size) {
     if (device == device_ && size == size_) return;
     Array fresh;
@@ -51,7 +51,7 @@ class Array {
   bool empty() const { return size_ == 0; }
   Device device() const { return device_; }
 
-  /// Host access; meaningful for cpu arrays alone.
+  /// Host access; only for cpu arrays.
   T& operator[](Index i) { return data_[i]; }
   const T& operator[](Index i) const { return data_[i]; }
   T* begin() { return data_; }
@@ -71,7 +71,7 @@ class Array {
   T* data_ = nullptr;
 };
 
-/// A row-major matrix somebody else owns. `stride` counts elements between the starts of rows.
+/// A non-owning row-major matrix. `stride` is the number of elements between the starts of rows.
 template <class T>
 struct Matrix {
   T* data = nullptr;

@@ -1,6 +1,5 @@
-// Sums and products of counts that stop at the largest Index where they would overflow: a config
-// may ask for more operations than 63 bits count, and a plan of it must still be the same
-// everywhere.
+// Saturating sums and products of counts: a config may ask for more operations than 63 bits count,
+// and its plan must still be the same everywhere.
 #pragma once
 
 #include <initializer_list>

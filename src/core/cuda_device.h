@@ -18,6 +18,7 @@ std::string describe_device(int index);
 std::vector<std::pair<std::string, std::string>> library_versions();
 void select_device(int index);
 void wait();
-std::unique_ptr<Replay::Recording> record(const std::function<void()>& work);
+/// See Replay's constructor.
+std::unique_ptr<Replay::Graph> capture(const std::function<void()>& work);
 
 }  // namespace vla_bench::cuda

@@ -17,9 +17,9 @@ constexpr std::size_t kAlignment = 64;
 
 void* allocate_on_cpu(std::size_t bytes) {
   void* pointer = nullptr;
-  // Larger sizes cannot be had, and rounding them up could wrap around.
+  // Larger sizes cannot be allocated, and rounding them up could wrap around.
   if (bytes <= static_cast<std::size_t>(PTRDIFF_MAX) - kAlignment) {
-    // aligned_alloc asks for a multiple of the alignment.
+    // aligned_alloc requires a multiple of the alignment.
     pointer = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
   }
   if (pointer == nullptr) {
@@ -90,7 +90,7 @@ void device_wait(Device device) {
 
 Replay::Replay(Device device, std::function<void()> work) {
   if (device == Device::cuda) {
-    recording_ = cuda::record(work);
+    graph_ = cuda::capture(work);
   } else {
     work_ = std::move(work);
   }
@@ -101,8 +101,8 @@ Replay::Replay(Replay&&) noexcept = default;
 Replay& Replay::operator=(Replay&&) noexcept = default;
 
 void Replay::run() {
-  if (recording_ != nullptr) {
-    recording_->launch();
+  if (graph_ != nullptr) {
+    graph_->launch();
   } else {
     work_();
   }

@@ -1,4 +1,4 @@
-// The two kinds of failure a caller has to tell apart. Only main() catches them.
+// The two kinds of failure that callers distinguish. Only main() catches them.
 #pragma once
 
 #include <stdexcept>
@@ -11,7 +11,7 @@ inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailedRun = 1;
 inline constexpr int kExitBadInput = 2;
 
-/// What the user gave cannot be used: a config key, a file, a flag. The message names it and says
+/// The user's input cannot be used: a config key, a file, a flag. The message names it and says
 /// what was expected. Exit code 2; nothing has been written.
 class BadInput : public std::runtime_error {
  public:

@@ -70,7 +70,7 @@ class OpenFile {
     return uninterrupted([&] { return ::fsync(descriptor_); }) == 0;
   }
 
-  /// Network filesystems report a failed write here at last. No retry after EINTR: Linux has
+  /// Network filesystems may report a failed write only here. No retry after EINTR: Linux has
   /// released the descriptor by then.
   bool close() {
     if (descriptor_ < 0) return true;
@@ -81,8 +81,8 @@ class OpenFile {
   int descriptor_;
 };
 
-/// A file name in `folder` that nobody else picks. Random rather than made from the process id:
-/// several machines may write into one shared folder.
+/// A unique file name in `folder`. Random rather than made from the process id, since several
+/// machines may write into one shared folder.
 fs::path temporary_name(const fs::path& folder) {
   std::random_device random;
   return folder / fmt::format("{}{:08x}{:08x}", kTemporaryPrefix, random(), random());
@@ -98,7 +98,7 @@ bool is_temporary_name(std::string_view name) {
   throw RunError(fmt::format("[file] {}: cannot write: {}", path.string(), reason(error)));
 }
 
-/// The folder of `path`, made if it is missing.
+/// Returns the folder of `path`; creates it if it is missing.
 fs::path made_folder(const fs::path& path) {
   fs::path folder = folder_of(path);
   std::error_code code;
@@ -107,8 +107,8 @@ fs::path made_folder(const fs::path& path) {
   return folder;
 }
 
-/// Insertions, deletions, substitutions and transpositions of neighbours that turn `a` into `b`
-/// (Damerau's distance with every character moved at most once).
+/// The number of insertions, deletions, substitutions and transpositions of neighbours that turn
+/// `a` into `b` (optimal string alignment: every character moves at most once).
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   // Rows i - 2, i - 1 and i of the table: entry j is the distance of a[0, i) and b[0, j).
   std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
@@ -167,8 +167,8 @@ void AtomicFile::commit() {
   if (!state_->file.sync() || !state_->file.close()) state_->fail();
   if (::rename(state_->temporary.c_str(), state_->path.c_str()) != 0) state_->fail();
   state_->exists = false;
-  // Makes the rename itself survive a power cut. Some filesystems cannot sync a folder; the file
-  // is whole either way.
+  // Makes the rename survive a power cut. Some filesystems cannot sync a folder; the file is whole
+  // either way.
   OpenFile(folder_of(state_->path), O_RDONLY | O_DIRECTORY).sync();
 }
 
@@ -181,7 +181,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 struct InputFile::State {
   fs::path path;
   OpenFile file;
-  std::size_t left = 0;  // of the size that the file has; a hint only
+  std::size_t left = 0;  // bytes to the end of the file; only a hint
 
   explicit State(const fs::path& path_) : path(path_), file(path_, O_RDONLY) {
     if (!file.is_open()) fail(errno);
@@ -201,8 +201,8 @@ InputFile::InputFile(const fs::path& path) : state_(std::make_unique<State>(path
 InputFile::~InputFile() = default;
 
 std::string InputFile::take(std::size_t most) {
-  // The size is a hint: a pipe has none, and a file may grow. One byte more than a file has shows
-  // its end without another block; what small files are read into is kept, by the thousands.
+  // The size is only a hint: a pipe has none, and a file may grow. Asking for one byte more finds
+  // the end without another block; buffers fit tightly, since thousands of small files are kept.
   constexpr std::size_t kBlock = 1 << 16;
   std::string content(std::min(most, state_->left + 1), '\0');
   std::size_t filled = 0;
@@ -243,7 +243,7 @@ void require_writable_folder(const fs::path& folder) {
   std::error_code code;
   fs::create_directories(folder, code);
   if (code) fail(code.value());
-  // Permission bits do not tell about read-only mounts and access lists: try.
+  // Permission bits miss read-only mounts and access lists, so this tries a write.
   const fs::path probe = temporary_name(folder);
   if (!OpenFile(probe, O_WRONLY | O_CREAT | O_EXCL).is_open()) fail(errno);
   ::unlink(probe.c_str());
@@ -252,7 +252,7 @@ void require_writable_folder(const fs::path& folder) {
 bool is_temporary_file(const fs::path& path) { return is_temporary_name(path.filename().string()); }
 
 void remove_leftovers(const fs::path& folder) {
-  // Longer than any write takes, and than the clocks of machines that share a folder differ.
+  // Longer than any write, and than the clock difference of machines that share a folder.
   const auto oldest_kept = fs::file_time_type::clock::now() - std::chrono::hours(1);
   std::error_code code;
   fs::directory_iterator entry(folder, code);

@@ -1,4 +1,4 @@
-// Files that are either whole or absent.
+// Reading files, and writing them so that a file is either whole or absent.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +11,13 @@
 
 namespace vla_bench {
 
-/// Writes `content` to a temporary name in the same folder, fsyncs, renames over `path`, fsyncs the
-/// folder. Creates missing folders. On any failure (no permission, disk full) removes the temporary
-/// file and throws RunError naming the path and the system's reason.
+/// Writes `content` to a temporary file in the same folder, syncs it, renames it to `path` and
+/// syncs the folder. Creates missing folders. On any failure (no permission, disk full) removes the
+/// temporary file and throws RunError naming the path and the system's reason.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-/// The same, piece by piece, for what is too large to be held: nothing is at `path` before
-/// commit(). Without one the temporary file is removed at the end of the scope.
+/// The same in pieces, for content that does not fit into memory. commit() makes the file appear at
+/// `path`; without it the temporary file is removed at the end of the scope.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);
@@ -33,8 +33,7 @@ class AtomicFile {
   std::unique_ptr<State> state_;
 };
 
-/// A file that is read from its start, piece by piece, so that what its first bytes say can bound
-/// what is read of the rest.
+/// Reads a file in pieces, so that its first bytes can bound how much of the rest is read.
 class InputFile {
  public:
   /// Throws BadInput naming the path and the reason.
@@ -43,10 +42,10 @@ class InputFile {
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
-  /// The next `most` bytes; fewer where the file ends. A large `most` costs no memory that the file
-  /// does not fill. Throws BadInput.
+  /// Returns the next `most` bytes, or fewer where the file ends. Takes memory only for bytes that
+  /// the file has. Throws BadInput.
   std::string take(std::size_t most);
-  /// What is left of the size that the file had when it was opened; a pipe and a device have none.
+  /// Bytes left of the size that the file had when it was opened; 0 for a pipe or a device.
   std::size_t size_hint() const;
 
  private:
@@ -54,26 +53,27 @@ class InputFile {
   std::unique_ptr<State> state_;
 };
 
-/// The whole file. Throws BadInput naming the path and the reason, also when there are more than
-/// `most` bytes: of those no more are read, so that /dev/zero takes no memory.
+/// Returns the whole file. Throws BadInput naming the path and the reason, also when the file is
+/// longer than `most` bytes; it then stops reading, so that /dev/zero takes no memory.
 std::string read_file(const std::filesystem::path& path,
                       std::size_t most = std::numeric_limits<std::size_t>::max());
 
-/// Throws BadInput when files cannot be created in `folder` (which is made if it is missing).
+/// Throws BadInput when files cannot be created in `folder`. Creates the folder if it is missing.
 void require_writable_folder(const std::filesystem::path& folder);
 
-/// Removes what processes that were killed while they wrote left in `folder` (not below it), once
-/// it is an hour old: younger files may still be written. Does nothing where it may not.
+/// Removes temporary files of killed processes from `folder` (not below it) once they are an hour
+/// old; younger ones may still be being written. Does nothing without permission.
 void remove_leftovers(const std::filesystem::path& folder);
 
-/// Whether `path` is named as a file that is still being written, or was when its process died.
+/// Whether `path` has the name of a temporary file, still being written or left by a killed
+/// process.
 bool is_temporary_file(const std::filesystem::path& path);
 
 /// 16 hexadecimal digits of XXH3-64.
 std::string hash_hex(std::string_view text);
 
-/// The name nearest to `name` by edit distance, in which two exchanged neighbours count as one
-/// edit; of equally near ones the first. "" when there are none.
+/// Returns the name nearest to `name` by edit distance, the first of equally near ones; exchanging
+/// two neighbours is one edit. "" when there are no names.
 std::string nearest_name(std::string_view name, const std::string_view* names, std::size_t count);
 
 }  // namespace vla_bench

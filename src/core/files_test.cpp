@@ -113,7 +113,7 @@ TEST(Files, ReadsNoMoreThanAsked) {
   EXPECT_EQ(read_file(path, 5), "12345");
   std::string message = message_of<BadInput>([&] { read_file(path, 4); });
   EXPECT_NE(message.find("larger than 4 bytes"), std::string::npos) << message;
-  // Without an end and without a size.
+  // A file without an end and without a size.
   message = message_of<BadInput>([] { read_file("/dev/zero", 1000); });
   EXPECT_NE(message.find("/dev/zero: larger than 1000 bytes"), std::string::npos) << message;
   EXPECT_EQ(read_file("/dev/null", 0), "");

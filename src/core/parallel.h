@@ -1,5 +1,5 @@
-// Independent items over some threads. An item's result must not depend on which thread
-// runs it: then results do not depend on the number of threads either.
+// A parallel loop over independent items. An item's result must not depend on which thread runs it;
+// then results do not depend on the number of threads either.
 #pragma once
 
 #include <exception>
@@ -9,8 +9,8 @@
 
 namespace vla_bench {
 
-/// Calls body(0) .. body(count - 1), each once. An exception cannot leave an OpenMP region: the one
-/// of the lowest item is rethrown when all items are done.
+/// Calls body(0) .. body(count - 1), each once. When items throw, the exception of the lowest one
+/// is rethrown after all items are done (exceptions cannot leave an OpenMP region).
 template <class Body>
 void parallel_items(int threads, Index count, const Body& body) {
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(count));

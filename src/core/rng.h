@@ -1,10 +1,10 @@
 // Counter-based random numbers (Random123, Philox4x32-10; Salmon et al. 2011). A draw depends on
-// (seed, stream, index, lane, position) alone, never on thread count or order, so batches are the
-// same on every device and a resumed run sees the data it would have seen.
+// only (seed, stream, index, substream, position), never on thread count or order, so batches are
+// the same on every device and a resumed run sees the data it would have seen.
 #pragma once
 
 #include "core/host_device.h"
-// Random123 takes CUDA for code of the device alone.
+// Under CUDA Random123 would mark its functions __device__ only.
 #define R123_CUDA_DEVICE VLA_HOST_DEVICE
 #include <Random123/philox.h>
 
@@ -13,28 +13,29 @@
 
 namespace vla_bench {
 
-/// One independent sequence per purpose. Values are part of the results' identity: never renumber.
+/// One independent sequence per purpose. Values are part of the results' identity; never renumber.
 enum class RngStream : std::uint32_t {
-  parameters = 1,    // index: parameter's position in the table, lane: 0
-  train_batch = 2,   // index: step, lane: row of the batch
-  eval_batch = 3,    // index: batch, lane: row
-  probe_tokens = 4,  // index: 0, lane: row
-  recall = 5,        // index: trial, lane: 0 keys, 1 codebook, 2 value ids
-  gaussian = 6,      // index: token, lane: head
+  parameters = 1,    // index: parameter's position in the table, substream: 0
+  train_batch = 2,   // index: step, substream: row of the batch
+  eval_batch = 3,    // index: batch, substream: row
+  probe_tokens = 4,  // index: 0, substream: row
+  recall = 5,        // index: trial, substream: 0 keys, 1 codebook, 2 value ids
+  gaussian = 6,      // index: token, substream: head
   benchmark = 7,     // inputs of timings and tests
 };
 
-/// A uniform 32-bit value as one of 0 .. n-1 by multiply-shift; the bias is below n / 2^32.
+/// Maps a uniform 32-bit value to 0 .. n-1 by multiply-shift; the bias is below n / 2^32.
 VLA_HOST_DEVICE inline std::uint32_t scale_below(std::uint32_t value, std::uint32_t n) {
   return static_cast<std::uint32_t>((static_cast<std::uint64_t>(value) * n) >> 32);
 }
 
-/// A sequence of draws. 2^32 lanes and indices, 2^34 positions each.
+/// A sequence of draws. There are 2^32 substreams and indices, with 2^34 positions each.
 class Rng {
  public:
-  VLA_HOST_DEVICE Rng(std::uint64_t seed, RngStream stream, std::uint32_t index, std::uint32_t lane)
+  VLA_HOST_DEVICE Rng(std::uint64_t seed, RngStream stream, std::uint32_t index,
+                      std::uint32_t substream)
       : key_{{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}},
-        counter_{{0, lane, index, static_cast<std::uint32_t>(stream)}} {}
+        counter_{{0, substream, index, static_cast<std::uint32_t>(stream)}} {}
 
   /// Uniform over all 32-bit values.
   VLA_HOST_DEVICE std::uint32_t next() {
@@ -49,7 +50,8 @@ class Rng {
   /// Uniform over 0 .. n-1.
   VLA_HOST_DEVICE std::uint32_t below(std::uint32_t n) { return scale_below(next(), n); }
 
-  /// Draws 4 block .. 4 block + 3 of the sequence, wherever it stands: for threads that share it.
+  /// Writes draws 4 block .. 4 block + 3 of the sequence, whatever its current position: for
+  /// threads that share it.
   VLA_HOST_DEVICE void draw_block(std::uint32_t block, std::uint32_t* draws) const {
     r123::Philox4x32::ctr_type counter = counter_;
     counter[0] = block;

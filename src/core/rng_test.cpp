@@ -11,8 +11,8 @@ namespace vla_bench {
 namespace {
 
 std::vector<std::uint32_t> draws(std::uint64_t seed, RngStream stream, std::uint32_t index,
-                                 std::uint32_t lane, int count) {
-  Rng rng(seed, stream, index, lane);
+                                 std::uint32_t substream, int count) {
+  Rng rng(seed, stream, index, substream);
   std::vector<std::uint32_t> values;
   for (int i = 0; i < count; ++i) values.push_back(rng.next());
   return values;

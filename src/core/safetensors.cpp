@@ -24,7 +24,7 @@ static_assert(std::endian::native == std::endian::little, "tensor data is copied
 constexpr std::size_t kLengthBytes = 8;
 // The format's own limit: keeps a hostile length from costing memory.
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
-// Data starts aligned, so that files can be mapped.
+// Aligned data lets files be memory-mapped.
 constexpr std::size_t kHeaderAlignment = 8;
 
 template <class T>
@@ -52,7 +52,7 @@ std::vector<T> convert(const TensorEntry& entry) {
   }
 }
 
-/// The whole text as a number, or false.
+/// Parses the whole text as a number; returns false when it is not one.
 template <class T>
 bool parse_all(const std::string& text, T& value) {
   const char* const end = text.data() + text.size();
@@ -60,7 +60,7 @@ bool parse_all(const std::string& text, T& value) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
-/// The length of the header, which the first bytes of a file tell.
+/// Reads the length of the header from the first bytes of a file.
 std::uint64_t read_header_length(std::string_view bytes, std::string_view origin) {
   if (bytes.size() < kLengthBytes) {
     throw BadInput(
@@ -76,7 +76,7 @@ std::uint64_t read_header_length(std::string_view bytes, std::string_view origin
   return length;
 }
 
-/// That the `held` bytes behind the length hold a header of that length.
+/// Checks that the `held` bytes after the length are enough for a header of that length.
 void require_header(std::uint64_t held, std::uint64_t length, std::string_view origin) {
   if (length <= held) return;
   throw BadInput(
@@ -131,7 +131,7 @@ TensorFile TensorFile::read(const std::filesystem::path& path) {
   require_header(bytes.size() - kLengthBytes, header_bytes, origin);
   const FileHeader header =
       parse_safetensors_header(std::string_view(bytes).substr(kLengthBytes), origin);
-  // A byte more than the tensors have shows that there is too much.
+  // Reads one byte more than the tensors need, to detect a file that is too long.
   constexpr std::uint64_t kMost = std::numeric_limits<std::ptrdiff_t>::max();
   bytes += file.take(std::min(header.data_bytes, kMost) + 1);
   return parse(bytes, origin);

@@ -35,12 +35,12 @@ class TensorFile {
   /// Throws BadInput naming the file (and tensor) and what was expected: truncated file, header
   /// length past the end, invalid JSON, unknown dtype, negative or overflowing shape, offsets out
   /// of range or overlapping or not matching dtype x shape, bytes no tensor owns, duplicate names.
-  /// Of a file without an end no more is read than its header says.
+  /// Reads no further than the header says, so that a file without an end is refused.
   static TensorFile read(const std::filesystem::path& path);
-  /// The same of a file's bytes; `origin` names them in messages.
+  /// The same for bytes in memory; `origin` names them in messages.
   static TensorFile parse(std::string_view bytes, std::string_view origin);
 
-  /// Whole or absent (write_file_atomically). Throws RunError.
+  /// Writes the file with write_file_atomically. Throws RunError.
   void write(const std::filesystem::path& path) const;
   /// The bytes `write` writes.
   std::string serialise() const;
@@ -50,7 +50,7 @@ class TensorFile {
 
   bool contains(std::string_view name) const;
   std::vector<std::string> names() const;  // in file order
-  /// Throws BadInput naming the file and the tensor when it is missing.
+  /// Throws BadInput naming the file and the tensor when there is none.
   const TensorEntry& at(std::string_view name) const;
 
   /// The tensor as T: double, float, int64, int32 or uint8. Floating dtypes convert to each other;
@@ -63,7 +63,7 @@ class TensorFile {
   template <class T>
   void add(std::string name, std::vector<Index> shape, const T* data);
 
-  /// Metadata as text, integer or number; throws BadInput naming file and key.
+  /// Returns metadata as text, integer or number. Throws BadInput naming file and key.
   std::string text(std::string_view key) const;
   Index integer(std::string_view key) const;
   double number(std::string_view key) const;

@@ -36,51 +36,51 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool binary(binary_t&) override { return unexpected("binary data"); }
 
   bool number_unsigned(number_unsigned_t value) override {
-    if (place_ == Place::shape) {
+    if (state_ == State::shape) {
       if (value > static_cast<std::uint64_t>(std::numeric_limits<Index>::max())) {
         return unexpected(fmt::format("{}", value));
       }
       tensor_.shape.push_back(static_cast<Index>(value));
       return true;
     }
-    if (place_ != Place::offsets) return unexpected(fmt::format("{}", value));
+    if (state_ != State::offsets) return unexpected(fmt::format("{}", value));
     if (offsets_ == 2) return unexpected("a third offset");
     (offsets_++ == 0 ? tensor_.begin : tensor_.end) = value;
     return true;
   }
 
   bool string(string_t& value) override {
-    if (place_ == Place::metadata) {
+    if (state_ == State::metadata) {
       header_.metadata[key_] = value;
       return true;
     }
-    if (place_ != Place::dtype) return unexpected(fmt::format("\"{}\"", value));
+    if (state_ != State::dtype) return unexpected(fmt::format("\"{}\"", value));
     const std::optional<DType> dtype = parse_dtype(value);
     if (!dtype) refuse("dtype: expected F64, F32, I64, I32 or U8, got {}", value);
     tensor_.dtype = *dtype;
-    place_ = Place::tensor;
+    state_ = State::tensor;
     return true;
   }
 
   bool key(string_t& value) override {
-    switch (place_) {
-      case Place::file:
+    switch (state_) {
+      case State::file:
         if (!names_.insert(value).second) refuse_file("name \"{}\" occurs twice", value);
         tensor_ = {.name = value};
-        place_ = value == "__metadata__" ? Place::before_metadata : Place::before_tensor;
+        state_ = value == "__metadata__" ? State::before_metadata : State::before_tensor;
         return true;
-      case Place::metadata:
+      case State::metadata:
         key_ = value;
         if (header_.metadata.contains(value)) refuse("key \"{}\" occurs twice", value);
         return true;
-      default:  // Place::tensor
+      default:  // State::tensor
         if (!fields_.insert(value).second) refuse("key \"{}\" occurs twice", value);
         if (value == "dtype") {
-          place_ = Place::dtype;
+          state_ = State::dtype;
         } else if (value == "shape") {
-          place_ = Place::before_shape;
+          state_ = State::before_shape;
         } else if (value == "data_offsets") {
-          place_ = Place::before_offsets;
+          state_ = State::before_offsets;
         } else {
           refuse("unknown key \"{}\", expected dtype, shape and data_offsets", value);
         }
@@ -89,15 +89,15 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool start_object(std::size_t) override {
-    switch (place_) {
-      case Place::start:
-        place_ = Place::file;
+    switch (state_) {
+      case State::start:
+        state_ = State::file;
         return true;
-      case Place::before_metadata:
-        place_ = Place::metadata;
+      case State::before_metadata:
+        state_ = State::metadata;
         return true;
-      case Place::before_tensor:
-        place_ = Place::tensor;
+      case State::before_tensor:
+        state_ = State::tensor;
         fields_.clear();
         offsets_ = 0;
         return true;
@@ -107,23 +107,23 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool end_object() override {
-    if (place_ == Place::file) {
-      place_ = Place::start;
+    if (state_ == State::file) {
+      state_ = State::start;
       return true;
     }
-    if (place_ == Place::tensor) {
+    if (state_ == State::tensor) {
       if (fields_.size() != 3) refuse("expected dtype, shape and data_offsets, got {}", fields_);
       header_.tensors.push_back(std::move(tensor_));
     }
-    place_ = Place::file;
+    state_ = State::file;
     return true;
   }
 
   bool start_array(std::size_t) override {
-    if (place_ == Place::before_shape) {
-      place_ = Place::shape;
-    } else if (place_ == Place::before_offsets) {
-      place_ = Place::offsets;
+    if (state_ == State::before_shape) {
+      state_ = State::shape;
+    } else if (state_ == State::before_offsets) {
+      state_ = State::offsets;
     } else {
       return unexpected("an array");
     }
@@ -131,10 +131,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool end_array() override {
-    if (place_ == Place::offsets && offsets_ != 2) {
+    if (state_ == State::offsets && offsets_ != 2) {
       refuse("data_offsets: expected 2 numbers, got {}", offsets_);
     }
-    place_ = Place::tensor;
+    state_ = State::tensor;
     return true;
   }
 
@@ -144,7 +144,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  enum class Place {
+  enum class State {
     start,
     file,
     before_metadata,
@@ -159,19 +159,19 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   };
 
   bool unexpected(std::string_view what) {
-    switch (place_) {
-      case Place::start:
+    switch (state_) {
+      case State::start:
         refuse_file("header: expected an object, got {}", what);
-      case Place::before_metadata:
-      case Place::metadata:
+      case State::before_metadata:
+      case State::metadata:
         refuse_file("__metadata__: expected a map of strings, got {}", what);
-      case Place::dtype:
+      case State::dtype:
         refuse("dtype: expected a string, got {}", what);
-      case Place::before_shape:
-      case Place::shape:
+      case State::before_shape:
+      case State::shape:
         refuse("shape: expected an array of sizes, got {}", what);
-      case Place::before_offsets:
-      case Place::offsets:
+      case State::before_offsets:
+      case State::offsets:
         refuse("data_offsets: expected [begin, end], got {}", what);
       default:
         refuse("expected an object of dtype, shape and data_offsets, got {}", what);
@@ -190,7 +190,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   FileHeader& header_;
   std::string_view origin_;
-  Place place_ = Place::start;
+  State state_ = State::start;
   std::set<std::string> names_;   // of the file
   std::set<std::string> fields_;  // of the current tensor
   std::string key_;               // of the current metadata entry
@@ -199,7 +199,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 };
 
 std::optional<std::uint64_t> tensor_bytes(const TensorHeader& tensor) {
-  // A later zero does not excuse a product that overflows before it: nothing valid looks like that.
+  // A product that overflows is refused even when a later size is zero: no valid file has one.
   Index bytes = dtype_bytes(tensor.dtype);
   for (const Index size : tensor.shape) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) return std::nullopt;
@@ -214,7 +214,7 @@ std::string shape_text(const std::vector<Index>& shape) {
 }
 
 FileHeader parse_safetensors_header(std::string_view json, std::string_view origin) {
-  // The parser takes a NUL for the end of the text. The format pads with spaces only.
+  // The parser takes a NUL for the end of the text. The format allows only spaces as padding.
   if (const std::size_t nul = json.find('\0'); nul != std::string_view::npos) {
     throw BadInput(
         fmt::format("[{}] header: NUL at byte {}: expected JSON, padded with spaces", origin, nul));
@@ -247,7 +247,7 @@ void check_safetensors_data(FileHeader& header, std::uint64_t data_bytes, std::s
     }
   }
 
-  // Empty tensors share their offsets with a neighbour: the end decides between equal begins.
+  // Empty tensors share their offset with a neighbour: equal begins are ordered by their ends.
   std::stable_sort(header.tensors.begin(), header.tensors.end(),
                    [](const TensorHeader& a, const TensorHeader& b) {
                      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);

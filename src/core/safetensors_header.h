@@ -21,15 +21,15 @@ struct TensorHeader {
 
 struct FileHeader {
   std::map<std::string, std::string> metadata;
-  std::vector<TensorHeader> tensors;  // once checked in the order of their data, which they tile
+  std::vector<TensorHeader> tensors;  // after the check in the order of their data, without gaps
   std::uint64_t data_bytes = 0;       // up to the last end
 };
 
 /// Parses the header. Throws BadInput starting with "[origin]".
 FileHeader parse_safetensors_header(std::string_view json, std::string_view origin);
 
-/// Checks the tensors against each other and the `data_bytes` that follow the header, and puts them
-/// in the order of their data. Throws BadInput starting with "[origin]".
+/// Checks the tensors against each other and the `data_bytes` that follow the header, and sorts
+/// them by their data. Throws BadInput starting with "[origin]".
 void check_safetensors_data(FileHeader& header, std::uint64_t data_bytes, std::string_view origin);
 
 /// "(2, 3)"

@@ -18,8 +18,7 @@ namespace {
 
 using testing::TemporaryFolder;
 
-/// A file of this header and `data_bytes` zeros, with `claimed_length` (if given) in its first
-/// field.
+/// A file of this header and `data_bytes` zeros; `claimed_length`, if given, is its length field.
 std::string file_bytes(std::string_view header, std::size_t data_bytes,
                        std::optional<std::uint64_t> claimed_length = {}) {
   const std::uint64_t length = claimed_length.value_or(header.size());
@@ -28,7 +27,7 @@ std::string file_bytes(std::string_view header, std::size_t data_bytes,
   return bytes + std::string(header) + std::string(data_bytes, '\0');
 }
 
-/// What reading `bytes` answers, "" when the file is accepted.
+/// The message of the refusal of `bytes`; "" when the file is accepted.
 std::string refusal(const std::string& bytes) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "hostile.safetensors";
@@ -164,7 +163,7 @@ TEST(Safetensors, MetadataNumbers) {
 TEST(Safetensors, AcceptsTheSmallestFileAndPadding) {
   EXPECT_EQ(refusal(file_bytes("{}", 0)), "");
   EXPECT_EQ(refusal(file_bytes("{\"__metadata__\":{}}   ", 0)), "");
-  // Data in another order than the header's names, and an empty tensor between.
+  // Data in another order than the header's names, with an empty tensor in between.
   EXPECT_EQ(refusal(file_bytes("{" + tensor("b", "F32", "[1]", "[4,8]") + "," +
                                    tensor("none", "F64", "[0]", "[4,4]") + "," +
                                    tensor("a", "I32", "[1]", "[0,4]") + "}",

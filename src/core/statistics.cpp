@@ -51,7 +51,7 @@ double solve_quantile_975(Index degrees) {
 
 double student_t_quantile_975(Index degrees) {
   if (degrees < 1) throw std::invalid_argument("student_t_quantile_975: no degrees of freedom");
-  // Few seeds are what summaries ask for, many times over.
+  // Summaries ask for a few small numbers of degrees many times.
   constexpr Index kKept = 64;
   static const std::vector<double> kept = [] {
     std::vector<double> quantiles;
@@ -67,7 +67,7 @@ Statistics statistics(std::span<const double> values) {
   result.count = static_cast<Index>(values.size());
   if (values.empty()) return result;
   const double count = static_cast<double>(values.size());
-  // Divided once: the mean of equal values is that value, with no deviation.
+  // Divides once, so that the mean of equal values is that value and the deviation is zero.
   for (const double value : values) result.mean += value;
   result.mean /= count;
   if (values.size() == 1) return result;

@@ -19,7 +19,7 @@ struct Statistics {
 };
 Statistics statistics(std::span<const double> values);
 
-/// What lies between two numbers, both included.
+/// A closed interval.
 struct Interval {
   double low = 0.0, high = 0.0;
 };
@@ -31,9 +31,9 @@ inline constexpr Interval kNotNegative{0.0, kUnbounded};
 /// Two-sided 95% interval of the mean of `count` observations, cut to `range`, in which they lie:
 ///   mean -+ t sqrt(v / count),  t = student_t_quantile_975(count - 1),
 ///   v = max(sample variance, least_variance).
-/// `least_variance` is what one observation varies by at the least (fraction_variance, or its
-/// rounding): observations that agree by chance then do not make the interval zero wide. Fewer than
-/// two observations have none.
+/// `least_variance` is the least variance of one observation (fraction_variance, or its rounding),
+/// so that observations that agree by chance do not give an interval of zero width. Fewer than two
+/// observations have no interval.
 std::optional<Interval> mean_interval_95(const Statistics& observations, double least_variance,
                                          Interval range);
 
@@ -53,7 +53,7 @@ double student_t_quantile_975(Index degrees);
 double quantile(std::vector<double> values, double q);
 
 /// 95% confidence interval of the median from order statistics (binomial, no distribution assumed).
-/// Fewer than 6 values have none.
+/// Fewer than 6 values have no interval.
 std::optional<std::pair<double, double>> median_interval_95(std::vector<double> values);
 
 /// y = scale * x^exponent by least squares on logarithms.

@@ -1,4 +1,4 @@
-// Numbers and text as people read them, and numbers as they read back.
+// Formatting of numbers, and lengths of UTF-8 text.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace vla_bench {
 
-/// The sign of a NaN means nothing, but formatters print it ("-nan"): this one has none.
+/// Removes the sign of a NaN, which means nothing but is printed by formatters ("-nan").
 inline double without_nan_sign(double value) {
   return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
 }
@@ -24,12 +24,12 @@ inline std::string number_text(double value) {
   return {buffer, result.ptr};
 }
 
-/// Whether the byte goes on with a UTF-8 character that an earlier one began.
+/// Whether the byte is a UTF-8 continuation byte.
 inline bool continues_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }
 
-/// Characters rather than bytes of UTF-8.
+/// The number of characters, not bytes, of UTF-8 text.
 inline std::size_t count_characters(std::string_view text) {
   return text.size() -
          static_cast<std::size_t>(std::count_if(text.begin(), text.end(), continues_character));

@@ -22,7 +22,7 @@ int online_processors() { return static_cast<int>(std::max(1L, sysconf(_SC_NPROC
 
 /// Processors in the calling thread's mask.
 int processors_by_affinity() {
-  // The kernel refuses a mask shorter than its own, whose length it does not tell.
+  // The kernel refuses a mask shorter than its own, and does not say how long that is.
   constexpr int kMostProcessors = 1 << 20;
   for (int size = CPU_SETSIZE; size <= kMostProcessors; size *= 2) {
     const std::size_t bytes = CPU_ALLOC_SIZE(size);
@@ -35,7 +35,7 @@ int processors_by_affinity() {
   return online_processors();
 }
 
-/// Of cgroup version 2: "150000 100000", or "max 100000" without a limit.
+/// The quota of a cgroup of version 2: "150000 100000", or "max 100000" without a limit.
 std::optional<double> quota_v2(const fs::path& cgroup) {
   std::ifstream file(cgroup / "cpu.max");
   double quota = 0.0, period = 0.0;
@@ -43,7 +43,7 @@ std::optional<double> quota_v2(const fs::path& cgroup) {
   return {};
 }
 
-/// Of version 1: a quota of -1 is none.
+/// The quota of a cgroup of version 1, where -1 means no limit.
 std::optional<double> quota_v1(const fs::path& cgroup) {
   double quota = 0.0, period = 0.0;
   std::ifstream(cgroup / "cpu.cfs_quota_us") >> quota;
@@ -52,7 +52,7 @@ std::optional<double> quota_v1(const fs::path& cgroup) {
   return {};
 }
 
-/// A line of /proc/self/cgroup: "4:cpu,cpuacct:/some/group"; of version 2 "0::/some/group".
+/// A line of /proc/self/cgroup: "4:cpu,cpuacct:/some/group", or "0::/some/group" in version 2.
 struct Membership {
   std::string controllers;
   fs::path group;  // below the mount point
@@ -65,7 +65,7 @@ std::vector<Membership> memberships(const fs::path& root) {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    // "/../other" is what a process outside of its namespace's root sees.
+    // A process outside its namespace's root sees "/../other".
     const fs::path group = fs::path(line.substr(second + 1)).lexically_normal();
     found.push_back({line.substr(first + 1, second - first - 1), group.relative_path()});
   }

@@ -1,4 +1,4 @@
-// How many threads this process may keep busy, and how many it takes.
+// How many processors this process may use, and how many threads it starts.
 #pragma once
 
 #include <filesystem>
@@ -17,12 +17,12 @@ struct Processors {
   std::string limit;  // what decides: "affinity: 1 of 2 processors"
 };
 
-/// Processors that the calling thread may run on, at most as many as the CPU quota of its cgroup
-/// pays for (rounded down: a thread that shares one waits for the next period; at least 1).
+/// Processors that the calling thread may run on, limited by the CPU quota of its cgroup (rounded
+/// down, since a thread on a fraction of a processor waits for the next period; at least 1).
 Processors usable_processors();
 
-/// The lowest CPU quota, in processors, of this process's cgroup and those above it, in both
-/// versions of cgroups; empty where there is none. `root` stands for "/".
+/// The lowest CPU quota, in processors, of this process's cgroup and its ancestors, in both
+/// versions of cgroups; empty without one. `root` replaces "/" in tests.
 std::optional<double> cgroup_cpu_quota(const std::filesystem::path& root = "/");
 
 /// The first number of a value of OMP_NUM_THREADS ("4,2"); empty unless it is from 1 to
@@ -35,7 +35,7 @@ struct ThreadChoice {
   std::string warning;     // more threads than processors, an unreadable OMP_NUM_THREADS; or empty
 };
 
-/// `requested` threads; where it is 0 those of OMP_NUM_THREADS, or without it one for every usable
+/// Chooses `requested` threads; for 0, OMP_NUM_THREADS if it is set, else one thread per usable
 /// processor. Throws BadInput outside 0 .. kMostThreads.
 ThreadChoice choose_threads(Index requested);
 

@@ -13,7 +13,7 @@
 namespace vla_bench {
 namespace {
 
-/// A tree that stands for "/".
+/// A folder tree that replaces "/".
 class FakeRoot {
  public:
   void write(const std::filesystem::path& path, const std::string& text) const {

@@ -1,4 +1,4 @@
-// A list of types: what is declared once as a list and looped over everywhere else.
+// A compile-time list of types, declared once and looped over everywhere else.
 #pragma once
 
 #include <cstddef>

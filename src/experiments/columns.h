@@ -1,5 +1,5 @@
-// The columns of the program's tables, each declared once: code names a column by its object, so
-// that a misspelt one does not compile.
+// The columns of the program's tables, each declared once: code refers to a column by its object,
+// so that a misspelt name does not compile.
 #pragma once
 
 #include <string>
@@ -22,7 +22,7 @@ struct Schema {
 
 /// A struct, so that experiments inherit the names.
 struct Columns {
-  // What identifies a cell (report/cell_columns.h has their values), and how it ended.
+  // Identity of a cell (report/cell_columns.h has the values), and its status.
   static constexpr Column experiment{"experiment"}, label{"label"}, mixer{"mixer"},
       n_pairs{"n_pairs"}, layout{"layout"}, d_h{"d_h"}, n_heads{"n_heads"}, seq_len{"seq_len"},
       short_conv{"short_conv"}, batch{"batch"}, trials{"trials"}, source{"source"}, seed{"seed"},
@@ -40,14 +40,14 @@ struct Columns {
   static constexpr Column t{"t"}, s_norm{"s_norm"}, a_norm{"a_norm"}, sigma_max{"sigma_max"},
       sigma_closed_form{"sigma_closed_form"}, cosine{"cosine"}, product_norm{"product_norm"};
 
-  // Timings; experiments/latency.h says what they are.
+  // Timings; see experiments/latency.h.
   static constexpr Column implementation{"implementation"}, pass{"pass"}, median_s{"median_s"},
       p10_s{"p10_s"}, p90_s{"p90_s"}, repeats{"repeats"}, relative_error{"relative_error"},
       state_bytes{"state_bytes"}, activation_bytes{"activation_bytes"}, flop{"flop"},
       flop_per_s{"flop_per_s"}, bytes{"bytes"}, bytes_per_s{"bytes_per_s"},
       sgemm_flop_per_s{"sgemm_flop_per_s"}, copy_bytes_per_s{"copy_bytes_per_s"};
 
-  // Summaries (report/summary.h); of a quantity they have mean, sd, low and high.
+  // Summaries (report/summary.h); for each quantity they have mean, sd, low and high.
   static constexpr Column line{"line"}, setting{"setting"}, cells{"cells"}, not_ok{"not_ok"},
       note{"note"}, config{"config"}, loss_median{"loss_median"}, interval_over{"interval_over"},
       linear_over_label{"linear_over_label"}, sigma_max_max{"sigma_max_max"},

@@ -1,5 +1,5 @@
-// Every array a mixer's core reads and writes, filled with random inputs: what timings and their
-// verification run on, in one set or several.
+// All arrays that a mixer's core reads and writes, filled with random inputs, for timings and their
+// verification.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct CoreBuffers {
   };
 
   HeadDims dims;
-  Array<T> projections;    // (B, T, 3, H, d): q, k, v side by side, as a layer lays them out
+  Array<T> projections;    // (B, T, 3, H, d): q, k, v side by side, as in a layer
   Array<T> o;              // (B, T, H, d)
   Array<T> d_o;            // (B, T, H, d)
   Array<T> d_projections;  // (B, T, 3, H, d)
@@ -28,7 +28,7 @@ struct CoreBuffers {
   Array<T> saved;  // the core's
 
   /// All projections and the upstream gradient are standard normal draws of `seed`, rounded to
-  /// binary32 in every T: float and double code see the same inputs.
+  /// binary32 for every T, so that float and double code see the same inputs.
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
       : dims(head_dims) {
@@ -45,8 +45,8 @@ struct CoreBuffers {
     make_outputs();
   }
 
-  /// The inputs of `other`, token by token, from token `first` round to the one before it: other
-  /// numbers at other addresses, without the cost of drawing them.
+  /// The inputs of `other`, rotated to begin with token `first`: different numbers at different
+  /// addresses, without the cost of drawing them.
   CoreBuffers(const CoreBuffers& other, Index first) : dims(other.dims) {
     rotate(other.projections, first, projections);
     for (const More& from : other.more) {
@@ -135,10 +135,10 @@ struct CoreBuffers {
   }
 };
 
-/// How many sets of buffers make one round larger than twice the L2 cache, so that a pass finds
-/// nothing there of its last call on the same set: at least 2, at most 512 and `most_calls`, and at
-/// most a quarter of the free memory unless a single set is larger. `touched_bytes` of a set are
-/// read or written by a pass, `set_bytes` are allocated.
+/// The number of sets of buffers that together exceed twice the L2 cache, so that a pass finds
+/// nothing there from its last call on the same set: at least 2, at most 512 and `most_calls`, and
+/// at most a quarter of the free memory unless a single set is larger. A pass reads or writes
+/// `touched_bytes` of a set; `set_bytes` are allocated.
 inline Index buffer_sets(Index l2_bytes, Index free_bytes, Index touched_bytes, Index set_bytes,
                          Index most_calls) {
   const Index most = std::clamp<Index>(most_calls, 2, 512);

@@ -16,16 +16,16 @@ namespace {
 // An H200 with four to eight trainings at once took 133, 100 and 186 s for 04_capacity, 05_boundary
 // and 11_ablations of experiments, and 43 s for a twelfth of 12_fair_track/rates; these two numbers
 // give 132, 91, 202 and 36 s.
-constexpr double kGpuStep = 0.28e-3;        // seconds: the launches of a recorded step
-constexpr double kGpuTrainingRate = 30e12;  // FLOP/s beyond that
+constexpr double kGpuStep = 0.28e-3;        // seconds: the launches of a captured step
+constexpr double kGpuTrainingRate = 30e12;  // FLOP/s of the rest
 // VLA's step at the published size (10 GFLOP) takes 89 ms on two threads of an AVX-512 processor.
 constexpr double kCpuTrainingRate = 50e9;  // FLOP/s and thread
 constexpr double kMemoryRate = 2e9;        // FLOP/s and thread, double precision
-// The production kernels alone, at long sequences.
+// Only the production kernels, at long sequences.
 constexpr double kGpuLatencyRate = 5e12;  // FLOP/s
 constexpr double kCpuLatencyRate = 20e9;  // FLOP/s and thread
 
-/// Memories are stepped by at most as many threads as there are heads or trials.
+/// Threads that step memories: at most one per head or trial.
 double memory_seconds(double flop, int threads, Index items) {
   return flop / (kMemoryRate * static_cast<double>(std::min<Index>(threads, items)));
 }

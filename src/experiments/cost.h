@@ -1,5 +1,5 @@
-// What cells cost before anybody has run them: counted operations, which deal cells to shards, and
-// seconds estimated from them.
+// The cost of cells before they run: counted operations, by which cells are distributed to shards,
+// and seconds estimated from them.
 #pragma once
 
 #include <span>
@@ -13,25 +13,25 @@ namespace vla_bench {
 /// multiply-add, counted from its mathematics as mixers/work.h does for the cores:
 ///
 ///   mqar, copy   steps x (6 x weights x rows, 6 x head x rows with a target, the cores' forward
-///   and
-///                backward) and a forward of every evaluation batch
+///                and backward) and a forward of every evaluation batch
 ///   recall       trials x (n writes and reads, n decodings among the codebook)
 ///   state_norm   T steps of the memories; from a model also its forward
 ///   jacobian     that, a rank-one product a step and two SVDs at each recorded token
 ///   latency      the calls that every timing makes at least (more follow until it is exact)
 ///
-/// Operations are not seconds: mixers reach different rates. Whole numbers, because every machine
-/// must deal a sweep alike, and the last bit of a sum of fractions depends on the build.
+/// Operations are not seconds, since mixers reach different rates. They are integers, since every
+/// machine must distribute a sweep alike and the last bit of a sum of fractions depends on the
+/// build.
 Index cell_flop(const RunConfig& config);
 
-// Operations that cells of several experiments are made of:
+// Operations shared by cells of several experiments:
 
 inline constexpr Index kElementBytes = 4;  // of no consequence for them
 /// A pass of the cores of `layers` layers.
 Index cores_flop(const RunConfig& config, LatencyPass pass, Index batch, Index layers);
-/// Numbers that a token is multiplied with on its way through the blocks, the head left out.
+/// Weights by which a token is multiplied in the blocks, without the head.
 Index block_weights(const RunConfig& config);
-/// A forward of the model over `batch` rows, `targets` positions of each passing the head.
+/// A forward of the model over `batch` rows, with `targets` positions per row through the head.
 Index forward_flop(const RunConfig& config, Index weights, Index batch, Index targets);
 
 struct Cost {
@@ -40,8 +40,8 @@ struct Cost {
   double seconds = 0.0;  // of the device, one cell after another
 };
 
-/// Estimated seconds of one cell. Not a measurement: within a factor of two or three on a machine
-/// like those the rates were taken on.
+/// Estimated seconds of one cell, right within a factor of two or three on machines like those on
+/// which the rates were measured.
 ///   training   counted operations: on a GPU that some trainings share at 30 TFLOP/s
 ///              and 0.28 ms a step more, on a CPU at 50 GFLOP/s a thread
 ///   recall, state_norm, jacobian

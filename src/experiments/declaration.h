@@ -1,12 +1,12 @@
-// What experiments declare of themselves, one header each; experiments/list.h has all of them.
+// The declarations of experiments, one header each; experiments/list.h lists them.
 //
 // Every folder from config upwards reads the declarations, so they are plain data and pure
-// functions over a config and include nothing above config. Each experiment has
+// functions of a config and include nothing above config. Each experiment has
 //   name             its spelling in configs
 //   reads            sections of the config, or single keys of them, that can change its result
 //   sequence_length  tokens a row: task.seq_len or its default
-//   table()          what its cells fill; mqar and copy share one
-// and, defined in the folders that can,
+//   table()          the table of its cells; mqar and copy share one
+// and, defined in higher folders,
 //   summarise        the summaries of that table (report)
 //   work, run        the operations of a cell (experiments/cost.h), and the cell itself
 #pragma once
@@ -39,34 +39,34 @@ void require(bool condition, std::string_view pointer, fmt::format_string<Args..
   throw BadInput(fmt::format("{}: {}", pointer, fmt::format(format, std::forward<Args>(args)...)));
 }
 
-/// That the model has an embedding for every position of a row.
+/// Checks that the model has an embedding for every position of a row.
 inline void require_positions(const RunConfig& config) {
   const Index tokens = sequence_length(config);
   require(tokens <= config.model.max_seq_len, "/task/seq_len",
           "{} tokens exceed model.max_seq_len of {}", tokens, config.model.max_seq_len);
 }
 
-/// What holds of an experiment that does not say otherwise: it steps memories on the CPU.
+/// Defaults of an experiment: it steps memories on the CPU.
 struct Experiment : Columns {
   static constexpr bool trains = false;  // has steps, a checkpoint and a learning curve
-  // Seconds are its result: cells do not share a device, and those of other processors or numbers
-  // of threads are never averaged.
+  // Its results are seconds: cells do not share a device, and cells of different processors or
+  // numbers of threads are never averaged.
   static constexpr bool is_timed = false;
-  static constexpr Index cells_per_gpu = 0;  // beside one another; 0: one, whatever GPUs there are
+  static constexpr Index cells_per_gpu = 0;  // at a time; 0: one in total, for any number of GPUs
 
-  /// Checks between its keys; throws BadInput.
+  /// Checks keys against each other; throws BadInput.
   static void validate(const RunConfig&) {}
   static Index targets_per_row(const RunConfig&) { return 0; }
   static RowKind row_kind(const RunConfig&) { return RowKind::random; }
-  /// What its first tokens are drawn from; nothing where it works on vectors.
+  /// The random stream of its first tokens; empty when it works on vectors.
   static std::optional<RngStream> token_stream(const RunConfig&) { return std::nullopt; }
-  /// Whether its numbers are computed in double precision whatever the config asks for.
+  /// Whether its numbers are computed in double precision for any config.
   static bool in_float64(const RunConfig&) { return false; }
   /// Estimated from the operations of the cell.
   static double seconds(const RunConfig& config, double flop, Device device, int threads);
 };
 
-/// What mqar and copy share: a TinyLM trained by the protocol.
+/// Shared by mqar and copy: a TinyLM trained by the protocol.
 struct Training : Experiment {
   static constexpr bool trains = true;
   static constexpr Index cells_per_gpu = 4;  // one small model leaves most of a GPU idle
@@ -81,9 +81,9 @@ struct Training : Experiment {
     return schema;
   }
   /// "accuracy_summary": mean, deviation and interval over the cells that are ok, of accuracy (over
-  /// `queries` draws a seed), loss and train_seconds; loss_median. train_seconds stays empty, with
-  /// a note, where these cells ran on several processors or beside different numbers of threads or
-  /// jobs: such times do not compare.
+  /// `queries` draws per seed), loss and train_seconds; loss_median. train_seconds is empty, with a
+  /// note, when these cells ran on several processors or with different numbers of threads or jobs,
+  /// whose times are not comparable.
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static double seconds(const RunConfig& config, double flop, Device device, int threads);
@@ -94,7 +94,7 @@ struct Training : Experiment {
     const TaskConfig& task = config.task;
     const TrainConfig& train = config.train;
     require(task.curriculum == 0 || has_curriculum, "/task/curriculum",
-            "the paper layout of mqar alone has one, got {}", task.curriculum);
+            "only the paper layout of mqar has one, got {}", task.curriculum);
     require(task.curriculum <= train.steps, "/task/curriculum", "at most train.steps ({}), got {}",
             train.steps, task.curriculum);
     require(train.warmup <= train.steps, "/train/warmup", "at most train.steps ({}), got {}",
@@ -102,7 +102,7 @@ struct Training : Experiment {
   }
 };
 
-/// What state_norm and jacobian share: the memory of every head along one sequence.
+/// Shared by state_norm and jacobian: the memory of every head along one sequence.
 struct Probe : Experiment {
   static constexpr std::string_view reads[] = {"model", "task.seq_len", "probe"};
 
@@ -110,7 +110,7 @@ struct Probe : Experiment {
     return config.task.seq_len.value_or(1000);
   }
   static void validate(const RunConfig& config) {
-    // A Gaussian stream passes no position embedding, so any length will do.
+    // A Gaussian stream has no position embedding, so any length is valid.
     if (!in_float64(config)) require_positions(config);
   }
   static bool in_float64(const RunConfig& config) {

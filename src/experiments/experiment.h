@@ -1,4 +1,4 @@
-// Running a cell: its config in, its table out. Each experiment has a file that defines its `run`.
+// Runs a cell: from its config to its table. Each experiment has a file that defines its `run`.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@
 
 namespace vla_bench {
 
-/// What a running cell may use.
+/// The resources of a running cell.
 struct CellEnvironment {
   Context context;
   std::filesystem::path checkpoint;  // of a training; empty: none is written (tests)
@@ -27,13 +27,13 @@ std::string_view status_name(CellStatus status);
 struct CellResult {
   CellStatus status = CellStatus::ok;
   std::string reason;
-  std::string warning;  // what the user should know although the cell was run
+  std::string warning;  // a message for the user, although the cell was run
   Table table;          // of the experiment's schema; with a status column, a row even when not ok
-  Table history;        // training alone, else empty
+  Table history;        // only of trainings
 };
 
-/// Runs one cell. Never throws for what happens inside the cell (out of memory, divergence): that
-/// is its status. BadInput passes through.
+/// Runs one cell. Failures of the cell (out of memory, divergence) become its status rather than an
+/// exception. BadInput passes through.
 CellResult run_cell(const CellConfig& cell, const CellEnvironment& environment);
 
 }  // namespace vla_bench

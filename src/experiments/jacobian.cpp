@@ -16,10 +16,10 @@
 namespace vla_bench {
 namespace {
 
-// Beyond it the SVD's own squares leave the range of double.
+// For larger entries the SVD's squares overflow.
 constexpr double kLargestNorm = 1e150;
 
-/// Whether the mixer's step has the form S J + ..., found by taking one.
+/// Whether the mixer's step has the form S J + ...; takes one step to find out.
 bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   const auto memory = core.memory();
   const std::vector<double> ones(static_cast<std::size_t>(config.model.d_h), 1.0);

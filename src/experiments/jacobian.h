@@ -15,10 +15,10 @@ struct Jacobian : Probe {
         name, {label, seed, t, sigma_max, sigma_closed_form, cosine, product_norm, precision}};
     return schema;
   }
-  /// "jacobian_summary" and "jacobian_curve", as of state_norm. sigma_max and cosine of the summary
-  /// are over the seeds' means along the sequence, product_norm over its last values. sigma_max_max
-  /// is the largest, closed_form_gap the largest |sigma_max - sigma_closed_form| of all that was
-  /// measured, by cells that diverged later too.
+  /// "jacobian_summary" and "jacobian_curve", like those of state_norm. In the summary sigma_max
+  /// and cosine are over the seeds' means along the sequence, product_norm over its last values.
+  /// sigma_max_max is the largest sigma_max, closed_form_gap the largest
+  /// |sigma_max - sigma_closed_form| of all recorded tokens, including cells that diverged later.
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static CellResult run(const CellConfig& cell, const CellEnvironment& environment);

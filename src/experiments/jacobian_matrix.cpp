@@ -25,7 +25,7 @@ double rank_one_spectral_norm(const std::vector<double>& k, const std::vector<do
   const double c = dot(k, a);
   if (k.size() == 1) return std::abs(1.0 - c);  // no second direction in the plane
   const double p = std::sqrt(dot(k, k) * dot(a, a));
-  // 4 - 4c + p^2 >= (2 - p)^2 because c <= p; rounding alone can make it negative.
+  // 4 - 4c + p^2 >= (2 - p)^2 because c <= p; only rounding can make it negative.
   const double root = std::sqrt(std::max(4.0 - 4.0 * c + p * p, 0.0));
   return std::sqrt(0.5 * (2.0 - 2.0 * c + p * p + p * root));
 }

@@ -1,6 +1,6 @@
 // The spectral norm of the recurrence's Jacobian. One step maps S_{t-1} to
-// S_{t-1} J_t + ... with J_t = I - k a^T (k: what the residual reads with, a: what is written
-// along), so after t steps the first state has been multiplied by J_1 J_2 ... J_t.
+// S_{t-1} J_t + ... with J_t = I - k a^T (the residual reads with k, the write is along a), so
+// after t steps the first state has been multiplied by J_1 J_2 ... J_t.
 #pragma once
 
 #include <vector>
@@ -32,8 +32,8 @@ double checked_spectral_norm(const std::vector<double>& matrix, double closed_fo
 /// I - k a^T as a row-major (d, d) matrix.
 std::vector<double> step_matrix(const std::vector<double>& k, const std::vector<double>& a);
 
-/// P_t = J_1 ... J_t, kept in range by a power of two of its own: products of many projections
-/// leave the range of double.
+/// P_t = J_1 ... J_t with a separate power of two, since products of many projections leave the
+/// range of double.
 class JacobianProduct {
  public:
   explicit JacobianProduct(Index d);

@@ -39,7 +39,7 @@ CellConfig jacobian_cell(const std::string& mixer, const std::string& source, In
 struct Extent {
   double mean = 0.0, largest = 0.0;
 };
-/// Over the evenly spaced rows, every 10th token: the logarithmic ones would weigh the start.
+/// The mean over the evenly spaced rows, every 10th token: logarithmic ones would weight the start.
 Extent sigma_max(const Table& table) {
   Extent extent;
   double count = 0.0;
@@ -181,7 +181,7 @@ TEST(Jacobian, KeepsTheRowsBeforeTheStateOverflows) {
   EXPECT_LT(std::get<std::int64_t>(result.table.rows[last][result.table.column("t")]), 330);
 }
 
-// Nothing but a mistake makes the two ways differ, so here one is made.
+// Only a mistake makes the two ways differ, so the test makes one.
 TEST(Jacobian, BothWaysMustAgree) {
   const std::vector<double> k = random_vector(8, 1.0, 1);
   std::vector<double> a = random_vector(8, 1.0, 2);

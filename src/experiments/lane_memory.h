@@ -1,5 +1,5 @@
-// One lane (batch element and head) of a timing's buffers, token by token, through the mixer's
-// memory: what outputs are compared with where a whole reference would take hours.
+// Steps one lane (batch element and head) of a timing's buffers through the mixer's memory, to
+// check outputs where a whole reference would take hours.
 #pragma once
 
 #include <algorithm>
@@ -24,14 +24,14 @@ struct LaneToken {
   std::vector<std::span<const double>> more;  // (w) each
 };
 
-/// The inputs of a lane on the host, a block of tokens at a time, whatever device they lie on.
+/// Reads the inputs of a lane from any device, a block of tokens at a time.
 template <class T>
 class LaneTokens {
  public:
-  /// `buffers` must stay where they are.
+  /// `buffers` must not move.
   LaneTokens(const CoreBuffers<T>& buffers, const Lane& lane) : buffers_(buffers), lane_(lane) {}
 
-  /// Token t, from 0; valid until the next call. Cheap in ascending order.
+  /// Returns token t, from 0, valid until the next call. Cheap in ascending order.
   LaneToken at(Index t) {
     if (t < first_ || t >= first_ + count_) read_block(t);
     const auto row = [&](std::span<const double> block) {
@@ -62,7 +62,7 @@ class LaneTokens {
   void read(const HeadView<const T>& view, Index width, std::vector<double>& block) {
     if (width == 0) return;
     const Index row = lane_.batch * buffers_.dims.tokens + first_;
-    // All that lies between the first element and the last, other heads included: one copy.
+    // One copy of everything between the first and the last element, other heads included.
     raw_.resize(static_cast<std::size_t>((count_ - 1) * view.row_stride + width));
     device_copy(Device::cpu, raw_.data(), buffers_.projections.device(), view.at(row, lane_.head),
                 raw_.size() * sizeof(T));
@@ -80,7 +80,7 @@ class LaneTokens {
   std::vector<std::vector<double>> more_;  // (count, w) each
 };
 
-/// A mixer's memory in U, stepped by tokens.
+/// A mixer's memory in U, stepped token by token.
 template <class U>
 class LaneMemory {
  public:
@@ -94,11 +94,11 @@ class LaneMemory {
     keeps_tokens_ = bytes(2) > bytes(1);
   }
 
-  /// Softmax: every token is kept, reading takes time in proportion to their number, and there is
-  /// no state that could leave the range of numbers.
+  /// Whether the memory keeps every token (softmax): reading takes time proportional to their
+  /// number, and there is no state that could overflow.
   bool keeps_tokens() const { return keeps_tokens_; }
 
-  /// The output at the next token. A memory that keeps tokens computes it only where `wanted`.
+  /// Returns the output at the next token. A memory that keeps tokens computes it only if `wanted`.
   const std::vector<U>& step(const LaneToken& token, bool wanted = true) {
     assign(token.q, q_);
     assign(token.k, k_);
@@ -122,7 +122,7 @@ class LaneMemory {
   const HeadMemory<U>& memory() const { return *memory_; }
 
  private:
-  /// Inputs are rounded to binary32: no U loses any of them.
+  /// Inputs are rounded to binary32, so no U changes them.
   static void assign(std::span<const double> from, std::vector<U>& to) {
     to.resize(from.size());
     std::transform(from.begin(), from.end(), to.begin(),

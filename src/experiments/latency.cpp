@@ -25,11 +25,11 @@
 namespace vla_bench {
 namespace {
 
-// Plain double loops: longer sequences would cost minutes and say nothing new.
+// For plain double loops: longer sequences would take minutes and give no new information.
 constexpr Index kLongestReference = 1024;
 
-// A launch a token, and a stream queues 1,024: more could not all wait behind the hold that keeps
-// the host out of a timing.
+// One launch per token, and a stream queues 1,024 launches: more could not all wait behind the
+// kernel that holds the stream (bench/device_timer.h).
 constexpr Index kLongestSequential = 512;
 
 HeadDims head_dims(const RunConfig& config) {
@@ -39,8 +39,8 @@ HeadDims head_dims(const RunConfig& config) {
           .d_h = config.model.d_h};
 }
 
-/// Of a pass, timed or not: measure_device warms up with two at least, and the samples that it
-/// throws away are few, for each doubles the hold.
+/// Most calls of a pass, timed or not: measure_device warms up with at least two, and discards few
+/// samples, since each discarded one doubles the hold.
 Index most_calls(const LatencyConfig& latency) {
   constexpr Index kLateSamples = 16;
   return std::max<Index>(latency.warmup, 2) + latency.max_repeats + kLateSamples;
@@ -55,7 +55,7 @@ TimingRule timing_rule(const LatencyConfig& latency, const CellEnvironment& envi
           .stop = environment.stop};
 }
 
-/// What is to be said of a median that is known less well than asked for; else empty.
+/// The remark on a median whose relative error is larger than requested; else empty.
 std::string shortfall(const LatencyConfig& latency, const Timing& timing) {
   const std::optional<double> reached = timing.relative_error;
   if (reached && *reached <= latency.relative_error) return {};
@@ -64,7 +64,7 @@ std::string shortfall(const LatencyConfig& latency, const Timing& timing) {
   return missed + fmt::format("{:.2g} after {} repeats", *reached, timing.repeats);
 }
 
-/// What a core computes its products in; empty for the reference, which computes in float64.
+/// The precision of a core's products; empty for the reference, which computes in float64.
 std::optional<Precision> row_precision(const RunConfig& config, const Context& context,
                                        Implementation implementation) {
   if (implementation == Implementation::reference) return {};
@@ -91,8 +91,8 @@ Work work_of(const RunConfig& config, Implementation implementation, LatencyPass
   return core_work(config.mixers.front(), head_dims(config), pass, element_bytes(implementation));
 }
 
-/// The buffers that timed calls go round: one set on the CPU, where they are to stay in the caches,
-/// else more than the L2 cache holds.
+/// The buffers that timed calls cycle through: one set on the CPU, to stay in the caches, else more
+/// than the L2 cache holds.
 template <class T>
 class BufferRound {
  public:
@@ -103,7 +103,7 @@ class BufferRound {
                        static_cast<std::uint64_t>(config.seeds.front()));
     if (context.device == Device::cpu) return;
     const GpuMemory gpu = gpu_memory();
-    // A forward touches less than a backward: what suffices for it suffices for both.
+    // A forward touches less than a backward, so enough sets for it are enough for both.
     const Index touched = work_of(config, implementation, LatencyPass::forward).bytes;
     const Index count =
         buffer_sets(gpu.l2_bytes, gpu.free_bytes, touched,
@@ -144,7 +144,8 @@ Timing time_pass(const RunConfig& config, const CellEnvironment& environment, La
   return measure(rule, [&] { body(0); });
 }
 
-/// A failed row fails the cell; others that are not ok decide when nothing was timed.
+/// A failed row fails the cell; other rows that are not ok decide its status when nothing was
+/// timed.
 void summarise_rows(CellResult& result) {
   const std::size_t status = result.table.column(Columns::status);
   const std::size_t reason = result.table.column(Columns::reason);
@@ -205,7 +206,7 @@ class ImplementationRows {
   }
 
  private:
-  /// Of every set that calls go round; values of the first, which the others hold in another order.
+  /// Checks every set of buffers; compares values of the first, which the others have rotated.
   template <class T>
   PassVerdict check(MixerCore<T>& core, LatencyPass pass, BufferRound<T>& buffers) const {
     const auto precision = row_precision(config_, environment_.context, implementation_);
@@ -306,7 +307,7 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
     }
     return true;
   }
-  // Before the timings: a GPU that has just worked hard runs at the clock it can hold.
+  // Before the timings, so that the GPU runs at its sustained clock.
   Context at_precision = context;
   at_precision.precision =
       implementation_precision(mixer, context.device, implementation, context.precision);

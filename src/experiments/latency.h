@@ -1,28 +1,26 @@
-// latency: timing of the mixers' cores alone (no projections), after their results have been
-// checked.
+// latency: timing of the mixers' cores without projections, after a check of their results.
 //
 // What a row measures. Production code runs in float, the reference in double. "forward" is
-// inference (nothing kept for a backward), "backward" the backward alone, after one forward.
+// inference (nothing kept for a backward), "backward" only the backward, after one forward.
 //   CPU  repeated calls on the same buffers, so inputs, outputs and code are as warm as the caches
 //        can hold them.
-//   GPU  by events, the host left out (bench/device_timer.h), going round sets of buffers that
-//        together are larger than twice the L2 cache: inputs come from memory, as they do in a
+//   GPU  by CUDA events, without the host (bench/device_timer.h), cycling through sets of buffers
+//        that together exceed twice the L2 cache: inputs come from memory, as they do in a
 //        model whose other layers ran in between. (512 sets at most: of 64 tokens in bfloat16, as
 //        cuDNN reads them, that many just exceed the cache once.)
 //
-// precision: what the core computes its products in: the config's for softmax on a GPU, bf16 for
-// cuDNN, float64 for the reference, else float32.
-// flop, bytes: counted from the mathematics (mixers/work.h), the same for every implementation but
-// for the size of a number; flop_per_s and bytes_per_s are these over the median.
-// sgemm_flop_per_s, copy_bytes_per_s: what the machine reached in the same process
-// (bench/ceilings.h) at the row's precision; none is measured in float64.
+// precision: that of the core's products: the config's for softmax on a GPU, bf16 for cuDNN,
+// float64 for the reference, else float32. flop, bytes: counted from the mathematics
+// (mixers/work.h), the same for every implementation except for the size of a number; flop_per_s
+// and bytes_per_s are these over the median. sgemm_flop_per_s, copy_bytes_per_s: the machine's
+// rates in the same process (bench/ceilings.h) at the row's precision; none is measured in float64.
 // state_bytes: recurrent state (softmax: K V cache) of the whole batch at the end of the sequence.
 // activation_bytes: what a forward that trains keeps for its backward, in both passes' rows.
-// relative_error: half the width of the median's 95% interval over the median, empty where there
-// are too few repeats. An ok row that did not reach the config's says so in its reason. A core that
-// disagrees with the reference has failed; where the mathematics leaves the range of float32 the
-// row is diverged. Neither is timed. Verified: all values over 64 tokens
-// (verify_against_reference), and what can be over the whole length (whole_length.h).
+// relative_error: half the width of the median's 95% interval over the median, empty with too few
+// repeats. An ok row that did not reach the config's says so in its reason. A core that disagrees
+// with the reference has failed; when the mathematics leaves the range of float32 the row is
+// diverged. Neither is timed. The check covers all values over 64 tokens
+// (verify_against_reference), and part of them over the whole length (whole_length.h).
 #pragma once
 
 #include <algorithm>
@@ -79,21 +77,21 @@ struct Latency : Experiment {
   }
   /// "latency_summary", "latency_fit" and "latency_crossover".
   ///
-  /// A row of the summary is one pass of one implementation at one length, of cells that differ in
-  /// the seed only and ran on one processor (or GPU) with one number of threads, as their
-  /// provenance names them. Of several seeds: the median of the medians, the smallest p10, the
-  /// largest p90, the sum of the repeats, the largest relative_error. A timing that did not reach
-  /// the relative_error that its config asks for says so in `note`.
+  /// A row of the summary is one pass of one implementation at one length, of cells that differ
+  /// only in the seed and ran on one processor (or GPU) with one number of threads, by their
+  /// provenance. Over several seeds: the median of the medians, the smallest p10, the largest p90,
+  /// the sum of the repeats, the largest relative_error. `note` says when a timing did not reach
+  /// its config's relative_error.
   ///
-  /// A line of the fit is all lengths of that, however each was repeated and whatever was timed
-  /// beside it; cells that differ in anything else are other lines. `cells` and `not_ok` of fits
-  /// and crossovers are those of all timings behind them, the baseline's as well. Each line that is
-  /// not softmax's has a crossover against every softmax of its setting (reference or not, device,
-  /// processor, threads, batch, n_heads, d_h, pass): one for each implementation and precision,
-  /// timed as the mixer was (repeats and so on) where there is such a one, else the first label;
-  /// the columns baseline, baseline_implementation and baseline_precision name it. seq_len_low is
-  /// empty where the mixer may be cheaper below the shortest length, seq_len_high where there is no
-  /// upper bound.
+  /// A line of the fit has all lengths of such rows, for any number of repeats and any other
+  /// timings in the config; cells that differ in anything else are other lines. `cells` and
+  /// `not_ok` of fits and crossovers count all timings behind them, the baseline's included. Each
+  /// line except softmax's has a crossover with every softmax of its setting (reference or not,
+  /// device, processor, threads, batch, n_heads, d_h, pass): one for each implementation and
+  /// precision, if possible one timed like the mixer (repeats and so on), else the first label; the
+  /// columns baseline, baseline_implementation and baseline_precision name it. seq_len_low is empty
+  /// when the mixer may be cheaper below the shortest length, seq_len_high when there is no upper
+  /// bound.
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static double seconds(const RunConfig& config, double flop, Device device, int threads);

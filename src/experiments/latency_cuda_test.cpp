@@ -14,7 +14,7 @@ using testing::number;
 using testing::small_tests;
 using testing::text;
 
-// Under a tool a call takes a tenth of a second and more: few of them, over few tokens.
+// Few calls over few tokens under a tool, where each takes at least a tenth of a second.
 CellResult run_on_gpu(const std::string& mixer, const std::string& implementations,
                       Index tokens = small_tests() ? 17 : 130) {
   const RunConfig config = parse_config(

@@ -1,4 +1,4 @@
-// The check of a core before it is timed: its values over 64 tokens against the mixer's reference.
+// Checks a core before it is timed: its values over 64 tokens against the mixer's reference.
 #pragma once
 
 #include <string>
@@ -12,12 +12,12 @@ namespace vla_bench {
 /// `precision`; a wrong kernel is off by order 1.
 double allowed_error(Precision precision);
 
-/// The shape that verification looks at: the config's, over min(T, 64) tokens.
+/// The shape of the verification: the config's, over min(T, 64) tokens.
 HeadDims verified_dims(const RunConfig& config);
 
 /// Runs `core` (an `implementation` of the config's mixer) and the mixer's reference on the same
-/// inputs, forward and, where there is one, backward, in that shape. Empty when they agree to what
-/// the precision of the core allows, else what differs and by how much.
+/// inputs of that shape, forward and, if there is one, backward. Returns "" when they agree within
+/// the core's precision, else what differs and by how much.
 std::string verify_against_reference(const RunConfig& config, const Context& context,
                                      Implementation implementation, MixerCore<float>& core);
 

@@ -1,4 +1,4 @@
-// Every experiment, in the order of tables and messages: the only place that lists them.
+// The list of experiments, the only one, in the order of tables and messages.
 #pragma once
 
 #include <array>
@@ -30,7 +30,7 @@ inline constexpr auto enum_names<ExperimentKind> = [] {
   return names;
 }();
 
-/// What `visit` gives for the experiment of that kind:
+/// Calls `visit` with the experiment of that kind and returns its result:
 ///   with_experiment(config.experiment, [&]<class E>() { return E::sequence_length(config); })
 template <class F>
 decltype(auto) with_experiment(ExperimentKind kind, F&& visit) {
@@ -48,7 +48,7 @@ inline bool trains(ExperimentKind kind) {
 inline bool is_timed(ExperimentKind kind) {
   return with_experiment(kind, []<class E>() { return E::is_timed; });
 }
-/// The table that its cells fill.
+/// The table of its cells.
 inline const Schema& table_of(ExperimentKind kind) {
   return with_experiment(kind, []<class E>() -> const Schema& { return E::table(); });
 }

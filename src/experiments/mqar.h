@@ -1,5 +1,5 @@
-// mqar: multi-query associative recall. A sequence shows n_pairs key-value pairs, then asks for
-// values by key, in the paper's layout or that of arXiv:2312.04927 (zoology).
+// mqar: multi-query associative recall. A sequence shows n_pairs key-value pairs, then queries keys
+// for their values, in the paper's layout or that of arXiv:2312.04927 (zoology).
 #pragma once
 
 #include "experiments/declaration.h"

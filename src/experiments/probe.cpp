@@ -16,16 +16,16 @@
 namespace vla_bench {
 namespace {
 
-// A memory that keeps every key takes O(T^2) work to step: at this T it is still a few seconds.
+// Stepping a memory that keeps every key is O(T^2): still a few seconds at this T.
 constexpr Index kLongestGrowingMemory = 8192;
 
-// Tokens between two looks at the stop flag: a fraction of a second at any d_h.
+// Tokens between checks of the stop flag: a fraction of a second at any d_h.
 constexpr Index kTokensPerStopCheck = 256;
 
-/// The tokens of one row, (T, H, width), from the memory of `device`.
+/// Copies the tokens of one row, (T, H, width), from the memory of `device`.
 std::vector<double> copy_tokens(Device device, const HeadView<const float>& view,
                                 const HeadDims& dims, Index width) {
-  // All that lies between the first element and the last, other projections included: one copy.
+  // One copy of everything between the first and the last element, other projections included.
   const Index span =
       (dims.tokens - 1) * view.row_stride + (dims.heads - 1) * view.head_stride + width;
   std::vector<float> memory(static_cast<std::size_t>(span));
@@ -58,11 +58,11 @@ void draw(Rng& rng, Index width, std::vector<double>& out) {
   for (double& value : out) value = rng.normal();
 }
 
-// In place of the first token after which a head's state is not finite.
+// Special values of the first token after which a head's state is not finite.
 constexpr Index kInterrupted = 0;
 constexpr Index kNever = std::numeric_limits<Index>::max();
 
-/// What was measured of each head at each recorded token.
+/// The measurements of each head at each recorded token.
 class HeadValues {
  public:
   HeadValues(Index heads, std::size_t rows, std::size_t columns)
@@ -71,7 +71,7 @@ class HeadValues {
   std::span<double> at(Index head, std::size_t row) {
     return {&values_[(static_cast<std::size_t>(head) * rows_ + row) * columns_], columns_};
   }
-  /// Over heads, added in their order.
+  /// Means over heads, added in their order.
   double mean(std::size_t row, std::size_t column) const {
     double sum = 0.0;
     for (std::size_t i = row * columns_ + column; i < values_.size(); i += rows_ * columns_) {
@@ -209,7 +209,7 @@ CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
 Support probe_support(const RunConfig& config, Device device) {
   const MixerConfig& mixer = config.mixers.front();
   const Index d_h = config.model.d_h;
-  // Memories are stepped on the CPU, a model runs where the cell does.
+  // Memories are stepped on the CPU; a model runs on the cell's device.
   const Device needed = config.probe.source == ProbeSource::model ? device : Device::cpu;
   for (const Device where : {Device::cpu, needed}) {
     const Support support = mixer_support(mixer, d_h, where, Implementation::production);

@@ -1,11 +1,11 @@
-// What state_norm and jacobian share: where keys and values come from, and stepping every head's
+// Shared by state_norm and jacobian: the source of keys and values, and stepping every head's
 // memory through them.
 //
 // Source "model": the raw projections that the last layer of the untrained TinyLM (production code
 // in float on the cell's device, initialised as for training) reads on one row of random tokens.
-// Source "gaussian": all projections are standard normal, drawn per (token, head) when they are
-// needed, so that memory does not grow with T.
-// Memories run in double on the CPU: what is measured is the recurrence, not its rounding.
+// Source "gaussian": all projections are standard normal, drawn per (token, head) when needed, so
+// that memory does not grow with T.
+// Memories run in double on the CPU, to measure the recurrence and not its rounding.
 #pragma once
 
 #include <functional>
@@ -18,8 +18,8 @@
 
 namespace vla_bench {
 
-/// Tokens (counted from 1, ascending) at which a probe of `tokens` tokens records: 16 a decade,
-/// every 10th up to 1,000, and the last.
+/// Tokens (counted from 1, ascending) that a probe of `tokens` tokens records: 16 per decade, every
+/// 10th up to 1,000, and the last.
 std::vector<Index> recorded_tokens(Index tokens);
 
 /// One token of one head: raw projections.
@@ -34,7 +34,7 @@ class ProbeInputs {
  public:
   ProbeInputs(const RunConfig& config, const Context& context);
 
-  /// The token `t`, counted from 1. Any thread may call it.
+  /// Returns token `t`, counted from 1. Thread-safe.
   void read(Index t, Index head, ProbeToken& out) const;
 
  private:
@@ -47,22 +47,22 @@ class ProbeInputs {
   std::vector<std::vector<double>> more_;  // (T, H, w) each
 };
 
-/// Called after every token; calls for one head come in order from one thread. `measured` has a
-/// number for each column that is measured where the token is recorded, else it is empty. False
-/// when what it looked at is not finite: the head ends there.
+/// Called after every token; calls for one head come in order from one thread. At recorded tokens
+/// `measured` has one number per measured column, else it is empty. Returns false when a value is
+/// not finite: the head ends there.
 using ProbeObserver =
     std::function<bool(Index head, const HeadMemory<double>& memory, std::span<double> measured)>;
 
-/// Steps a fresh memory per head through the config's sequence, heads in parallel. The table has a
-/// row for each recorded token: means over heads, added in head order, empty where that is NaN; it
-/// ends where a head does. A head whose read-out is not finite has diverged: a value of S that is
-/// not finite makes its row of S q so.
+/// Steps a fresh memory per head through the config's sequence, heads in parallel. The table has
+/// one row per recorded token: means over heads, added in head order, empty where that is NaN; it
+/// ends where a head does. A head whose read-out is not finite has diverged, since a value of S
+/// that is not finite makes its row of S q not finite.
 CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
                      const MixerCore<double>& core, std::span<const Column> measured,
                      const ProbeObserver& observer);
 
-/// Why `config` cannot be probed on `device` (unsupported mixer; memory that grows with a long
-/// sequence).
+/// The reason why `config` cannot be probed on `device` (unsupported mixer; a growing memory and a
+/// long sequence), or "".
 Support probe_support(const RunConfig& config, Device device);
 
 }  // namespace vla_bench

@@ -39,7 +39,7 @@ std::vector<double> normal_rows(Rng rng, Index rows, Index cols) {
   return values;
 }
 
-/// Row of `codebook` with the largest inner product with `query`; -1 when none is a number.
+/// The row of `codebook` with the largest inner product with `query`; -1 when none is a number.
 Index decode(const std::vector<double>& codebook, const std::vector<double>& query) {
   const auto d = static_cast<Index>(query.size());
   const Index entries = static_cast<Index>(codebook.size()) / d;
@@ -57,8 +57,8 @@ Index decode(const std::vector<double>& codebook, const std::vector<double>& que
   return best;
 }
 
-/// What keys pass: the mixer's own feature map, and elu1 where it has none, so that it is given the
-/// same keys as the others.
+/// The feature map of keys: the mixer's own, or elu1 where it has none, so that it gets the same
+/// keys as the others.
 FeatureMap key_features(const MixerConfig& mixer) {
   const auto of = [](const auto& own) {
     if constexpr (requires { own.feature_map; }) return own.feature_map;
@@ -67,7 +67,7 @@ FeatureMap key_features(const MixerConfig& mixer) {
   return std::visit(of, mixer.options);
 }
 
-/// Length of the penalty direction that a write takes; empty of a mixer whose writes take none.
+/// Length of a write's penalty direction; empty for a mixer whose writes take none.
 std::optional<double> direction_length(const MixerConfig& mixer, Index d) {
   const auto of = [d](const auto& own) -> std::optional<double> {
     if constexpr (requires { own.direction_length(d); }) return own.direction_length(d);

@@ -1,4 +1,4 @@
-// recall: without training, what a memory rule holds when nothing is learned.
+// recall: how much a memory rule holds without training.
 //
 // One trial, n = n_pairs and d = d_h, for one memory:
 //   1. n raw keys kappa_i ~ N(0, I_d); a codebook of unit vectors (normalised N(0, I_d)); n value
@@ -10,7 +10,7 @@
 //      u_scale k_i inside the memory.
 //   4. All pairs are written in order, then each k_i is read back and decoded to the codebook entry
 //      of largest inner product (the first among equals). Accuracy: fraction of ids decoded right.
-// Trial j draws from (seed, j) alone: every mixer sees the same trials and threads change nothing.
+// Trial j draws only from (seed, j): every mixer sees the same trials, for any number of threads.
 //
 // At d = 32 and a codebook of 128 this gives, for n = 8, 32, 64, 128: linear .36 .07 .05 .03;
 // DeltaNet's rule .15 .07 .04 .02; vla with penalty key at scale 1: 1.00 1.00 .89 .38.
@@ -37,16 +37,17 @@ struct Recall : Experiment {
         {label, mixer, d_h, n_pairs, seed, trials, accuracy, low, high, precision, status, reason}};
     return schema;
   }
-  /// "recall_summary": mean, deviation and interval over the seeds that are ok, a seed being trials
-  /// n_pairs draws. With one seed the interval is that of its trials; interval_over says which.
+  /// "recall_summary": mean, deviation and interval over the seeds that are ok; a seed has
+  /// trials x n_pairs draws. With one seed the interval is over its trials; interval_over says
+  /// which.
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static double seconds(const RunConfig& config, double flop, Device device, int threads);
   static CellResult run(const CellConfig& cell, const CellEnvironment& environment);
 };
 
-/// Accuracy of each trial, (trials). The config's first mixer and first seed count. Trials that had
-/// not begun when *stop was set (`stop` may be null) are left at 0.
+/// Returns the accuracy of each trial, (trials), for the config's first mixer and first seed.
+/// Trials that had not begun when *stop was set (`stop` may be null) are 0.
 std::vector<double> recall_accuracies(const RunConfig& config, const Context& context,
                                       const std::atomic<bool>* stop = nullptr);
 

@@ -21,7 +21,7 @@ bool has_status(const Schema& schema) {
 Record::Record(const Schema& schema, const RunConfig& config, Device device) : schema_(schema) {
   values_.reserve(schema.columns.size());
   for (const std::string_view column : schema.columns) {
-    // The device that it runs on; a config may leave the choice open.
+    // The actual device, since a config may leave the choice open.
     if (column == Columns::device) {
       values_.emplace_back(std::string(device_name(device)));
     } else if (column == Columns::status) {

@@ -1,6 +1,6 @@
-// One row of an experiment's table, filled by column name: what identifies the cell (mixer, sizes,
-// seed, device, status) comes from its config in one place, so rows of finished, skipped and failed
-// cells cannot disagree.
+// One row of an experiment's table, filled by column. The columns that identify the cell (mixer,
+// sizes, seed, device, status) come from its config in the same way for finished, skipped and
+// failed cells.
 #pragma once
 
 #include <string>
@@ -13,12 +13,12 @@ namespace vla_bench {
 
 class Record {
  public:
-  /// Fills every column of `schema` that the config determines; status is "ok", the rest empty.
+  /// Fills the columns of `schema` that the config determines; status is "ok", the rest is empty.
   Record(const Schema& schema, const RunConfig& config, Device device);
 
   /// Throws std::logic_error when the schema has no such column: a programming error.
   Record& set(const Column& column, Value value);
-  /// Sets the columns status and reason; tables without them keep the row alone.
+  /// Sets the columns status and reason, in tables that have them.
   Record& set_status(CellStatus status, const std::string& reason);
 
   const std::vector<Value>& values() const { return values_; }
@@ -28,8 +28,8 @@ class Record {
   std::vector<Value> values_;
 };
 
-/// A cell that measured nothing: its status, the reason, and one row that says so where the table
-/// has a column for it. (A row of empty measurements alone would say nothing.)
+/// The result of a cell without measurements: its status and reason, and one row with these if the
+/// table has columns for them.
 CellResult unmeasured(const CellConfig& cell, const CellEnvironment& environment, CellStatus status,
                       const std::string& reason);
 

@@ -15,7 +15,7 @@ namespace vla_bench {
 namespace {
 
 constexpr double kLargestFloat = std::numeric_limits<float>::max();
-// Kernels form products and norms of states: beyond this root float32 may overflow in them.
+// Kernels compute products and norms of states, which may overflow in float32 above this root.
 constexpr double kLargestState = 0x1p64;
 
 bool is_finite(double value) { return std::isfinite(value); }

@@ -1,5 +1,4 @@
-// Whether the mathematics of a config stays within the range of the numbers that kernels compute
-// in.
+// Whether the values of a config stay within the range of the kernels' numbers.
 #pragma once
 
 #include <atomic>
@@ -12,25 +11,25 @@
 
 namespace vla_bench {
 
-/// Where float32 cannot follow a lane; tokens count from 1.
+/// The tokens at which a lane leaves the range of float32, counted from 1.
 struct BeyondFloat32 {
   std::optional<Index> overflow;  // first token at which a memory stepped in float32 is not finite
   std::optional<Index> excess;    // at which one in float64 exceeds what float32 can square
 
   bool any() const { return overflow || excess; }
-  /// The token to name.
+  /// The token for messages.
   Index token() const { return overflow ? *overflow : excess.value_or(0); }
 };
 
 /// Steps the lane to token `last` or to its overflow. Memories that keep tokens have no state that
-/// could leave the range. Once stopped it says what it has found.
+/// could overflow. After a stop it returns what it has found.
 template <class T>
 BeyondFloat32 beyond_float32(const MixerConfig& mixer, const CoreBuffers<T>& buffers,
                              const Lane& lane, Index last, const std::atomic<bool>* stop = nullptr);
 
-/// What is said of a latency config that leaves the range of float32, forward or backward, over the
-/// tokens that are verified against the whole reference: no kernel can be right or wrong about such
-/// values. Empty when it stays within.
+/// The message for a latency config that leaves the range of float32, forward or backward, within
+/// the tokens verified against the whole reference, where no kernel can be right or wrong. "" when
+/// it stays in range.
 std::string beyond_float32(const RunConfig& config, const Context& context);
 
 }  // namespace vla_bench

@@ -1,4 +1,4 @@
-// state_norm: how the Frobenius norms of the memory S_t and of the penalty inverse A_t move along a
+// state_norm: the Frobenius norms of the memory S_t and of the penalty inverse A_t along a
 // sequence, averaged over heads (claims C1 and C3).
 #pragma once
 
@@ -14,9 +14,9 @@ struct StateNorm : Probe {
     return schema;
   }
   /// "state_norm_summary" and "state_norm_curve". The summary is over the cells that are ok, at the
-  /// last t; linear_over_label: how many times larger the mean state of linear attention is there,
-  /// under the same keys but the mixer's (the first label of several), empty without it. The curve
-  /// has a row for each t, over the same cells.
+  /// last t; linear_over_label is the mean norm of linear attention's state there (with the same
+  /// keys except the mixer's; the first label of several) over this one's, empty without it. The
+  /// curve has one row per t, over the same cells.
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static CellResult run(const CellConfig& cell, const CellEnvironment& environment);

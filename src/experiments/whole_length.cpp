@@ -20,10 +20,10 @@ constexpr Index kMostStateSteps = Index{1} << 29;  // tokens times d_h^2
 constexpr Index kFewestSteps = 64;
 constexpr Index kMostKeptBytes = Index{1} << 31;
 
-// Kernels order their sums otherwise than the memory does, and either may be lucky.
+// Kernels order their sums differently from the memory, and either may have a small error by luck.
 constexpr double kRoundingMargin = 32.0;
 
-// What one tile of a kernel computes together: one token that overflows may spoil those before it.
+// Tokens that a tile of a kernel computes together: one that overflows may spoil those before it.
 constexpr Index kLongestTile = 64;
 
 /// An element of a (B, T, row) array that is beyond float32.
@@ -33,8 +33,8 @@ struct Place {
   Index column = 0;
 };
 
-/// The earliest, by token. Reads the array a block at a time: it may be larger than the host's
-/// memory has room for.
+/// The earliest such element, by token. Reads the array a block at a time, since it may exceed the
+/// host's memory.
 template <class T>
 std::optional<Place> first_beyond_float32(const Array<T>& values, const HeadDims& dims,
                                           const std::atomic<bool>* stop) {
@@ -44,7 +44,7 @@ std::optional<Place> first_beyond_float32(const Array<T>& values, const HeadDims
   const Index batch_size = dims.tokens * row;
   std::vector<T> block(static_cast<std::size_t>(std::min(kBlock, batch_size)));
   std::optional<Place> earliest;
-  Index end = batch_size;  // of what is left to look at in a batch element
+  Index end = batch_size;  // end of the part of a batch element that is still to be read
   for (Index batch = 0; batch < dims.batch; ++batch) {
     for (Index first = 0; first < end; first += kBlock) {
       if (stop != nullptr && stop->load()) return {};
@@ -152,7 +152,7 @@ PassVerdict WholeLengthCheck<T>::finite(MixerCore<T>& core, LatencyPass pass,
 template <class T>
 PassVerdict WholeLengthCheck<T>::verdict_on(const char* what, const CoreBuffers<T>& buffers,
                                             const Lane& lane, Index token) const {
-  // A gradient holds what comes after its token, too.
+  // A gradient also depends on later tokens.
   const bool gradient = what[0] == 'd';
   const Index last = gradient ? buffers.dims.tokens : token + kLongestTile;
   const bool reference = std::is_same_v<T, double>;  // which cannot be wrong
@@ -174,7 +174,8 @@ PassVerdict WholeLengthCheck<T>::values(const CoreBuffers<T>& buffers) const {
   std::vector<std::vector<double>> rounded;  // the memory in float32, where it is needed
   double scale = 0.0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    // Few channels may all be small by chance: not much smaller than those of the row before.
+    // All of few channels may be small by chance, but not much smaller than those of the row
+    // before.
     scale = std::max({largest(expected[i]), scale / 4, 1e-300});
     const double error = worst_error(output_row(buffers, lane, rows[i]), expected[i], scale);
     if (error <= allowed_) continue;

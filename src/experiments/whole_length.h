@@ -1,14 +1,14 @@
-// The check of what latency times, over the whole length it times: the very kernels, sizes and
-// buffers. Kernels are verified against the whole reference over 64 tokens only
-// (verify_against_reference); what goes wrong beyond them would be timed as if it were right.
+// Checks what latency times over its whole length, with the same kernels, sizes and buffers. The
+// comparison with the whole reference covers only 64 tokens (verify_against_reference); an error
+// beyond them would otherwise be timed unnoticed.
 //
 // Every output and, where backward is timed, every gradient has to be finite. The outputs of one
 // lane, the last (its elements lie furthest from the start of the arrays), are compared with the
 // mixer's memory stepped in float64, two tokens an octave and the last token.
 //
-// Cost: a call of the pass for each set of buffers, a copy of its results to the host, and the
-// steps of one lane. Those are few microseconds a token at d_h = 64, so they end after
-// compared_tokens; finiteness is looked at whatever the length.
+// Cost: one call of the pass for each set of buffers, a copy of its results to the host, and the
+// steps of one lane. These take a few microseconds per token at d_h = 64, so they end after
+// compared_tokens; finiteness is checked for any length.
 #pragma once
 
 #include <atomic>
@@ -20,12 +20,12 @@
 
 namespace vla_bench {
 
-/// How many tokens of `tokens` are stepped to compare values: at most 2^17, and 2^29 / d_h^2 where
-/// that is less (but 64). Of softmax, whose rows are computed directly, as many as take 2 GiB of
-/// keys and values.
+/// How many of `tokens` tokens are stepped to compare values: at most 2^17, and at most 2^29 /
+/// d_h^2 (but at least 64). For softmax, whose rows are computed directly, as many as fit into 2
+/// GiB of keys and values.
 Index compared_tokens(const MixerConfig& mixer, Index d_h, Index tokens);
 
-/// Tokens, from 1, at which outputs are compared: two an octave up to `tokens`, and `tokens`.
+/// Tokens, from 1, at which outputs are compared: two per octave up to `tokens`, and `tokens`.
 std::vector<Index> compared_rows(Index tokens);
 
 /// ok, failed or diverged.
@@ -43,13 +43,13 @@ class WholeLengthCheck {
                    const std::atomic<bool>* stop = nullptr)
       : mixer_(config.mixers.front()), context_(context), allowed_(allowed), stop_(stop) {}
 
-  /// Runs the pass on `buffers`, which `core` has prepared, and looks at all that it wrote. What is
-  /// not finite has diverged where float32 cannot follow the lane to that token, or the core is the
-  /// reference; otherwise the core has failed.
+  /// Runs the pass on `buffers`, which `core` has prepared, and checks that its results are finite.
+  /// If not, the row has diverged when float32 cannot follow the lane to that token or the core is
+  /// the reference; otherwise the core has failed.
   PassVerdict finite(MixerCore<T>& core, LatencyPass pass, CoreBuffers<T>& buffers) const;
 
-  /// Compares the outputs of the last pass. An error counts where it is 32 times that of the memory
-  /// stepped in float32: some configs amplify rounding.
+  /// Compares the outputs of the last pass. Since some configs amplify rounding, an error counts
+  /// only when it is 32 times that of the memory stepped in float32.
   PassVerdict values(const CoreBuffers<T>& buffers) const;
 
  private:

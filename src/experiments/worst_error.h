@@ -1,4 +1,4 @@
-// How far computed values are from expected ones.
+// The largest error of computed values.
 #pragma once
 
 #include <algorithm>

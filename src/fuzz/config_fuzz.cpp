@@ -1,4 +1,4 @@
-// A config's bytes: what is accepted comes back from its dump, and its cells can be made.
+// Fuzzes configs: an accepted config is the same after its dump is read, and its cells can be made.
 #include <string>
 
 #include "config/read.h"
@@ -7,7 +7,7 @@
 namespace vla_bench {
 namespace {
 
-/// Few enough cells that making them keeps an input fast.
+/// Whether the config has few enough cells to make them quickly.
 bool is_small(const RunConfig& config) {
   std::size_t cells = config.mixers.size() * config.seeds.size();
   for (const SweepAxis& axis : config.sweep) cells *= axis.values.size();

@@ -1,6 +1,6 @@
-// What the fuzz targets share. A target reads bytes as if they came from outside. BadInput is the
-// only exception that a reader may throw: any other escapes the target, which libFuzzer and
-// replay_main.cpp report as a crash.
+// Shared by the fuzz targets. A target reads untrusted bytes. BadInput is the only exception that a
+// reader may throw: any other escapes the target, which libFuzzer and replay_main.cpp report as a
+// crash.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-/// Whether `read` accepts its input, rather than throwing BadInput.
+/// Whether `read` accepts its input; false when it throws BadInput.
 template <class Read>
 bool accepts(const Read& read) {
   try {
@@ -28,7 +28,7 @@ bool accepts(const Read& read) {
   }
 }
 
-/// A property that must hold of whatever was read; a crash where it does not.
+/// Checks a property of what was read; aborts when it does not hold.
 inline void require(bool holds, const char* property) {
   if (holds) return;
   std::fprintf(stderr, "does not hold: %s\n", property);

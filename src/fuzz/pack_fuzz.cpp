@@ -1,5 +1,5 @@
-// A pack's bytes, as they are and with every line sealed anew: its note, where its lines stand, and
-// how their cells ended. record_fuzz.cpp reads the records themselves.
+// Fuzzes packs, as given and with the checksum of every line recomputed: the note, the positions of
+// lines, and how their cells ended. record_fuzz.cpp reads the records themselves.
 #include <algorithm>
 #include <memory>
 #include <sstream>

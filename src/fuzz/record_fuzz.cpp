@@ -1,5 +1,5 @@
-// A record's line, as it is and sealed anew: the checksum would refuse nearly every change. What is
-// accepted is a record whose line is stable.
+// Fuzzes a record's line, as given and with its checksum recomputed, since the checksum refuses
+// nearly every change. An accepted record's line must be stable.
 #include <string>
 
 #include "fuzz/fuzz.h"

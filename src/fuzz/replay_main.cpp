@@ -1,5 +1,5 @@
-// Stands in for libFuzzer's main: runs a fuzz target once over every file of the given folders, so
-// that any compiler and ctest can replay the corpus. An exception that escapes the target ends it.
+// Replaces libFuzzer's main: runs a fuzz target once on every file of the given folders, so that
+// ctest can replay the corpus with any compiler. An exception that escapes the target ends it.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

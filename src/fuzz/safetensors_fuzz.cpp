@@ -1,5 +1,5 @@
-// A safetensors file's bytes: what is accepted survives being written, and every tensor can be
-// taken out as a type.
+// Fuzzes safetensors files: an accepted file is the same after it is written, and every tensor can
+// be read as a type.
 #include <string>
 
 #include "core/safetensors.h"

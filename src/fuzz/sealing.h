@@ -1,4 +1,4 @@
-// A line's checksum put right, so that a changed line gets behind it.
+// Recomputes a line's checksum, so that a changed line passes it.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace vla_bench::fuzz {
 
-/// `line` with the checksum of what follows it; a line without one gets one.
+/// `line` with the checksum of the rest of the line, replaced or added.
 inline std::string sealed_anew(std::string_view line) {
   constexpr std::string_view kChecksum = "{\"checksum\":\"";
   constexpr std::size_t kLength = kChecksum.size() + 16 + 2;  // digits, quote and comma

@@ -18,7 +18,7 @@ double largest(std::span<const double> values) {
   return result;
 }
 
-/// |difference| / scale where a stored tensor of zeros asks for exact zeros.
+/// |difference| / scale; a stored tensor of zeros (scale 0) requires exact zeros.
 double relative(double difference, double scale) {
   if (difference == 0.0) return 0.0;
   return scale > 0.0 ? difference / scale : std::numeric_limits<double>::infinity();

@@ -1,4 +1,4 @@
-// What the recomputations of the three kinds of golden file share. Internal to golden.
+// Shared by the recomputations of the three kinds of golden file. Internal to golden.
 #pragma once
 
 #include <span>
@@ -10,15 +10,15 @@
 
 namespace vla_bench {
 
-/// Collects the comparison of each stored tensor.
+/// Compares recomputed tensors with the stored ones and collects the errors.
 class Comparison {
  public:
   explicit Comparison(const GoldenFile& golden);
 
-  /// Compares with the stored tensor of that name and shape.
+  /// Compares a result with the stored tensor of that name and shape.
   template <class T>
   void add(const std::string& name, std::span<const Index> shape, std::span<const T> got);
-  /// The same for each parameter: `got` is a flat buffer in table order, tensors are called
+  /// The same for each parameter: `got` is a flat buffer in table order, and the tensors' names are
   /// <prefix><parameter>.
   template <class T>
   void add_parameters(const std::string& prefix, const ParameterTable& table,
@@ -35,17 +35,17 @@ class Comparison {
   std::vector<TensorError> errors_;
 };
 
-/// A size from the metadata; throws BadInput unless it is in 1 .. `limit`.
+/// Reads a size from the metadata. Throws BadInput unless it is in 1 .. `limit`.
 Index read_size(const GoldenFile& golden, const char* key, Index limit);
 
 /// Throws BadInput unless the metadata key, when present, holds `expected`.
 void require_constant(const GoldenFile& golden, const char* key, double expected);
 
-/// Throws BadInput unless the tensor has this shape. Done before anything is allocated from sizes
-/// that the metadata claims.
+/// Throws BadInput unless the tensor has this shape. Call it before allocating memory by sizes from
+/// the metadata.
 void require_shape(const GoldenFile& golden, const std::string& name, std::span<const Index> shape);
 
-/// All parameters in table order.
+/// Reads all parameters in table order.
 template <class T>
 std::vector<T> read_parameters(const GoldenFile& golden, const ParameterTable& table);
 

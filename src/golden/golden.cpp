@@ -14,7 +14,7 @@
 namespace vla_bench {
 namespace {
 
-/// What the published code adds to denominators, whichever mixer the file is of.
+/// Checks the constants that the published code adds to denominators, for any mixer.
 void require_constants(const GoldenFile& golden) {
   require_constant(golden, "eps", mixers::LinearRule::kFloor);
   require_constant(golden, "normalize_eps", mixers::kUnitFloor);

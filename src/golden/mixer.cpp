@@ -1,4 +1,4 @@
-// Golden files of one mixer layer: forward, backward, and the states' norms over time.
+// Golden files of one mixer layer: forward, backward, and the norms of the states over time.
 #include <fmt/format.h>
 
 #include <array>
@@ -15,7 +15,7 @@ namespace {
 constexpr Index kLargestSize = Index{1} << 31;   // products of two sizes stay in range
 constexpr Index kLargestModel = Index{1} << 20;  // and 3 D * D
 
-/// A host copy of what a core reads.
+/// A host copy of a core's inputs.
 template <class T>
 class HostInputs {
  public:
@@ -32,7 +32,7 @@ class HostInputs {
   const CoreInputs<T>& view() const { return view_; }
 
  private:
-  /// Copies the stretch of memory that `view` spans and points it at the copy.
+  /// Copies the memory that `view` spans and points `view` to the copy.
   void copy(Device device, Index width, HeadView<const T>& view) {
     if (device == Device::cpu) return;
     const HeadDims& dims = view_.dims;
@@ -96,7 +96,7 @@ std::vector<TensorError> verify_mixer(const GoldenFile& golden, const Context& c
   ParameterTable table;
   MixerLayer<T> layer(golden.mixer, n_heads, d_model / n_heads, context.device, implementation, "",
                       table);
-  // Checks every shape: from here on the file's own tensors bound all sizes, D * D included.
+  // Checks every shape: from here on the file's tensors bound all sizes, D * D included.
   const std::vector<T> values = read_parameters<T>(golden, table);
   const Index rows = batch * tokens;
   const Index count = rows * d_model;

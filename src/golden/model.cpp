@@ -14,11 +14,11 @@ namespace {
 
 constexpr double kIgnoredTargetInFile = kIgnoreTarget;
 
-// Activations take memory by products of sizes, of which the file's tensors bound one factor each:
-// a small file could ask for terabytes. The golden files beside the tests have 2^12.
+// The size of activations is a product of sizes, of which the file's tensors bound only one factor
+// each: a small file could claim terabytes. The golden files of the tests have 2^12.
 constexpr Index kMostActivations = Index{1} << 28;  // 2 GiB in float64
 
-/// Every parameter's shape is checked before a model of that size is built.
+/// Reads the model's config; checks every parameter's shape before a model of that size is built.
 ModelConfig read_model(const GoldenFile& golden) {
   ModelConfig model;
   const Index d_model = read_size(golden, "d_model", 1 << 20);
@@ -40,7 +40,7 @@ ModelConfig read_model(const GoldenFile& golden) {
   return model;
 }
 
-/// Tokens `inputs` and targets `targets` of the file as a batch.
+/// Reads the file's tensors `inputs` (tokens) and `targets` as a batch.
 Batch read_batch(const GoldenFile& golden, const ModelConfig& model, const std::string& inputs,
                  const std::string& targets) {
   Batch batch;

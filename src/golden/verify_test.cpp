@@ -1,5 +1,5 @@
-// Every golden file passes through the production path and the references, and what is not right
-// is found.
+// Every golden file agrees with the production path and the references, and wrong files are
+// detected.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -88,7 +88,7 @@ TEST(Verify, ComparesEveryStoredResult) {
   }
 }
 
-/// A golden file with one thing changed, written and read again.
+/// A golden file with one change, written and read again.
 template <class Change>
 GoldenFile changed(const std::string& name, Change change) {
   const testing::TemporaryFolder folder;
@@ -122,7 +122,7 @@ TEST(Verify, FindsOneWrongValueInEveryKindOfTensor) {
       const auto largest = std::max_element(values.begin(), values.end(), [](double a, double b) {
         return std::abs(a) < std::abs(b);
       });
-      *largest *= 1.0 + 1e-7;  // a hundred times the tolerance, below what a float would notice
+      *largest *= 1.0 + 1e-7;  // a hundred times the tolerance, near the resolution of float
       place = largest - values.begin();
       file.add(tensor, shape, values.data());
     });
@@ -213,7 +213,7 @@ TEST(Verify, RefusesSizesThatDoNotFitTheTensors) {
   refuses("train_vla", "clip_eps", "1e-3");
 }
 
-// A megabyte of tokens claims D * D matrices of terabytes: refused before memory is asked for.
+// A megabyte of tokens claims D * D matrices of terabytes: refused before memory is allocated.
 TEST(Verify, RefusesMatricesThatTheFileDoesNotHold) {
   constexpr Index kWide = 1 << 20;
   const std::vector<double> row(kWide, 0.5);

@@ -1,4 +1,4 @@
-// What features.h asks of a Token, on the CPU: loops over d channels that GCC vectorises.
+// The Token of features.h on the CPU: loops over d channels that GCC vectorises.
 #pragma once
 
 #include <cmath>
@@ -30,7 +30,7 @@ struct CpuMath {
   T sqrt(T x) const { return std::sqrt(x); }
 };
 
-/// d numbers that lie somewhere.
+/// A view of d numbers.
 template <class T>
 struct CpuVector : CpuMath<T> {
   using Channels = T*;

@@ -1,4 +1,4 @@
-// The GPU side of the registry.
+// The registry of GPU cores.
 #include "mixers/cuda_mixers.h"
 
 #include <fmt/format.h>
@@ -66,7 +66,7 @@ std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_
         [&](const auto& options) { return make_core(options, config, d_h, implementation); },
         config.options);
   } else {
-    throw RunError(fmt::format("cuda: mixer {} runs in float32 alone", config.name()));
+    throw RunError(fmt::format("cuda: mixer {} runs only in float32", config.name()));
   }
 }
 

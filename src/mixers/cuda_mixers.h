@@ -1,4 +1,4 @@
-// The CUDA side of the registry. A build without CUDA links no_cuda/mixers_no_cuda.cpp.
+// The registry of GPU cores. A build without CUDA links no_cuda/mixers_no_cuda.cpp.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace vla_bench::mixers {
 
-/// `implementation` is one that the mixer has, and not the reference.
+/// `implementation` must be one that the mixer has, other than the reference.
 Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation);
 
 /// Throws RunError with cuda_mixer_support's reason.

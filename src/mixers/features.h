@@ -3,7 +3,7 @@
 // A rule sees one token and head at a time through a `Token`: on the CPU it has all d channels
 // (recurrence/cpu_token.h), on a GPU the four channels of a thread, whose neighbours have the
 // others (recurrence/cuda_token.cuh). A Token has
-//   Scalar, Channels         a number; the token's channels that are here, x[i]
+//   Scalar, Channels         a number; this thread's channels of the token, x[i]
 //   each(f)                  calls f(i) for each of them
 //   dot(x, y)                over all channels of the token
 //   exp(x), sqrt(x)
@@ -73,7 +73,7 @@ VLA_HOST_DEVICE void feature_map_backward(const Token& token, FeatureMap map,
   }
 }
 
-/// x <- unit(x); returns |x|.
+/// x <- unit(x); returns |x| from before.
 template <class Token>
 VLA_HOST_DEVICE typename Token::Scalar make_unit(const Token& token, typename Token::Channels& x) {
   using T = typename Token::Scalar;
@@ -89,7 +89,7 @@ VLA_HOST_DEVICE void unit_backward(const Token& token, const typename Token::Cha
                                    typename Token::Scalar length, typename Token::Channels& dy) {
   using T = typename Token::Scalar;
   constexpr T floor = static_cast<T>(kUnitFloor);
-  T along = token.dot(y, dy);  // under no condition: on a GPU sums want whole warps
+  T along = token.dot(y, dy);  // unconditional, since on a GPU all threads of a warp must take part
   if (length < floor) along = 0;
   const T scale = 1 / at_least(length, floor);
   token.each([&](auto i) { dy[i] = (dy[i] - y[i] * along) * scale; });

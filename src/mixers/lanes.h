@@ -1,4 +1,4 @@
-// What the production cores do before their loops: one lane (batch element and head) a work item,
+// Shared by the production cores on the CPU: one lane (batch element and head) per work item, with
 // its tokens gathered into contiguous rows, a tile at a time.
 #pragma once
 
@@ -11,19 +11,19 @@
 
 namespace vla_bench::mixers {
 
-/// Tokens gathered together: a multiple of every kernel's unrolling, and few enough that a tile's
-/// rows stay in L1 beside the state.
+/// Tokens per tile: a multiple of every kernel's unrolling, and few enough that a tile's rows stay
+/// in L1 together with the state.
 inline constexpr Index kTileTokens = 32;
 
 /// Calls body(batch, head, scratch) for every lane; scratch is `scratch_size` elements that start
-/// as zeros and are handed on from lane to lane. A lane is computed by one thread, so results do
-/// not depend on their number.
+/// as zeros and are reused from lane to lane. One thread computes a lane, so results do not depend
+/// on the number of threads.
 template <class T, class Body>
 void for_each_lane(const Context& context, const HeadDims& dims, Index scratch_size,
                    const Body& body) {
   const Index lanes = dims.lanes();
   const int threads = static_cast<int>(std::clamp<Index>(context.threads, 1, lanes));
-  // Threads keep a cache line between their parts.
+  // A cache line separates the threads' parts.
   const Index part = padded<T>(scratch_size) + 64 / static_cast<Index>(sizeof(T));
   Array<T> scratch(Device::cpu, threads * part);
   T* const parts = scratch.data();
@@ -33,7 +33,7 @@ void for_each_lane(const Context& context, const HeadDims& dims, Index scratch_s
   }
 }
 
-/// Hands out consecutive pieces of a lane's scratch.
+/// Allocates consecutive pieces of a lane's scratch.
 template <class T>
 class ScratchAllocator {
  public:
@@ -58,7 +58,8 @@ struct Tile {
   Index row(Index i) const { return batch * tokens + (reversed ? first - i : first + i); }
 };
 
-/// The tiles of a lane in the order of time, or against it; the cut is the same either way.
+/// Calls `body` with the tiles of a lane in the order of time, or against it; the tiles are the
+/// same.
 template <class Body>
 void for_each_tile(Index batch, Index head, Index tokens, bool reversed, const Body& body) {
   const Index tiles = (tokens + kTileTokens - 1) / kTileTokens;
@@ -69,7 +70,7 @@ void for_each_tile(Index batch, Index head, Index tokens, bool reversed, const B
   }
 }
 
-/// rows[i] = token i of the tile, `width` channels; the rows' tails are not touched.
+/// rows[i] = token i of the tile, `width` channels; leaves the rows' tails unchanged.
 template <class T>
 void gather(const Tile& tile, HeadView<const T> view, Index width, T* rows, Index stride) {
   for (Index i = 0; i < tile.count; ++i) {

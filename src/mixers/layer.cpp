@@ -22,7 +22,7 @@ MixerLayer<T>::MixerLayer(MixerLayout layout, std::unique_ptr<MixerCore<T>> core
   const auto bias = [&](const std::string& name, Index out) {
     return table.add(prefix + name + ".bias", {out}, Initialisation::zeros);
   };
-  // Side by side, so that one product serves all three.
+  // Adjacent, so that one product computes all three.
   const Index rows = 3 * D / static_cast<Index>(layout_.qkv.size());
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
     const Index offset = weight(layout_.qkv[i], rows);
@@ -129,12 +129,12 @@ void MixerLayer<T>::backward_further(const Context& context, const Further& furt
                 .accumulate_dx = true,
                 .dweight = {gradients + further.offsets.weight, columns, d_source.cols},
                 .dbias = further.projection.bias ? gradients + further.offsets.bias : nullptr,
-                .aside = true});
+                .on_side_stream = true});
 }
 
-// In reverse: output map, LayerNorm, core, maps of the keys, joint projection, further maps of x.
-// Parameter gradients accumulate. The key's gradient has several sources where further maps read
-// the keys: the core overwrites it, the maps add to it.
+// In reverse order: output map, LayerNorm, core, maps of the keys, joint projection, further maps
+// of x. Where further maps read the keys, the core overwrites the key's gradient and the maps add
+// to it.
 template <class T>
 void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T* parameters,
                              Matrix<const T> dy, Matrix<T> dx, T* gradients) {
@@ -158,7 +158,7 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .dx = d_read,
                                     .dweight = {gradients + output_.weight, D, D},
                                     .dbias = gradients + output_.bias,
-                                    .aside = true});
+                                    .on_side_stream = true});
   if (layout_.output_norm) {
     ops::layer_norm_backward<T>(context, {.x = o,
                                           .weight = parameters + norm_.weight,
@@ -168,7 +168,7 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                           .dx = d_o,
                                           .dweight = gradients + norm_.weight,
                                           .dbias = gradients + norm_.bias,
-                                          .aside = true});
+                                          .on_side_stream = true});
   }
 
   const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
@@ -200,7 +200,7 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .dx = dx,
                                     .dweight = {gradients + qkv_.weight, 3 * D, D},
                                     .dbias = gradients + qkv_.bias,
-                                    .aside = true});
+                                    .on_side_stream = true});
   for (const Further& further : further_) {
     if (further.projection.source == Projection::Source::key) continue;
     backward_further(context, further, x, dx, parameters, gradients);

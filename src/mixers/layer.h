@@ -25,20 +25,20 @@ class MixerLayer {
                const T* parameters, Matrix<T> y, bool training) {
     forward(context, batch, tokens, x, parameters, {}, y, training);
   }
-  /// The same, plus `residual` (B * T, D).
+  /// The same; y also adds `residual` (B * T, D).
   void forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
                const T* parameters, Matrix<const T> residual, Matrix<T> y, bool training);
 
-  /// After forward(training). dx (B * T, D) is overwritten; parameter gradients accumulate, put
-  /// aside: x and dy must stay until ops::wait_aside.
+  /// After forward(training). Overwrites dx (B * T, D). Parameter gradients accumulate on side
+  /// streams: x and dy must not change until ops::join_side_streams.
   void backward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<const T> dy,
                 Matrix<T> dx, T* gradients);
 
-  /// The same around a given core.
+  /// A layer around a given core.
   MixerLayer(MixerLayout layout, std::unique_ptr<MixerCore<T>> core, Index n_heads, Index d_h,
              const std::string& prefix, ParameterTable& table);
 
-  /// The core's inputs of the last forward, for probes; without its parameters.
+  /// The core's inputs of the last forward, without its parameters; for probes.
   CoreInputs<T> core_inputs() const;
   const MixerCore<T>& core() const { return *core_; }
   const MixerLayout& layout() const { return layout_; }

@@ -1,5 +1,4 @@
-// Parameter layout and the gradients of the projections around a core; the cores have their own
-// tests.
+// Tests of the parameter layout and of the projections' gradients; the cores have their own tests.
 #include "mixers/layer.h"
 
 #include <gtest/gtest.h>
@@ -149,8 +148,8 @@ TEST(MixerLayer, GradientsMatchCentralDifferences) {
   }
 }
 
-/// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one with a number
-/// a head, and a parameter of the core's own, (H, d).
+/// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one of width 1,
+/// and a parameter of the core, (H, d).
 class ToyCore final : public MixerCore<double> {
  public:
   static MixerLayout layout(Index heads, Index d) {

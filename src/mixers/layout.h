@@ -1,5 +1,5 @@
-// What a mixer's layer has around its core: projections, further parameters, output norm. Names
-// follow the golden files (a PyTorch state_dict).
+// The layout of a mixer's layer: projections, further parameters, output norm. Names follow the
+// golden files (a PyTorch state_dict).
 #pragma once
 
 #include <string>
@@ -10,11 +10,12 @@
 
 namespace vla_bench {
 
-/// How a parameter starts (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and 0; short
-/// convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
+/// Initial values of a parameter (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and
+/// 0; short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
 enum class Initialisation { normal, zeros, ones, uniform_fan_in };
 
-/// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels a head.
+/// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels per
+/// head.
 struct Projection {
   enum class Source { token, key };
 
@@ -24,7 +25,7 @@ struct Projection {
   bool bias = true;
 };
 
-/// A parameter that the core reads itself, flat, its shape given.
+/// A parameter that the core itself reads, as a flat array of the given shape.
 struct CoreParameter {
   std::string name;
   std::vector<Index> shape;
@@ -32,7 +33,7 @@ struct CoreParameter {
 };
 
 struct MixerLayout {
-  /// The maps of the input to q, k and v, all with biases: three names, or one of a joint map.
+  /// The maps of the input to q, k and v, all with biases: three names, or the one of a joint map.
   std::vector<std::string> qkv = {"Wq", "Wk", "Wv"};
   std::vector<Projection> more{};  // beyond q, k and v: at most kMostMore
   std::vector<CoreParameter> parameters{};
@@ -40,7 +41,7 @@ struct MixerLayout {
   std::string output = "Wo";
 };
 
-/// Projections beyond q, k and v, and parameters, that a mixer can have.
+/// Most projections beyond q, k and v, and most parameters, that a mixer can have.
 inline constexpr std::size_t kMostMore = 4;
 
 }  // namespace vla_bench

@@ -4,8 +4,8 @@
 //   <name>.h    the mathematics in numbered steps, cost, source, layout; of a recurrence the rule
 //   that
 //               binds it to recurrence/recurrence.h
-// and is named once, in mixers/list.h. Other code sees this header and mixers/registry.h, where the
-// device is chosen.
+// and mixers/list.h names it once. Other code includes this header and mixers/registry.h, which
+// chooses the device.
 #pragma once
 
 #include <array>
@@ -31,9 +31,9 @@ struct HeadDims {
   Index lanes() const { return batch * heads; }  // independent recurrences
 };
 
-/// A (B, T, H, w) tensor inside a wider row-major one: element (b, t, h, i) stands at
-/// data[(b * T + t) * row_stride + h * head_stride + i]. Projections write q, k, v side by side in
-/// one buffer; cores read them in place.
+/// A view of a (B, T, H, w) tensor inside a wider row-major one: element (b, t, h, i) is at
+/// data[(b * T + t) * row_stride + h * head_stride + i]. Projections write q, k, v side by side
+/// into one buffer, from which cores read them without a copy.
 template <class T>
 struct HeadView {
   T* data = nullptr;
@@ -51,7 +51,7 @@ struct HeadView {
   T* at(Index row, Index head) const { return data + row * row_stride + head * head_stride; }
 };
 
-/// What a core reads: the raw projections (feature maps, normalisation, gates are the core's work)
+/// A core's inputs: the raw projections (the core applies feature maps, normalisation and gates)
 /// and its parameters, in the order of the mixer's layout; unused ones are empty.
 template <class T>
 struct CoreInputs {
@@ -67,7 +67,7 @@ struct CoreGradients {
   HeadView<const T> d_o;                       // (B, T, H, d), upstream
   HeadView<T> dq, dk, dv;                      // (B, T, H, d), overwritten
   std::array<HeadView<T>, kMostMore> dmore{};  // (B, T, H, w), overwritten; as CoreInputs::more
-  std::array<T*, kMostMore> dparameters{};     // added to
+  std::array<T*, kMostMore> dparameters{};     // accumulate
 };
 
 /// One token and head of CoreInputs.
@@ -87,33 +87,33 @@ TokenInputs<T> token_inputs(const CoreInputs<T>& inputs, Index row, Index head) 
   return token;
 }
 
-/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (MATHS, Proposition 2).
+/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (Proposition 2).
 struct StepJacobian {
   std::vector<double> k;  // (d)
   std::vector<double> a;  // (d)
 };
 
-/// One head's memory with its state made explicit, one token at a time: what probes step, and the
-/// constant-memory inference path. CPU only.
+/// One head's memory with an explicit state, one token at a time: for probes and for inference in
+/// constant memory. CPU only.
 template <class T>
 class HeadMemory {
  public:
   virtual ~HeadMemory() = default;
   virtual void reset() = 0;
 
-  /// A token as the model sees it: raw projections in, read-out out (d); equal to the core's
-  /// forward at that position.
+  /// Takes a token's raw projections and writes the read-out o (d), equal to the core's forward at
+  /// that position.
   virtual void step(const TokenInputs<T>& token, T* o) = 0;
 
-  /// The rule alone, for the recall probe: writes `value` under `key` as given (no feature map;
-  /// unit length expected, gates open, beta 1).
+  /// Only the rule, for the recall probe: writes `value` under `key` as given, without feature map,
+  /// with open gates and beta 1; keys must have unit length.
   virtual void write(const T* key, const T* value) = 0;
-  /// S query without normaliser; softmax reads with key and query at length sqrt(d), the length a
-  /// standard Gaussian key has.
+  /// Reads S query without normaliser; softmax scales key and query to length sqrt(d), that of a
+  /// standard Gaussian key.
   virtual void read(const T* query, T* out) const = 0;
 
-  virtual double state_norm() const = 0;  // |S_t|_F; softmax: of its cache
-  /// Of the last step or write; empty where the map is not of this form.
+  virtual double state_norm() const = 0;  // |S_t|_F; softmax: the norm of its cache
+  /// The Jacobian of the last step or write; empty where the map is not of this form.
   virtual std::optional<StepJacobian> jacobian() const = 0;
 };
 
@@ -122,8 +122,8 @@ class MixerCore {
  public:
   virtual ~MixerCore() = default;
 
-  /// o (B, T, H, d) is overwritten. `saved` receives what backward needs (resized by the core; null
-  /// at inference).
+  /// Overwrites o (B, T, H, d). Resizes `saved` and writes to it what backward needs; null at
+  /// inference.
   virtual void forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                        Array<T>* saved) = 0;
   /// After a forward with `saved` on the same inputs.
@@ -134,25 +134,25 @@ class MixerCore {
 
   /// Bytes of recurrent state for all lanes at the end of a sequence (softmax: its K V cache).
   virtual Index state_bytes(const HeadDims& dims) const = 0;
-  /// Bytes `saved` takes.
+  /// Bytes of `saved`.
   virtual Index saved_bytes(const HeadDims& dims) const = 0;
 };
 
-/// A core that computes on tensors of another type than T, as its users would keep them.
+/// A core that computes on tensors of another type than T, as its users would store them.
 template <class T>
 class CopyingCore : public MixerCore<T> {
  public:
-  /// Before passes over these arrays: copies the inputs and the upstream gradient (null at
-  /// inference) into that type, and makes what depends only on the shape. From then on forward and
-  /// backward work on the copies of the inputs that start at inputs.q.data, and leave o and the
-  /// gradients as they are. Timings leave this out.
+  /// Call before passes over these arrays: copies the inputs and the upstream gradient (null at
+  /// inference) into that type, and prepares what depends only on the shape. From then on forward
+  /// and backward work on the copies of the inputs that start at inputs.q.data, and do not write o
+  /// and the gradients. Not part of timings.
   virtual void prepare(const Context& context, const CoreInputs<T>& inputs,
                        const CoreGradients<T>* gradients) = 0;
-  /// The way back, after the passes: overwrites o and (unless null) the gradients.
+  /// Call after the passes: copies the results to o and (unless null) the gradients.
   virtual void deliver(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                        const CoreGradients<T>* gradients) = 0;
 };
-/// prepare() and deliver() of a core that copies; other cores have nothing to do.
+/// Call prepare() and deliver() of a core that copies; do nothing for other cores.
 template <class T>
 void prepare_core(MixerCore<T>& core, const Context& context, const CoreInputs<T>& inputs,
                   const CoreGradients<T>* gradients) {
@@ -168,10 +168,10 @@ void deliver_core(MixerCore<T>& core, const Context& context, const CoreInputs<T
   }
 }
 
-/// The layer around the mixer's core, with what the config says about it.
+/// The layout of the mixer's layer, with the config's output_norm.
 MixerLayout mixer_layout(const MixerConfig& config, Index d_h);
 
-/// Whether this build can run the mixer there; `reason` is set when not.
+/// Whether this build can run something; `reason` says why not.
 struct Support {
   bool ok = true;
   std::string reason;

@@ -19,8 +19,8 @@ namespace {
 
 constexpr Index kLanes = 4;  // heads of one sequence
 
-/// Multiply-adds per second of a loop that touches registers alone: 16 chains of vectors cover the
-/// latency of every current core.
+/// Multiply-adds per second of a loop that only uses registers: 16 independent chains of vectors
+/// cover the latency of every current core.
 double measure_fma_peak() {
   using mixers::Vector;
   constexpr int kChains = 16;
@@ -97,10 +97,10 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
   }
   const Work pass = core_work(mixer, dims, backward ? LatencyPass::backward : LatencyPass::forward,
                               sizeof(float));
-  // Multiply-adds, as the peak.
+  // In multiply-adds, like the peak.
   const double work =
       0.5 * static_cast<double>(pass.flop) * static_cast<double>(state.iterations());
-  // Processor time, as Google Benchmark's rates: other load on the machine is not counted.
+  // Processor time, like Google Benchmark's rates, which excludes other load on the machine.
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   state.counters["GFLOP/s"] = 2e-9 * work / seconds;
   state.counters["peak"] = work / seconds / fma_peak();

@@ -1,4 +1,4 @@
-// Names, shapes and places of parameters in one flat buffer.
+// Names, shapes and offsets of parameters in one flat buffer.
 #pragma once
 
 #include <string>
@@ -18,8 +18,8 @@ struct Parameter {
   Index size() const;
 };
 
-/// Order is the order of the flat buffer. Maps that share their input stand side by side, weights
-/// then biases, so that one product serves Wq, Wk and Wv.
+/// In the order of the flat buffer. Maps of the same input are adjacent, weights then biases, so
+/// that one product computes Wq, Wk and Wv.
 class ParameterTable {
  public:
   Index add(std::string name, std::vector<Index> shape, Initialisation initialisation);  // offset

@@ -1,4 +1,5 @@
-// What a memory with a penalty matrix A beside S offers (vla): a HeadMemory is asked by a cast.
+// The interface of a memory with a penalty matrix A beside S (vla), obtained from a HeadMemory by a
+// cast.
 #pragma once
 
 #include <cmath>
@@ -13,8 +14,8 @@ class PenaltyMemory {
  public:
   virtual ~PenaltyMemory() = default;
 
-  /// The penalty direction u (d), already scaled, of the next HeadMemory::write; read there. Only
-  /// for a learned penalty: others make u from the key.
+  /// Sets the penalty direction u (d), already scaled, that the next HeadMemory::write reads. Only
+  /// for a learned penalty: others compute u from the key.
   virtual void set_direction(const T* direction) = 0;
 
   virtual std::vector<double> penalty_matrix() const = 0;  // (d, d): A_t after the nudge

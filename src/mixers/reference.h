@@ -1,4 +1,4 @@
-// Vectors and square matrices of the double references: as close to the formulas as C++ gets.
+// Vectors and square matrices for the double references, to write them like the formulas.
 #pragma once
 
 #include <algorithm>
@@ -78,7 +78,7 @@ inline Vec unit(Vec x) {
   make_unit(CpuVector<double>{{static_cast<Index>(x.size())}}, values);
   return x;
 }
-/// From dy for y = unit(x) to dx.
+/// Returns dx from dy for y = unit(x).
 inline Vec unit_backward(const Vec& x, Vec dy) {
   Vec y = x;
   double *values = y.data(), *gradient = dy.data();

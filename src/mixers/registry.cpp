@@ -19,7 +19,7 @@ concept Recurrent = requires(const Options& options) {
   with_rule(options, Index{}, [](const auto&) {});
 };
 
-/// Its rule on the CPU; `Options` with a state of their own beside S bring one.
+/// The mixer's rule on the CPU; mixers with further state beside S make their own.
 template <class T, Recurrent Options>
 std::unique_ptr<mixers::RecurrentRule<T>> make_rule(const Options& options, Index d_h,
                                                     bool is_reference) {
@@ -146,7 +146,7 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
         if constexpr (std::is_same_v<T, double>) {
           return make_reference(options, d_h);
         } else {
-          throw RunError(fmt::format("[{}] the reference exists in float64 alone", config.name()));
+          throw RunError(fmt::format("[{}] the reference exists only in float64", config.name()));
         }
       },
       config.options);

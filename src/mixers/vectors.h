@@ -1,9 +1,9 @@
 // Vectors of the CPU's widest registers, and rows of d channels made of them.
 //
-// A row of d elements takes `padded(d)` of them: d rounded up to whole vectors, the tail zero. So
-// any d runs on the same loops, and columns are processed in blocks of up to four vectors whose
-// sums stay in registers. Sums over rows ("axpy" form, out = sum_j c_j row_j) need no horizontal
-// sums; where a row must be dotted, kVectorLength rows are reduced together by `sum_each`.
+// A row of d channels has `padded(d)` elements: d rounded up to whole vectors, with a tail of
+// zeros. So any d runs on the same loops, and columns are processed in blocks of up to four vectors
+// whose sums stay in registers. Sums over rows ("axpy" form, out = sum_j c_j row_j) need no
+// horizontal sums; for dot products of rows, `sum_each` reduces kVectorLength rows together.
 #pragma once
 
 #include <cstring>
@@ -48,11 +48,10 @@ inline void store(T* to, Vector<T> v) {
 }
 template <class T>
 inline Vector<T> broadcast(T value) {
-  return value -
-         Vector<T>{};  // x - 0 is x for every x, -0 included, so this is the broadcast alone
+  return value - Vector<T>{};  // x - 0 is x for every x, -0 included, so this only broadcasts
 }
 
-/// First half: sums of neighbours in a; second half: sums of neighbours in b.
+/// Sums of neighbours: of a in the first half, of b in the second.
 inline Vector<float> sum_neighbours(Vector<float> a, Vector<float> b) {
 #if defined(__AVX512F__)
   return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
@@ -75,8 +74,7 @@ inline Vector<double> sum_neighbours(Vector<double> a, Vector<double> b) {
 #endif
 }
 
-/// Element i of the result is the sum over parts[i]; parts holds kVectorLength vectors and is
-/// overwritten.
+/// Element i of the result is the sum over parts[i]. Overwrites the kVectorLength vectors of parts.
 template <class T>
 inline Vector<T> sum_each(Vector<T>* parts) {
   for (Index width = kVectorLength<T>; width > 1; width /= 2) {

@@ -6,7 +6,7 @@
 namespace vla_bench {
 namespace {
 
-/// Of one head over the whole sequence.
+/// Multiply-adds of one head over the whole sequence.
 template <class Options>
 Index multiply_adds_of(const Options& options, LatencyPass pass, Index tokens, Index d) {
   if constexpr (requires { multiply_adds(options, pass, tokens, d); }) {

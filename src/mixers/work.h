@@ -1,6 +1,5 @@
-// The work of a mixer's core, counted from its mathematics: what rates of different kernels are
-// compared by. A kernel may do more (recompute, keep) or spread it differently; that shows as a
-// lower rate.
+// The work of a mixer's core, counted from its mathematics, so that rates of different kernels can
+// be compared. Extra work of a kernel (recomputation, saved tensors) shows as a lower rate.
 #pragma once
 
 #include "config/config.h"
@@ -16,9 +15,9 @@ struct Work {
 /// Multiply-adds are those of the mathematics in <name>.h: of a recurrence recurrence.h's, unless
 /// the mixer counts its own (token_cost, or multiply_adds of a whole sequence).
 ///
-/// Features, norms and gates, of order d, are not counted. Forward reads q, k, v, aux and writes o;
-/// backward reads these, o and d_o, and writes dq, dk, dv and daux. What a core saves for its
-/// backward is its own choice and not counted. `element_bytes` is the size of a stored number.
+/// Features, norms and gates, of order d, are not counted. Forward reads all projections and writes
+/// o; backward reads these, o and d_o, and writes the projections' gradients. What a core saves for
+/// its backward is not counted. `element_bytes` is the size of a stored number.
 Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
                Index element_bytes);
 

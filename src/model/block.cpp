@@ -33,7 +33,7 @@ void LayerNorm<T>::backward(const Context& context, Matrix<const T> x, const T* 
                                         .dx = dx,
                                         .dweight = gradients + weight,
                                         .dbias = gradients + bias,
-                                        .aside = true});
+                                        .on_side_stream = true});
 }
 
 namespace {
@@ -117,8 +117,8 @@ Matrix<const T> Block<T>::forward(const Context& context, Index batch, Index tok
   return output;
 }
 
-// The residual stream's gradient passes through both branches unchanged, and each branch's own is
-// added to it.
+// The gradient of the residual stream passes each branch unchanged; the branch's own is added to
+// it.
 template <class T>
 Matrix<const T> Block<T>::backward(const Context& context, Matrix<const T> h, const T* parameters,
                                    Matrix<const T> d_output, T* gradients) {
@@ -134,7 +134,7 @@ Matrix<const T> Block<T>::backward(const Context& context, Matrix<const T> h, co
                                     .dx = d_hidden,
                                     .dweight = {gradients + mlp_.down_weight, D, d_ff_},
                                     .dbias = gradients + mlp_.down_bias,
-                                    .aside = true});
+                                    .on_side_stream = true});
   ops::gelu_backward<T>(context, hidden_.data(), d_hidden.data, d_hidden.data, M * d_ff_);
   ops::linear_backward<T>(context, {.x = {normed2_.data(), M, D},
                                     .weight = {parameters + mlp_.up_weight, d_ff_, D},
@@ -142,7 +142,7 @@ Matrix<const T> Block<T>::backward(const Context& context, Matrix<const T> h, co
                                     .dx = d_normed2,
                                     .dweight = {gradients + mlp_.up_weight, d_ff_, D},
                                     .dbias = gradients + mlp_.up_bias,
-                                    .aside = true});
+                                    .on_side_stream = true});
   ln2_.backward(context, {middle_.data(), M, D}, parameters, d_normed2, d_output, d_middle,
                 gradients);
 

@@ -1,8 +1,8 @@
 // One pre-norm block of TinyLM:
 //   1. h += mixer([short convolution](LN1 h))
 //   2. h += W2 gelu(W1 LN2 h + b1) + b2
-// Activations and their gradients live in the block and are reused while (B, T) stays the same. No
-// gradient is overwritten within a step: work that was put aside may still read it.
+// The block owns its activations and their gradients and reuses them while (B, T) stays the same.
+// No gradient is overwritten within a step: work on side streams may still read it.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace vla_bench {
 
-/// LayerNorm parameters in the flat buffer and what its backward needs.
+/// LayerNorm: offsets of its parameters in the flat buffer, and what its backward needs.
 template <class T>
 struct LayerNorm {
   Index weight = 0, bias = 0;  // offsets
@@ -23,7 +23,7 @@ struct LayerNorm {
 
   LayerNorm(const std::string& name, Index channels, ParameterTable& table);
   void forward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<T> y);
-  /// dx = residual + the gradient of x; dy stays until ops::wait_aside.
+  /// dx = residual + the gradient of x; dy must not change until ops::join_side_streams.
   void backward(const Context& context, Matrix<const T> x, const T* parameters, Matrix<const T> dy,
                 Matrix<const T> residual, Matrix<T> dx, T* gradients);
 };
@@ -35,13 +35,13 @@ class Block {
   Block(const ModelConfig& model, const MixerConfig& mixer, Device device,
         Implementation implementation, Index index, ParameterTable& table);
 
-  /// h (B * T, D) in, this block's own output (B * T, D) back, valid until the next call.
+  /// Takes h (B * T, D); returns the block's output (B * T, D), valid until the next call.
   Matrix<const T> forward(const Context& context, Index batch, Index tokens, Matrix<const T> h,
                           const T* parameters, bool training);
 
-  /// After forward(training) on the same h. From the gradient of the output (B * T, D), which must
-  /// stay until ops::wait_aside, to that of h, valid until the next call; parameter gradients
-  /// accumulate.
+  /// After forward(training) on the same h. Takes the gradient of the output (B * T, D), which must
+  /// not change until ops::join_side_streams; returns that of h, valid until the next call.
+  /// Parameter gradients accumulate.
   Matrix<const T> backward(const Context& context, Matrix<const T> h, const T* parameters,
                            Matrix<const T> d_output, T* gradients);
 
@@ -73,7 +73,7 @@ class Block {
 
   Index batch_ = 0, tokens_ = 0;  // of the last forward
   Array<T> normed1_;              // (M, D)
-  Array<T> convolved_;            // (M, D), with a short convolution alone
+  Array<T> convolved_;            // (M, D), only with a short convolution
   Array<T> middle_;               // (M, D): h after the mixer
   Array<T> normed2_;              // (M, D)
   Array<T> hidden_;               // (M, F) before GELU
@@ -83,7 +83,7 @@ class Block {
   Array<T> d_hidden_;       // (M, F), of activated, then of hidden
   Array<T> d_normed2_;      // (M, D)
   Array<T> d_middle_;       // (M, D)
-  Array<T> d_mixer_input_;  // (M, D), with a short convolution alone
+  Array<T> d_mixer_input_;  // (M, D), only with a short convolution
   Array<T> d_normed1_;      // (M, D)
   Array<T> d_input_;        // (M, D)
 };

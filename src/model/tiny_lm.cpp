@@ -11,7 +11,7 @@
 namespace vla_bench {
 namespace {
 
-/// Tokens and rows index tables: one out of range would read past them.
+/// Checks tokens and rows, which index tables and must not read past them.
 void check_batch(const Batch& batch, const ModelConfig& model) {
   if (batch.tokens > model.max_seq_len) {
     throw BadInput(fmt::format("[model] batch: expected at most {} tokens a row, got {}",
@@ -40,7 +40,7 @@ LossResult means(const ops::LossSums& sums) {
           .count = sums.count};
 }
 
-/// A model's parts and where their parameters lie; values take memory in State alone.
+/// A model's parts and the offsets of their parameters; only State allocates memory for values.
 template <class T>
 struct Parts {
   Parts(const ModelConfig& model, const MixerConfig& mixer, Device device,
@@ -124,7 +124,7 @@ struct TinyLm<T>::State : Parts<T> {
     return stream.back();
   }
 
-  /// Logits and loss over the rows that carry a target; with `training`, dlogits in their place.
+  /// Logits and loss over the rows with a target; with `training`, dlogits overwrite the logits.
   void head(const Batch& batch, Matrix<const T> h, bool training, ops::LossSums* sums) {
     const Index count = batch.target_rows.size();
     if (count == 0) throw RunError("[model] loss: the batch has no targets");
@@ -153,7 +153,7 @@ struct TinyLm<T>::State : Parts<T> {
                                       .dy = {selected_logits.data(), count, model.vocab_size},
                                       .dx = d_normed,
                                       .dweight = token_matrix(gradients.data()),
-                                      .aside = true});
+                                      .on_side_stream = true});
     const Matrix<T> d_gathered = resized(d_selected, count, D);
     final_norm->backward(context, {selected.data(), count, D}, values.data(), d_normed, {},
                          d_gathered, gradients.data());
@@ -162,7 +162,7 @@ struct TinyLm<T>::State : Parts<T> {
     return dh;
   }
 
-  /// Runs `request` with a place for the loss and waits for what it leaves there.
+  /// Runs `request` with memory for the loss and waits for the result.
   template <class Request>
   LossResult answer(const Request& request) {
     loss.resize(context.device, 1);
@@ -176,10 +176,10 @@ struct TinyLm<T>::State : Parts<T> {
   Context context;
   Array<T> values, gradients;
 
-  Batch uploaded;                       // of a batch that lies elsewhere
+  Batch uploaded;                       // copy of a batch on another device
   Array<T> embedded;                    // (B * T, D)
   std::vector<Matrix<const T>> stream;  // residual stream before each block and at the end
-  // Of the rows that carry a target.
+  // Over the rows with a target.
   Array<T> selected, selected_normed;      // (count, D)
   Array<T> selected_logits;                // (count, V)
   Array<T> d_selected_normed, d_selected;  // (count, D)
@@ -264,8 +264,8 @@ void TinyLm<T>::request_gradients(const Batch& any, ops::LossSums* sums) {
     dh = state.blocks[i].backward(context, state.stream[i], state.values.data(), dh,
                                   state.gradients.data());
   }
-  // The head's gradient of the tied table may still be on its way.
-  ops::wait_aside(context);
+  // The head's gradient of the tied table may still be being computed.
+  ops::join_side_streams(context);
   ops::embedding_backward<T>(context,
                              {.tokens = batch.inputs.data(),
                               .batch = batch.batch,

@@ -15,15 +15,15 @@
 
 namespace vla_bench {
 
-/// Throws RunError when loss is asked of a batch without targets.
+/// The loss of a batch; one without targets throws RunError.
 struct LossResult {
   double loss = 0.0;      // mean over counted positions
   double accuracy = 0.0;  // exact match, fraction of counted positions
   Index count = 0;
 };
 
-/// The parameters of such a model, in table order, without a model: for checks of a file before
-/// memory is taken for what it claims to hold.
+/// The parameters of such a model, in table order, without making one: to check a file before
+/// allocating memory for what it claims to hold.
 ParameterTable tiny_lm_parameters(const ModelConfig& model, const MixerConfig& mixer);
 
 template <class T>
@@ -37,25 +37,24 @@ class TinyLm {
   Array<T>& values();     // flat, in table order
   Array<T>& gradients();  // flat, in table order
 
-  /// The protocol's start, drawn in double from RngStream::parameters and rounded to T.
+  /// Sets the protocol's initial values, drawn in double from RngStream::parameters, rounded to T.
   void initialise(std::uint64_t seed);
 
-  // Batches may lie on the CPU or on the model's device. Only positions with a target pass the
-  // head.
+  // Batches may be on the CPU or on the model's device. The head runs only on positions with a
+  // target.
 
-  /// Loss without gradients.
+  /// Returns the loss; computes no gradients.
   LossResult evaluate(const Batch& batch);
-  /// Loss and gradients() of the mean loss, overwritten.
+  /// Returns the loss; overwrites gradients() with those of the mean loss.
   LossResult forward_backward(const Batch& batch);
-  /// forward_backward that asks the device and does not wait; the loss goes to *sums, which lies in
-  /// the device's memory.
+  /// forward_backward without waiting for the device; the loss goes to *sums, in device memory.
   void request_gradients(const Batch& batch, ops::LossSums* sums);
-  /// All logits (B * T, V) of a batch (host memory).
+  /// Writes all logits (B * T, V) of a batch to host memory.
   void logits(const Batch& batch, Matrix<T> out);
-  /// Runs the blocks and returns the raw projections that the core of `layer` read
-  /// (valid until the next call).
+  /// Runs the blocks and returns the raw projections that the core of `layer` read, valid until the
+  /// next call.
   CoreInputs<T> core_inputs(const Batch& batch, Index layer);
-  /// A fresh one-head memory of `layer`'s mixer.
+  /// Makes an empty memory of one head of the model's mixer.
   std::unique_ptr<HeadMemory<T>> memory(Index head) const;
 
   /// Bytes kept between forward and backward for (B, T).

@@ -51,9 +51,9 @@ class TinyLmTest : public ::testing::TestWithParam<MixerConfig> {};
 INSTANTIATE_TEST_SUITE_P(Mixers, TinyLmTest, ::testing::ValuesIn(every_mixer()),
                          [](const auto& mixer) { return std::string(mixer.param.name()); });
 
-// The golden files have no short convolution. Along the gradient itself, the slope of the loss is
-// the gradient's squared length; a central difference of step h sees it with an error of h^2
-// times third derivatives of order one and of rounding over h: below 1e-7 at h = 1e-5.
+// The golden files have no short convolution. Along the gradient, the slope of the loss is the
+// gradient's squared length; a central difference of step h has an error of h^2 times third
+// derivatives of order one plus rounding over h: below 1e-7 at h = 1e-5.
 TEST_P(TinyLmTest, GradientIsTheSlopeOfTheLoss) {
   for (Index taps : {0, 3}) {
     SCOPED_TRACE(taps);

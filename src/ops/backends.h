@@ -1,6 +1,6 @@
-// What ops.cpp dispatches to. ops.h states the contracts; each device implements all of them under
-// its own namespace: cpu/, cuda/ (float alone), or no_cuda/ whose functions throw RunError naming
-// the operation.
+// The functions that ops.cpp dispatches to. ops.h states the contracts; each device implements all
+// of them in its own namespace: cpu/, cuda/ (only float), or no_cuda/, whose functions throw
+// RunError naming the operation.
 #pragma once
 
 #include "ops/ops.h"
@@ -45,7 +45,7 @@ void optimiser_step(const Context& context, const OptimiserStep<T>& args);
 
 namespace vla_bench::ops::cuda {
 
-void wait_aside();
+void join_side_streams();
 void linear_forward(const Context& context, const LinearForward<float>& args);
 void linear_backward(const Context& context, const LinearBackward<float>& args);
 void layer_norm_forward(const Context& context, const LayerNormForward<float>& args);

@@ -78,11 +78,11 @@ void check_linear_forward(const Product& product, ResidualAt at, bool with_bias)
   expect_gpu_matches_cpu(run, product.precision);
 }
 
-void check_linear_backward(const Product& product, bool accumulate_dx, bool aside) {
+void check_linear_backward(const Product& product, bool accumulate_dx, bool on_side_stream) {
   const auto [M, N, K] = product.size;
-  SCOPED_TRACE(::testing::Message()
-               << "M " << M << " N " << N << " K " << K << " accumulate " << accumulate_dx
-               << " aside " << aside << " precision " << static_cast<int>(product.precision));
+  SCOPED_TRACE(::testing::Message() << "M " << M << " N " << N << " K " << K << " accumulate "
+                                    << accumulate_dx << " side stream " << on_side_stream
+                                    << " precision " << static_cast<int>(product.precision));
   const auto x = product.values(M * K, 1);
   const auto w = product.values(N * K, 2);
   const auto dy = product.values(M * N, 3);
@@ -101,8 +101,8 @@ void check_linear_backward(const Product& product, bool accumulate_dx, bool asid
                                  .accumulate_dx = accumulate_dx,
                                  .dweight = dw.view(),
                                  .dbias = db.data(),
-                                 .aside = aside});
-    wait_aside(context);
+                                 .on_side_stream = on_side_stream});
+    join_side_streams(context);
     // The bias' sum is in double, whatever the precision.
     return {{"dx", dx.values(), product.tolerance(N)},
             {"dweight", dw.values(), product.tolerance(M)},
@@ -129,8 +129,9 @@ TEST(LinearCuda, BackwardMatchesTheCpu) {
   for (const Size& size : kSizes) {
     for (const bool integers : {true, false}) {
       for (const bool accumulate_dx : {true, false}) {
-        for (const bool aside : {true, false}) {
-          check_linear_backward({.size = size, .integers = integers}, accumulate_dx, aside);
+        for (const bool on_side_stream : {true, false}) {
+          check_linear_backward({.size = size, .integers = integers}, accumulate_dx,
+                                on_side_stream);
         }
       }
     }
@@ -174,13 +175,14 @@ TEST(LinearCuda, GradientsCanBeLeftOut) {
 struct LayerNormVariant {
   ResidualAt residual = ResidualAt::none;  // `y` stands for dx
   bool dx_is_dy = false;
-  bool aside = false;
+  bool on_side_stream = false;
 };
 
 void check_layer_norm(Index M, Index D, Index gap, const LayerNormVariant& variant) {
-  SCOPED_TRACE(::testing::Message() << "M " << M << " D " << D << " gap " << gap << " residual "
-                                    << static_cast<int>(variant.residual) << " dx is dy "
-                                    << variant.dx_is_dy << " aside " << variant.aside);
+  SCOPED_TRACE(::testing::Message()
+               << "M " << M << " D " << D << " gap " << gap << " residual "
+               << static_cast<int>(variant.residual) << " dx is dy " << variant.dx_is_dy
+               << " side stream " << variant.on_side_stream);
   auto x = random_floats(M * D, 1);
   for (double& value : x) value = static_cast<float>(value + 3.0);  // a mean to be removed
   const auto weight = random_floats(D, 2);
@@ -216,9 +218,9 @@ void check_layer_norm(Index M, Index D, Index gap, const LayerNormVariant& varia
                                      .dx = dx.view(),
                                      .dweight = dweight.data(),
                                      .dbias = dbias.data(),
-                                     .aside = variant.aside});
-    wait_aside(context);
-    // A lane's D / 32 terms and five more additions, of values near 3 that are centred to order
+                                     .on_side_stream = variant.on_side_stream});
+    join_side_streams(context);
+    // A thread's D / 32 terms and five more additions, of values near 3 that are centred to order
     // one; a few such sums enter dx. 1 / std of a row of equal values is 300: D = 1.
     const double sums = static_cast<double>(D) / 32.0 + 5.0;
     const double tolerance = 4.0 * sums * kEps * (D == 1 ? 300.0 : 1.0);
@@ -244,12 +246,12 @@ TEST(LayerNormCuda, MatchesTheCpu) {
                              {33, 1500},
                              {4672, 128}}) {
     check_layer_norm(M, D, 0, {});
-    check_layer_norm(M, D, 3, {.residual = ResidualAt::elsewhere, .aside = true});
+    check_layer_norm(M, D, 3, {.residual = ResidualAt::elsewhere, .on_side_stream = true});
     check_layer_norm(M, D, 1, {.residual = ResidualAt::y});
     check_layer_norm(M, D, 1, {.residual = ResidualAt::elsewhere, .dx_is_dy = true});
   }
   // More column groups than counters: two launches.
-  check_layer_norm(2, 33000, 0, {.aside = true});
+  check_layer_norm(2, 33000, 0, {.on_side_stream = true});
 }
 
 struct ConvCase {

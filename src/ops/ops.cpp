@@ -1,4 +1,4 @@
-// The one place where an operation turns into a device's code.
+// Dispatches every operation to its device.
 #include "ops/ops.h"
 
 #include <fmt/format.h>
@@ -14,12 +14,12 @@ namespace {
 template <class T>
 inline constexpr bool kOnGpu = std::is_same_v<T, float>;
 
-/// Throws for the types that have no GPU code.
+/// Throws RunError for element types without GPU code.
 template <class T>
 bool on_gpu(const Context& context, const char* operation) {
   if (context.device == Device::cpu) return false;
   if (!kOnGpu<T>) {
-    throw RunError(fmt::format("cuda: {} runs in float32 alone", operation));
+    throw RunError(fmt::format("cuda: {} runs only in float32", operation));
   }
   return true;
 }
@@ -38,8 +38,8 @@ void linear_backward(const Context& context, const LinearBackward<T>& args) {
   if constexpr (kOnGpu<T>) cuda::linear_backward(context, args);
 }
 
-void wait_aside(const Context& context) {
-  if (context.device == Device::cuda) cuda::wait_aside();
+void join_side_streams(const Context& context) {
+  if (context.device == Device::cuda) cuda::join_side_streams();
 }
 
 template <class T>

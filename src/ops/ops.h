@@ -1,9 +1,9 @@
-// What every mixer and layer shares, dispatched on the device in one place (ops.cpp). Instantiated
-// for float and double. Call with the element type named: ops::linear_forward<T>(context, {...}).
+// The operations that mixers and layers share; ops.cpp dispatches on the device. Instantiated for
+// float and double. Call with the element type named: ops::linear_forward<T>(context, {...}).
 //
-// Conventions: parameter gradients ACCUMULATE (callers zero them once a step); activation gradients
-// OVERWRITE unless a field says otherwise. Results do not depend on Context::threads: work is cut
-// into fixed blocks and partial sums are added in block order.
+// Conventions: parameter gradients ACCUMULATE (callers zero them once per step); activation
+// gradients OVERWRITE unless a field says otherwise. Results do not depend on Context::threads:
+// work is split into fixed blocks and partial sums are added in block order.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +14,14 @@
 
 namespace vla_bench {
 
-/// Where and how wide to run.
+/// The device, and the threads or the precision to use on it.
 struct Context {
   Device device = Device::cpu;
   int threads = 1;                           // CPU
   Precision precision = Precision::float32;  // GPU
 };
 
-/// Target value at positions that the loss ignores (the convention of torch's cross_entropy).
+/// The target at positions that the loss ignores (the convention of torch's cross_entropy).
 inline constexpr std::int32_t kIgnoreTarget = -100;
 
 namespace ops {
@@ -48,14 +48,14 @@ struct LinearBackward {
   bool accumulate_dx = false;
   Matrix<T> dweight;   // (N, K), accumulates; may be empty
   T* dbias = nullptr;  // (N), accumulates; may be null
-  /// dW and db may be worked on beside what is asked for next; until wait_aside, x and dy must stay
-  /// as they are and dW and db are undefined. The CPU does all work at once.
-  bool aside = false;
+  /// Computes dW and db on side streams, beside the work launched next: until join_side_streams, x
+  /// and dy must not change and dW and db are undefined. The CPU computes them at once.
+  bool on_side_stream = false;
 };
 template <class T>
 void linear_backward(const Context& context, const LinearBackward<T>& args);
-/// What is asked for next comes after all work that was put aside.
-void wait_aside(const Context& context);
+/// Makes the work launched next wait for all side streams.
+void join_side_streams(const Context& context);
 
 /// y = (x - mean) / sqrt(var + 1e-5) * weight + bias over the columns of each row; biased variance.
 inline constexpr double kLayerNormEpsilon = 1e-5;
@@ -73,16 +73,16 @@ void layer_norm_forward(const Context& context, const LayerNormForward<T>& args)
 
 template <class T>
 struct LayerNormBackward {
-  Matrix<const T> x;           // (M, D)
-  const T* weight;             // (D)
-  const T* mean;               // (M)
-  const T* inverse_std;        // (M)
-  Matrix<const T> dy;          // (M, D)
-  Matrix<const T> residual{};  // (M, D), or empty: added to dx; may be dx
-  Matrix<T> dx;                // (M, D); may be dy unless aside
-  T* dweight;                  // (D), accumulates
-  T* dbias;                    // (D), accumulates
-  bool aside = false;          // dweight and dbias, as in LinearBackward: x and dy stay
+  Matrix<const T> x;            // (M, D)
+  const T* weight;              // (D)
+  const T* mean;                // (M)
+  const T* inverse_std;         // (M)
+  Matrix<const T> dy;           // (M, D)
+  Matrix<const T> residual{};   // (M, D), or empty: added to dx; may be dx
+  Matrix<T> dx;                 // (M, D); may be dy unless on_side_stream
+  T* dweight;                   // (D), accumulates
+  T* dbias;                     // (D), accumulates
+  bool on_side_stream = false;  // dweight and dbias, as in LinearBackward: x and dy stay
 };
 template <class T>
 void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args);
@@ -108,7 +108,7 @@ struct EmbeddingForward {
 };
 template <class T>
 void embedding_forward(const Context& context, const EmbeddingForward<T>& args);
-/// Scatters dh into both tables, adding in token order whatever the thread count.
+/// Scatters dh into both tables; adds in token order for any number of threads.
 template <class T>
 struct EmbeddingBackward {
   const std::int32_t* tokens;   // (B, T)
@@ -121,7 +121,7 @@ template <class T>
 void embedding_backward(const Context& context, const EmbeddingBackward<T>& args);
 
 /// out[i] = in[rows[i]] (gather), and in[rows[i]] = out[i] with every other row zeroed (scatter).
-/// Rows are distinct. Restricts the head to the positions that carry a target.
+/// Rows must be distinct. Used to run the head only on positions with a target.
 template <class T>
 void gather_rows(const Context& context, Matrix<const T> in, const std::int32_t* rows,
                  Matrix<T> out);
@@ -135,7 +135,7 @@ struct CrossEntropy {
   Matrix<const T> logits;       // (M, V), M >= 1
   const std::int32_t* targets;  // (M), of 0 .. V-1
   Matrix<T> dlogits;            // (M, V): gradient of the mean loss; may be empty, may be logits
-  LossSums* sums;               // (1), in the memory of the device, overwritten
+  LossSums* sums;               // (1), in device memory, overwritten
 };
 template <class T>
 void cross_entropy(const Context& context, const CrossEntropy<T>& args);
@@ -166,8 +166,8 @@ void short_conv_backward(const Context& context, const ShortConv<T>& args,
 /// over fixed blocks; their scale min(1, clip_norm / (norm + 1e-6)) (torch's clip_grad_norm_); then
 /// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in the order of torch: p *= 1 - lr wd; m, v
 /// updated; p -= lr m_hat / (sqrt(v_hat) + eps), at the schedule's rate for state->step.
-/// Norm and rate are left in *state and its step grows by one. A loss in *state or a norm that is
-/// not finite sets state->diverged; from then on nothing moves.
+/// Writes norm and rate to *state and increments its step. A loss in *state or a norm that is not
+/// finite sets state->diverged; later steps then change nothing.
 template <class T>
 struct OptimiserStep {
   T* parameters;       // (count)
@@ -177,7 +177,7 @@ struct OptimiserStep {
   Index count;
   Schedule schedule;
   double beta1, beta2, epsilon, weight_decay, clip_norm;
-  TrainingState* state;  // (1), in the memory of the device
+  TrainingState* state;  // (1), in device memory
 };
 template <class T>
 void optimiser_step(const Context& context, const OptimiserStep<T>& args);

@@ -1,5 +1,5 @@
 // The operations at the published model's size (n = 24): M = 64 * 73 rows, D = 128, F = 256,
-// V = 128. Counters: FLOP/s of the products, bytes/s of what only moves memory.
+// V = 128. Counters: FLOP/s of products, bytes/s of operations bound by memory.
 #include <benchmark/benchmark.h>
 
 #include "core/rng.h"

@@ -1,4 +1,4 @@
-// CUDA against the CPU in double: elementwise operations, moved rows, the loss and the optimiser.
+// CUDA against the CPU in double: elementwise operations, rows, the loss and the optimiser.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -160,13 +160,13 @@ void check_cross_entropy(Index M, Index V, GradientAt at) {
   std::vector<std::int32_t> host_targets;
   for (Index i = 0; i < M; ++i) {
     host_targets.push_back(static_cast<std::int32_t>((i * 5) % V));
-    // Every third row is right, by little: a loss that vanishes would be rounding alone.
+    // Every third row is right by a small margin: a loss near zero would be only rounding.
     const auto row = values.begin() + i * V;
     if (i % 3 == 0)
       row[host_targets.back()] = static_cast<float>(0.5 + *std::max_element(row, row + V));
   }
-  // A lane adds up V / 32 exponentials (a thread V / 256) of 2 ulp each, then five or eight partial
-  // sums. Logits up to 12 carry half an ulp into exponents.
+  // A thread adds up V / 32 exponentials (V / 256 with a block per row) of 2 ulp each, then five or
+  // eight partial sums. Logits up to 12 carry half an ulp into exponents.
   const double tolerance = (static_cast<double>(V) / 32.0 + 16.0) * kEps;
   expect_gpu_matches_cpu([&]<class T>(const Context& context) -> Outputs {
     const auto targets = to_device(context.device, host_targets);
@@ -251,7 +251,7 @@ TEST(CrossEntropyCuda, NanAndInfiniteLogitsGiveALossThatIsNotFinite) {
 
 constexpr Schedule kSchedule{.peak = 0.02, .warmup = 1, .steps = 6};
 
-/// Parameters, moments and state in the memory of a device.
+/// Parameters, moments and state in a device's memory.
 template <class T>
 struct Optimised {
   Optimised(const Context& context, const std::vector<double>& start, Index skip_ = 0)

@@ -1,5 +1,5 @@
-// A training step of a small model out of every operation, recorded once and replayed: the same
-// bits as when it is asked for piece by piece.
+// A training step of a small model made of every operation: captured once as a CUDA graph and
+// replayed, it gives the same bits as launched piece by piece.
 #include <array>
 #include <exception>
 #include <string>
@@ -152,7 +152,7 @@ class Step {
                                       .dy = matrix(logits_, V),
                                       .dx = matrix(d_chosen_, D),
                                       .dweight = weight(gradients_, kTokenTable, V, D),
-                                      .aside = true});
+                                      .on_side_stream = true});
     scatter_rows<float>(context_, matrix(d_chosen_, D), rows_.data(), matrix(d_out_, D));
     linear_backward<float>(context_, {.x = matrix(activated_, F),
                                       .weight = weight(parameters_, kDownWeight, D, F),
@@ -160,7 +160,7 @@ class Step {
                                       .dx = matrix(d_hidden_, F),
                                       .dweight = weight(gradients_, kDownWeight, D, F),
                                       .dbias = gradients_.data() + kDownBias,
-                                      .aside = true});
+                                      .on_side_stream = true});
     gelu_backward<float>(context_, hidden_.data(), d_hidden_.data(), d_hidden_.data(), M * F);
     linear_backward<float>(context_, {.x = matrix(normed_, D),
                                       .weight = weight(parameters_, kUpWeight, F, D),
@@ -168,7 +168,7 @@ class Step {
                                       .dx = matrix(d_normed_, D),
                                       .dweight = weight(gradients_, kUpWeight, F, D),
                                       .dbias = gradients_.data() + kUpBias,
-                                      .aside = true});
+                                      .on_side_stream = true});
     layer_norm_backward<float>(context_, {.x = matrix(convolved_, D),
                                           .weight = parameters_.data() + kNormWeight,
                                           .mean = mean_.data(),
@@ -178,13 +178,13 @@ class Step {
                                           .dx = matrix(d_convolved_, D),
                                           .dweight = gradients_.data() + kNormWeight,
                                           .dbias = gradients_.data() + kNormBias,
-                                          .aside = true});
+                                          .on_side_stream = true});
     short_conv_backward<float>(context_, conv(),
                                {.dy = matrix(d_convolved_, D),
                                 .dx = matrix(d_h_, D),
                                 .dweight = weight(gradients_, kConvWeight, D, K),
                                 .dbias = gradients_.data() + kConvBias});
-    wait_aside(context_);
+    join_side_streams(context_);
     embedding_backward<float>(context_,
                               {.tokens = tokens_.data(),
                                .batch = B,
@@ -218,7 +218,7 @@ TEST(ReplayCuda, GivesTheBitsOfEagerCalls) {
 
   step.start_again();
   Replay replay(Device::cuda, [&step] { step.request(); });
-  EXPECT_EQ(step.outcome().state.step, 0) << "recording runs nothing";
+  EXPECT_EQ(step.outcome().state.step, 0) << "capture runs nothing";
   for (int i = 0; i < kSteps; ++i) replay.run();
   const Step::Outcome replayed = step.outcome();
   EXPECT_EQ(replayed.parameters, eager.parameters);
@@ -231,14 +231,14 @@ TEST(ReplayCuda, GivesTheBitsOfEagerCalls) {
   EXPECT_EQ(replayed.state.learning_rate, eager.state.learning_rate);
 }
 
-// A sweep's workers: some take memory and handles and give them back while others record.
-TEST(ReplayCuda, RecordsWhileOtherThreadsComeAndGo) {
+// A sweep's workers: some create and destroy memory and handles while others capture.
+TEST(ReplayCuda, CapturesWhileOtherThreadsComeAndGo) {
   VLA_NEEDS_GPU();
   constexpr int kThreads = 6, kSteps = 3;
   const int rounds = testing::small_tests() ? 1 : 4;
-  Step alone(gpu_context());
-  for (int i = 0; i < kSteps; ++i) alone.request();
-  const std::vector<float> expected = alone.outcome().parameters;
+  Step undisturbed(gpu_context());
+  for (int i = 0; i < kSteps; ++i) undisturbed.request();
+  const std::vector<float> expected = undisturbed.outcome().parameters;
   for (int round = 0; round < rounds; ++round) {
     std::array<std::vector<float>, kThreads> parameters;
     std::array<std::string, kThreads> faults;
@@ -249,7 +249,7 @@ TEST(ReplayCuda, RecordsWhileOtherThreadsComeAndGo) {
           try {
             Step step(gpu_context());
             step.request();
-            if (i % 2 == 1) return;  // ends while others record
+            if (i % 2 == 1) return;  // ends while others capture
             step.start_again();
             Replay replay(Device::cuda, [&step] { step.request(); });
             for (int k = 0; k < kSteps; ++k) replay.run();
@@ -269,7 +269,7 @@ TEST(ReplayCuda, RecordsWhileOtherThreadsComeAndGo) {
   }
 }
 
-// The model of the test is a model: its loss falls.
+// The test's model does train: its loss falls.
 TEST(ReplayCuda, TheStepLearns) {
   VLA_NEEDS_GPU();
   Step step(gpu_context());

@@ -1,5 +1,5 @@
-// Where a training run stands, kept in the memory of the device that trains: a recorded step reads
-// from it what changes from step to step, and the host reads it only when it wants to know.
+// The state of a training run, kept in the memory of the training device: a captured step reads
+// from it what changes between steps, and the host reads it only to report progress.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@ struct Schedule {
   Index steps = 1;
 };
 
-/// Of step s, counted from 0.
+/// The learning rate of step s, counted from 0.
 VLA_HOST_DEVICE inline double learning_rate(const Schedule& schedule, Index step) {
   if (step < schedule.warmup) {
     return schedule.peak * static_cast<double>(step) / static_cast<double>(schedule.warmup);

@@ -11,7 +11,7 @@ namespace vla_bench {
 Value column_of(const RunConfig& config, std::string_view column) {
   const MixerConfig& mixer = config.mixers.front();
   const auto text = [](std::string_view value) { return Value(std::string(value)); };
-  // Of the other experiments a number there would mislead a reader.
+  // Empty for the other experiments, where a number would be misleading.
   const auto read = [&](std::string_view key) { return reads_key(config, key); };
 
   if (column == Columns::experiment) return text(enum_name(config.experiment));

@@ -1,4 +1,4 @@
-// What a cell's config says of the columns that identify a row, in one place for all tables.
+// The values of the columns that identify a row, from a cell's config, for all tables.
 #pragma once
 
 #include <span>
@@ -10,9 +10,8 @@
 
 namespace vla_bench {
 
-/// The value that `config` (one mixer, one seed, a resolved device) gives the column. Empty for
-/// columns that it says nothing of, and for n_pairs and layout of an experiment that does not read
-/// them.
+/// The column's value in `config` (one mixer, one seed, a resolved device). Empty for columns that
+/// are not from the config, and for n_pairs and layout of an experiment that does not read them.
 Value column_of(const RunConfig& config, std::string_view column);
 std::vector<Value> columns_of(const RunConfig& config, std::span<const Column> columns);
 

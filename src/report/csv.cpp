@@ -1,5 +1,5 @@
-// CSV after RFC 4180, with lines that end in \n. A string that reads like a number is quoted, so
-// that it comes back as a string.
+// CSV by RFC 4180, with lines that end in \n. A string that looks like a number is quoted, so that
+// it is read as a string.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -16,7 +16,7 @@
 namespace vla_bench {
 namespace {
 
-/// The number that `text` spells in full: int64 when it is a whole number that fits, else double.
+/// Parses the whole of `text` as a number: int64 when it is an integer that fits, else double.
 std::optional<Value> parse_number(std::string_view text) {
   const auto parse = [&]<class T>(T value) -> std::optional<T> {
     const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -24,7 +24,7 @@ std::optional<Value> parse_number(std::string_view text) {
     return whole ? std::optional(value) : std::nullopt;
   };
   if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
-  // from_chars knows more spellings of these ("infinity", "nan(...)"): they stay text.
+  // from_chars accepts more spellings of these ("infinity", "nan(...)"), which stay text here.
   if (text != "inf" && text != "-inf" && text.find_first_not_of("0123456789+-.e") < text.size()) {
     return std::nullopt;
   }
@@ -69,9 +69,9 @@ class CsvReader {
  public:
   CsvReader(std::string_view text, std::string_view origin) : rest_(text), origin_(origin) {}
 
-  std::size_t line() const { return line_; }  // of the record that was read last
+  std::size_t line() const { return line_; }  // line of the last record
 
-  /// The next record, or nothing at the end of the text.
+  /// The next record; empty at the end of the text.
   std::optional<std::vector<Field>> next() {
     if (rest_.empty()) return std::nullopt;
     line_ = next_line_;

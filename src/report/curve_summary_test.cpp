@@ -45,7 +45,7 @@ TEST(CurveSummary, AveragesSeedsAtEachStep) {
   ASSERT_EQ(table.rows.size(), 2u);
   EXPECT_EQ(text(table, 0, "line"), "vla lr=0.001");
   EXPECT_EQ(real(table, 0, "step"), 50);
-  // Not even up to where it diverged does a seed count.
+  // A diverged seed does not count at all, not even before it diverged.
   EXPECT_EQ(text(table, 0, "cells"), "2 of 3");
   EXPECT_NEAR(real(table, 0, "accuracy_mean"), 0.3, 1e-15);
   EXPECT_NEAR(real(table, 0, "accuracy_sd"), std::sqrt(0.02), 1e-15);

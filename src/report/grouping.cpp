@@ -34,7 +34,7 @@ int compare_rows(const std::vector<Value>& a, const std::vector<Value>& b) {
   return order(a.size(), b.size());
 }
 
-/// The threads that a cell ran with; "" where neither provenance nor config knows.
+/// The number of threads of a cell; "" when neither provenance nor config has it.
 std::string threads_of(const CellRecord& record) {
   const std::string_view fact = record.provenance.fact("threads");
   if (!fact.empty()) return std::string(fact);
@@ -81,7 +81,7 @@ int compare(const Value& a, const Value& b) {
   const double y = *number(b);
   if (std::isnan(x) || std::isnan(y)) return order(std::isnan(x), std::isnan(y));
   if (x != y) return order(x, y);
-  // Integers beyond 2^53 may share a double.
+  // Different integers above 2^53 may convert to the same double.
   const auto* i = std::get_if<std::int64_t>(&a);
   const auto* j = std::get_if<std::int64_t>(&b);
   return i && j ? order(*i, *j) : 0;

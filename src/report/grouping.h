@@ -1,5 +1,5 @@
-// Values in order, and the groups of cells that summaries average: those that differ in the seed
-// only.
+// The order of values, and the groups of cells that summaries average, which differ only in the
+// seed.
 #pragma once
 
 #include <cstdint>
@@ -14,20 +14,21 @@
 
 namespace vla_bench {
 
-/// Empty values first, then numbers by size (NaN last), then strings: negative, 0 or positive.
+/// Compares two values: empty ones first, then numbers by size (NaN last), then strings. Returns a
+/// negative number, 0 or a positive number.
 int compare(const Value& a, const Value& b);
 struct RowLess {
   bool operator()(const std::vector<Value>& a, const std::vector<Value>& b) const;
 };
 
-/// The value when it is a number.
+/// The value if it is a number.
 std::optional<double> number(const Value& value);
-/// The other way: nothing becomes an empty value.
+/// The inverse: no number becomes an empty value.
 Value value_of(std::optional<double> number);
 /// An empty text becomes an empty value.
 Value text_value(std::string text);
 
-/// What every summary tells of a cell.
+/// The facts of a cell in every summary.
 struct CellEnd {
   Index seed = 0;
   std::string status = "ok";
@@ -36,15 +37,15 @@ struct CellEnd {
 
   bool ok() const { return status == "ok"; }
 };
-/// Where the record says ok, a table with a status and one row has the last word (results of early
-/// versions have no other place for it), and a cell without any row has failed.
+/// When the record is ok, a table with a status and only one row decides (results of early versions
+/// have it nowhere else), and a cell without rows has failed.
 CellEnd state_of(const CellRecord& record);
 
-/// Cells of one label whose identity differs in the seed only.
+/// Cells of one label whose identities differ only in the seed.
 struct CellGroup {
   std::string label;
   std::string hash;  // group_hash: the column config
-  // Of timings, what their provenance says; else empty.
+  // Only for timings, from their provenance.
   std::string processor{};  // ran_on
   std::string threads{};
   std::vector<const CellRecord*> cells;  // seeds ascending; never empty
@@ -52,35 +53,36 @@ struct CellGroup {
   const RunConfig& config() const { return cells.front()->config; }
 };
 
-/// How a group's cells ended, and those of them that are ok; both in the order of the group.
+/// The states of a group's cells, and the cells that are ok; both in the order of the group.
 struct GroupEnds {
   std::vector<CellEnd> states;
   std::vector<const CellRecord*> ok;
 };
 GroupEnds ends_of(const CellGroup& group);
 
-/// Whether cells that ran on other processors or with other numbers of threads are apart: timings.
+/// Whether cells on different processors or with different numbers of threads are separate groups,
+/// as for timings.
 enum class Machines { together, apart };
 
-/// Groups in the order of label, hash, processor and threads, whatever the order of `records`,
-/// which has each cell once.
+/// Groups in the order of label, hash, processor and threads, for any order of `records`, which
+/// must have each cell once.
 std::vector<CellGroup> group_cells(std::span<const CellRecord* const> records,
                                    Machines machines = Machines::together);
 
 /// "3 of 5".
 std::string cells_text(std::size_t ok, std::size_t all);
-/// "3 of 5": how many of the states are ok.
+/// "3 of 5": the number of ok states.
 std::string cells_text(std::span<const CellEnd> states);
 /// "seed 44: diverged: loss is nan at step 17; seed 45: failed: out of memory"; empty when all are
 /// ok.
 std::string not_ok_text(std::span<const CellEnd> states);
 /// "2 program versions: 1206d27 (3), 114b3d1-dirty (2)"; empty when one made all of them.
 std::string versions_note(std::span<const CellEnd> states);
-/// The notes that are not empty, with "; " between them.
+/// Joins the non-empty notes by "; ".
 std::string joined_notes(std::span<const std::string> notes);
 
-/// The name of what a cell ran on, from its provenance: the GPU of a cell of device cuda, else the
-/// processor; "" where it is not known.
+/// The hardware of a cell, from its provenance: the GPU for device cuda, else the processor; ""
+/// when unknown.
 std::string_view ran_on(const RunConfig& config, const Provenance& provenance);
 
 /// Threads for work on many cells.

@@ -13,7 +13,7 @@ struct JsonPrinter {
   nlohmann::ordered_json operator()(std::int64_t value) const { return value; }
   nlohmann::ordered_json operator()(double value) const {
     if (std::isfinite(value)) return value;
-    return number_text(value);  // JSON has no spelling for these
+    return number_text(value);  // JSON has no literal for these
   }
 };
 
@@ -28,7 +28,7 @@ std::string to_json(const Table& table) {
     }
     rows.push_back(std::move(object));
   }
-  // A label or reason may hold bytes that are not UTF-8; the table is still worth printing.
+  // A label or reason may have bytes that are not UTF-8; the table is printed nevertheless.
   constexpr auto kReplace = nlohmann::ordered_json::error_handler_t::replace;
   return rows.dump(2, ' ', false, kReplace) + "\n";
 }

@@ -10,24 +10,24 @@
 namespace vla_bench {
 namespace {
 
-constexpr double kFitFrom = 512;  // tokens, as the published fit
+constexpr double kFitFrom = 512;  // tokens, as in the published fit
 constexpr std::size_t kFitLengths = 3;
-// Beyond this a crossover has no meaning (and no exact double).
+// A larger crossover has no meaning (and no exact double).
 constexpr double kLongestSequence = 1e15;
-// An exponent known no better than this does not tell T from T^1.5.
+// A larger half width does not distinguish T from T^1.5.
 constexpr double kWidestHalf = 0.25;
 
-/// The larger one; what is not known does not count.
+/// The larger known one.
 std::optional<double> larger(std::optional<double> a, std::optional<double> b) {
   if (!a || !b) return a ? a : b;
   return std::max(*a, *b);
 }
 
-/// ln (mixer / softmax) at a length that both have.
+/// ln (mixer / softmax) at a length of both.
 struct LogRatio {
   double x = 0.0;
   double ratio = 0.0;
-  std::optional<double> half{};  // of its 95% interval
+  std::optional<double> half{};  // half width of its 95% interval
 };
 
 std::vector<LogRatio> log_ratios(const LatencyLine& mixer, const LatencyLine& softmax) {
@@ -47,10 +47,10 @@ std::vector<LogRatio> log_ratios(const LatencyLine& mixer, const LatencyLine& so
   return ratios;
 }
 
-/// Where ratio + sign * half crosses zero for the last time.
+/// The last zero of ratio + sign * half.
 struct Zero {
   enum class Kind { below_first, inside, beyond_last } kind;
-  double x = 0.0;  // of the first or last length where it is not inside
+  double x = 0.0;  // that of the first or last length when the zero is not inside
 };
 Zero last_zero(const std::vector<LogRatio>& ratios, double sign) {
   const auto value = [&](const LogRatio& one) { return one.ratio + sign * one.half.value_or(0.0); };
@@ -68,7 +68,7 @@ double tokens_at(double x) { return std::round(std::exp(x)); }
 
 Crossover unknown(std::string note) { return {.basis = "unknown", .note = std::move(note)}; }
 
-/// The mixer is cheaper at the longest length that both have.
+/// The crossover when the mixer is cheaper at the longest common length.
 Crossover measured_crossover(const std::vector<LogRatio>& ratios) {
   if (std::any_of(ratios.begin(), ratios.end(),
                   [](const LogRatio& one) { return !one.half.has_value(); })) {
@@ -93,7 +93,7 @@ Crossover measured_crossover(const std::vector<LogRatio>& ratios) {
 /// ln seconds at one token.
 double level(const LatencyLaw& law) { return std::log(law.power_law().scale); }
 
-/// Where the laws meet, at x, with its interval.
+/// The intersection of the laws, x, with its interval.
 Crossover meeting_point(const LatencyLaw& mixer, const LatencyLaw& softmax, double x, double gain,
                         double longest) {
   Crossover crossover{.basis = "extrapolated", .seq_len = tokens_at(x)};
@@ -110,7 +110,7 @@ Crossover meeting_point(const LatencyLaw& mixer, const LatencyLaw& softmax, doub
   return crossover;
 }
 
-/// Softmax is cheaper at the longest length that both have.
+/// The crossover when softmax is cheaper at the longest common length.
 Crossover extrapolated_crossover(const LatencyLine& mixer, const LatencyLine& softmax,
                                  double longest) {
   if (!mixer.law || !softmax.law) return unknown("fewer than 2 lengths");
@@ -137,8 +137,8 @@ Crossover extrapolated_crossover(const LatencyLine& mixer, const LatencyLine& so
 std::optional<double> timing_error(std::optional<double> relative_error, double median_s,
                                    std::optional<double> p10_s, std::optional<double> p90_s,
                                    double repeats) {
-  // Of a normal distribution: the median's standard error in those of the mean, and the distance of
-  // the deciles in standard deviations.
+  // For a normal distribution: the ratio of the standard errors of median and mean, and the
+  // distance of the deciles in standard deviations.
   constexpr double kMedianOverMean = 1.2533;
   constexpr double kDeciles = 2.5631;
   if (relative_error) return *relative_error / kNormalQuantile975;

@@ -1,5 +1,5 @@
-// How latency grows with the sequence length, where a mixer becomes cheaper than softmax, and how
-// far the timings let either be known. x = ln tokens, y = ln seconds.
+// The growth of latency with the sequence length, the length from which a mixer is cheaper than
+// softmax, and the errors of both. x = ln tokens, y = ln seconds.
 //
 // Error of a timing. e is the standard error of y: relative_error / 1.96 where the row has one
 // (half the width of the median's 95% interval from order statistics, over the median), else that
@@ -11,8 +11,9 @@
 // 95% interval is the larger of
 //   t s / sqrt(Sxx), s^2 = sum residual^2 / (n - 2), t of n - 2 degrees   (from 3 lengths on)
 //   1.96 sqrt(sum w_i^2 e_i^2)                                          (where every e_i is known)
-// It is unknown where it is wider than 0.25 or neither can be had. Likewise for the law's value at
-// any x, with 1 / n + (x - mean x)^2 / Sxx for 1 / Sxx and 1 / n + (x - mean x) w_i for w_i.
+// The exponent is unknown when that is wider than 0.25 or neither exists. Likewise for the law's
+// value at any x, with 1 / n + (x - mean x)^2 / Sxx for 1 / Sxx and 1 / n + (x - mean x) w_i for
+// w_i.
 //
 // Crossing between measured lengths. r(x) = y_mixer - y_softmax, at the lengths both have; the
 // crossing is the last zero of r, by linear interpolation. Its interval reaches from that zero of
@@ -32,14 +33,14 @@
 
 namespace vla_bench {
 
-/// A timing of one length.
+/// The timing of one length.
 struct LatencyPoint {
   double tokens = 0.0;
   double seconds = 0.0;
   std::optional<double> error{};  // standard error of ln seconds
 };
 
-/// The formulas above; empty when there is one repeat or a percentile is missing.
+/// The error of a timing by the formulas above; empty with one repeat or without a percentile.
 std::optional<double> timing_error(std::optional<double> relative_error, double median_s,
                                    std::optional<double> p10_s, std::optional<double> p90_s,
                                    double repeats);
@@ -74,7 +75,7 @@ struct LatencyLine {
 };
 LatencyLine fit_latency(std::vector<LatencyPoint> points);
 
-/// An exponent as a table tells it.
+/// An exponent for a table.
 struct Exponent {
   std::optional<double> value;         // empty: unknown
   std::optional<Interval> interval{};  // 95%
@@ -82,12 +83,12 @@ struct Exponent {
 };
 Exponent exponent_of(const LatencyLine& line);
 
-/// From which length on a mixer is cheaper than softmax.
+/// The length from which a mixer is cheaper than softmax.
 struct Crossover {
   // "measured": between two measured lengths, interpolated on logarithms.
   // "extrapolated": softmax is cheaper at every length both were measured at, up to the longest;
   // the fitted laws meet beyond. "never": the mixer's law grows faster than softmax's.
-  // "unknown": the errors leave open on which side the crossing is; `note` says why.
+  // "unknown": the errors do not determine the side of the crossing; `note` says why.
   std::string basis;
   std::optional<double> seq_len{};
   std::optional<double> low{}, high{};  // 95%; empty: no bound

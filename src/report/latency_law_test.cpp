@@ -59,7 +59,7 @@ TEST(LatencyLaw, ExponentsErrFromTheTimingsOnTheLine) {
   EXPECT_NEAR(two.interval->high - 1.5, 1.959963984540054 * std::sqrt(2.0) * 0.01 / std::log(2.0),
               1e-12);
   EXPECT_EQ(two.note, "");
-  // Without residuals the errors of the timings are what is left.
+  // Without residuals only the errors of the timings count.
   const Exponent three = exponent_of(fit_latency(power_law(1e-6, 1.5, {512, 1024, 2048}, 0.01)));
   EXPECT_NEAR(three.interval->high - 1.5,
               1.959963984540054 * 0.01 / (std::sqrt(2.0) * std::log(2.0)), 1e-12);

@@ -1,5 +1,5 @@
-// Timings: latency_summary, and what follows from them, latency_fit and latency_crossover
-// (report/latency_law.h has the formulas).
+// Summaries of timings: latency_summary, latency_fit and latency_crossover (report/latency_law.h
+// has the formulas).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -25,7 +25,7 @@ namespace {
 
 using Row = std::vector<Value>;
 
-// What tells timings apart behind `line`; the length of the sequence comes last.
+// The columns after `line` that distinguish timings; the length of the sequence is the last.
 constexpr Column kKeys[] = {Columns::label,     Columns::mixer,  Columns::implementation,
                             Columns::precision, Columns::device, Columns::processor,
                             Columns::threads,   Columns::batch,  Columns::n_heads,
@@ -43,10 +43,10 @@ const Value& at(const Row& row, const Column& column) { return row[raw().column(
 struct Timing {
   const CellGroup* group = nullptr;
   Row key{};                      // kKeys
-  std::vector<CellEnd> states{};  // of the seeds; status and reason are those of the rows
+  std::vector<CellEnd> states{};  // per seed, with the status and reason of its row
   std::vector<const Row*> ok{};
   LineName name{};
-  std::vector<std::string> not_reached{};  // of a relative_error: a text a row
+  std::vector<std::string> not_reached{};  // remarks on a relative_error, one per row
 };
 
 bool is_ok(const Row& row) {
@@ -67,7 +67,7 @@ Value whole_number(const std::string& text) {
   return text_value(text);
 }
 
-/// `row` is null for a cell that has none.
+/// `row` is null for a cell without a row.
 Row key_of(const CellGroup& group, const Row* row) {
   Row key;
   for (const Column& column : kKeys) {
@@ -88,7 +88,7 @@ Row key_of(const CellGroup& group, const Row* row) {
   return key;
 }
 
-/// "relative_error 0.02 not reached: 0.05 after 200 repeats"; empty where it was, or is not known.
+/// "relative_error 0.02 not reached: 0.05 after 200 repeats"; empty when reached or unknown.
 std::string not_reached(const Row& row, double asked) {
   const std::string reason = text_of(at(row, Columns::reason));
   const auto reached = number(at(row, Columns::relative_error));
@@ -143,15 +143,15 @@ std::vector<Timing> named_timings(std::span<const CellGroup> groups) {
         NamedCells{.label = group.label, .hash = group.hash, .config = &group.config()});
     for (const Timing& timing : timings.back()) {
       Row point = timing.key;
-      point[kMixer] = Value();  // a label of two mixers is two lines
+      point[kMixer] = Value();  // a label of two mixers gives two lines
       cells.places.push_back(without_length(point));
       cells.points.push_back(std::move(point));
     }
   }
   const ShownKeys shown{.keys = {"experiment", "device", "mixer.mixer", "latency.batch",
                                  "model.n_heads", "model.d_h", "task.seq_len"},
-                        // A line runs over lengths, however long each was timed and with whatever
-                        // else beside it.
+                        // A line has all lengths, for any number of repeats and any other timings
+                        // in the config.
                         .along = {"task.seq_len", "latency.passes", "latency.implementations",
                                   "latency.warmup", "latency.min_repeats", "latency.max_repeats",
                                   "latency.relative_error", "latency.max_seconds"}};
@@ -179,7 +179,7 @@ Value median(const Timing& timing, const Column& column) {
   return values.empty() ? Value() : Value(quantile(values, 0.5));
 }
 
-/// Of several seeds one summary of each column.
+/// Summarises each column over the seeds.
 Value summarised(const Timing& timing, const Column& column) {
   if (timing.ok.empty()) return {};
   const std::vector<double> values = numbers(timing, column);
@@ -194,7 +194,7 @@ Value summarised(const Timing& timing, const Column& column) {
     for (const double repeats : values) sum += repeats;
     return static_cast<std::int64_t>(sum);
   }
-  // What is counted is the same for all.
+  // Counted quantities are the same for all.
   for (const Column& counted :
        {Columns::state_bytes, Columns::activation_bytes, Columns::flop, Columns::bytes}) {
     if (is(counted)) return at(*timing.ok.front(), column);
@@ -244,7 +244,7 @@ Table summary_table(std::span<const Timing> timings) {
                      summary_columns(kKeys, {std::begin(kMeasured), std::end(kMeasured)}));
 }
 
-/// The largest error of the seeds' medians; unknown where one of them is.
+/// The largest error of the seeds' medians; unknown when one is unknown.
 std::optional<double> error_of(const Timing& timing) {
   std::optional<double> largest = 0.0;
   for (const Row* row : timing.ok) {
@@ -263,7 +263,7 @@ struct NamedLine {
   std::string name;
   Row key;             // kKeys without the length
   Row setting;         // reference or not, then kKeys from device on
-  std::string timing;  // the keys beside those of the mixer: repeats and so on
+  std::string timing;  // the keys that are not the mixer's: repeats and so on
   LatencyLine line;
   std::vector<CellEnd> states;  // of the cells behind all timings
   std::string not_ok;           // "4096 tokens: seed 1: diverged: ..."
@@ -272,7 +272,7 @@ struct NamedLine {
   bool is_softmax() const { return compare(key[kMixer], std::string(LatencyBaseline::name)) == 0; }
 };
 
-/// How the cells were timed.
+/// The keys with which the cells were timed.
 std::string keys_beside_mixer(const RunConfig& config) {
   std::string text;
   for (const IdentityKey& key : identity_keys(config)) {
@@ -287,7 +287,7 @@ std::string wide_note(const std::vector<std::string>& lengths) {
   return fmt::format("relative_error not reached at {} tokens", fmt::join(lengths, ", "));
 }
 
-/// `members`: one a length, ascending.
+/// `members` has one entry per length, ascending.
 NamedLine line_of(std::span<const Timing* const> members) {
   std::vector<LatencyPoint> points;
   std::vector<CellEnd> states;
@@ -304,8 +304,8 @@ NamedLine line_of(std::span<const Timing* const> members) {
   }
   const Timing& first = *members.front();
   const std::string notes[] = {wide_note(wide), versions_note(states)};
-  // The double references are compared with each other, and everything else likewise: whatever the
-  // method (tiled, recurrent, cudnn) and the precision, it is what a user can choose from.
+  // The double references are compared only with each other, and so are the others, of any method
+  // (tiled, recurrent, cudnn) and precision, since a user can choose among them.
   const bool reference = compare(first.key[kImplementation], std::string("reference")) == 0;
   Row setting = {std::int64_t{reference}};
   setting.insert(setting.end(), first.key.begin() + kSettingFrom, first.key.begin() + kLength);
@@ -319,7 +319,7 @@ NamedLine line_of(std::span<const Timing* const> members) {
           .note = joined_notes(notes)};
 }
 
-/// Lines that were timed at one length at least, in the order of their names and keys.
+/// Lines with at least one timed length, in the order of their names and keys.
 std::vector<NamedLine> lines_of(std::span<const Timing> timings) {
   std::map<Row, std::map<Row, const Timing*, RowLess>, RowLess> members;
   for (const Timing& timing : timings) {
@@ -379,7 +379,7 @@ Table fit_table(std::span<const NamedLine> lines) {
   return fits;
 }
 
-/// Every softmax of the mixer's setting that it has to beat, in the order of the lines.
+/// The softmaxes of the mixer's setting with which it is compared, in the order of the lines.
 std::vector<const NamedLine*> baselines_of(const NamedLine& mixer,
                                            std::span<const NamedLine> lines) {
   std::map<Row, const NamedLine*, RowLess> baselines;  // by implementation and precision

@@ -75,8 +75,8 @@ TEST(LatencySummary, OfSeveralSeedsTheMedian) {
   EXPECT_EQ(real(summary, 0, "flop_per_s"), 500.0);
 }
 
-// How often a timing is repeated, and what else is timed beside it, makes no other line; two
-// timings of one length are told apart.
+// The number of repeats and the other timings in the config do not make another line; two timings
+// of one length stay separate.
 TEST(LatencySummary, ALineRunsOverWaysOfTiming) {
   const char* const longer = R"(, "max_repeats": 7, "implementations": ["production", "unfused"])";
   std::vector<CellRecord> cells = {
@@ -208,8 +208,8 @@ TEST(LatencySummary, ProcessorsAreNotPooled) {
   }
 }
 
-// Softmax by the book meets VLA at 1,000 tokens, the tiled one at 2,000 and cuDNN's at 8,000,
-// beyond what was measured; the references meet at 100, before it.
+// The unfused softmax meets VLA at 1,000 tokens, the tiled one at 2,000 and cuDNN's at 8,000,
+// beyond the measured lengths; the references meet at 100, below them.
 TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {
   const struct {
     const char* implementation;
@@ -253,8 +253,8 @@ TEST(LatencySummary, HoldsEveryLineAgainstEverySoftmax) {
   expect(3, "reference", "reference", "float64", 512, "measured");
 }
 
-// Two softmax variants in one implementation: the first label is the one to beat, unless another
-// was timed as the mixer was.
+// With two softmax variants in one implementation the first label is the baseline, unless another
+// was timed like the mixer.
 TEST(LatencySummary, OneSoftmaxStandsForItsImplementation) {
   const char* const a = R"({"mixer": "softmax", "label": "softmax a"})";
   const char* const b = R"({"mixer": "softmax", "label": "softmax b"})";

@@ -18,16 +18,16 @@
 namespace vla_bench {
 namespace {
 
-/// Empty where the mixer has no such key.
+/// Empty when the mixer has no such key.
 using KeyValue = std::optional<std::string>;
 
-/// A key whose value in one group is not that in the first group of the label.
+/// A key whose value in some group differs from that in the first group of the label.
 struct Difference {
   std::string key;
   KeyValue value;
 };
 
-/// Where `key` is in `keys`, looked for at `hint` first: cells of one mixer have the same keys.
+/// Finds `key` in `keys`, at `hint` first, since cells of one mixer have the same keys.
 std::size_t position_of(const std::string& key, const std::vector<IdentityKey>& keys,
                         std::size_t hint) {
   if (hint < keys.size() && keys[hint].key == key) return hint;
@@ -46,7 +46,7 @@ std::vector<Difference> differences(const RunConfig& config, const std::vector<I
     found.push_back({std::move(keys[i].key), std::move(keys[i].value)});
   }
   for (std::size_t i = 0; i < base.size(); ++i) {
-    // A key that was moved out of `keys` above has an empty name there, and stands in `found`.
+    // A key that was moved out of `keys` above has an empty name there, and is in `found`.
     const auto named = [&](const Difference& one) { return one.key == base[i].key; };
     if (position_of(base[i].key, keys, i) == keys.size() &&
         std::none_of(found.begin(), found.end(), named)) {
@@ -56,7 +56,7 @@ std::vector<Difference> differences(const RunConfig& config, const std::vector<I
   return found;
 }
 
-/// "0.0003" rather than "3e-04", and lists without the signs of JSON.
+/// "0.0003" rather than "3e-04", and lists without JSON punctuation.
 std::string shown_value(const std::string& value) {
   if (value.starts_with('[')) {
     std::string list = value;
@@ -117,7 +117,7 @@ class LabelNames {
   }
 
  private:
-  /// The keys that differ, in the order of the config, and how often a last part is met.
+  /// Collects the keys that differ, in the order of the config, and counts their last parts.
   void collect_keys(std::span<const std::vector<Difference>> different,
                     const std::vector<IdentityKey>& base) {
     std::set<std::string> differing;
@@ -128,7 +128,7 @@ class LabelNames {
       ++parts_[std::string(last_part(key.key))];
       if (differing.erase(key.key) > 0) keys_.push_back(key.key);
     }
-    for (const std::string& key : differing) {  // of mixers of another kind
+    for (const std::string& key : differing) {  // keys of other mixers
       ++parts_[std::string(last_part(key))];
       keys_.push_back(key);
     }
@@ -145,7 +145,7 @@ class LabelNames {
 
   using Groups = std::vector<std::size_t>;
 
-  /// Groups that share a place or point, where there is more than one.
+  /// Sets of several groups that share a place or point.
   std::vector<Groups> sharing(std::vector<std::vector<Value>> NamedCells::*where) const {
     std::map<std::vector<Value>, Groups, RowLess> at;
     for (std::size_t group = 0; group < groups_.size(); ++group) {
@@ -173,7 +173,7 @@ class LabelNames {
     return seen.size();
   }
 
-  /// Those keys without which groups would share name and place, or name and point.
+  /// The keys without which groups would share name and place, or name and point.
   std::vector<std::size_t> telling_keys() const {
     std::vector<std::size_t> telling;
     tell_apart(sharing(&NamedCells::places), false, telling);
@@ -182,8 +182,8 @@ class LabelNames {
     return telling;
   }
 
-  /// Appends the fewest of the keys that do (or do not) vary along lines that tell the groups apart
-  /// as well as all of them.
+  /// Appends the fewest keys, among those that do (or do not) vary along lines, that distinguish
+  /// the groups as well as all of them.
   void tell_apart(const std::vector<Groups>& shared, bool along,
                   std::vector<std::size_t>& telling) const {
     const std::size_t kept = telling.size();
@@ -228,7 +228,7 @@ class LabelNames {
   std::vector<std::vector<KeyValue>> values_;  // (groups, keys_)
 };
 
-/// Where the groups of each label begin, and the end.
+/// The first index of each label's groups, and the end.
 std::vector<std::size_t> label_bounds(std::span<const NamedCells> groups) {
   std::vector<std::size_t> bounds;
   for (std::size_t i = 0; i < groups.size(); ++i) {
@@ -238,7 +238,7 @@ std::vector<std::size_t> label_bounds(std::span<const NamedCells> groups) {
   return bounds;
 }
 
-/// Somebody may label a mixer "vla lr=0.1".
+/// Handles labels that look like names, such as "vla lr=0.1".
 void tell_labels_apart(std::span<const NamedCells> groups, std::vector<LineName>& names) {
   std::unordered_map<std::string, std::size_t> first;
   std::set<std::string> taken_twice;

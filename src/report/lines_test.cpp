@@ -54,7 +54,7 @@ TEST(Lines, AreTheLabelWhereTheColumnsTellGroupsApart) {
 TEST(Lines, NameWhatElseDiffers) {
   EXPECT_EQ(lines_of({R"({"mixers": ["vla"], "sweep": {"train.lr": [3e-4, 1e-5]}})"}),
             (Lines{"vla lr=0.0003", "vla lr=1e-05"}));
-  // Where one n_pairs has two rates, all lines of the label name theirs.
+  // When one n_pairs has two rates, all lines of the label name theirs.
   EXPECT_EQ(lines_of({R"({"mixers": ["vla"], "sweep": {"train.lr": [0.1, 0.2]}})",
                       R"({"mixers": ["vla"], "train": {"lr": 0.1}, "task": {"n_pairs": 8}})"}),
             (Lines{"vla lr=0.1", "vla lr=0.1", "vla lr=0.2"}));
@@ -69,7 +69,7 @@ TEST(Lines, NameTheMixersKeysToo) {
             (Lines{"mine mixer=linear", "mine mixer=vla"}));
 }
 
-// Case 7: whatever is long is told in full, but no more than is needed.
+// Case 7: long values are written in full, but no more keys than needed.
 TEST(Lines, OfKeysThatMoveTogetherOneIsNamed) {
   const char* const config = R"({"mixers": ["vla"], "sweep": {"train": [
       {"steps": 400, "batch": 4, "weight_decay": 0.01, "lr": 1e-3},
@@ -91,7 +91,7 @@ TEST(Lines, WhatVariesAlongALineIsNotInItsName) {
                                  "sweep": {"task.seq_len": [9, 17]}})";
   EXPECT_EQ(names_of({config})[0].line.substr(0, 12), "vla seq_len=");
   EXPECT_EQ(names_of({config}, {"task.seq_len"})[0].line, "vla");
-  // Unless two rows would lie at one point.
+  // Unless two rows would be at one point.
   const char* const again = R"({"mixers": ["vla"], "experiment": "copy", "task": {"seq_len": 9},
                                 "train": {"lr": 0.1}})";
   const std::vector<std::string_view> along = {"task.seq_len", "train.lr"};

@@ -29,7 +29,7 @@ struct ValuePrinter {
   std::string operator()(std::int64_t value) const { return fmt::format("{}", value); }
   std::string operator()(double value) const {
     if (std::isnan(value)) return "nan";
-    // Whole numbers in full: 1048576 rather than 1.049e+06.
+    // Integers in full: 1048576 rather than 1.049e+06.
     if (value == std::round(value) && std::abs(value) < 1e9) return fmt::format("{:.0f}", value);
     return fmt::format("{:.4g}", value);
   }
@@ -53,7 +53,7 @@ std::string to_markdown(const Table& table) {
       if (is_number(row[i])) right_aligned[i] = true;
     }
   }
-  std::vector<std::size_t> widths(columns, 3);  // Markdown wants three dashes
+  std::vector<std::size_t> widths(columns, 3);  // Markdown requires three dashes
   for (const auto& line : lines) {
     for (std::size_t i = 0; i < columns; ++i)
       widths[i] = std::max(widths[i], count_characters(line[i]));

@@ -22,16 +22,16 @@ namespace {
 
 using Row = std::vector<Value>;
 
-/// A group with what its cells measured.
+/// A group with the measurements of its cells.
 struct Probes {
   const CellGroup* group = nullptr;
   LineName name{};
   std::vector<Value> order{};          // sorts the groups
   std::vector<CellEnd> states{};       // of the cells
-  std::vector<const Table*> tables{};  // of the cells; null where a cell has none
+  std::vector<const Table*> tables{};  // of the cells; null for a cell without one
 };
 
-/// Sorts and names: sizes and precision are columns, the length of the sequence is not.
+/// Sorts and names the groups: sizes and precision are columns, the length of the sequence is not.
 std::vector<Probes> probes_of(std::span<const CellGroup> groups, const Schema& schema) {
   std::vector<NamedCells> named;
   for (const CellGroup& group : groups) {
@@ -66,7 +66,7 @@ std::map<double, std::vector<const Row*>> rows_by_t(const Probes& probes, std::s
   return rows;
 }
 
-/// The row at the largest t of each cell that is ok; of equal t, for they share a sequence length.
+/// The row at the last t of each cell that is ok; t is the same for all, as their length is.
 std::vector<const Row*> last_rows(const Probes& probes, std::size_t t) {
   std::vector<const Row*> last;
   for (std::size_t cell = 0; cell < probes.tables.size(); ++cell) {
@@ -107,7 +107,7 @@ struct Quantity {
   Interval range;
 };
 
-/// A row for each t of each group.
+/// One row per t of each group.
 Table curve(std::span<const Probes> groups, const Schema& schema, std::span<const Column> keys,
             std::initializer_list<Quantity> quantities) {
   const Table raw(schema);
@@ -131,7 +131,7 @@ Table curve(std::span<const Probes> groups, const Schema& schema, std::span<cons
                      summary_columns(keys, std::move(measured)));
 }
 
-/// What two groups share whose mixers are compared.
+/// The key that two groups must share for their mixers to be compared.
 std::string keys_beside_mixer(const RunConfig& config) {
   std::string text;
   for (const IdentityKey& key : identity_keys(config)) {
@@ -141,7 +141,7 @@ std::string keys_beside_mixer(const RunConfig& config) {
   return text;
 }
 
-/// Mean norm of linear attention's state at the last t, by what else the cells share.
+/// Mean norm of linear attention's state at the last t, by that key.
 std::map<std::string, double> linear_norms(std::span<const Probes> groups, std::size_t t,
                                            std::size_t s_norm) {
   std::map<std::string, double> norms;
@@ -154,8 +154,8 @@ std::map<std::string, double> linear_norms(std::span<const Probes> groups, std::
   return norms;
 }
 
-/// The mean over time of a column: a recorded row stands for the steps since the row before it, so
-/// the dense first rows of a log-spaced record do not count for more than their share.
+/// The mean over time of a column: a row is weighted by the steps since the row before it, so that
+/// the dense first rows of a log-spaced record do not dominate.
 std::optional<double> time_average(const Table& table, std::size_t t, std::size_t column) {
   std::map<double, double> values;
   for (const Row& row : table.rows) {
@@ -173,7 +173,7 @@ std::optional<double> time_average(const Table& table, std::size_t t, std::size_
   return sum / previous;
 }
 
-/// One a cell that is ok.
+/// One value per cell that is ok.
 std::vector<double> time_averages(const Probes& probes, std::size_t t, std::size_t column) {
   std::vector<double> averages;
   for (std::size_t cell = 0; cell < probes.tables.size(); ++cell) {

@@ -86,7 +86,7 @@ TEST(ProbeSummary, SizesAreApart) {
   EXPECT_EQ(find(tables, "state_norm_curve").rows.size(), 6u);
 }
 
-// The columns of a curve do not tell how long its sequence is.
+// The columns of a curve do not have the length of its sequence.
 TEST(ProbeSummary, LengthsAreLinesOfTheirOwn) {
   const std::vector<CellRecord> cells = {
       norms("vla", 1, 15),
@@ -141,7 +141,7 @@ TEST(ProbeSummary, JacobianOverSeeds) {
   ASSERT_EQ(summary.rows.size(), 1u);
   EXPECT_EQ(text(summary, 0, "cells"), "2 of 2");
   EXPECT_EQ(real(summary, 0, "t"), 4);
-  // Over time: the row at t = 4 stands for three steps, the one at t = 1 for one.
+  // Over time: the row at t = 4 has the weight of three steps, the one at t = 1 of one.
   EXPECT_NEAR(real(summary, 0, "sigma_max_mean"), ((1.0 + 3 * 1.2) / 4 + (1.1 + 3 * 1.5) / 4) / 2,
               1e-15);
   EXPECT_EQ(real(summary, 0, "sigma_max_max"), 1.5);
@@ -159,7 +159,7 @@ TEST(ProbeSummary, WhatMeasuredNothingSaysWhy) {
   CellRecord skipped = probe("jacobian", "softmax", 1);
   skipped.tables.emplace_back(Jacobian::table());
   skipped.outcome = {.status = "skipped", .reason = "no such form"};
-  // It belongs to the seeds that measured, whatever precision its config asks for.
+  // It belongs to the seeds that measured, for any precision of its config.
   CellRecord failed =
       probe("state_norm", "vla", 2, R"(, "precision": "bf16", "probe": {"source": "gaussian"})");
   failed.tables.emplace_back(StateNorm::table());

@@ -1,6 +1,6 @@
 #include "report/provenance.h"
 
-#include <Eigen/src/Core/util/Macros.h>  // the version alone: Eigen/Core takes seconds to compile
+#include <Eigen/src/Core/util/Macros.h>  // only the version: Eigen/Core takes seconds to compile
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <spdlog/version.h>

@@ -1,4 +1,4 @@
-// Recall without training, over seeds.
+// Summaries of training-free recall over seeds.
 #include <string>
 #include <vector>
 
@@ -14,7 +14,7 @@ namespace {
 constexpr Column kKeys[] = {Columns::label,   Columns::mixer,  Columns::d_h,
                             Columns::n_pairs, Columns::trials, Columns::precision};
 
-/// The last numbers of `measured` (low, high) become those of the trials of its only seed.
+/// Replaces the last numbers of `measured` (low, high) by those over the trials of its only seed.
 void take_interval_of_trials(std::vector<Value>& measured, const CellRecord& cell) {
   const Table& table = *cell.table(Recall::table().name);
   measured[measured.size() - 2] = table.rows.front()[table.column(Columns::low)];

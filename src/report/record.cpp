@@ -42,7 +42,7 @@ struct ValuePrinter {
     if (!std::isfinite(value)) {
       out.append("{\"number\":\"").append(text).append("\"}");
     } else {
-      out.append(text == "-0" ? "-0.0" : text);  // a reader would take -0 for an integer
+      out.append(text == "-0" ? "-0.0" : text);  // -0 would be read as an integer
     }
   }
 };
@@ -87,7 +87,7 @@ Value read_one(const Json& json, const std::string& place) {
   constexpr std::uint64_t kMaxInteger = std::numeric_limits<std::int64_t>::max();
   if (json.is_null()) return {};
   if (json.is_string()) return json.get<std::string>();
-  // A real number that happens to be whole is written without a point.
+  // A real number with an integer value is written without a point.
   if (json.is_number_unsigned() && json.get<std::uint64_t>() > kMaxInteger) {
     return json.get<double>();
   }
@@ -103,7 +103,7 @@ Value read_one(const Json& json, const std::string& place) {
   fail(place, fmt::format("expected a value of a table, got {}", excerpt(json)));
 }
 
-/// The table as it stands there.
+/// Reads the table as stored.
 Table read_table(const Json& json, std::string_view name, const std::string& place) {
   const Json& columns = member(json, "columns", place);
   const Json& rows = member(json, "rows", place);
@@ -162,25 +162,25 @@ std::string provenances_json(const std::vector<Provenance>& all) {
   return fmt::format("[{}]", fmt::join(objects, ","));
 }
 
-/// Bytes of the version, which a body begins with. A version to come may have any members.
+/// Length of the version at the start of a body. A future version may have any members.
 std::size_t check_version(std::string_view rest, const std::string& place) {
   const std::string version = fmt::format("\"record\":{},", kVersion);
   if (!rest.starts_with(version)) fail(place, "of another version");
   return version.size();
 }
 
-/// The texts of a body's members, in the order that they are written in.
+/// The texts of a body's members, in the order in which they are written.
 struct Parts {
   std::string_view head;        // "record":1, ... ,"reason":"..."
   std::string_view config;      // an object
   std::string_view provenance;  // an object
   std::string_view others;      // a list; may be empty
   std::string_view tables;      // an object
-  std::string_view history;     // an object; empty where there is none
+  std::string_view history;     // an object; empty without one
 };
 
-/// What stands in front of `mark`, which is taken off `rest` too. A mark has quotes, so that it is
-/// in no text of a record: there they have backslashes.
+/// Returns the text before `mark` and removes both from `rest`. A mark has quotes, which are
+/// escaped in the texts of a record, so that no text contains it.
 std::string_view take_until(std::string_view& rest, std::string_view mark,
                             const std::string& place) {
   const std::size_t at = rest.find(mark);
@@ -223,7 +223,7 @@ std::string read_status(const Json& body, const std::string& place) {
                           excerpt(Json(status))));
 }
 
-/// Takes the text up to the next quote behind `prefix` off `rest`.
+/// Removes `prefix` and the text up to the next quote from `rest`; returns the text.
 std::string take_text(std::string_view& rest, std::string_view prefix, const std::string& place) {
   const bool fits = rest.starts_with(prefix);
   const std::size_t end = fits ? rest.find('"', prefix.size()) : std::string_view::npos;
@@ -263,7 +263,7 @@ std::optional<SeedText> find_seed(std::string_view config) {
 
 }  // namespace
 
-/// Everything of one group but the seed.
+/// The parts of a record that are the same in a group.
 struct GroupConfig {
   RunConfig config;
   std::string identity;  // group_text

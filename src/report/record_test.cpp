@@ -96,7 +96,7 @@ TEST(Record, HeadSaysHowTheCellEnded) {
   EXPECT_EQ(head.outcome.seconds, 1.25);
 }
 
-// Case 5: whatever is done to the bytes, the record is no record.
+// Case 5: any change of the bytes invalidates the record.
 TEST(Record, RefusesEveryCutAndEveryEdit) {
   const std::string line = seal(example());
   for (std::size_t size = 0; size < line.size(); ++size) {
@@ -149,7 +149,7 @@ TEST(Record, RefusesValuesThatItsLineCannotHold) {
             std::string::npos);
 }
 
-// A real number that is whole is written without a point, whatever its size.
+// A real number with an integer value is written without a point, for any size.
 TEST(Record, LargeWholeNumbersComeBack) {
   for (const double number : {14630687713468252160.0, -14630687713468252160.0, 1e300}) {
     CellRecord record = example();
@@ -167,7 +167,7 @@ TEST(Record, BoundsDepthAndKeys) {
   for (int i = 0; i < 100'000; ++i) keys += "\"" + std::to_string(i) + "\":0,";
   EXPECT_NE(refusal(sealed_with("\"threads\":", keys + "\"threads\":")).find("more than 1000 keys"),
             std::string::npos);
-  // Brackets and colons of a text are none.
+  // Brackets and colons inside a text are not structure.
   EXPECT_EQ(refusal(sealed_with("\"0.1.0\"",
                                 "\"\\\"" + std::string(2000, '[') + std::string(2000, ':') + "\"")),
             "");

@@ -21,7 +21,7 @@ namespace {
 /// The half width of the interval over trials, around the accuracy.
 constexpr std::string_view kHalfWidth = "ci95";
 
-/// Recall's interval as it is made today, from the spread that its half width tells of.
+/// Recall's interval by today's formula, from the spread that its stored half width implies.
 std::optional<Interval> trials_interval(const Table& stored, const std::vector<Value>& row,
                                         const RunConfig& config) {
   const auto mean = number(row[stored.column(Columns::accuracy)]);

@@ -17,7 +17,7 @@ namespace {
 
 using Pointer = Json::json_pointer;
 
-/// A value of a config that may differ from cell to cell. Lists are values as a whole.
+/// Values of a config that may differ from cell to cell. A list is one value.
 using Leaves = std::vector<std::pair<std::string, Json>>;  // JSON pointer -> value, in their order
 
 const char* const kMixers = "/mixers";
@@ -29,7 +29,7 @@ void collect_leaves(const Json& value, const std::string& pointer, Leaves& leave
     return;
   }
   for (const auto& [key, member] : value.items()) {
-    // A resolved cell has no sweep left; an empty one would stand in the way of the new one.
+    // A resolved cell has no sweep; an empty one would conflict with the new one.
     if (pointer.empty() && key == "sweep") continue;
     collect_leaves(member, (Pointer(pointer) / key).to_string(), leaves);
   }
@@ -56,15 +56,15 @@ std::string dotted(std::string pointer) {
   return pointer;
 }
 
-/// A cell holds one mixer and one seed; a suite lists those of all its cells.
+/// A cell has one mixer and one seed; a suite lists those of all its cells.
 Json joined(const std::vector<Json>& lists) {
   Json all = Json::array();
   for (const Json& list : lists) all.insert(all.end(), list.begin(), list.end());
   return all;
 }
 
-/// One config where the cells are all combinations of their values; where they are not, those of
-/// each value of the leaf that takes the fewest.
+/// One config when the cells are all combinations of their values; otherwise the configs of each
+/// value of one leaf, chosen to give the fewest configs.
 void append_configs(const Cells& cells, Json& configs) {
   Json config = Json::object();
   Json sweep = Json::object();
@@ -103,7 +103,8 @@ void append_configs(const Cells& cells, Json& configs) {
 }  // namespace
 
 std::string suite_configs(std::span<const CellRecord> cells) {
-  // Configs of other versions have other keys; and neither of the rest can be swept.
+  // Separate by keys, since configs of other versions have others, and by keys that cannot be
+  // swept.
   using Suite = std::tuple<std::string, std::string, std::string, std::vector<std::string>>;
   std::map<Suite, std::set<Leaves>> suites;
   for (const CellRecord& cell : cells) {

@@ -1,4 +1,4 @@
-// Finished cells, told as the configs that make them: what a reader needs to repeat a table.
+// The configs that give a set of finished cells, so that a reader can repeat a table.
 #pragma once
 
 #include <span>
@@ -8,10 +8,10 @@
 
 namespace vla_bench {
 
-/// JSON array of configs. Together they expand to the cells, each cell once and no other: what all
-/// cells of one have in common stands as it is, and the rest in `mixers`, `sweep` and `seeds`.
-/// Cells of another experiment, name or device never share one. In an order that does not depend on
-/// that of the cells.
+/// Returns a JSON array of configs. Together they expand to exactly these cells, each once: values
+/// that all cells of a config share are set as they are, the others are in `mixers`, `sweep` and
+/// `seeds`. Cells of different experiments, names or devices never share a config. The order does
+/// not depend on that of the cells.
 std::string suite_configs(std::span<const CellRecord> cells);
 
 }  // namespace vla_bench

@@ -52,7 +52,7 @@ TEST(SuiteConfigs, SayWhatIsSharedOnceAndSweepTheRest) {
   EXPECT_EQ(configs[0]["sweep"], Json::parse(R"({"task.n_pairs": [4, 8, 16]})"));
 }
 
-// Case 14: whatever the cells differ in and are called, their configs make the very same cells.
+// Case 14: for any differences and labels of cells, their configs give the same cells.
 TEST(SuiteConfigs, MakeTheVerySameCells) {
   const char* const suites[] = {
       R"({"mixers": ["vla", "linear"], "sweep": {"train.lr": [1e-3, 1e-2]}, "seeds": [1, 2]})",
@@ -76,7 +76,7 @@ TEST(SuiteConfigs, MakeTheVerySameCells) {
 }
 
 TEST(SuiteConfigs, CellsThatAreNotAllCombinationsGetSeveral) {
-  // d_h = 16 for two sizes, d_h = 32 for one of them alone.
+  // d_h = 16 for two sizes, d_h = 32 for only one of them.
   const Json configs =
       configs_of({cell("vla", 4, 16, 1), cell("vla", 8, 16, 1), cell("vla", 8, 32, 1)});
   ASSERT_EQ(configs.size(), 2u) << configs.dump(2);

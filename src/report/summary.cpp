@@ -11,7 +11,7 @@
 namespace vla_bench {
 namespace {
 
-/// The rows of all cells, each with its cell's group behind it.
+/// The rows of all cells, each followed by its cell's group.
 Table raw_table(std::span<const CellGroup> groups, const Schema& schema) {
   Table raw(schema);
   raw.columns.emplace_back(Columns::config);

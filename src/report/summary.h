@@ -1,5 +1,4 @@
-// Gathering finished cells into the tables that figures, page, scripts and claims draw or pick
-// from.
+// Gathers finished cells into the tables that figures, page, scripts and claims use.
 #pragma once
 
 #include <span>

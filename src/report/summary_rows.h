@@ -1,5 +1,4 @@
-// Rows of summaries: measured quantities (mean over cells, spread, interval), and rows put in
-// order.
+// Rows of summaries: measured quantities (mean over cells, spread, interval), and sorted rows.
 #pragma once
 
 #include <span>
@@ -20,23 +19,22 @@ namespace vla_bench {
 void append_quantity_columns(std::vector<std::string>& columns,
                              std::initializer_list<Column> quantities);
 
-/// Appends mean, sample standard deviation and the 95% interval of `observations`, one a seed (see
-/// mean_interval_95); what their number leaves undefined stays empty.
+/// Appends mean, sample standard deviation and the 95% interval of `observations`, one per seed
+/// (see mean_interval_95); values that too few observations leave undefined are empty.
 void append_quantity(std::vector<Value>& row, std::span<const double> observations,
                      double least_variance, Interval range);
 
-/// The same for a fraction of `draws` draws an observation.
+/// The same for a fraction of `draws` draws per observation.
 void append_fraction(std::vector<Value>& row, std::span<const double> observations, double draws);
 
-/// The same for numbers computed in `precision`: an observation varies by its rounding at the
-/// least.
+/// The same for numbers computed in `precision`, whose rounding is the least deviation.
 void append_rounded(std::vector<Value>& row, std::span<const double> observations,
                     std::string_view precision, Interval range);
 
 /// Half the distance from 1 to the next larger number: 2^-24 in float32.
 double unit_roundoff(std::string_view precision);
 
-/// The number in one column of the first row of each cell's table; cells without one are left out.
+/// The number in one column of the first row of each cell's table; omits cells without one.
 std::vector<double> first_numbers(std::span<const CellRecord* const> cells, const Schema& schema,
                                   const Column& column);
 
@@ -44,7 +42,7 @@ std::vector<double> first_numbers(std::span<const CellRecord* const> cells, cons
 std::vector<std::string> summary_columns(std::span<const Column> keys,
                                          std::vector<std::string> measured,
                                          std::initializer_list<Column> along = {});
-/// What a row has in those columns.
+/// The values of a row in those columns.
 struct SummaryRow {
   const LineName& name;
   std::vector<Value> keys;
@@ -57,12 +55,12 @@ struct SummaryRow {
 };
 std::vector<Value> summary_row(const SummaryRow& row);
 
-/// Collects the rows of groups and gives them back as a table, in the order of the groups' keys.
+/// Collects the rows of groups and returns them as a table, in the order of the groups' keys.
 class SortedRows {
  public:
-  /// The rows of one group, which keep their order.
+  /// Adds the rows of one group, which keep their order.
   void add(std::vector<Value> key, std::vector<std::vector<Value>> rows);
-  /// Leaves this empty.
+  /// Returns the table and leaves this object empty.
   Table take(std::string name, std::vector<std::string> columns);
 
  private:

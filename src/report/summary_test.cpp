@@ -146,7 +146,7 @@ TEST(Summary, SettingsAreLinesOfTheirOwn) {
   EXPECT_EQ(cell(summary, 0, "setting"), Value()) << "the learning rate has a column";
 }
 
-// Case 3b: one seed a rate makes no average over seeds.
+// Case 3b: one seed per rate gives no average over seeds.
 TEST(Summary, ASeedARateIsNoAverage) {
   const std::vector<CellRecord> cells = {
       trained(training(1, R"(, "train": {"lr": 1e-3, "weight_decay": 0.1})"), 0.54),

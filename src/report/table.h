@@ -1,4 +1,4 @@
-// Rows with named columns, in base units; printers format.
+// Tables: rows with named columns, in base units; printers format them.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ namespace vla_bench {
 /// An empty value prints as nothing in CSV and as null in JSON.
 using Value = std::variant<std::monostate, std::string, std::int64_t, double>;
 
-/// Of the learning curve of a training.
+/// The schema of a training's learning curve.
 const Schema& history_schema();
-/// The table of an experiment, or the learning curve; null where there is no such table.
+/// The table of an experiment, or the learning curve; null when there is no such table.
 const Schema* find_schema(std::string_view name);
 
 struct Table {
@@ -35,22 +35,21 @@ struct Table {
   std::size_t column(std::string_view name, std::string_view place = "[table]") const;
 };
 
-/// What an unquoted field of CSV holds: a number where it reads like one, nothing where it is
-/// empty.
+/// The value of an unquoted field of CSV: a number if it looks like one, empty if it is empty.
 Value field_value(std::string_view text);
-/// RFC 4180 CSV with lines that end in \n; doubles in shortest round-trip form. Strings that read
-/// like numbers are quoted and come back as strings.
+/// RFC 4180 CSV with lines that end in \n; doubles in shortest round-trip form. Strings that look
+/// like numbers are quoted, so that they are read as strings.
 std::string to_csv(const Table& table);
-/// A value as people read it: doubles to 4 significant digits, nothing for an empty one.
+/// A value for people: doubles to 4 significant digits, "" for an empty one.
 std::string readable_text(const Value& value);
 /// Markdown for people: doubles to 4 significant digits, columns aligned.
 std::string to_markdown(const Table& table);
 /// Array of objects; empty values are null, values that are not finite the strings of number_text.
 std::string to_json(const Table& table);
 
-/// Numbers come back as int64 (whole ones) or double, empty fields as empty values, the rest as
-/// strings. Throws BadInput naming the file, line and column on ragged rows, bad quoting or other
-/// columns than the schema's.
+/// Reads CSV: numbers become int64 (integers) or double, empty fields empty values, the rest
+/// strings. Throws BadInput naming the file, line and column on ragged rows, bad quoting or columns
+/// other than the schema's.
 Table read_csv(const std::filesystem::path& path, const Schema& schema);
 
 }  // namespace vla_bench

@@ -13,7 +13,7 @@
 namespace vla_bench {
 namespace {
 
-/// Why the cells' times do not compare; empty when they do.
+/// The reason why the cells' times are not comparable; empty when they are.
 std::string times_note(std::span<const CellRecord* const> cells) {
   std::set<std::tuple<std::string_view, std::string_view, std::string_view>> places;
   for (const CellRecord* cell : cells) {

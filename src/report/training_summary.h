@@ -1,4 +1,4 @@
-// What accuracy_summary (Training::summarise) and the summary of learning curves share.
+// Shared by accuracy_summary (Training::summarise) and the summary of learning curves.
 #pragma once
 
 #include <span>
@@ -11,20 +11,20 @@
 
 namespace vla_bench {
 
-/// What every table of trainings has behind `line`.
+/// The columns after `line` in every table of trainings.
 inline constexpr Column kTrainingKeys[] = {
     Columns::experiment, Columns::label,   Columns::mixer,         Columns::n_pairs,
     Columns::d_h,        Columns::n_heads, Columns::seq_len,       Columns::layout,
     Columns::short_conv, Columns::steps,   Columns::learning_rate, Columns::device,
     Columns::precision};
-/// Their values; of `steps` those that were asked for: a run that diverged did fewer.
+/// Their values; `steps` is the config's, even when a run diverged earlier.
 std::vector<Value> training_keys(const RunConfig& config);
 
-/// Groups of trainings that want names: columns that are axes or panels of a figure tell their rows
-/// apart already.
+/// Groups of trainings to be named: columns that are axes or panels of a figure already distinguish
+/// their rows.
 NamedCells named_training(const CellGroup& group);
-/// Their names: lines are told apart where neither sizes, task, device nor precision do it, by
-/// learning rate and steps too, although they have columns.
+/// Their names: lines that sizes, task, device and precision do not distinguish are distinguished
+/// by other keys, including learning rate and steps, although these have columns.
 std::vector<LineName> name_trainings(std::span<const NamedCells> groups);
 
 }  // namespace vla_bench

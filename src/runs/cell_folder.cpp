@@ -64,7 +64,7 @@ std::optional<SealedCell> look_up(const CellFolder& folder) {
       cell.damage = fmt::format("[{}] record: of another cell, {}", place, cell.head.hash);
     }
   } catch (const BadInput& error) {
-    // Gone meanwhile: another process tries a failed cell again.
+    // Removed by another process that repeats a failed cell.
     if (!fs::exists(folder.record(), ignored)) return std::nullopt;
     cell.damage = error.what();
   }

@@ -1,4 +1,4 @@
-// The folder of one cell, OUT/NAME/HASH, and what lies in it:
+// The folder of one cell, OUT/NAME/HASH, and its files:
 //   begun.json               while the cell is in progress: when it began, and its config
 //   record.json              the finished cell (report/record.h), written once, by one rename
 //   checkpoint.safetensors   and the optimiser's file beside it (train/checkpoint.h), of trainings
@@ -20,13 +20,13 @@ struct CellFolder {
   std::filesystem::path begun() const { return path / "begun.json"; }
   std::filesystem::path checkpoint() const { return path / "checkpoint.safetensors"; }
 
-  /// Writes begun.json, then removes an earlier record and what killed processes left. From here on
-  /// the cell is in progress. Throws RunError.
+  /// Writes begun.json, then removes an earlier record and leftovers of killed processes. The cell
+  /// is then in progress. Throws RunError.
   void begin(const RunConfig& config) const;
   /// Writes the record, then removes begun.json; the cell is finished. Throws RunError.
   void seal(const CellRecord& record) const;
-  /// Of a finished cell: removes the begun.json that a process leaves which is killed between the
-  /// two steps of seal().
+  /// For a finished cell: removes the begun.json of a process that was killed between the two steps
+  /// of seal().
   void tidy() const;
 };
 
@@ -36,17 +36,16 @@ RecordHead head_with_reason(std::string_view line, const std::string& place);
 /// How a sealed cell ended.
 struct SealedCell {
   RecordHead head;
-  std::string damage;  // why its record is no record; empty when it is whole
+  std::string damage;  // why its record is invalid; empty when it is whole
 };
 
-/// The record in `folder`, verified; nothing where there is none.
+/// Reads and verifies the record in `folder`; empty when there is none.
 std::optional<SealedCell> look_up(const CellFolder& folder);
 
-/// The config that begun.json holds. Throws BadInput naming the file.
+/// Reads the config in begun.json. Throws BadInput naming the file.
 RunConfig read_begun(const CellFolder& folder);
 
-/// The longest line that a record may be. Beyond it a file is no record, and is not read into
-/// memory.
+/// The longest line of a record. A longer file is not a record, and is not read into memory.
 inline constexpr std::size_t kLongestRecord = std::size_t{1} << 28;
 
 }  // namespace vla_bench

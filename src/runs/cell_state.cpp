@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// When the file was written; nothing where there is none.
+/// The time when the file was written; empty when there is none.
 std::optional<fs::file_time_type> time_of(const fs::path& path) {
   std::error_code code;
   const fs::file_time_type time = fs::last_write_time(path, code);
@@ -23,7 +23,7 @@ std::optional<fs::file_time_type> time_of(const fs::path& path) {
   return time;
 }
 
-/// A checkpoint that is replaced or removed while we look counts as none.
+/// A checkpoint that is replaced or removed during the read counts as none.
 void read_checkpoint(const PlannedCell& planned, CellState& state) {
   const fs::path path = planned.folder.checkpoint();
   const auto written = time_of(path);
@@ -34,7 +34,7 @@ void read_checkpoint(const PlannedCell& planned, CellState& state) {
     return;
   }
   const std::chrono::duration<double> age = fs::file_time_type::clock::now() - *written;
-  // Clocks of machines that share a folder differ.
+  // Clocks of machines that share a folder may differ.
   state.seconds_ago = std::max(0.0, age.count());
 }
 

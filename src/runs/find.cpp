@@ -26,7 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Device and inode: what tells real folders apart, whatever links lead to them.
+/// Device and inode, which identify a real folder reached through any links.
 using RealFolder = std::pair<dev_t, ino_t>;
 
 std::optional<RealFolder> real_folder(const fs::path& path) {
@@ -35,7 +35,8 @@ std::optional<RealFolder> real_folder(const fs::path& path) {
   return RealFolder{status.st_dev, status.st_ino};
 }
 
-/// Adds `folder` and all below it. The kind of a file comes with its name: none is asked for it.
+/// Adds `folder` and everything below it. Directory entries have the kind of a file, so no file is
+/// queried for it.
 void list_below(const fs::path& folder, std::set<RealFolder>& seen,
                 std::vector<ListedFolder>& found) {
   const auto real = real_folder(folder);
@@ -66,8 +67,8 @@ void list_below(const fs::path& folder, std::set<RealFolder>& seen,
   for (const fs::path& one : below) list_below(one, seen, found);
 }
 
-/// Paths by component: a separator stands before every other character. Comparing paths as such
-/// takes them apart each time.
+/// Orders paths by component, with separators before every other character. Comparing fs::path
+/// values would split them each time.
 bool in_path_order(const fs::path& a, const fs::path& b) {
   const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };
   return std::lexicographical_compare(a.native().begin(), a.native().end(), b.native().begin(),
@@ -75,14 +76,14 @@ bool in_path_order(const fs::path& a, const fs::path& b) {
                                       [&](char x, char y) { return rank(x) < rank(y); });
 }
 
-/// The name of a folder, also of "." or "..".
+/// The name of a folder, also for "." or "..".
 std::string name_of(const fs::path& folder) {
   const std::string name = folder.filename().string();
   if (!name.empty() && name != "." && name != "..") return name;
   return fs::weakly_canonical(folder).filename().string();
 }
 
-/// A record, or why it is none.
+/// A record, or the reason why it is invalid.
 struct Read {
   CellRecord record;
   RecordSource source;
@@ -146,7 +147,7 @@ void read_pack(const fs::path& path, SharedParts& shared, std::vector<Read>& all
   }
 }
 
-/// Everything that lies below the roots, in path order.
+/// Everything below the roots, in path order.
 std::vector<Read> read_all(const std::vector<fs::path>& roots, FoundCells& found) {
   std::set<RealFolder> seen;
   std::vector<Read> all;
@@ -189,7 +190,7 @@ std::vector<Read> read_all(const std::vector<fs::path>& roots, FoundCells& found
   return all;
 }
 
-/// What copies of one cell share: its hash, and what timings were taken on.
+/// The key of copies of one cell: its hash, and the hardware of timings.
 std::string identity_of(const CellRecord& record) {
   if (!is_timed(record.config.experiment)) return record.hash;
   const bool gpu = record.config.device == DeviceRequest::cuda;
@@ -197,19 +198,19 @@ std::string identity_of(const CellRecord& record) {
                      record.provenance.fact("threads"));
 }
 
-/// The folder that a run's folder or pack lies in.
+/// The parent folder of a run's folder or pack.
 fs::path root_of(const Read& read) {
   const fs::path folder = read.source.file.parent_path();
   return read.source.in_pack ? folder : folder.parent_path().parent_path();
 }
 
-/// Whether a cell of a folder stands in the place of one of a pack.
+/// Whether a cell of a folder takes precedence over one of a pack.
 bool replaces(const Read& folder, const Read& pack) {
   return !folder.source.in_pack && pack.source.in_pack && folder.record.run == pack.record.run &&
          fs::weakly_canonical(root_of(folder)) == fs::weakly_canonical(root_of(pack));
 }
 
-/// Which copy stands, as an index; nothing where they differ.
+/// The index of the copy that counts; empty when they differ.
 std::optional<std::size_t> choose(const std::vector<Read>& all,
                                   const std::vector<std::size_t>& all_copies,
                                   std::vector<std::string>& problems) {

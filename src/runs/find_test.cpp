@@ -103,7 +103,7 @@ TEST_F(Find, WhatIsDamagedIsNamedAndTheRestGoesOn) {
     EXPECT_NE(look_up(folder_of("a", cell(seed)))->damage, "");
   }
   EXPECT_EQ(look_up(folder_of("a", cell(4)))->damage, "");
-  // A record that was moved into another cell's folder is none of that cell.
+  // A record that was moved into another cell's folder does not count for that cell.
   fs::copy_file(record(4), record(3), fs::copy_options::overwrite_existing);
   EXPECT_EQ(find_cells({folder_.path()}).problems.size(), 3u);
 }
@@ -164,8 +164,8 @@ TEST_F(Find, FoldersOfEarlierVersionsAreNamed) {
   EXPECT_NE(found.problems[0].find("vla-bench pack"), std::string::npos);
 }
 
-// A cell's hash is for good: were it another, the committed cells would be run again. A commit that
-// adds cells changes these numbers; one that changes the program must not.
+// Hashes of cells must never change: otherwise the committed cells would be run again. A commit
+// that adds cells changes these numbers; one that changes the program must not.
 TEST(CommittedCells, KeepTheirHashes) {
   for (const auto& [machine, cells, digest] :
        {std::tuple("h200", 1581, "b9c447fc5d33d185"), std::tuple("cpu", 523, "7a87145a1548ad8c")}) {

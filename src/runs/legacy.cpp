@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The tables with the columns that they had then.
+/// The tables with their columns of that version.
 const std::vector<Schema>& legacy_schemas() {
   static const std::vector<Schema> schemas = [] {
     Schema accuracy = Training::table();

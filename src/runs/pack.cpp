@@ -61,7 +61,7 @@ std::optional<PackLine> PackReader::next() {
 bool PackReader::read_line(PackLine& line) {
   line.offset = offset_;
   line.number = ++number_;
-  // A block at a time: a file without newlines is not read into memory.
+  // Reads in blocks, so that a file without newlines is not read into memory.
   constexpr std::size_t kBlock = 1 << 16;
   char block[kBlock];
   while (true) {
@@ -70,7 +70,7 @@ bool PackReader::read_line(PackLine& line) {
     if (stream_->bad()) fail(path_.string(), "cannot read on");
     offset_ += count;
     const bool cut = stream_->fail() && !stream_->eof();  // the block is full
-    // A line that was read whole counts its newline.
+    // A whole line includes its newline.
     const std::size_t own = cut || stream_->eof() ? count : count - 1;
     line.text.append(block, own);
     if (line.text.size() > kLongestRecord) {

@@ -3,7 +3,7 @@
 //   line 1    {"checksum":...,"pack":1,"name":"04_capacity","sweep":{...}}   the sweep's note
 //   line 2..  one record each (report/record.h), the very bytes of record.json, sorted by hash
 //
-// The same cells make the same bytes, whatever folders or packs they come from.
+// The same cells give the same bytes, from any folders or packs.
 #pragma once
 
 #include <cstdint>
@@ -21,25 +21,25 @@ namespace vla_bench {
 
 struct PackNote {
   std::string name;   // of the run
-  std::string sweep;  // JSON text of the resolved config whose cells these are; empty: unknown
+  std::string sweep;  // JSON text of the cells' resolved config; empty: unknown
 };
 
 struct PackLine {
   std::string text;          // without its newline
-  std::uint64_t number = 0;  // from 1, as an editor counts
+  std::uint64_t number = 0;  // from 1
   std::uint64_t offset = 0;  // in bytes
 };
 
-/// Reads a pack line by line; no more than a line is held in memory.
+/// Reads a pack line by line, with only one line in memory.
 class PackReader {
  public:
-  /// Throws BadInput naming the file when it cannot be read or its first line is no pack's.
+  /// Throws BadInput naming the file when it cannot be read or its first line is not a pack's.
   explicit PackReader(const std::filesystem::path& path);
-  /// The same of a stream; `path` names it in messages.
+  /// The same for a stream; `path` names it in messages.
   PackReader(std::unique_ptr<std::istream> stream, std::filesystem::path path);
 
   const PackNote& note() const { return note_; }
-  /// The next record's line; nothing at the end. Throws BadInput when a line is longer than any
+  /// The next record's line; empty at the end. Throws BadInput when a line is longer than any
   /// record.
   std::optional<PackLine> next();
 
@@ -53,13 +53,13 @@ class PackReader {
   std::uint64_t offset_ = 0;
 };
 
-/// How the cells of the packs in one folder (not below it) ended, by run and hash.
+/// The outcomes of the cells in the packs of one folder (not below it), by run and hash.
 class PackIndex {
  public:
-  /// An empty index where there is no such folder. What is damaged goes to problems().
+  /// Makes an empty index when there is no such folder. problems() lists damaged lines.
   explicit PackIndex(const std::filesystem::path& root);
 
-  /// Null when no pack holds the cell.
+  /// Null when no pack has the cell.
   const RecordHead* find(const std::string& run, const std::string& hash) const;
   /// The sweeps' notes, by run.
   const std::map<std::string, std::string>& notes() const { return notes_; }
@@ -75,13 +75,13 @@ class PackIndex {
   std::vector<std::string> problems_;
 };
 
-/// The line that begins at `offset`. Throws BadInput.
+/// Reads the line at `offset`. Throws BadInput.
 std::string read_pack_line(const std::filesystem::path& path, std::uint64_t offset);
 
 /// "results/04_capacity.jsonl:12", for messages.
 std::string place_in_pack(const std::filesystem::path& path, std::uint64_t line);
 
-/// Writes `lines` (sealed records in the order they are to have). Throws RunError.
+/// Writes `lines` (sealed records) in their order. Throws RunError.
 void write_pack(const std::filesystem::path& path, const PackNote& note,
                 const std::vector<std::string>& lines);
 

@@ -48,7 +48,7 @@ std::vector<Index> deal(const std::vector<Index>& flop, Index shards) {
   std::stable_sort(longest_first.begin(), longest_first.end(),
                    [&](std::size_t a, std::size_t b) { return flop[a] > flop[b]; });
 
-  // The shard with least to do stands on top. Shards beyond the number of cells stay empty. Loads
+  // The shard with the smallest load is on top. Shards beyond the number of cells stay empty. Loads
   // are doubles, which do not overflow; their sums are the same on every machine.
   using Load = std::pair<double, Index>;
   std::priority_queue<Load, std::vector<Load>, std::greater<>> loads;

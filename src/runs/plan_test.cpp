@@ -32,7 +32,7 @@ TEST(ParseShard, RefusesWhatIsNoShard) {
 TEST(Deal, LongestFirstToTheShardWithLeast) {
   // 9 | 7 | 6, then 5 to the third, 4 to the second, 3 to the first.
   EXPECT_EQ(deal({3, 9, 4, 7, 5, 6}, 3), (std::vector<Index>{0, 0, 1, 1, 2, 2}));
-  // Equals: the first in the list to the lowest shard.
+  // Among equals the first in the list goes to the lowest shard.
   EXPECT_EQ(deal({2, 2, 2, 2, 2}, 2), (std::vector<Index>{0, 1, 0, 1, 0}));
   EXPECT_EQ(deal({1, 2}, 1'000'000'000), (std::vector<Index>{1, 0}));
   EXPECT_TRUE(deal({}, 3).empty());
@@ -58,7 +58,7 @@ TEST(PlanCells, ShardsPartTheCells) {
   EXPECT_EQ(expected.size(), whole.size());
 }
 
-// The paper's capacity sweep, and the larger one beside it.
+// The paper's capacity sweep, and the larger one.
 TEST(PlanCells, NoShardIsFarAboveTheMean) {
   for (const char* name : {"mqar.json", "sweep.json"}) {
     const RunConfig config = read_config(testing::source_dir() / "configs" / name, {});

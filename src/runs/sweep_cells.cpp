@@ -22,7 +22,7 @@ PlannedCell planned_cell(CellConfig cell, const fs::path& run) {
   return {.cell = std::move(cell), .folder = std::move(folder), .flop = flop};
 }
 
-/// A cell that no note names, from what lies in its folder.
+/// A cell that no note names, from the files in its folder.
 CellConfig stray_cell(const CellFolder& folder) {
   std::error_code ignored;
   RunConfig config =

@@ -1,4 +1,4 @@
-// The cells of a results folder: those that lie there, and those that are still to come.
+// The cells of a results folder: those that are there, and those that are still to be run.
 #pragma once
 
 #include <filesystem>
@@ -18,9 +18,9 @@ struct SweepCells {
 };
 
 /// The runs below `root` (that folder or any above it), by <root>/<name>: the cells that the
-/// sweep's note names, in their order, then others that were once begun there, in the order of
-/// their hashes. `packs` receives the index of each folder that runs lie in. Throws BadInput when
-/// there is no such folder or no cell in it.
+/// sweep's note names, in their order, then other cells with a folder, in the order of their
+/// hashes. `packs` receives the index of each folder that contains runs. Throws BadInput when there
+/// is no such folder or no cell in it.
 std::map<std::filesystem::path, SweepCells> find_sweep_cells(
     const std::filesystem::path& root, std::map<std::filesystem::path, PackIndex>& packs);
 

@@ -40,9 +40,9 @@ bool has_sweep_note(const fs::path& folder) {
 void note_sweep(const RunConfig& config, Device device, const fs::path& root,
                 const std::vector<CellConfig>& cells) {
   RunConfig resolved = config;
-  // Part of every cell's identity, and "auto" may mean something else where the note is read.
+  // Part of every cell's identity, and "auto" may mean another device where the note is read.
   resolved.device = device == Device::cuda ? DeviceRequest::cuda : DeviceRequest::cpu;
-  resolved.threads = 0;  // of this process only
+  resolved.threads = 0;  // specific to this process
   const std::string text = dump_config(resolved);
   std::map<std::string, std::set<std::string>> hashes;  // by name
   for (const CellConfig& cell : cells) hashes[cell.config.name].insert(cell.hash);

@@ -1,6 +1,5 @@
 // sweep.json in a results folder <root>/<name>, and the first line of a pack: the resolved config
-// whose cells lie there, sweep and all. It says which cells are still to come; results never depend
-// on it.
+// of its cells, with the sweep. It tells which cells remain to be run; results never depend on it.
 #pragma once
 
 #include <filesystem>
@@ -11,19 +10,18 @@
 
 namespace vla_bench {
 
-/// Where the note of a folder lies.
+/// The path of a folder's note.
 std::filesystem::path sweep_note(const std::filesystem::path& folder);
 bool has_sweep_note(const std::filesystem::path& folder);
 
-/// Notes `config`, whose cells on `device` are `cells` (all of them), in <root>/<name> of every
-/// name among them. A note whose cells include these is kept: a part of a sweep may be run again by
-/// itself. Throws RunError when a file cannot be written.
+/// Writes the note of `config`, all of whose cells on `device` are `cells`, to <root>/<name> for
+/// every name among them. Keeps a note whose cells include these, since a part of a sweep may be
+/// run again. Throws RunError when a file cannot be written.
 void note_sweep(const RunConfig& config, Device device, const std::filesystem::path& root,
                 const std::vector<CellConfig>& cells);
 
-/// The cells that a note's text names, of the run `name`; a run that was given another name still
-/// holds the cells of its config. Throws BadInput, `origin` in front, when this version cannot read
-/// it.
+/// The cells of the run `name` in a note's text; a renamed run still has the cells of its config.
+/// Throws BadInput, beginning with `origin`, when this version cannot read it.
 std::vector<CellConfig> noted_cells(const std::string& text, const std::string& origin,
                                     const std::string& name);
 

@@ -13,7 +13,7 @@
 namespace vla_bench {
 namespace {
 
-/// Above it a mistyped number would ask for more threads than a system gives.
+/// A limit, since a mistyped number might request more threads than a system has.
 constexpr Index kMostJobs = 1024;
 
 Index automatic_jobs(const Workload& workload) {
@@ -22,7 +22,7 @@ Index automatic_jobs(const Workload& workload) {
          with_experiment(workload.experiment, []<class E>() { return E::cells_per_gpu; });
 }
 
-/// Hands out items and remembers what went wrong.
+/// Distributes items and keeps the first exception.
 class Dispatcher {
  public:
   Dispatcher(Index workers, Index count, const std::atomic<bool>& stop, const WorkerBody& body)
@@ -47,7 +47,7 @@ class Dispatcher {
   }
 
  private:
-  /// Whether others are left to do the work of one that gives up.
+  /// Whether other workers remain to take over the work of one that gives up.
   bool may_leave() {
     Index working = working_.load();
     while (working > 1 && !working_.compare_exchange_weak(working, working - 1)) {
@@ -64,7 +64,7 @@ class Dispatcher {
   }
 
   std::atomic<Index> next_{0};
-  std::atomic<Index> working_;  // those that have not given up
+  std::atomic<Index> working_;  // workers that have not given up
   std::atomic<bool> failed_{false};
   const Index count_;
   const std::atomic<bool>& stop_;

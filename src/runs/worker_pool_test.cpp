@@ -95,7 +95,7 @@ TEST(ThreadsPerWorker, SharesThemOut) {
   EXPECT_EQ(threads_per_worker(5, 1), 5);
 }
 
-/// What the workers did.
+/// The log of what the workers did.
 struct Log {
   std::mutex mutex;
   std::vector<Index> order;        // items as they were taken
@@ -131,7 +131,7 @@ TEST(RunWorkers, ItemsAreTakenInOrder) {
   });
   EXPECT_TRUE(std::is_sorted(log.order.begin(), log.order.end()));
 
-  // Four at a time: when all wait for each other, each round is the next four items.
+  // Four at a time: since all wait for each other, each round is the next four items.
   Log rounds;
   std::barrier meet(4);
   run_workers(assign_slots(training_on(2, 4)), 40, kNoStop, [&](const Slot& slot, Index item) {

@@ -1,4 +1,4 @@
-// Synthetic sequences, made from (seed, stream, index, row) alone.
+// Synthetic sequences that depend only on (seed, stream, index, row).
 #pragma once
 
 #include <memory>
@@ -15,27 +15,27 @@ struct Batch {
   Index batch = 0;              // B
   Index tokens = 0;             // T
   Array<std::int32_t> inputs;   // (B, T)
-  Array<std::int32_t> targets;  // (B, T), kIgnoreTarget where the loss does not look
-  // The positions b * T + t that carry a target, ascending, and their targets: what the head reads.
+  Array<std::int32_t> targets;  // (B, T), kIgnoreTarget at positions that the loss ignores
+  // The positions b * T + t with a target, ascending, and their targets: what the head reads.
   Array<std::int32_t> target_rows;    // (count)
   Array<std::int32_t> target_tokens;  // (count)
 
-  /// Fills the last two from `targets`; batches on the CPU alone.
+  /// Fills the last two from `targets`; only for batches on the CPU.
   void index_targets();
 };
 
-/// Makes batches of a config's rows (row_kind) on one device. The same bits on every device.
+/// Makes batches of a config's rows (row_kind) on one device. Every device makes the same bits.
 class BatchMaker {
  public:
   BatchMaker(const Context& context, const RunConfig& config);
   ~BatchMaker();
 
-  /// Makes the batch that `stream` and *index name (training step or evaluation batch) and adds 1
-  /// to *index, which stands in the memory of the device and is read when the work runs. Put aside:
-  /// the batch is there after ops::wait_aside.
+  /// Makes the batch of `stream` number *index (training step or evaluation batch) and increments
+  /// *index, which is in device memory and read when the work runs. Runs on a side stream: the
+  /// batch is ready after ops::join_side_streams.
   void make_next(RngStream stream, Index* index, Index batch_size, Batch& batch);
 
-  class Implementation {  // of a GPU
+  class Implementation {  // on a GPU
    public:
     virtual ~Implementation() = default;
     virtual void make_next(RngStream stream, Index* index, Batch& batch) = 0;
@@ -47,12 +47,12 @@ class BatchMaker {
   std::unique_ptr<Implementation> on_gpu_;
 };
 
-/// One batch on the CPU.
+/// Makes one batch on the CPU.
 void make_batch(const RunConfig& config, RngStream stream, Index index, Index batch_size,
                 Batch& batch);
 
-/// One row as a person reads it: tokens with their roles and the targets beneath, in lines of at
-/// most `width` characters (but at least one position each).
+/// Returns one row as readable text: tokens with their roles and the targets beneath, in lines of
+/// at most `width` characters (but at least one position each).
 std::string describe_row(const RunConfig& config, const Batch& batch, Index row, Index width);
 
 }  // namespace vla_bench

@@ -1,4 +1,4 @@
-// Batches made on the GPU against make_batch: the same bits.
+// Batches made on the GPU have the same bits as those of make_batch.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -28,10 +28,9 @@ void expect_same_batch(const Batch& actual, const Batch& expected) {
   EXPECT_EQ(to_host(actual.target_tokens), to_host(expected.target_tokens));
 }
 
-/// `task` is the inside of a config's JSON.
+/// `task` is the body of a config's JSON object.
 void check(const std::string& task) {
-  // The last index is one that fills 32 bits; a batch is used again, so that all of it must be
-  // overwritten.
+  // The last index needs 32 bits. The batch is reused, so that all of it must be overwritten.
   constexpr Index kIndices[] = {0, 1, 2999, (Index{1} << 31) + 5};
   for (const char* seed : {"42", "7", "4294967301"}) {
     const std::string json = "{" + task + R"(, "seeds": [)" + seed + "]}";
@@ -46,7 +45,7 @@ void check(const std::string& task) {
                                             << static_cast<unsigned>(stream) << " index " << at);
           set_index(index, at);
           maker.make_next(stream, index.data(), rows, actual);
-          ops::wait_aside(gpu_context());
+          ops::join_side_streams(gpu_context());
           EXPECT_EQ(to_host(index)[0], at + 1);
           make_batch(config, stream, at, rows, expected);
           expect_same_batch(actual, expected);
@@ -106,7 +105,7 @@ TEST(BatchesCuda, ReplayReadsTheIndexWhenItRuns) {
   Batch actual, expected;
   const auto make = [&] {
     maker.make_next(RngStream::train_batch, index.data(), 64, actual);
-    ops::wait_aside(gpu_context());
+    ops::join_side_streams(gpu_context());
   };
   make();
   Replay replay(Device::cuda, make);

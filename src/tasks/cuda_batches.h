@@ -1,4 +1,4 @@
-// The GPU's side of BatchMaker. A build without CUDA links no_cuda/batches_no_cuda.cpp.
+// BatchMaker on a GPU. A build without CUDA links no_cuda/batches_no_cuda.cpp.
 #pragma once
 
 #include <memory>

@@ -9,7 +9,7 @@
 namespace vla_bench {
 namespace {
 
-/// The part that position t plays: "k1", "v1", "SEP", "q3" (the query of key 3), "" for filler.
+/// The role of position t: "k1", "v1", "SEP", "q3" (the query of key 3), "" for filler.
 std::string mqar_role(const RunConfig& config, const std::int32_t* inputs,
                       const std::int32_t* targets, Index t) {
   const Index n = config.task.n_pairs;

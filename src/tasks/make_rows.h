@@ -5,7 +5,7 @@
 
 namespace vla_bench {
 
-/// Names the draws of a batch; each row has its own sequence.
+/// Identifies the draws of a batch; each row has its own sequence.
 struct RowDraws {
   std::uint64_t seed;
   RngStream stream;

@@ -1,7 +1,7 @@
-// One sequence of each task, drawn into memory the caller owns. Integer draws alone, so that a GPU
-// gives the same bits. Token numbering: V tokens 0 .. V-1; paper and copy layouts keep V-1 for the
-// separator. `targets` is kIgnoreTarget (passed as `ignore`) where no loss is taken. Draws is Rng,
-// or a type with its below().
+// One sequence of each task, drawn into the caller's memory. Only integer draws, so that a GPU
+// gives the same bits. Token numbering: V tokens 0 .. V-1; paper and copy layouts reserve V-1 for
+// the separator. `targets` is kIgnoreTarget (passed as `ignore`) where there is no loss. Draws is
+// Rng, or a type with the same below().
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace vla_bench {
 
-/// The part of an array's elements that falls to one of several threads: first, first + step, ...
+/// One thread's share of an array's elements: first, first + step, ...
 struct Share {
   std::int32_t first = 0;
   std::int32_t step = 1;
@@ -39,7 +39,7 @@ VLA_HOST_DEVICE std::int32_t draw_token(Draws& draws, std::int32_t count) {
   return static_cast<std::int32_t>(draws.below(static_cast<std::uint32_t>(count)));
 }
 
-/// Uniformly random tokens without targets: what the untrained model is probed with. T draws.
+/// Uniformly random tokens without targets, to probe the untrained model. T draws.
 template <class Draws>
 VLA_HOST_DEVICE void random_row(Draws& draws, std::int32_t vocab, std::int32_t tokens,
                                 std::int32_t ignore, std::int32_t* inputs, std::int32_t* targets) {
@@ -50,7 +50,7 @@ VLA_HOST_DEVICE void random_row(Draws& draws, std::int32_t vocab, std::int32_t t
 }
 
 /// `t1 .. th SEP t1 .. th`, h = (tokens - 1) / 2: tokens from 0 .. V-2 with replacement. The target
-/// of a position of the second half is the token that stands there (arXiv:2605.11196, notebook 07).
+/// of a position of the second half is its own token (arXiv:2605.11196, notebook 07).
 /// h draws.
 template <class Draws>
 VLA_HOST_DEVICE void copy_row(Draws& draws, std::int32_t vocab, std::int32_t tokens,
@@ -69,7 +69,7 @@ VLA_HOST_DEVICE void copy_row(Draws& draws, std::int32_t vocab, std::int32_t tok
 
 struct MqarRow {
   std::int32_t n_pairs;   // n
-  std::int32_t distinct;  // of the n pairs, the rest repeat them: n but in a curriculum (paper)
+  std::int32_t distinct;  // distinct pairs, which the rest repeat: n except in a curriculum (paper)
   std::int32_t vocab;     // V
   std::int32_t tokens;    // T
   std::int32_t ignore;    // target value that the loss ignores
@@ -85,10 +85,10 @@ VLA_HOST_DEVICE inline std::int32_t distinct_pairs(std::int32_t n_pairs, std::in
 }
 
 /// `k1 v1 .. kn vn SEP q1 .. qm`, m = T - 2n - 1: keys distinct and values with replacement from
-/// 0 .. V-2, queries uniform among the keys with replacement (arXiv:2605.11196, notebook 07). Of c
-/// distinct pairs, pair i >= c is pair i mod c once more: what is to be remembered grows while T,
-/// the separator's place and the number of queries stay.
-/// keys: (V - 1), as fill_counting leaves them from 0; scratch. At most T - 1 draws.
+/// 0 .. V-2, queries uniform among the keys with replacement (arXiv:2605.11196, notebook 07). With
+/// c distinct pairs, pair i >= c repeats pair i mod c: the number of pairs to remember grows while
+/// T, the separator's position and the number of queries stay. keys: (V - 1), scratch, holding 0,
+/// 1, ... as fill_counting writes. At most T - 1 draws.
 template <class Draws>
 VLA_HOST_DEVICE void mqar_paper_row(Draws& draws, const MqarRow& row, std::int32_t* keys,
                                     std::int32_t* inputs, std::int32_t* targets) {
@@ -111,7 +111,7 @@ VLA_HOST_DEVICE void mqar_paper_row(Draws& draws, const MqarRow& row, std::int32
 }
 
 /// A Fenwick tree over integer weights: tree[i - 1] sums the weights i - lowbit(i) .. i - 1.
-/// Returns the index at which the running sum passes `at` and takes its weight out.
+/// Returns the index at which the running sum passes `at` and removes its weight.
 /// tree, weights: (count).
 VLA_HOST_DEVICE inline std::int32_t take_weighted(std::uint32_t at, const std::uint32_t* weights,
                                                   std::int32_t count, std::uint32_t* tree) {
@@ -128,7 +128,7 @@ VLA_HOST_DEVICE inline std::int32_t take_weighted(std::uint32_t at, const std::u
   return index;
 }
 
-/// Where the queries of the zoology layout may stand: slot g is position 2n + 2g, with weight
+/// Possible positions of queries in the zoology layout: slot g is position 2n + 2g, with weight
 /// proportional to (g + 1)^(a - 1). Integers, so that every device draws the same slots.
 struct QuerySlots {
   std::int32_t count;            // (T - 2n) / 2
@@ -137,14 +137,14 @@ struct QuerySlots {
   std::uint32_t total;           // sum of the weights
 };
 
-/// What a zoology row is drawn from; start_zoology_row fills it anew for each row.
+/// The pools that a zoology row is drawn from; start_zoology_row fills them for each row.
 struct ZoologyPools {
   std::int32_t* keys;    // (V/2 - 1)
   std::int32_t* values;  // (V - V/2)
   std::uint32_t* tree;   // (slots.count)
 };
 
-/// Before a row is drawn: each thread does its share.
+/// Prepares the pools and the row before it is drawn; each thread does its share.
 VLA_HOST_DEVICE inline void start_zoology_row(const Share& share, const MqarRow& row,
                                               const QuerySlots& slots, const ZoologyPools& pools,
                                               std::int32_t* inputs, std::int32_t* targets) {
@@ -184,7 +184,7 @@ VLA_HOST_DEVICE void mqar_zoology_row(Draws& draws, const MqarRow& row, const Qu
   }
 }
 
-/// Free positions of a zoology row become random tokens, a draw each in order, or 0.
+/// Fills the free positions of a zoology row with random tokens, one draw each in order, or with 0.
 template <class Draws>
 VLA_HOST_DEVICE void fill_free_positions(Draws& draws, const MqarRow& row, bool random_filler,
                                          std::int32_t* inputs) {

@@ -98,7 +98,7 @@ TEST(MqarPaper, ACurriculumRepeatsPairsAndKeepsTheShape) {
     EXPECT_EQ(inputs[16], 127);
     for (std::size_t t = 17; t < inputs.size(); ++t) EXPECT_EQ(targets[t], pairs.at(inputs[t]));
   }
-  // After it, and in the evaluation, the task is what it is without one.
+  // After the curriculum, and in the evaluation, the task is the one without it.
   for (const auto& [stream, index] : {std::pair(RngStream::train_batch, Index{100}),
                                       std::pair(RngStream::eval_batch, Index{0})}) {
     make_batch(config, stream, index, 5, batch);
@@ -190,7 +190,7 @@ TEST(MqarZoology, ShortestSequenceFillsEverySlot) {
 
 TEST(MqarZoology, GapsFollowThePowerLaw) {
   constexpr Index kRows = 20000;
-  // One pair, so the draw without replacement is one draw; 9 slots.
+  // With one pair the draw without replacement is a single draw; 9 slots.
   const Batch batch = batch_of(
       R"({"task": {"layout": "zoology", "n_pairs": 1, "seq_len": 20, "power_a": 0.01}})", kRows);
   std::vector<double> expected(9);
@@ -280,7 +280,7 @@ TEST(MakeBatch, DependsOnSeedStreamIndexAndRowAlone) {
   EXPECT_NE(input_row(eight, 0), input_row(batch_of(R"({"task": {"n_pairs": 4}, "seeds": [1]})", 1,
                                                     RngStream::train_batch, 3),
                                            0));
-  // A used batch is overwritten whole.
+  // A reused batch is overwritten completely.
   Batch reused = batch_of(R"({"task": {"n_pairs": 4}})", 2, RngStream::train_batch, 9);
   make_batch(parse_config(json, "test"), RngStream::train_batch, 3, 2, reused);
   EXPECT_EQ(input_row(reused, 1), input_row(two, 1));

@@ -43,7 +43,7 @@ class BestRates(unittest.TestCase):
         short_conv: int = 4,
         curriculum: int | None = None,
     ) -> None:
-        """A cell of the run; its record says nothing of the outcome, which the summary tells."""
+        """A cell of the run; its record has no outcome, which is in the summary."""
         config = {
             "experiment": "mqar",
             "name": "12_fair_track_rates",
@@ -71,7 +71,7 @@ class BestRates(unittest.TestCase):
         cells.append(None if accuracy is None else (accuracy, loss))
 
     def summarise(self) -> None:
-        """As `vla-bench report` does."""
+        """Writes the tables like `vla-bench report`."""
         self.tables.mkdir(parents=True, exist_ok=True)
         with (self.tables / "accuracy_summary.csv").open("w", newline="") as file:
             writer = csv.writer(file)
@@ -82,7 +82,7 @@ class BestRates(unittest.TestCase):
                 writer.writerow(["vla", *point, f"{len(ok)} of {len(cells)}", *means])
 
     def pack(self) -> None:
-        """Puts the cells into a pack, in place of their folder, the tables beside it."""
+        """Replaces the folder of cells by a pack, with the tables beside it."""
         lines = [json.dumps({"pack": 1, "name": self.run_folder.name}) + "\n"]
         lines += [path.read_text() for path in sorted(self.run_folder.glob("*/record.json"))]
         shutil.rmtree(self.run_folder)

@@ -7,7 +7,7 @@
 
 namespace vla_bench::testing {
 
-/// The first cell of a config; write one mixer and one seed.
+/// The first cell of a config, which should have one mixer and one seed.
 inline CellConfig cell_of(std::string_view json) {
   return expand_cells(parse_config(json, "test"), Device::cpu).front();
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that the folders of src depend downwards only, and that no CUDA #ifdef stands in the
-folders above the device dispatch.
+"""Checks that the folders of src depend downwards only, and that the folders above the device
+dispatch have no CUDA #ifdef.
 
-    check_includes.py SRC        check that tree; exit status 1 and one line a fault
+    check_includes.py SRC        check that tree; exit status 1 and one line per fault
     check_includes.py --self-test SRC   first show on a temporary tree that faults are found
 """
 
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# What a folder may include beside itself.
+# The folders that a folder may include besides itself.
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "config": {"core"},
@@ -30,25 +30,25 @@ BELOW_EXPERIMENTS = set(ALLOWED)
 ALLOWED["experiments"] = BELOW_EXPERIMENTS
 ALLOWED["golden"] = {"train", "model", "tasks", "mixers", "config", "ops", "core"}
 ALLOWED["runs"] = BELOW_EXPERIMENTS | {"experiments"}
-# Headers for the tests of any folder: what one of them includes, the folder that uses it may too.
+# Headers for the tests of any folder; a folder's tests may also include what these headers include.
 ALLOWED["testing"] = BELOW_EXPERIMENTS | {"experiments", "runs"}
 ALLOWED["fuzz"] = {"config", "report", "runs", "core"}
 ALLOWED["claims"] = {"config", "report", "core"}
 ALLOWED["cli"] = BELOW_EXPERIMENTS | {"experiments", "claims", "golden", "runs"}
 MAIN_MAY_INCLUDE = {"cli", "core"}
 
-# Written into the build folder, so not found in src: no dependency on another folder.
+# Generated in the build folder, so not found in src: no dependency on another folder.
 GENERATED_HEADERS = {"build_info.h"}
 
 NO_CUDA_CONDITIONS = {"mixers", "model", "train"}
 
-# Folders of mixers that are none: what several mixers share, which includes no mixer itself.
+# Folders of src/mixers that several mixers share and that include no mixer.
 SHARED_BY_MIXERS = {"recurrence"}
 
-# Experiments and mixers declare what config, report, tasks and runs would otherwise each have a list
-# of: names, keys, columns. These headers and the headers of their folders that they reach are plain
-# data and pure functions over a config. Experiments lie just above config, whose structs mixers are a
-# part of: these see nothing of config but how a key is declared.
+# Experiments and mixers declare names, keys and columns, of which config, report, tasks and runs would
+# otherwise each need a list. These headers, and the headers of their folders that they reach, are
+# plain data and pure functions of a config. Experiments are just above config. Mixers are part of
+# config's structs: of config they include only how a key is declared.
 DECLARATIONS = {Path("experiments/list.h"), Path("mixers/list.h")}
 DECLARATIONS_MAY_INCLUDE = {"config", "core"}
 MIXERS_MAY_INCLUDE = {"config/enums.h", "config/field.h"}
@@ -65,7 +65,7 @@ def read_includes(source: Path, path: Path) -> list[str]:
 
 
 def find_test_files(source: Path, paths: list[Path]) -> set[Path]:
-    """Tests, benchmarks, and the headers that nothing else includes."""
+    """Tests, benchmarks, and the headers that only these include."""
     includers: dict[Path, set[Path]] = {}
     for path in paths:
         for included in read_includes(source, path):
@@ -156,7 +156,7 @@ def check(source: Path) -> list[str]:
 
 
 def self_test() -> list[str]:
-    """Faults that the check misses, or sees where there are none, on small made-up trees."""
+    """Faults that the check misses or wrongly reports on small made-up trees."""
     headers = [
         "core/a.h",
         "ops/a.h",
@@ -176,7 +176,7 @@ def self_test() -> list[str]:
         {"ops/b.cpp": '#include "core/a.h"\n#include <vector>\n#ifdef VLA_CUDA'},
         {"ops/b_test.cpp": '#include "testing/a.h"'},
         {"ops/b.h": '#include "core/a.h"'},
-        # A header for tests alone.
+        # A header only for tests.
         {"ops/b.h": '#include "testing/a.h"', "ops/b_test.cpp": '#include "ops/b.h"'},
         {"mixers/registry.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/linear/linear.h"'},
         {"mixers/vla/vla_cpu.cpp": '#include "mixers/vla/vla.h"\n#include "mixers/mixer.h"'},

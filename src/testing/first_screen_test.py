@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/first_screen.py on made-up tables, and on the committed ones that README's table is of."""
+"""scripts/first_screen.py on made-up tables, and on the committed tables behind README's table."""
 
 from __future__ import annotations
 

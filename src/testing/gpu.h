@@ -1,4 +1,4 @@
-// What tests of CUDA code share.
+// Shared by tests of CUDA code.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -25,8 +25,8 @@ inline Context gpu_context(Precision precision = Precision::float32) {
   return {.device = Device::cuda, .threads = 1, .precision = precision};
 }
 
-/// CUDA in float against the double reference on the CPU: output and every gradient. A `tolerance`
-/// of 0 takes rounding_tolerance<float>.
+/// Compares CUDA in float with the double reference on the CPU: output and every gradient. A
+/// `tolerance` of 0 stands for rounding_tolerance<float>.
 inline void expect_gpu_matches_reference(MixerCore<float>& core, const MixerConfig& mixer,
                                          const CoreTensors& tensors, double tolerance = 0.0,
                                          Precision precision = Precision::float32) {
@@ -44,7 +44,7 @@ inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTen
   expect_gpu_matches_reference(*core, mixer, tensors, tolerance, precision);
 }
 
-/// The same bits in two runs.
+/// Checks that two runs give the same bits.
 inline void expect_gpu_repeats(MixerCore<float>& core, const CoreTensors& tensors,
                                Precision precision = Precision::float32) {
   const CoreRun first = run_core<float>(core, tensors, gpu_context(precision));
@@ -60,8 +60,8 @@ inline void expect_gpu_repeats(const MixerConfig& mixer, const CoreTensors& tens
   expect_gpu_repeats(*core, tensors);
 }
 
-/// The sizes every CUDA core must pass: every head size it has; one token; tokens on and off every
-/// tile; one lane and several. Small: fewer of each.
+/// The sizes that every CUDA core must pass: all its head sizes; one token; lengths that are and
+/// are not multiples of the tiles; one lane and several. VLA_SMALL_TESTS takes fewer of each.
 inline std::vector<HeadDims> gpu_shapes() {
   std::vector<HeadDims> shapes;
   if (small_tests()) {

@@ -1,4 +1,4 @@
-// Operands in the memory of a context's device, so that one function runs an operation on the CPU
+// Operands in the memory of a context's device, so that one function tests an operation on the CPU
 // in double and on the GPU in float.
 #pragma once
 
@@ -14,13 +14,14 @@
 
 namespace vla_bench::testing {
 
-/// Standard normal values times `scale` that a float holds exactly: both devices see the same.
+/// Standard normal values times `scale`, rounded to float, so that both devices see the same
+/// values.
 inline std::vector<double> random_floats(Index count, std::uint32_t index, double scale = 1.0) {
   return to_double(random_values<float>(count, index, scale));
 }
 
-/// Whole numbers of -4 .. 4. Their products and sums are exact in float up to 2^24, and the numbers
-/// themselves in bfloat16: results must be equal, whatever the order of the sums.
+/// Integers in -4 .. 4, exact in bfloat16. Their products and sums are exact in float up to 2^24,
+/// so results must be equal for any order of the sums.
 inline std::vector<double> random_integers(Index count, std::uint32_t index) {
   Rng rng(11, RngStream::benchmark, index, 0);
   std::vector<double> values(static_cast<std::size_t>(count));
@@ -28,14 +29,14 @@ inline std::vector<double> random_integers(Index count, std::uint32_t index) {
   return values;
 }
 
-/// What stands where an operation has to write before it may be read.
+/// NaN, for memory that an operation has to write before it may be read.
 inline std::vector<double> poison(Index count) {
   return std::vector<double>(static_cast<std::size_t>(count),
                              std::numeric_limits<double>::quiet_NaN());
 }
 
-/// A matrix inside a wider one. The gap between rows holds a sentinel that no operation may touch
-/// and that spoils the result of one that reads it.
+/// A matrix inside a wider one. The gap between rows holds a sentinel that no operation may
+/// overwrite and that spoils the result of one that reads it.
 template <class T>
 class Operand {
  public:
@@ -56,7 +57,7 @@ class Operand {
   Matrix<T> view() { return {array_.data(), rows_, cols_, stride_}; }
   T* data() { return array_.data(); }
 
-  /// What it holds now; a touched gap is a failure.
+  /// Returns the current values; fails the test when a gap was overwritten.
   std::vector<double> values() const {
     const std::vector<T> host = to_host(array_);
     std::vector<double> result;
@@ -76,18 +77,18 @@ class Operand {
   Array<T> array_;
 };
 
-/// What an operation wrote: name, values, and the tolerance that the GPU is held to, relative to
-/// the largest value (0: equal).
+/// A result of an operation: name, values, and the GPU's tolerance relative to the largest value
+/// (0: must be equal).
 struct Output {
   std::string name;
   std::vector<double> values;
   double tolerance = 0.0;
-  double floor = 1e-300;  // of what errors are measured against
+  double floor = 1e-300;  // least value that errors are relative to
 };
 using Outputs = std::vector<Output>;
 
-/// run.template operator()<T>(context) gives Outputs. CUDA in float against the CPU in double, and
-/// twice the same bits.
+/// run.template operator()<T>(context) returns Outputs. Compares CUDA in float with the CPU in
+/// double, and checks that two runs give the same bits.
 template <class Run>
 void expect_gpu_matches_cpu(const Run& run, Precision precision = Precision::float32) {
   const Outputs expected = run.template operator()<double>(Context{});

@@ -1,5 +1,5 @@
-// What every mixer's test does: run a core on seeded inputs, compare production with reference,
-// differentiate the reference numerically, and check the properties all mixers share.
+// Shared by all mixers' tests: runs a core on seeded inputs, compares production with reference,
+// differentiates the reference numerically, and checks the properties of every mixer.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,8 +20,8 @@
 
 namespace vla_bench::testing {
 
-/// Raw inputs and the upstream gradient of a core. Values are exactly representable in float, so
-/// both precisions see the same numbers.
+/// Raw inputs and the upstream gradient of a core. Values are exact in float, so that both
+/// precisions see the same numbers.
 struct CoreTensors {
   HeadDims dims;
   std::vector<double> q, k, v, d_o;       // (B, T, H, d)
@@ -29,14 +29,14 @@ struct CoreTensors {
   std::vector<std::vector<double>> more;  // (B, T, H, width) each
 };
 
-/// Normal draws times `scale`; `shift` is added to q and k (strongly negative: clamps become
-/// active).
+/// Normal draws times `scale`; adds `shift` to q and k (a strongly negative one activates clamps).
 inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims,
                                   std::uint64_t seed, double scale = 0.7, double shift = 0.0) {
   CoreTensors tensors;
   tensors.dims = dims;
-  const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t lane, double by) {
-    Rng rng(seed, RngStream::benchmark, 0, lane);
+  const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t substream,
+                        double by) {
+    Rng rng(seed, RngStream::benchmark, 0, substream);
     values.resize(static_cast<std::size_t>(dims.rows() * dims.heads * width));
     for (double& value : values) value = static_cast<float>(by + scale * rng.normal());
   };
@@ -52,12 +52,12 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
   return tensors;
 }
 
-/// What a core computed, in double for comparison.
+/// A core's results, in double for comparison.
 struct CoreRun {
   std::vector<double> o, dq, dk, dv;       // (B, T, H, d)
   std::vector<std::vector<double>> dmore;  // (B, T, H, width) each
 
-  /// By name, o first.
+  /// All results by name, o first.
   std::vector<std::pair<std::string, const std::vector<double>*>> all() const {
     std::vector<std::pair<std::string, const std::vector<double>*>> named = {
         {"o", &o}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv}};
@@ -81,9 +81,9 @@ std::vector<T> to_host(const Array<T>& array) {
   return host;
 }
 
-/// Runs forward (with_backward: and backward) on the layout a layer uses, q, k and v side by side
-/// in one buffer, with NaN wherever the core has no business reading or must overwrite. `padding`
-/// channels between its rows: at 0, as in a layer, rows start where vectors can be loaded.
+/// Runs forward (with_backward: and backward) on a layer's layout, q, k and v side by side in one
+/// buffer, with NaN wherever the core must not read or must overwrite. `padding` is the number of
+/// channels between rows; with 0, as in a layer, rows are aligned for vector loads.
 template <class T>
 CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& context,
                  bool with_backward = true, Index padding = 1) {
@@ -163,7 +163,7 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   return run;
 }
 
-/// On the CPU.
+/// The same on the CPU.
 template <class T>
 CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, int threads = 1,
                  bool with_backward = true) {
@@ -178,7 +178,7 @@ inline std::unique_ptr<MixerCore<double>> reference_core(const MixerConfig& mixe
   return make_mixer_core<double>(mixer, d_h, Device::cpu, Implementation::reference);
 }
 
-/// A value is built from about T * d rounded products; their errors (half an ulp each) add like a
+/// A value is a sum of about T * d rounded products; their errors (half an ulp each) add like a
 /// random walk, and 16 covers the constants of features, norms and quotients.
 template <class T>
 double rounding_tolerance(const HeadDims& dims) {
@@ -196,7 +196,8 @@ inline void expect_same_run(const CoreRun& actual, const CoreRun& expected, doub
   const auto expected_values = expected.all();
   const auto actual_values = actual.all();
   ASSERT_EQ(actual_values.size(), expected_values.size());
-  // Gradients that vanish identically hold rounding noise: they are held to the scale of all.
+  // Gradients that vanish identically hold rounding noise, so errors are relative to the largest
+  // gradient of all.
   double largest = 0.0;
   for (std::size_t i = 1; i < expected_values.size(); ++i) {
     for (double value : *expected_values[i].second) largest = std::max(largest, std::abs(value));
@@ -209,8 +210,8 @@ inline void expect_same_run(const CoreRun& actual, const CoreRun& expected, doub
   }
 }
 
-/// Production in T against the double reference: output and every gradient. A `tolerance` of 0
-/// takes rounding_tolerance.
+/// Compares production in T with the double reference: output and every gradient. A `tolerance` of
+/// 0 stands for rounding_tolerance.
 template <class T>
 void expect_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,
                               double tolerance = 0.0) {
@@ -222,8 +223,8 @@ void expect_matches_reference(const MixerConfig& mixer, const CoreTensors& tenso
                   describe(tensors.dims) + (std::is_same_v<T, float> ? " float" : " double"));
 }
 
-/// The sizes every production core must pass: one token; off every tile and checkpoint interval;
-/// head sizes with and without a specialised loop.
+/// The sizes that every production core must pass: one token; lengths that are no multiple of a
+/// tile or checkpoint interval; head sizes with and without a specialised loop.
 inline std::vector<HeadDims> standard_shapes() {
   std::vector<HeadDims> shapes;
   for (Index d : {5, 8, 16, 24, 32, 64, 128}) {
@@ -234,10 +235,10 @@ inline std::vector<HeadDims> standard_shapes() {
   return shapes;
 }
 
-/// d(sum o * d_o) of every input by central differences. At step h the truncation error is about
-/// h^2 / 6 times a third derivative of order one (2e-11 at h = 1e-5) and rounding adds 2^-53 |L| /
-/// h (about 1e-10 for the small cases this serves): `tolerance` leaves room for steep third
-/// derivatives and stays far below the size of any wrong term.
+/// Checks d(sum o * d_o) / d(every input) by central differences. At step h the truncation error is
+/// about h^2 / 6 times a third derivative of order one (2e-11 at h = 1e-5) and rounding adds
+/// 2^-53 |L| / h (about 1e-10 for these small cases): `tolerance` leaves room for steep third
+/// derivatives and is far below the size of any wrong term.
 inline void expect_central_differences(MixerCore<double>& core, const CoreTensors& tensors,
                                        double tolerance = 1e-6) {
   const CoreRun run = run_core<double>(core, tensors);
@@ -271,7 +272,7 @@ inline void expect_central_differences(MixerCore<double>& core, const CoreTensor
   expect_same_run(run, numeric, tolerance, "central differences " + describe(tensors.dims));
 }
 
-/// Changing token t changes no earlier output (bit for bit), and changes its own.
+/// Checks that changing token t changes no bit of earlier outputs, and does change its own.
 template <class T>
 void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
   const HeadDims& dims = tensors.dims;
@@ -307,7 +308,7 @@ void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
   }
 }
 
-/// Stepping memory() through every lane gives the core's forward.
+/// Checks that stepping memory() through every lane gives the core's forward.
 template <class T>
 void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors,
                                   double tolerance = 0.0) {
@@ -344,7 +345,7 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
                    tolerance > 0.0 ? tolerance : rounding_tolerance<T>(dims)));
 }
 
-/// The same bits whatever the thread count.
+/// Checks that any number of threads gives the same bits.
 template <class T>
 void expect_thread_count_is_invisible(MixerCore<T>& core, const CoreTensors& tensors) {
   const CoreRun one = run_core<T>(core, tensors, 1);
@@ -357,7 +358,7 @@ void expect_thread_count_is_invisible(MixerCore<T>& core, const CoreTensors& ten
   }
 }
 
-/// All of the above for one variant: what a new mixer has to pass before anything of its own.
+/// All of the above for one variant: every mixer has to pass it.
 inline void expect_contract(const MixerConfig& mixer) {
   for (const HeadDims& dims : standard_shapes()) {
     const CoreTensors tensors = random_tensors(mixer, dims, 11);

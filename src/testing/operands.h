@@ -17,7 +17,7 @@ namespace vla_bench::testing {
 template <class T>
 inline constexpr double kEpsilon = std::numeric_limits<T>::epsilon();
 
-/// Standard normal values, rounded to T. Different `index`, different values.
+/// Standard normal values, rounded to T; another `index` gives other values.
 template <class T>
 std::vector<T> random_values(Index count, std::uint32_t index, double scale = 1.0) {
   Rng rng(7, RngStream::benchmark, index, 0);
@@ -26,8 +26,8 @@ std::vector<T> random_values(Index count, std::uint32_t index, double scale = 1.
   return values;
 }
 
-/// A matrix inside a wider one, as views of joint buffers are. The gap between rows holds a
-/// sentinel that no operation may touch.
+/// A matrix inside a wider one, like views of joint buffers. The gap between rows holds a sentinel
+/// that no operation may overwrite.
 template <class T>
 class Strided {
  public:
@@ -80,7 +80,7 @@ template <class T>
               floor);
 }
 
-/// run(context) returns a vector; it must be the same bits on 1, 2 and 3 threads.
+/// Checks that the vector that run(context) returns has the same bits on 1, 2 and 3 threads.
 template <class Run>
 void expect_same_on_any_threads(const Run& run) {
   const auto once = run(Context{.threads = 1});

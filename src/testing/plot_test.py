@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs scripts/plot.py and scripts/recall_grid.py on small made-up summaries, and reads in the CSV
-beside a figure what it shows.
+"""Runs scripts/plot.py and scripts/recall_grid.py on small made-up summaries, and checks the CSV of
+each figure's points.
 
-Exit status 77 (skipped) when .venv, where matplotlib lives, has not been made.
+Exit status 77 (skipped) without .venv, which has matplotlib.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def columns(table: str) -> list[str]:
 
 
 def spread(quantity: str, mean: float | None, half: float = 0.01) -> Row:
-    """Mean and interval over two seeds; nothing where none is ok."""
+    """Mean and interval over two seeds; empty where none is ok."""
     if mean is None:
         return {}
     return {
@@ -54,7 +54,7 @@ def spread(quantity: str, mean: float | None, half: float = 0.01) -> Row:
 
 
 def accuracy_row(line: str, accuracy: float | None, **more: Any) -> Row:
-    """Of accuracy_summary; the line begins with the mixer."""
+    """A row of accuracy_summary; the line begins with the mixer."""
     row = {"experiment": "mqar", "label": line, "n_pairs": 24, "d_h": 32, "n_heads": 4}
     row |= {"layout": "paper", "short_conv": 0, "steps": 3000, "learning_rate": 0.001}
     row |= {"line": line, "mixer": line.split()[0], "device": "cpu", "precision": "float32"}
@@ -76,7 +76,7 @@ class PlotTest(unittest.TestCase):
             writer.writerows(rows)
 
     def run_plot(self) -> str:
-        """Messages of a run that ends well."""
+        """Messages of a run that succeeds."""
         process = plot(self.folder, self.figures)
         _, errors = process.communicate()
         self.assertEqual(process.returncode, 0, errors)
@@ -90,7 +90,7 @@ class PlotTest(unittest.TestCase):
         return errors
 
     def drawn(self, figure: str) -> dict[str, dict[str, list[tuple[str, ...]]]]:
-        """Panel -> line -> (x, y, low, high, cells), as the CSV beside the figure says."""
+        """Panel -> line -> (x, y, low, high, cells), from the CSV beside the figure."""
         found: dict[str, dict[str, list[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(list))
         with (self.figures / f"{figure}.csv").open(newline="") as file:
             for row in csv.DictReader(file):
@@ -99,7 +99,7 @@ class PlotTest(unittest.TestCase):
         return {panel: dict(lines) for panel, lines in found.items()}
 
     def python(self, program: str, tables: Path | None = None) -> str:
-        """What the program prints, with `charts` and `styles` of the tables."""
+        """Output of a Python program that has `charts` and `styles` of the tables."""
         start = (
             "import sys; from pathlib import Path\n"
             "from plotting.drawing import draw\n"
@@ -284,7 +284,7 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(set(lines), set(mixers))
         for points in lines.values():
             self.assertEqual([point[0] for point in points], ["2", "4", "8"])
-        # Beside a sweep whose length follows, each is a panel, and so are the lengths of each n.
+        # Next to a sweep whose length follows n_pairs, each fixed length has its own panel.
         more = [
             accuracy_row("vla", 0.5, n_pairs=n, layout="zoology", seq_len=4 * n) for n in (2, 4)
         ]
@@ -360,7 +360,7 @@ class PlotTest(unittest.TestCase):
         self.assertIn("3000 steps, lr = 0.001.", notes)
         names = {path.name for path in self.figures.glob("*.png")}
         self.assertEqual(names, {"comparison.png"})
-        # A second number of pairs makes curves of them.
+        # With a second number of pairs they become curves.
         self.write("accuracy_summary", [*rows, accuracy_row("vla", 0.1, n_pairs=8)])
         self.assertEqual(self.python(has_comparison), "False")
 

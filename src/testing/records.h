@@ -1,4 +1,4 @@
-// Tests only: sealed cells that nobody ran.
+// Only for tests: sealed cells without a run.
 #pragma once
 
 #include <fmt/format.h>
@@ -41,7 +41,7 @@ inline CellRecord record_of(std::string_view json, Table table, Device device = 
 
 using Values = std::initializer_list<std::pair<std::string_view, Value>>;
 
-/// Adds a row to the record's table: what its config says, its outcome, and `values`.
+/// Adds a row to the record's table: the columns of its config, its outcome, and `values`.
 inline void add_row(CellRecord& record, const Schema& schema, Values values) {
   if (record.tables.empty()) record.tables.emplace_back(schema);
   Table& table = record.tables.front();

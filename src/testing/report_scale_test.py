@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Reports of synthetic cells, beyond and below the number from which learning curves are written
-only where they are asked for.
+"""Reports of synthetic cells, above and below the number from which learning curves are written only
+on request.
 
-What 100,000 cells take is measured by hand (experiments/README.md). Here 2,000 must stay within
-bounds that a report which holds every curve, or blocks of memory for every file, breaks.
-The program under test is named in VLA_BENCH_BINARY; with VLA_SANITIZED=1 its memory is not judged,
-since most of it is the sanitizer's.
+The cost of 100,000 cells is measured by hand (experiments/README.md). Here 2,000 must stay within
+bounds that a report would exceed if it held every curve, or blocks of memory for every file.
+VLA_BENCH_BINARY names the program under test; with VLA_SANITIZED=1 its memory is not checked, since
+most of it is the sanitizer's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
 CELLS = 2000
-ROWS = 60  # of every history: what the paper's 3,000 steps leave
-# 100,000 cells may take 1 GiB: 10 KiB each, beside what the program takes by itself (over 200 MiB
-# where it is linked with CUDA's libraries).
+ROWS = 60  # of every history, as after the paper's 3,000 steps
+# 100,000 cells may take 1 GiB: 10 KiB each, in addition to what the program always takes (over 200 MiB
+# with CUDA's libraries).
 MOST_KIB = 10 * CELLS
 
 
@@ -96,7 +96,7 @@ class ReportScaleTest(unittest.TestCase):
         self.assertFalse((out / "history_curve.csv").exists())
         self.assertEqual(len((out / "accuracy.csv").read_text().splitlines()), 1 + CELLS)
 
-        # Where they are asked for they are written one after the other.
+        # On request they are written one after the other.
         asked = report(pack, out, "--table", "history", "--table", "history_curve")
         self.assertEqual(asked.returncode, 0, asked.stderr)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -109,7 +109,7 @@ class ReportScaleTest(unittest.TestCase):
         curves = (out / "history_curve.csv").read_text().splitlines()
         self.assertEqual(len(curves), 1 + groups * ROWS)
 
-        # A line that was edited is named and left out, and the others are reported.
+        # An edited line is named and left out, and the others are reported.
         content = bytearray(pack.read_bytes())
         content[-100] ^= 1
         pack.write_bytes(content)

@@ -1,5 +1,5 @@
-// Tests only: what lies in a results folder and must not depend on who computed it, when, and how
-// often it was disturbed.
+// Only for tests: the files of a results folder that must not depend on which process computed
+// them, when, and how often it was disturbed.
 #pragma once
 
 #include <map>
@@ -12,8 +12,8 @@
 
 namespace vla_bench::testing {
 
-/// The sealed cells below a folder, learning curves and all, by their path. Throws BadInput when
-/// one is not whole.
+/// Reads the sealed cells below a folder, with learning curves, by path. Throws BadInput when one
+/// is not whole.
 inline std::map<std::filesystem::path, CellRecord> sealed_cells(const std::filesystem::path& root) {
   std::map<std::filesystem::path, CellRecord> found;
   if (!std::filesystem::exists(root)) return found;
@@ -23,7 +23,7 @@ inline std::map<std::filesystem::path, CellRecord> sealed_cells(const std::files
   return found;
 }
 
-/// What a finished training left.
+/// The files of a finished training.
 struct FinishedTraining {
   std::string rows;
   std::string history;
@@ -32,7 +32,8 @@ struct FinishedTraining {
   bool operator==(const FinishedTraining&) const = default;
 };
 
-/// By the folder's name; failed ones are not finished. Throws BadInput when a record is not whole.
+/// Finished trainings by the folder's name; failed ones are not finished. Throws BadInput when a
+/// record is not whole.
 inline std::map<std::string, FinishedTraining> finished_trainings(
     const std::filesystem::path& root) {
   std::map<std::string, FinishedTraining> found;

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs sweeps on a real Slurm of one node, disturbs them, and compares what is there at the end with
-one undisturbed process, bit for bit, times apart.
+"""Runs sweeps on a real Slurm of one node, disturbs them, and compares the results with those of one
+undisturbed process, bit for bit except for times.
 
-Exit status 77 (skipped) where Slurm is not installed, or this is not root, whom its daemons want.
-The program under test is named in VLA_BENCH_BINARY.
+Exit status 77 (skipped) where Slurm is not installed, or without root, which its daemons need.
+VLA_BENCH_BINARY names the program under test.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ SWEEP = {
     "train": {"steps": 1500, "batch": 8, "warmup": 10, "checkpoint_every": 100},
     "eval": {"batches": 2, "batch": 8},
 }
-# Requeued jobs wait 6 to 10 s for the credential of their last run; the rest is for a machine that
-# does other things besides, or for a program with sanitizers.
+# Requeued jobs wait 6 to 10 s for the credential of their last run; the rest is a margin for a busy
+# machine or a program with sanitizers.
 PATIENCE_S = 600 if os.environ.get("VLA_SANITIZED") == "1" else 60
 
 
 def run(*command: str | Path) -> str:
-    """What the command prints. Its errors end the test."""
+    """The command's output. Its errors end the test."""
     process = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -65,18 +65,18 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def timeless(table: dict[str, list]) -> list[list]:
-    """The table's rows without the times that trainings took."""
+    """The table's rows without the times of trainings."""
     seconds = table["columns"].index("train_seconds")
     return [row[:seconds] + row[seconds + 1 :] for row in table["rows"]]
 
 
 def results(folder: Path) -> dict[str, dict[str, object]]:
-    """By cell, everything that must not depend on who computed it and how often it was disturbed."""
+    """By cell, everything that must not depend on the process and on how often it was disturbed."""
     found: dict[str, dict[str, object]] = {}
     for path in sorted(folder.glob("*/record.json")):
         record = json.loads(path.read_text())
         found[path.parent.name] = {
-            # Threads change times only.
+            # Threads change only times.
             "config": record["config"] | {"threads": None},
             "status": record["status"],
             "rows": timeless(record["tables"]["accuracy"]),
@@ -110,12 +110,12 @@ class SlurmTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        # Not below TMPDIR: paths of sockets are short.
+        # Not below TMPDIR, since paths of sockets must be short.
         cls.folder = Path(tempfile.mkdtemp(prefix="vla-slurm-", dir="/tmp"))
         cls.folder.chmod(0o711)  # everybody must reach munge's socket
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         slurm = cls.folder / "slurm"
-        # As many cores as tasks, whatever the machine has: all tasks run at once.
+        # Declares as many cores as tasks, so that all tasks run at once on any machine.
         run(ONE_MACHINE, "up", slurm, str(TASKS))
         cls.addClassCleanup(run, ONE_MACHINE, "down", slurm)
         os.environ["SLURM_CONF"] = str(slurm / "slurm.conf")
@@ -150,12 +150,12 @@ class SlurmTest(unittest.TestCase):
                 self.assertTrue(found[cell][what] == value, f"{what} of {cell} differs")
         # Every cell is sealed, none is left as in progress.
         self.assertEqual(list((self.folder / out).rglob("begun.json")), [])
-        # The task that found the sweep complete made its tables.
+        # The task that finished the sweep made its tables.
         tables = self.folder / out / "disturbed/tables"
         self.assertEqual(len(csv_rows(tables / "accuracy.csv")), 1 + CELLS)
 
     def test_an_array_its_report_and_a_twin(self) -> None:
-        """Submitted twice at once, dealt differently: every cell is computed by two tasks."""
+        """Submitted twice at once with different shards: two tasks compute every cell."""
         first = self.submit("twice/runs")
         self.assertIn("to do           24", first)
         again = self.submit("twice/runs")
@@ -173,8 +173,7 @@ class SlurmTest(unittest.TestCase):
         self.assertEqual(run("squeue", "--noheader"), "")
 
     def test_gpus_are_asked_for_and_given_to_the_program(self) -> None:
-        """On GPUs in name: behind the program's name is one that notes how it is called, and runs
-        on the CPU what is to run on a GPU."""
+        """Pretends to use GPUs: a program of the same name logs its calls and runs on the CPU."""
         calls = self.folder / "calls"
         stand_in = self.folder / "stand_in"
         stand_in.write_text(
@@ -192,7 +191,7 @@ class SlurmTest(unittest.TestCase):
         self.assertEqual(len(lines), TASKS)
         for line in lines:
             self.assertIn("--device cuda", line)
-            # Of the two that the node has one each.
+            # Each task gets one of the node's two.
             self.assertIn(line.split()[0], ("0", "1"))
 
     def test_disturbed_tasks_lose_nothing(self) -> None:
@@ -208,7 +207,7 @@ class SlurmTest(unittest.TestCase):
         for task in range(TASKS):
             self.assertEqual(len(programs[task]), 1, f"task {task} does not run")
 
-        # One is cancelled, one killed, one requeued by hand, one told that its time is nearly up.
+        # One is cancelled, one killed, one requeued by hand, one warned of its time limit.
         run("scancel", f"{job}_0")
         os.kill(programs[1][0], signal.SIGKILL)
         run("scontrol", "requeue", f"{job}_2")
@@ -217,7 +216,7 @@ class SlurmTest(unittest.TestCase):
             lambda: not any(Path(f"/proc/{pid}").exists() for (pid,) in programs),
             "all four programs have ended",
         )
-        # A job is COMPLETING for a moment behind the end of its program.
+        # A job is COMPLETING for a moment after the end of its program.
         for state in ("CANCELLED", "FAILED"):
             wait_until(
                 lambda state=state: f"JobState={state}"
@@ -225,7 +224,7 @@ class SlurmTest(unittest.TestCase):
                 f"a task counts as {state}",
             )
 
-        # The two others come back; the node goes away under them.
+        # The two others run again; then the node goes down.
         def restarted() -> bool:
             return any(processes_of(runs, f"{task}/{TASKS}") for task in (2, 3))
 
@@ -233,14 +232,14 @@ class SlurmTest(unittest.TestCase):
         run("scontrol", "update", "nodename=localhost", "state=down", "reason=test")
         wait_until(lambda: not restarted(), "the tasks of the node have ended")
         time.sleep(0.5)
-        # It may be back by itself, as it answers; then this is refused.
+        # Refused if the node, which still answers, is already back by itself.
         subprocess.run(
             ["scontrol", "update", "nodename=localhost", "state=resume"], stderr=subprocess.DEVNULL
         )
         before = {path: path.read_bytes() for path in self.folder.glob("once/runs/*/*/record.json")}
         self.wait_for_queue()
 
-        # What tasks 0 and 1 left is submitted by a second call, and nothing else.
+        # A second call submits only what tasks 0 and 1 left.
         second = self.submit("once/runs")
         self.assertIn("of 2 tasks", second)
         self.wait_for_queue()

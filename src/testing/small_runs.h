@@ -32,7 +32,7 @@ inline RunConfig small_run_config(const MixerConfig& mixer = {}) {
   return config;
 }
 
-/// A model at its start, and the loop over it.
+/// A model with its initial parameters, and its training loop.
 template <class T>
 struct SmallRun {
   RunConfig config;

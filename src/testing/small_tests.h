@@ -1,4 +1,4 @@
-// Tests under a tool that makes kernels a hundred times slower (compute-sanitizer) ask for less.
+// Smaller tests under tools that make kernels a hundred times slower (compute-sanitizer).
 #pragma once
 
 #include <cstdlib>
@@ -6,8 +6,8 @@
 
 namespace vla_bench::testing {
 
-/// Whether the environment has VLA_SMALL_TESTS set to anything but 0: sizes shrink to what still
-/// reaches every branch, and nothing is said about times.
+/// Whether the environment variable VLA_SMALL_TESTS is set, and not to 0: tests then use the smallest
+/// sizes that reach every branch, and do not check times.
 inline bool small_tests() {
   const char* value = std::getenv("VLA_SMALL_TESTS");
   return value != nullptr && *value != '\0' && std::string_view(value) != "0";

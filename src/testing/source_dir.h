@@ -1,4 +1,4 @@
-// Where tests find files of the source tree.
+// Paths of the source tree for tests.
 #pragma once
 
 #include <cstdlib>
@@ -13,8 +13,8 @@ inline std::string environment_or(const char* name, const char* otherwise) {
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-/// Root of the source tree: VLA_SOURCE_DIR from the environment, for a build that was carried to
-/// another machine, else where it was compiled.
+/// Root of the source tree: the environment variable VLA_SOURCE_DIR, for a build on another machine,
+/// else the path at compile time.
 inline std::filesystem::path source_dir() {
   return environment_or("VLA_SOURCE_DIR", VLA_SOURCE_DIR);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What submit.sh hands to sbatch, with programs that stand for Slurm's and note how they are called.
+"""The arguments that submit.sh passes to sbatch, with mock Slurm programs that log their calls.
 
-The program under test is named in VLA_BENCH_BINARY; it makes the plan.
+VLA_BENCH_BINARY names the program that makes the plan.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SWEEP = {
     "task": {"n_pairs": 2},
     "seeds": list(range(TASKS)),
 }
-# Every call on a line, its arguments divided by tabs; jobs are numbered from 101.
+# Logs one call per line, arguments separated by tabs; numbers jobs from 101.
 SBATCH = """#!/usr/bin/env bash
 (IFS=$'\\t' && echo "$*") >> "$CALLS"
 echo $((100 + $(wc -l < "$CALLS")))
@@ -68,12 +68,12 @@ class Submitted:
 
 
 def options_of(call: list[str]) -> list[str]:
-    """The words before the script, which are for sbatch."""
+    """The arguments before the script, which are sbatch's."""
     return call[: next(i for i, word in enumerate(call) if word.endswith(".sh"))]
 
 
 def values(call: list[str], option: str) -> list[str]:
-    """What a call gives for an option, as often as it gives it."""
+    """All values that a call gives for an option."""
     return [word.removeprefix(option + "=") for word in call if word.startswith(option + "=")]
 
 

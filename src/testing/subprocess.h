@@ -1,4 +1,4 @@
-// Tests alone: running the program as a user does.
+// Only for tests: runs the program as a user does.
 #pragma once
 
 #include <fcntl.h>
@@ -25,7 +25,7 @@ inline std::string slurp(const std::filesystem::path& path) {
 
 inline std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-/// Files of that name below `root`, in path order.
+/// All files of that name below `root`, in path order.
 inline std::vector<std::filesystem::path> find_files(const std::filesystem::path& root,
                                                      const std::string& name) {
   std::vector<std::filesystem::path> paths;
@@ -47,14 +47,14 @@ struct Surroundings {
   rlim_t file_size = RLIM_INFINITY;  // bytes a file may have; above it a write fails with EFBIG
 };
 
-/// The program started with arguments; wait() or the destructor collects it.
+/// The program, started with arguments; wait() or the destructor waits for its end.
 class Process {
  public:
   explicit Process(const std::vector<std::string>& arguments, const Surroundings& around = {}) {
     const std::string out_path =
         around.standard_output.empty() ? (folder_.path() / "out").string() : around.standard_output;
     const std::string err_path = (folder_.path() / "err").string();
-    // A build that was carried elsewhere has another path than the one it was compiled at.
+    // A build folder that was moved has another path than at compile time.
     std::vector<std::string> strings = {environment_or("VLA_BENCH_BINARY", VLA_BENCH_BINARY)};
     strings.insert(strings.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes a results folder of made-up finished trainings, to measure what reads whole folders.
+"""Writes a results folder of made-up finished trainings, to measure commands that read whole folders.
 
-    synthetic_cells.py OUT CELLS [--history ROWS]   OUT/synthetic/HASH, as versions before sealed
-                                                    records left them: `vla-bench pack` seals them
+    synthetic_cells.py OUT CELLS [--history ROWS]   OUT/synthetic/HASH, in the format before sealed
+                                                    records; `vla-bench pack` seals them
     vla-bench pack OUT --out synthetic.jsonl
     vla-bench report synthetic.jsonl --out REPORT
 
@@ -37,7 +37,7 @@ PROVENANCE = {
 
 
 def config_of(mixer: str, pairs: int, d_h: int, rate: float, seed: int) -> dict[str, object]:
-    """The keys that a report looks at; the rest of a config is about as long again."""
+    """The keys that a report reads; the rest of a config is about as long."""
     return {
         "experiment": "mqar",
         "name": "synthetic",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What the program prints on a terminal (a pseudo-terminal of a given width), and elsewhere.
+"""The program's output on a terminal (a pseudo-terminal of a given width), and elsewhere.
 
-The program under test is named in VLA_BENCH_BINARY.
+VLA_BENCH_BINARY names the program under test.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LATENCY = {
 
 
 def on_terminal(width: int, *arguments: str | Path, columns: str = "") -> str:
-    """Standard output of the program where that is a terminal. Log lines are no part of it."""
+    """Standard output of the program on a terminal, without log lines."""
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     if columns:
         environment["COLUMNS"] = columns

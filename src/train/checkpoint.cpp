@@ -27,7 +27,8 @@ constexpr Index kHistoryColumns = 5;
 constexpr std::string_view kOptimiserPrefix = "optimizer.";
 constexpr std::string_view kOptimiserSuffix = ".safetensors";
 
-/// The config without what changes no byte of the parameters: where and how wide the run ran.
+/// The config as the checkpoint's metadata has it: without run name, device and threads, which
+/// cannot change the parameters.
 std::string told_config(RunConfig config) {
   config.name.clear();
   config.device = DeviceRequest::automatic;
@@ -38,7 +39,7 @@ std::string told_config(RunConfig config) {
 constexpr const char* kIdentity = "identity";
 constexpr const char* kChecksum = "checksum";
 
-/// hash_hex over everything in the file but the checksum itself.
+/// hash_hex of the whole file except the checksum itself.
 std::string checksum_of(const TensorFile& file) {
   std::string digest;
   for (const auto& [key, value] : file.metadata()) {
@@ -59,7 +60,7 @@ void write_sealed(TensorFile& file, const fs::path& path) {
   file.write(path);
 }
 
-/// Throws BadInput when a byte has changed since it was written.
+/// Reads a file. Throws BadInput when a byte has changed since it was written.
 TensorFile read_sealed(const fs::path& path) {
   TensorFile file = TensorFile::read(path);
   if (file.text(kChecksum) != checksum_of(file)) {
@@ -69,7 +70,7 @@ TensorFile read_sealed(const fs::path& path) {
   return file;
 }
 
-/// Adds every parameter's slice of a flat buffer as "<prefix><name>".
+/// Adds each parameter's slice of a flat buffer as "<prefix><name>".
 template <class T>
 void add_slices(TensorFile& file, const ParameterTable& table, const Array<T>& flat,
                 const std::string& prefix) {
@@ -111,8 +112,8 @@ std::optional<Index> step_of(std::string_view name) {
   return step;
 }
 
-/// Later ones belong to a process that runs the same cell and is ahead: its checkpoint may be the
-/// one on disk.
+/// Keeps files of later steps: another process on the same cell is ahead, and the checkpoint on
+/// disk may be its own.
 void remove_earlier_optimisers(const fs::path& folder, Index step) {
   std::error_code ignored;  // a file that stays behind costs space, not correctness
   fs::directory_iterator entry(folder, ignored);
@@ -124,7 +125,7 @@ void remove_earlier_optimisers(const fs::path& folder, Index step) {
   }
 }
 
-/// `path`: of the file, for messages. No row may lie behind `steps_done`.
+/// Reads the history; no row may be after `steps_done`. `path` names the file in messages.
 std::vector<HistoryRow> read_history(const TensorFile& moments, const fs::path& path,
                                      Index steps_done) {
   const auto& shape = moments.at("history").shape;

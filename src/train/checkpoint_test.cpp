@@ -83,7 +83,7 @@ void check_round_trip(DType stored_as) {
   EXPECT_EQ(loaded.history[1].lr, 1e-4);
   EXPECT_EQ(loaded.history[1].gradient_norm, 1.0 / 3.0);
 
-  // What torch users load: the parameters under their state_dict names, and nothing else.
+  // For torch users the file has only the parameters, under their state_dict names.
   const TensorFile file = TensorFile::read(path);
   EXPECT_EQ(file.names().size(), loaded.run.model.parameters().all().size());
   const TensorEntry& entry = file.at("blocks.0.attn.Wq.weight");
@@ -117,7 +117,7 @@ TEST(Checkpoint, KeepsTheOptimiserOfTheParametersOnDisk) {
   EXPECT_TRUE(same(loaded.optimiser.first_moment, saved.optimiser.first_moment));
 }
 
-// Two processes on one cell: the one behind must not take the other's optimiser away.
+// Two processes on one cell: the slower one must not remove the other's optimiser file.
 TEST(Checkpoint, LeavesTheOptimiserOfALaterStep) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "checkpoint.safetensors";
@@ -131,7 +131,7 @@ TEST(Checkpoint, LeavesTheOptimiserOfALaterStep) {
   loaded.load(path);
   EXPECT_EQ(loaded.optimiser.read().step, 5);
 
-  // The order in which the two wrote their parameters may as well be the other one.
+  // The two may also write their parameters in the other order.
   write_file_atomically(path, parameters_of_6);
   loaded.load(path);
   EXPECT_EQ(loaded.optimiser.read().step, 6);
@@ -171,7 +171,7 @@ TEST(Checkpoint, RefusesAnotherConfig) {
   Loaded<float> rounded(config);
   EXPECT_THROW(rounded.load(path), BadInput);
 
-  // What changes no result is no other config.
+  // A key that cannot change results does not make another config.
   config = small_run_config();
   config.threads = 2;
   config.name = "elsewhere";
@@ -208,14 +208,14 @@ TEST(Checkpoint, RefusesDamagedFiles) {
   EXPECT_NO_THROW(Loaded<float>().load(path));
 
   TensorFile file;
-  // More steps than the run has.
+  // A step beyond the end of the run.
   write_file_atomically(path, whole);
   file = TensorFile::read(path);
   file.metadata()["step"] = "8";
   file.write(path);
   EXPECT_THROW(Loaded<float>().load(path), BadInput);
 
-  // A history that no run of 5 steps wrote.
+  // A history that a run of 5 steps cannot have.
   write_file_atomically(path, whole);
   const std::string moments = read_file(optimiser_path(path, 5));
   file = TensorFile::read(optimiser_path(path, 5));
@@ -232,7 +232,7 @@ TEST(Checkpoint, RefusesDamagedFiles) {
   EXPECT_THROW(Loaded<float>().load(path), BadInput);
 }
 
-// A path below a file cannot be made, whoever asks: permission bits do not stop root.
+// A path below a file cannot be created even by root, whom permission bits do not stop.
 TEST(Checkpoint, ReportsWhatCannotBeWritten) {
   const TemporaryFolder folder;
   write_file_atomically(folder.path() / "file", "x");

@@ -22,7 +22,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Calls the user's callback at most ten times a second, and whenever forced.
+/// Calls the user's callback at most ten times a second, or when forced.
 class ProgressReporter {
  public:
   ProgressReporter(const std::function<void(const TrainProgress&)>& callback, Index first_step)
@@ -42,15 +42,15 @@ class ProgressReporter {
   Clock::time_point last_ = Clock::now();
 };
 
-/// Steps to ask for before the host looks again: up to the next row of the history, checkpoint or
-/// end. A CPU is looked at after every step, a GPU often enough to stop within a second whatever
-/// the size of the model: `seconds_per_step` is what the steps before took, 0 before the first.
+/// Steps to launch before the host waits for the device: up to the next row of the history,
+/// checkpoint or end. One step on a CPU; on a GPU few enough to stop within a second for any size
+/// of the model. `seconds_per_step` is the time of the steps before, 0 before the first.
 Index steps_ahead(const Context& context, const TrainConfig& settings, Index step,
                   double seconds_per_step) {
   if (context.device == Device::cpu) return 1;
   constexpr Index kMost = 256;
-  constexpr Index kFirst = 4;       // of unknown length
-  constexpr double kLongest = 1.0;  // seconds without a look
+  constexpr Index kFirst = 4;       // while the time of a step is unknown
+  constexpr double kLongest = 1.0;  // seconds between waits
   Index most = kFirst;
   if (seconds_per_step > 0.0) {
     most = static_cast<Index>(std::clamp(kLongest / seconds_per_step, 1.0, double{kMost}));
@@ -63,16 +63,15 @@ Index steps_ahead(const Context& context, const TrainConfig& settings, Index ste
   return ahead;
 }
 
-/// Loads the checkpoint if there is one. Returns why it could not be used: that costs the steps
-/// behind it, not the run.
+/// Loads the checkpoint if there is one. Returns why it could not be used; training then starts
+/// again at step 0.
 template <class T>
 std::string resume(const std::filesystem::path& checkpoint, const RunConfig& config,
                    TinyLm<T>& model, OptimiserState<T>& optimiser, TrainOutcome& outcome) {
   std::error_code unknown;
   if (!std::filesystem::exists(checkpoint, unknown) && !unknown) return {};
   std::string reason;
-  // Twice: another process on this cell may replace both files between the readings of the first
-  // and of the second.
+  // Two attempts, since another process on this cell may replace both files between the two reads.
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
       load_checkpoint(checkpoint, config, model, optimiser, outcome.history, outcome.train_seconds);
@@ -205,7 +204,7 @@ LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& 
   for (Index index = 0; index < config.eval.batches; ++index) {
     if (stop != nullptr && stop->load()) break;
     batches.make_next(RngStream::eval_batch, position.data(), config.eval.batch, batch);
-    ops::wait_aside(context);
+    ops::join_side_streams(context);
     const LossResult result = model.evaluate(batch);
     loss += result.loss * static_cast<double>(result.count);
     correct += result.accuracy * static_cast<double>(result.count);

@@ -25,19 +25,19 @@ struct TrainProgress {
   double steps_per_second = 0.0;
 };
 
-/// The optimiser's state beside the parameters, on the model's device.
+/// The optimiser's state, on the model's device.
 template <class T>
 struct OptimiserState {
   Array<T> first_moment, second_moment;  // flat, table order
   Array<ops::TrainingState> training;    // (1)
 
   OptimiserState(const Context& context, Index parameters);
-  /// Waits for the device.
+  /// Waits for the device and returns the state.
   ops::TrainingState read() const;
   void write(const ops::TrainingState& state);
 };
 
-/// Asks the device for one optimiser step on gradients() of the model; see ops::optimiser_step.
+/// Launches one optimiser step on gradients() of the model; see ops::optimiser_step.
 template <class T>
 void request_optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
                             OptimiserState<T>& optimiser);
@@ -46,25 +46,25 @@ struct TrainOutcome {
   bool diverged = false;     // a loss or gradient norm was not finite
   bool interrupted = false;  // *stop was set; a checkpoint was written
   std::string reason;        // "loss is nan at step 17"
-  std::string warning;       // why the checkpoint was of no use, and training began at step 0
+  std::string warning;       // why the checkpoint could not be used and training began at step 0
   Index steps_done = 0;
-  double train_seconds = 0.0;  // steps alone, all sittings together
+  double train_seconds = 0.0;  // only training steps, summed over all resumed runs
   std::vector<HistoryRow> history;
 };
 
-/// Trains per config (config.train, config.task, config.seeds[0]). Resumes from
-/// `checkpoint` when it exists (history and seconds included) and reaches the same bits as an
-/// undisturbed run, from step 0 if it cannot be used; writes it every checkpoint_every steps and at
-/// the end (empty path: never).
-/// `stop` may be null. Progress is called at most 10 times a second and at the last step.
+/// Trains as the config says (config.train, config.task, config.seeds[0]). Resumes from
+/// `checkpoint` when it exists (history and seconds included), or starts at step 0 when it cannot
+/// be used, and reaches the same bits as an uninterrupted run. Writes it every checkpoint_every
+/// steps and at the end (empty path: never). `stop` may be null. Calls `progress` at most 10 times
+/// a second and at the last step.
 template <class T>
 TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& model,
                    const std::filesystem::path& checkpoint,
                    const std::function<void(const TrainProgress&)>& progress,
                    const std::atomic<bool>* stop);
 
-/// Mean loss and accuracy over config.eval's fresh batches; over those begun before *stop was set
-/// (`stop` may be null).
+/// Returns mean loss and accuracy over config.eval's fresh batches, or over those begun before
+/// *stop was set (`stop` may be null).
 template <class T>
 LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
                     const std::atomic<bool>* stop = nullptr);

@@ -39,7 +39,7 @@ TEST_P(TrainerTest, SameBitsOnAnyThreads) {
   EXPECT_EQ(one.values(), three.values());
 }
 
-// A run that is stopped after every single step and started afresh must not differ in one bit.
+// A run that is stopped and resumed after every step must not differ in any bit.
 TEST_P(TrainerTest, StoppedAndResumedRunReachesTheSameBits) {
   const RunConfig config = small_run_config(GetParam());
   SmallRun<float> undisturbed(config);
@@ -57,7 +57,7 @@ TEST_P(TrainerTest, StoppedAndResumedRunReachesTheSameBits) {
     outcome = run.train(checkpoint, &stop);
     ++sittings;
     EXPECT_EQ(outcome.steps_done, sittings);
-    EXPECT_GT(outcome.train_seconds, seconds);  // of all sittings together
+    EXPECT_GT(outcome.train_seconds, seconds);  // summed over the resumed runs
     seconds = outcome.train_seconds;
     if (outcome.interrupted) continue;
     EXPECT_EQ(run.values(), undisturbed.values());
@@ -73,13 +73,13 @@ TEST_P(TrainerTest, StoppedAndResumedRunReachesTheSameBits) {
     EXPECT_EQ(outcome.history[i].gradient_norm, expected.history[i].gradient_norm);
   }
 
-  // A finished run is only read back.
+  // A finished run is only loaded.
   SmallRun<float> again(config);
   EXPECT_EQ(again.train(checkpoint).train_seconds, seconds);
   EXPECT_EQ(again.values(), undisturbed.values());
 }
 
-// A kill leaves the last periodic checkpoint (step 6 of 7) behind.
+// A killed run leaves its last periodic checkpoint (step 6 of 7).
 TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
   const RunConfig config = small_run_config(GetParam());
   SmallRun<float> undisturbed(config);
@@ -101,7 +101,7 @@ TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
   EXPECT_EQ(resumed.values(), undisturbed.values());
 }
 
-// A checkpoint that cannot be used costs the steps behind it, and no bit of the result.
+// A checkpoint that cannot be used costs its steps, but changes no bit of the result.
 TEST(Trainer, StartsAnewFromACheckpointOfNoUse) {
   SmallRun<float> undisturbed;
   undisturbed.train();
@@ -159,10 +159,10 @@ TEST(Trainer, HistoryHoldsEveryThirdStepAndTheLast) {
   EXPECT_EQ(outcome.steps_done, 7);
 }
 
-// Seconds of training are part of those that go by, in one sitting and over several.
+// Training seconds are part of the elapsed seconds, in one run and over resumed ones.
 TEST(Trainer, TrainSecondsAreCountedOnce) {
   RunConfig config = small_run_config({.options = LinearOptions{}});
-  config.train.steps = 12000;  // progress, which stops the first sitting, comes after 0.1 s
+  config.train.steps = 12000;  // progress, which stops the first run, comes after 0.1 s
   config.train.checkpoint_every = 0;
   const TemporaryFolder folder;
   double passed = 0.0;
@@ -178,7 +178,7 @@ TEST(Trainer, TrainSecondsAreCountedOnce) {
     ASSERT_EQ(outcome.interrupted, first);
   }
   EXPECT_EQ(outcome.steps_done, 12000);
-  // And they are most of them, so that counting any step twice would show above.
+  // Training takes most of the time, so that counting any step twice would fail the check above.
   EXPECT_GT(outcome.train_seconds, 0.5 * passed);
 }
 
@@ -191,7 +191,7 @@ TEST(Trainer, LearnsToCopy) {
   const LossResult before = evaluate<float>(run.context, config, run.model);
   run.train();
   const LossResult after = evaluate<float>(run.context, config, run.model);
-  EXPECT_EQ(before.count, 2 * 3 * 7);  // batches, rows, copied tokens
+  EXPECT_EQ(before.count, 2 * 3 * 7);  // batches x rows x copied tokens
   EXPECT_EQ(after.count, before.count);
   EXPECT_GT(before.loss, 2.0);  // guessing among 16 tokens costs log 16 = 2.77
   EXPECT_LT(after.loss, 0.5 * before.loss);

@@ -1,4 +1,4 @@
-// One step of training: the gradients of a batch, the optimiser, and the next step's batch.
+// One training step: the gradients of a batch, the optimiser, and the next step's batch.
 #pragma once
 
 #include <optional>
@@ -7,19 +7,19 @@
 
 namespace vla_bench {
 
-/// Asks the device for the same step again and again; on a GPU the step is recorded once. The first
+/// Runs the same step again and again; on a GPU it is captured once as a CUDA graph. The first
 /// batch is that of the optimiser's step.
 template <class T>
 class TrainingStep {
  public:
-  /// Takes the memory and warms up what a step needs: nothing of that happens while steps run. The
-  /// arguments must outlive this.
+  /// Allocates a step's memory and warms up, so that steps do neither. The arguments must outlive
+  /// this object.
   TrainingStep(const Context& context, const RunConfig& config, TinyLm<T>& model,
                OptimiserState<T>& optimiser);
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
-  /// Does not wait.
+  /// Launches one step; does not wait.
   void request() { replay_->run(); }
 
  private:
@@ -31,7 +31,7 @@ class TrainingStep {
   TinyLm<T>& model_;
   OptimiserState<T>& optimiser_;
   BatchMaker batches_;
-  Array<Index> next_index_;  // (1), on the device: of the batch to be made
+  Array<Index> next_index_;  // (1), on the device: index of the next batch
   Batch batch_;
   std::optional<Replay> replay_;
 };

@@ -1,10 +1,10 @@
 // One whole training step (batch, forward, backward, clipping, AdamW) of the published model at
 // n = 24: batch 64, T = 73, d_model 128, 4 heads, 2 layers.
 //
-// Counted work (two operations a multiply-add): 311 k weights in products x 4,672 tokens x 6 is
+// Counted work (two operations per multiply-add): 311 k weights in products x 4,672 tokens x 6 is
 // 8.7 GFLOP for every mixer; the VLA recurrence adds 1.8. The counter `sgemm_gflop` is step seconds
-// x the SGEMM rate measured in the same run: the step's cost in units that do not depend on how
-// fast the machine happens to be.
+// x the SGEMM rate measured in the same run: the step's cost in units that do not depend on the
+// machine's speed.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -48,7 +48,7 @@ void training_step(benchmark::State& state, const MixerConfig& mixer) {
   for (auto _ : state) step.request();
   const double rate = sgemm_rate(context);
   state.counters["sgemm_rate"] = rate;
-  // kIsRate divides by the seconds of all iterations, kInvert turns that over.
+  // kIsRate divides by the seconds of all iterations, kInvert inverts that.
   state.counters["sgemm_gflop"] =
       benchmark::Counter(static_cast<double>(state.iterations()) / rate,
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);

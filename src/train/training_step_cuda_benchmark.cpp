@@ -1,24 +1,24 @@
 // One whole training step (batch, forward, backward, clipping, AdamW) of the published model at
-// n = 24 on a GPU: batch 64, T = 73, d_model 128, 4 heads, 2 layers, recorded once and replayed as
-// the training loop does. Prints one row a mixer; exit status 1 when a step takes longer than it
-// may.
+// n = 24 on a GPU: batch 64, T = 73, d_model 128, 4 heads, 2 layers, as a CUDA graph that is
+// captured once and replayed, as in the training loop. Prints one row per mixer; exit status 1 when
+// a step takes longer than its limit.
 //   training_step_cuda_benchmark [float32|tf32|bf16]
 //
-// Counted work, two operations a multiply-add: weights in products x 4,672 tokens x 6 (forward, dx,
-// dW), the head over the 1,536 positions that carry a target, and three times the forward of the
-// cores (the backward is two of it; recomputation is not counted):
+// Counted work, two operations per multiply-add: weights in products x 4,672 tokens x 6 (forward,
+// dx, dW), the head over the 1,536 positions with a target, and three times the forward of the
+// cores (the backward counts as two forwards; recomputation is not counted):
 //   softmax 8.0, linear 8.0, DeltaNet 9.1, VLA 9.8 GFLOP
-// which an H200 at its float32 peak (132 multiprocessors x 128 lanes x 2 x 1.98 GHz = 67 TFLOP/s)
-// would do in 0.12 to 0.15 ms. `floor_ms` puts the measured SGEMM rate of the same run in place of
+// which an H200 at its float32 peak (132 multiprocessors x 128 units x 2 x 1.98 GHz = 67 TFLOP/s)
+// would do in 0.12 to 0.15 ms. `floor_ms` uses the measured SGEMM rate of the same run instead of
 // that peak, or the bytes (activations written and read once, parameters and their moments read and
-// written) over the measured copy bandwidth where that is longer. It leaves out what a recurrence
-// adds whatever the rate: 73 tokens, one after the other, forward and twice backward, in two
-// layers.
+// written) over the measured copy bandwidth where that is longer. It leaves out the latency of a
+// recurrence, which is independent of the rate: 73 tokens, one after the other, forward and twice
+// backward, in two layers.
 //
 // Reached on an H200, with a floor of 0.16, 0.16, 0.18 and 0.20 ms at the 50 TFLOP/s of that run:
 //   softmax 0.497, linear 0.575, DeltaNet 0.684, VLA 0.892 ms
-// The rest is the chain of launches, most of them 5 to 20 us long at a fraction of the
-// blocks that the GPU has room for, and in the recurrent mixers the scan.
+// The rest is the chain of dependent kernels, most of them 5 to 20 us long with fewer thread blocks
+// than the GPU has room for, and in the recurrent mixers the scan.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -40,8 +40,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A wait costs some 10 microseconds: over 20 steps it disappears. The median of 50 such blocks
-// leaves out what disturbs a few.
+// A wait costs some 10 microseconds, which is negligible over 20 steps. The median of 50 such
+// blocks ignores a few disturbed ones.
 constexpr int kBlocks = 50;
 constexpr int kStepsPerBlock = 20;
 constexpr int kWarmUpSteps = 20;
@@ -50,7 +50,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// The shortest of ten calls of `work`, which waits for the device.
+/// The shortest time of ten calls of `work`, which waits for the device.
 template <class Work>
 double shortest_seconds(const Work& work) {
   work();
@@ -65,7 +65,7 @@ double shortest_seconds(const Work& work) {
 
 Array<float> varied_array(Index size) {
   std::vector<float> host(static_cast<std::size_t>(size));
-  // Zeros would draw less power, and clock higher, than any real product.
+  // Not zeros, which would draw less power, and so clock higher, than any real product.
   for (std::size_t i = 0; i < host.size(); ++i) host[i] = 0.01F * static_cast<float>(i % 1009);
   Array<float> array(Device::cuda, size);
   device_copy(Device::cuda, array.data(), Device::cpu, host.data(), host.size() * sizeof(float));
@@ -113,11 +113,12 @@ double counted_flop(const RunConfig& config, TinyLm<float>& model) {
                       .d_h = config.model.d_h};
   const Work core = core_work(config.mixers.front(), dims, LatencyPass::forward, sizeof(float));
   const double cores = static_cast<double>(config.model.n_layers * core.flop);
-  // Two operations a multiply-add, a forward and a backward of two.
+  // Two operations per multiply-add; a backward counts as two forwards.
   return 3.0 * (2.0 * (rows * weights + head_rows * head) + cores);
 }
 
-/// Activations once out and once in; value, gradient and two moments in, value and moments out.
+/// Bytes moved: activations written and read once; value, gradient and two moments read, value and
+/// moments written.
 double counted_bytes(const RunConfig& config, TinyLm<float>& model) {
   constexpr double kPassesOverParameters = 7.0;
   return 2.0 * static_cast<double>(
@@ -129,7 +130,7 @@ struct Ceilings {
   double flop_per_s = 0.0, bytes_per_s = 0.0;
 };
 
-/// Times one mixer and prints its row; whether a step took no longer than `most_ms`.
+/// Times one mixer and prints its row; returns whether a step took at most `most_ms`.
 bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms,
                 const Ceilings& ceilings) {
   RunConfig config;

@@ -5,7 +5,7 @@
 #include "bench/cuda_ceilings.h"
 #include "bench/device_timer.h"
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/rng.h"
 
 namespace vla_bench::cuda {
@@ -21,11 +21,11 @@ constexpr TimingRule kRule{.min_repeats = 5, .relative_error = 0.005, .max_secon
 
 /// Random values: power, and with it the clock, depends on how many bits switch, and zeros are
 /// cheap. 2^20 of them are drawn, and repeated: drawing all would take longer than the timing.
-Array<float> random_matrix(std::uint32_t lane) {
+Array<float> random_matrix(std::uint32_t substream) {
   constexpr Index kDrawn = Index{1} << 20;
   static_assert(kSize * kSize % kDrawn == 0);
   Array<float> drawn(Device::cpu, kDrawn);
-  Rng rng(0, RngStream::benchmark, 0, lane);
+  Rng rng(0, RngStream::benchmark, 0, substream);
   for (float& value : drawn) value = static_cast<float>(rng.uniform() - 0.5);
   Array<float> matrix(Device::cuda, kSize * kSize);
   const auto bytes = static_cast<std::size_t>(drawn.bytes());
@@ -53,7 +53,7 @@ double product_rate(Precision precision) {
 double copy_rate() {
   const Array<char> from(Device::cuda, kCopyBytes);
   Array<char> to(Device::cuda, kCopyBytes);
-  const cudaStream_t stream = place().stream();
+  const cudaStream_t stream = stream_context().stream();
   const Timing timing = measure_device(kRule, [&](Index) {
     VLA_CUDA(cudaMemcpyAsync(to.data(), from.data(), kCopyBytes, cudaMemcpyDeviceToDevice, stream));
   });
@@ -62,7 +62,7 @@ double copy_rate() {
 
 }  // namespace
 
-int current_device() { return place().device(); }
+int current_device() { return stream_context().device(); }
 
 Ceilings measure_ceilings(Precision precision) {
   return {.flops_per_s = product_rate(precision), .bytes_per_s = copy_rate()};

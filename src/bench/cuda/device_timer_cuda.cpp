@@ -7,13 +7,13 @@
 #include "bench/cuda/hold.h"
 #include "bench/device_timer.h"
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 
 namespace vla_bench {
 namespace {
 
-using cuda::place;
+using cuda::stream_context;
 
 class Event {
  public:
@@ -27,7 +27,7 @@ class Event {
   bool passed() {
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) {
-      // The runtime keeps this answer as if it were an error.
+      // Clears cudaErrorNotReady, which the runtime keeps like an error.
       cudaGetLastError();
       return false;
     }
@@ -44,9 +44,9 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// Beyond twice what queueing the body took when warm: event records and the odd slow call.
+// On top of twice the warm time to queue the body: event records and the odd slow call.
 constexpr double kHoldMargin = 20e-6;  // seconds
-// A first guess above this comes from a call that loaded code. It grows when it is too short.
+// A longer first estimate comes from a call that loaded code. The hold grows when it is too short.
 constexpr double kLongestFirstHold = 1e-3;
 constexpr double kLongestHold = 0.25;
 
@@ -60,7 +60,7 @@ double host_seconds(const std::function<void()>& work) {
 }  // namespace
 
 Timing measure_device(const TimingRule& rule, const std::function<void(Index call)>& body) {
-  const cudaStream_t stream = place().stream();
+  const cudaStream_t stream = stream_context().stream();
   Index call = 0;
   double queueing = 0.0;
   for (Index i = 0; i < std::max<Index>(rule.warmup, 2) && !rule.stopped(); ++i) {
@@ -89,7 +89,7 @@ Timing measure_device(const TimingRule& rule, const std::function<void(Index cal
 }
 
 GpuMemory gpu_memory() {
-  const int device = place().device();
+  const int device = stream_context().device();
   int l2 = 0;
   VLA_CUDA(cudaDeviceGetAttribute(&l2, cudaDevAttrL2CacheSize, device));
   std::size_t free = 0, total = 0;

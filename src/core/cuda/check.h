@@ -1,12 +1,11 @@
-// Errors of the CUDA runtime as exceptions. For files that a build without CUDA leaves out.
+// Errors of the CUDA runtime as exceptions. Only for files that are part of a CUDA build.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 namespace vla_bench::cuda {
 
-/// Throws RunError "cuda: <call>: <reason>"; std::bad_alloc's place is taken by a RunError that
-/// says "out of memory".
+/// Throws RunError "cuda: <call>: <reason>", or "out of memory on the GPU (<call>)".
 [[noreturn]] void fail(cudaError_t error, const char* call);
 
 inline void check(cudaError_t error, const char* call) {
@@ -17,5 +16,5 @@ inline void check(cudaError_t error, const char* call) {
 
 /// Every runtime call goes through this one.
 #define VLA_CUDA(call) ::vla_bench::cuda::check((call), #call)
-/// After a launch: <<<...>>> itself returns nothing.
+/// Checks a kernel launch, which itself returns nothing.
 #define VLA_CUDA_LAUNCHED(kernel) ::vla_bench::cuda::check(cudaGetLastError(), kernel)

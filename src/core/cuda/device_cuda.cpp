@@ -1,5 +1,5 @@
 // The CUDA side of core/device.h: memory from the driver's pool (freeing does not wait for the
-// device), a stream a thread, recorded work as CUDA graphs.
+// device), one stream per thread, CUDA graphs.
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -9,8 +9,8 @@
 #include <string>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
 #include "core/cuda/probe.h"
+#include "core/cuda/stream_context.h"
 #include "core/cuda_device.h"
 #include "core/error.h"
 
@@ -18,7 +18,7 @@ namespace vla_bench::cuda {
 namespace {
 
 thread_local int selected_device = 0;
-thread_local std::unique_ptr<Place> the_place;
+thread_local std::unique_ptr<StreamContext> the_context;
 
 /// Keeps freed memory in the pool: a sweep asks for the same sizes again and again.
 void keep_pool_memory(int device) {
@@ -45,7 +45,7 @@ int runtime_version() {
   return version;
 }
 
-/// Of the first GPU, and how many there are.
+/// Describes the first GPU and says how many there are.
 std::string describe_all(int count) {
   return fmt::format("{}{}, CUDA driver {}, runtime {}",
                      count > 1 ? fmt::format("{} x ", count) : "", describe_device(0),
@@ -68,12 +68,11 @@ std::string why_none(cudaError_t error) {
   return cudaGetErrorString(error);
 }
 
-class GraphRecording final : public Replay::Recording {
+class CapturedGraph final : public Replay::Graph {
  public:
-  explicit GraphRecording(const std::function<void()>& work) : stream_(place().stream()) {
-    // Thread-local: what other threads do meanwhile on their streams is none of this recording's
-    // business.
-    const auto lock = exclude_recordings();
+  explicit CapturedGraph(const std::function<void()>& work) : stream_(stream_context().stream()) {
+    // Thread-local: other threads' work on their own streams does not end this capture.
+    const auto lock = exclude_captures();
     VLA_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
     cudaGraph_t graph = nullptr;
     try {
@@ -90,8 +89,8 @@ class GraphRecording final : public Replay::Recording {
     VLA_CUDA(error);
     VLA_CUDA(cudaGraphUpload(executable_, stream_));
   }
-  ~GraphRecording() override {
-    const auto lock = exclude_recordings();
+  ~CapturedGraph() override {
+    const auto lock = exclude_captures();
     // A failure to release is no worse than the failure that came before it.
     cudaGraphExecDestroy(executable_);
   }
@@ -123,77 +122,77 @@ std::string describe_device(int index) {
                      properties.minor);
 }
 
-std::unique_lock<std::recursive_mutex> exclude_recordings() {
+std::unique_lock<std::recursive_mutex> exclude_captures() {
   static auto* const mutex = new std::recursive_mutex;  // outlives static arrays
   return std::unique_lock(*mutex);
 }
 
-Place::Place(int device) : device_(device) {
-  const auto lock = exclude_recordings();
+StreamContext::StreamContext(int device) : device_(device) {
+  const auto lock = exclude_captures();
   VLA_CUDA(cudaSetDevice(device));
   keep_pool_memory(device);
   VLA_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
   VLA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   VLA_CUDA(cudaEventCreateWithFlags(&forked_, cudaEventDisableTiming));
-  for (AsideStream& aside : asides_) {
-    VLA_CUDA(cudaStreamCreateWithFlags(&aside.stream, cudaStreamNonBlocking));
-    VLA_CUDA(cudaEventCreateWithFlags(&aside.joined, cudaEventDisableTiming));
+  for (Side& side : sides_) {
+    VLA_CUDA(cudaStreamCreateWithFlags(&side.stream, cudaStreamNonBlocking));
+    VLA_CUDA(cudaEventCreateWithFlags(&side.joined, cudaEventDisableTiming));
   }
 }
 
-// At the end of a thread or the program: the driver may be gone already, nobody hears an error.
-Place::~Place() {
-  const auto lock = exclude_recordings();
+// Runs at the end of a thread or of the program, when the driver may be gone: errors are ignored.
+StreamContext::~StreamContext() {
+  const auto lock = exclude_captures();
   const auto outgrow = [this](const Scratch& scratch) {
     if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
   };
   outgrow(scratch_);
-  for (AsideStream& aside : asides_) {
-    outgrow(aside.scratch);
-    cudaEventDestroy(aside.joined);
-    cudaStreamDestroy(aside.stream);
+  for (Side& side : sides_) {
+    outgrow(side.scratch);
+    cudaEventDestroy(side.joined);
+    cudaStreamDestroy(side.stream);
   }
   for (void* memory : outgrown_) cudaFreeAsync(memory, stream_);
   cudaEventDestroy(forked_);
   cudaStreamDestroy(stream_);
 }
 
-cudaStream_t Place::fork_aside(Aside kind) {
-  AsideStream& aside = asides_[static_cast<int>(kind)];
+cudaStream_t StreamContext::fork_side_stream(SideStream kind) {
+  Side& side = sides_[static_cast<int>(kind)];
   VLA_CUDA(cudaEventRecord(forked_, stream_));
-  VLA_CUDA(cudaStreamWaitEvent(aside.stream, forked_, 0));
-  aside.busy = true;
-  return aside.stream;
+  VLA_CUDA(cudaStreamWaitEvent(side.stream, forked_, 0));
+  side.busy = true;
+  return side.stream;
 }
 
-void Place::join_aside() {
-  for (AsideStream& aside : asides_) {
-    if (!aside.busy) continue;
-    VLA_CUDA(cudaEventRecord(aside.joined, aside.stream));
-    VLA_CUDA(cudaStreamWaitEvent(stream_, aside.joined, 0));
-    aside.busy = false;
+void StreamContext::join_side_streams() {
+  for (Side& side : sides_) {
+    if (!side.busy) continue;
+    VLA_CUDA(cudaEventRecord(side.joined, side.stream));
+    VLA_CUDA(cudaStreamWaitEvent(stream_, side.joined, 0));
+    side.busy = false;
   }
 }
 
-void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
+void* StreamContext::scratch(cudaStream_t stream, std::size_t bytes) {
   Scratch* found = &scratch_;
-  for (AsideStream& aside : asides_) {
-    if (aside.stream == stream) found = &aside.scratch;
+  for (Side& side : sides_) {
+    if (side.stream == stream) found = &side.scratch;
   }
   Scratch& scratch = *found;
   if (scratch.bytes < bytes) {
-    const auto lock = exclude_recordings();
+    const auto lock = exclude_captures();
     cudaStreamCaptureStatus status;
     VLA_CUDA(cudaStreamIsCapturing(stream, &status));
     if (status != cudaStreamCaptureStatusNone) {
       throw RunError(
-          "cuda: scratch memory grew while work was recorded; it has to run once before");
+          "cuda: scratch memory grew during CUDA graph capture; run the work once before it");
     }
-    // Half as much again: sizes creep up as a model's layers are visited. And never little: an
-    // operation that is first met while work is recorded (the optimiser's, 12 KiB) finds its room.
+    // Grows by half, since sizes creep up as a model's layers are visited, and to 1 MiB at least:
+    // an operation that first runs during a capture (the optimiser's, 12 KiB) then fits.
     constexpr std::size_t kLeastBytes = std::size_t{1} << 20;
     const std::size_t grown = std::max(bytes + bytes / 2 + kCounterBytes, kLeastBytes);
-    // At half as much again a time, all that is outgrown is twice what is used at most.
+    // Growing by half, the outgrown buffers add up to at most twice the one in use.
     if (scratch.data != nullptr) outgrown_.push_back(scratch.data);
     scratch = {};
     VLA_CUDA(cudaMallocAsync(&scratch.data, grown, stream));
@@ -203,9 +202,9 @@ void* Place::scratch(cudaStream_t stream, std::size_t bytes) {
   return scratch.data;
 }
 
-Place& place() {
-  if (the_place == nullptr) the_place = std::make_unique<Place>(selected_device);
-  return *the_place;
+StreamContext& stream_context() {
+  if (the_context == nullptr) the_context = std::make_unique<StreamContext>(selected_device);
+  return *the_context;
 }
 
 CudaStatus status() {
@@ -229,8 +228,8 @@ CudaStatus status() {
 }
 
 void* allocate(std::size_t bytes) {
-  const auto lock = exclude_recordings();
-  const cudaStream_t stream = place().stream();
+  const auto lock = exclude_captures();
+  const cudaStream_t stream = stream_context().stream();
   void* pointer = nullptr;
   const cudaError_t error = cudaMallocAsync(&pointer, bytes, stream);
   if (error == cudaErrorMemoryAllocation) {
@@ -244,13 +243,13 @@ void* allocate(std::size_t bytes) {
 }
 
 void release(void* pointer) noexcept {
-  const auto lock = exclude_recordings();
-  // Static arrays outlive the main thread's place: the default stream serves them.
-  cudaFreeAsync(pointer, the_place != nullptr ? the_place->stream() : nullptr);
+  const auto lock = exclude_captures();
+  // Static arrays outlive the main thread's context: they are freed on the default stream.
+  cudaFreeAsync(pointer, the_context != nullptr ? the_context->stream() : nullptr);
 }
 
 void copy(Device to_device, void* to, Device from_device, const void* from, std::size_t bytes) {
-  const cudaStream_t stream = place().stream();
+  const cudaStream_t stream = stream_context().stream();
   const cudaMemcpyKind kind = to_device == Device::cpu     ? cudaMemcpyDeviceToHost
                               : from_device == Device::cpu ? cudaMemcpyHostToDevice
                                                            : cudaMemcpyDeviceToDevice;
@@ -266,16 +265,16 @@ int device_count() {
 }
 
 void select_device(int index) {
-  if (the_place != nullptr && the_place->device() == index) return;
-  the_place.reset();
+  if (the_context != nullptr && the_context->device() == index) return;
+  the_context.reset();
   selected_device = index;
   VLA_CUDA(cudaSetDevice(index));
 }
 
-void wait() { VLA_CUDA(cudaStreamSynchronize(place().stream())); }
+void wait() { VLA_CUDA(cudaStreamSynchronize(stream_context().stream())); }
 
-std::unique_ptr<Replay::Recording> record(const std::function<void()>& work) {
-  return std::make_unique<GraphRecording>(work);
+std::unique_ptr<Replay::Graph> capture(const std::function<void()>& work) {
+  return std::make_unique<CapturedGraph>(work);
 }
 
 }  // namespace vla_bench::cuda

@@ -1,4 +1,4 @@
-// Versions of the CUDA toolkit and of the libraries that the program happens to be linked with.
+// Versions of the CUDA toolkit and of the CUDA libraries that the program is linked with.
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -7,8 +7,7 @@
 
 #include "core/cuda_device.h"
 
-// Weak: core asks for no library of its own. Each of these is null in a program whose other folders
-// link none of it.
+// Weak symbols: core itself links none of these libraries. Each is null in a program that does not.
 extern "C" {
 [[gnu::weak]] std::size_t cublasLtGetVersion();
 [[gnu::weak]] std::size_t cudnnGetVersion();

@@ -4,7 +4,7 @@
 
 namespace vla_bench::cuda {
 
-/// cudaSuccess when this binary holds code for the current device.
+/// Returns cudaSuccess when this binary holds code for the current device.
 cudaError_t find_code();
 
 }  // namespace vla_bench::cuda

@@ -18,7 +18,7 @@ CudaStatus status() { return {.built = false, .available = false, .detail = kRea
 
 void* allocate(std::size_t) { refuse("device_allocate"); }
 
-// Nothing was ever allocated, hence there is nothing to release.
+// Nothing was allocated, so there is nothing to release.
 void release(void*) noexcept {}
 
 void copy(Device, void*, Device, const void*, std::size_t) { refuse("device_copy"); }
@@ -33,6 +33,6 @@ void select_device(int) { refuse("cuda_select_device"); }
 
 void wait() { refuse("device_wait"); }
 
-std::unique_ptr<Replay::Recording> record(const std::function<void()>&) { refuse("Replay"); }
+std::unique_ptr<Replay::Graph> capture(const std::function<void()>&) { refuse("Replay"); }
 
 }  // namespace vla_bench::cuda

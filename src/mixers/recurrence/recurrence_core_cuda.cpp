@@ -1,6 +1,6 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
 // rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
 
@@ -114,7 +114,7 @@ class RecurrentCore final : public MixerCore<float> {
 void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
                             HeadView<float> o, Array<float>* saved) {
   const HeadDims& dims = inputs.dims;
-  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Array<float>& kept = saved != nullptr ? *saved : unsaved_;
   Trace<float> trace;
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
@@ -157,7 +157,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
                              const CoreGradients<float>& gradients, const Array<float>& saved) {
   const HeadDims& dims = inputs.dims;
-  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Trace<const float> trace;
   lay_out<const float>(dims, saved.data(), trace);
   RecurrenceInputs recurrence = this->recurrence(dims, trace);

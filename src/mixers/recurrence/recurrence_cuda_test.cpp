@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "testing/gpu.h"
 
 namespace vla_bench::mixers::cuda {
@@ -279,7 +279,7 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
   const HeadDims& dims = tensors.dims;
   const Index d = dims.d_h;
   const Index padding = options.padding;
-  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   const bool wants_ddecay = options.wants_ddecay && rule.decay != Decay::none;
   const bool in_pass = rule.normaliser && rule.decay == Decay::none && !rule.residual;
   const auto absent_unless = [](bool wanted, Index width) { return wanted ? width : 0; };

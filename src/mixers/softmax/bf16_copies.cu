@@ -7,10 +7,10 @@ namespace vla_bench::mixers {
 namespace {
 
 constexpr int kThreads = 256;
-// Several blocks on every multiprocessor of any GPU; the loop takes the rest.
+// Several thread blocks per multiprocessor on any GPU; each loops over the remaining elements.
 constexpr Index kMostBlocks = 4096;
 
-/// What a kernel needs of a (B, T, H, d) view: element i in packed order stands at offset(i).
+/// The layout of a (B, T, H, d) view: element i in packed order is at offset(i).
 struct Layout {
   Index count, heads, d_h, row_stride, head_stride;
 

@@ -1,4 +1,4 @@
-// Tensors of a core in bfloat16, packed, and back.
+// Packed bfloat16 copies of a core's tensors, and back.
 #pragma once
 
 #include <cuda_runtime_api.h>

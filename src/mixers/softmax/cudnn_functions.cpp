@@ -1,5 +1,5 @@
-// The functions of cuDNN that this program and cuDNN's front end call, looked up in the library
-// when they are first called: a program linked with libcudnn would not start where it is missing.
+// The functions of cuDNN that this program and cuDNN's front end call, loaded from the library at
+// their first call: a program linked with libcudnn would not start without it.
 #include "mixers/softmax/cudnn_functions.h"
 
 #include <cudnn.h>
@@ -16,7 +16,7 @@ struct LoadedLibrary {
   std::string error;
 };
 
-/// Loaded once and kept: what it hands out may live as long as the program.
+/// Loaded once and never closed, since its objects may live as long as the program.
 const LoadedLibrary& library() {
   static const LoadedLibrary loaded = [] {
     const std::string name = fmt::format("libcudnn.so.{}", CUDNN_MAJOR);
@@ -83,7 +83,7 @@ VLA_CUDNN_FUNCTION(cudnnStatus_t, cudnnBackendExecute,
                     cudnnBackendDescriptor_t tensors),
                    (handle, plan, tensors))
 
-// Of no use to attention; an unoptimised build of the front end refers to them.
+// Attention does not use these, but an unoptimised build of the front end refers to them.
 VLA_CUDNN_FUNCTION(cudnnStatus_t, cudnnCreateFilterDescriptor, (cudnnFilterDescriptor_t * filter),
                    (filter))
 VLA_CUDNN_FUNCTION(cudnnStatus_t, cudnnDestroyFilterDescriptor, (cudnnFilterDescriptor_t filter),

@@ -1,4 +1,4 @@
-// Instructions that CUDA C++ has no plain function for, and the block's shared memory.
+// PTX instructions without a CUDA C++ function, and dynamic shared memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,15 +14,15 @@ __device__ inline float exp2_approximate(float x) {
   return y;
 }
 
-/// The dynamic shared memory of the block, at a multiple of 16 bytes.
+/// The dynamic shared memory of the thread block, 16-byte aligned.
 __device__ inline float* shared_memory() {
   extern __shared__ float4 softmax_shared_memory[];
   return reinterpret_cast<float*>(softmax_shared_memory);
 }
 
-/// Copies kFloats floats (1 or 4, aligned to their size) to shared memory, or zeroes them there;
-/// done after copies_arrived. A source is never read where `inside` is false, but has to be an
-/// address.
+/// Starts an asynchronous copy of kFloats floats (1 or 4, aligned to their size) to shared memory,
+/// or of zeros where `inside` is false; `from` is not read then, but must be a valid address. The
+/// data is there after copies_arrived.
 template <int kFloats>
 __device__ inline void copy_async(float* to, const float* from, bool inside) {
   static_assert(kFloats == 1 || kFloats == 4);
@@ -39,23 +39,23 @@ __device__ inline void copy_async(float* to, const float* from, bool inside) {
                  : "memory");
   }
 }
-/// Ends a group of this thread's copies.
+/// Closes a group of this thread's copies.
 __device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits for all of this thread's groups but the last kPending; a barrier has to follow before
-/// other threads read.
+/// Waits for all of this thread's groups except the last kPending; a barrier must follow before
+/// other threads read the data.
 template <int kPending>
 __device__ inline void copies_arrived() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-/// To the nearest TF32 number (10 bits of mantissa), ties away from zero.
+/// Rounds to the nearest TF32 number (10 bits of mantissa), ties away from zero.
 __device__ inline std::uint32_t round_to_tf32(float x) {
   std::uint32_t word;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(x));
   return word;
 }
 
-/// Both to the nearest bfloat16, ties to even; `low` in the word's lower half.
+/// Rounds both to the nearest bfloat16, ties to even; `low` is in the word's lower half.
 __device__ inline std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t word;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
@@ -63,7 +63,7 @@ __device__ inline std::uint32_t pack_bf16(float low, float high) {
 }
 
 // C (16, 8) += A (16, 8 words) B (8 words, 8) by one warp, a word being one TF32 number or two
-// bfloat16 of neighbouring inner indices. With g = lane / 4 and t = lane % 4 a thread holds
+// bfloat16 of neighbouring inner indices. With g = l / 4 and t = l % 4, thread l of the warp holds
 //   A: rows g, g + 8, g, g + 8 of words t, t, t + 4, t + 4;   B: words t, t + 4 of column g;
 //   C: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
 // (PTX ISA, "Matrix Fragments for mma.m16n8k8" with .tf32 and "for mma.m16n8k16" with .bf16).

@@ -1,4 +1,4 @@
-// What a config can say about softmax attention: nothing beyond what all mixers have.
+// Options of softmax attention: none beyond those of all mixers.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@ struct SoftmaxOptions {
   static constexpr std::string_view colour = "#000000";
   static constexpr std::array more_implementations = {Implementation::unfused,
                                                       Implementation::cudnn};
-  /// On a GPU products are computed in the precision that the config asks for.
+  /// On a GPU products are computed in the config's precision.
   static constexpr bool follows_precision = true;
   static constexpr double most_step_ms = 0.5;
 

@@ -1,4 +1,4 @@
-// Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762), tiled: no T x T matrix exists.
+// Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762), tiled, without a T x T matrix.
 //
 // One lane (batch element and head); s = 1 / sqrt(d):
 //   1. scores   x_ij = s q_i . k_j                for j <= i
@@ -14,7 +14,7 @@
 // Production: query tiles by key tiles, tiles above the diagonal skipped. Forward keeps a running
 // maximum m_i and sum l_i of exp(x_ij - m_i) per query (online softmax, arXiv:1805.02867) and saves
 // m_i and 1 / l_i, from which the backward recomputes the weights of a tile. A row of dx sums to
-// zero; the backward makes that hold for the rounded values as well.
+// zero; the backward ensures that for the rounded values, too.
 //
 // Cost at position t (from 1), multiply-adds: forward 2 t d, backward 5 t d. State: the K V cache,
 // 2 t d values. Saved: 2 values per token and head.
@@ -41,7 +41,7 @@ inline MixerLayout layout(const SoftmaxOptions& /*options*/, Index /*d_h*/) {
 /// Multiply-adds of a head over a whole sequence: 2 t d (forward) or 5 t d at position t.
 inline Index multiply_adds(const SoftmaxOptions& /*options*/, LatencyPass pass, Index tokens,
                            Index d) {
-  // tokens * (tokens + 1) is even, and halved before it can be cut off.
+  // tokens * (tokens + 1) is even; it is halved before the product can saturate.
   return times({pass == LatencyPass::forward ? 2 : 5, tokens % 2 == 0 ? tokens / 2 : tokens,
                 tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
 }
@@ -49,10 +49,10 @@ inline Index multiply_adds(const SoftmaxOptions& /*options*/, LatencyPass pass, 
 /// Production core, float and double; any d.
 template <class T>
 std::unique_ptr<MixerCore<T>> make_attention_core(const SoftmaxOptions& options, Index d_h);
-/// Plain loops in double precision.
+/// The reference core: plain loops in double precision.
 std::unique_ptr<MixerCore<double>> make_attention_reference(const SoftmaxOptions& options,
                                                             Index d_h);
-/// On a GPU, and whether there is a kernel: production, unfused or cudnn.
+/// The cores on a GPU (production, unfused or cudnn), and whether one exists.
 std::unique_ptr<MixerCore<float>> make_attention_cuda_core(const SoftmaxOptions& options, Index d_h,
                                                            Implementation implementation);
 Support attention_cuda_support(const SoftmaxOptions& options, Index d_h,
@@ -60,7 +60,7 @@ Support attention_cuda_support(const SoftmaxOptions& options, Index d_h,
 
 namespace mixers {
 
-/// One head, token by token, with a cache that grows.
+/// The memory of one head: a growing cache, token by token.
 template <class T>
 std::unique_ptr<HeadMemory<T>> make_softmax_memory(Index d_h);
 

@@ -1,10 +1,11 @@
 // Softmax attention backward in plain float32; the numbers are the steps of softmax.h. Short
 // sequences go to softmax_backward_lane.cu.
 //
-// One kernel, two roles. With own rows = queries a block streams the keys up to its last query and
-// writes dq; with own rows = keys it streams the queries from its first key on and writes dk and
-// dv. Each computes scores and dp anew: seven products of tiles where one pass would need five, but
-// no gradient has two writers, so there are no atomics and the order of every sum is fixed.
+// One kernel with two roles. With queries as its own rows, a thread block streams the keys up to
+// its last query and writes dq; with keys as its own rows, it streams the queries from its first
+// key on and writes dk and dv. Each role recomputes scores and dp: seven products of tiles where
+// one pass would need five, but every gradient has one writer, so there are no atomics and the
+// order of every sum is fixed.
 #include "core/cuda/check.h"
 #include "mixers/softmax/softmax_backward_fma.cuh"
 
@@ -15,12 +16,11 @@ enum class Own { queries, keys };
 
 template <class Tiles>
 constexpr int shared_floats() {
-  // Two matrices' rows of each kind, a tile of weights, three terms of each streamed query.
+  // Own and streamed rows of two matrices each, a tile of weights, three terms per streamed query.
   return 2 * (Tiles::kOwn + Tiles::kStream) * Tiles::kStride + Tiles::kWeights + 3 * Tiles::kStream;
 }
 
-/// The part of x . y that a thread of the row holds: own row `row` of a tile with the row of a
-/// token.
+/// A thread's part of x . y, of own row `row` of a tile with the row of a token.
 template <class Tiles>
 __device__ inline float partial_dot(const float* tile, int row, const LaneRows<const float>& other,
                                     int token, bool inside, int tx) {
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   const BlockLane lane{tokens, args.heads};
   const LaneRows<const float> q = lane.rows(args.q), k = lane.rows(args.k), v = lane.rows(args.v),
                               d_o = lane.rows(args.d_o);
-  // Late queries see many keys, early keys are seen by many queries: those start first.
+  // Late queries see many keys and early keys are seen by many queries; these tiles start first.
   const int tile = kOwnQueries ? BlockLane::tile_from_last() : BlockLane::tile_from_first();
   const int first = tile * Tiles::kOwn;
   const int begin = kOwnQueries ? 0 : first;
@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   copy_rows<Tiles, Tiles::kOwn>(own_other, kOwnQueries ? d_o : v, first, tokens);
   end_copies();
 
-  QueryTerms terms[kRows];                                // of own queries
-  float rest[kRows];                                      // of own queries: sum of the thread's dx
+  QueryTerms terms[kRows];                                // own queries
+  float rest[kRows];                                      // own queries: sum of the thread's dx
   float4 sums[kRows][kQuads], value_sums[kRows][kQuads];  // dq or dk; dv
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
         if constexpr (kOwnQueries) rest[r] += dp[r][c];
       }
     }
-    // The rows of a warp's weights are written and read by that warp alone.
+    // Only one warp writes and reads these rows of weights.
     store_weights<Tiles>(dp, tx, ty, weights);
     __syncwarp();
     add_weighted_rows<Tiles>(weights, stream, tx, ty, sums);  // 1
@@ -175,7 +175,7 @@ template <class Wide, class Narrow>
 void choose(cudaStream_t stream, const Backward& args) {
   static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarpThreads);
   const BackwardArguments arguments(args);
-  // Queries first: they leave the keys' kernel the terms of their rows.
+  // Queries first: the keys' kernel reads the terms of their rows.
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
     launch_role<Wide, Own::queries>(stream, args.dims, arguments);
     launch_role<Wide, Own::keys>(stream, args.dims, arguments);

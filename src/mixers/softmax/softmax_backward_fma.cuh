@@ -1,4 +1,4 @@
-// What the float32 kernels of the backward share; the numbers are the steps of softmax.h.
+// Shared by the float32 kernels of the backward; the numbers are the steps of softmax.h.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -37,15 +37,14 @@ struct BackwardArguments {
         score_scale(cuda::score_scale(args.dims.d_h)) {}
 };
 
-/// What the weights and score gradients of a query are computed from.
+/// The terms from which a query's weights and score gradients are computed.
 struct QueryTerms {
   float shift, scale;  // its normalisation
   float along;         // D
 };
 
 /// Step 2 of one pair: `product` = q . k becomes the weight, `dp` the gradient of the score.
-/// Rounded in the same way in every kernel and role, which is why no product here may be fused with
-/// a sum.
+/// No product here may be fused with a sum, so that every kernel and role rounds in the same way.
 __device__ inline void differentiate(bool visible, const QueryTerms& query, float exponent_scale,
                                      float& product, float& dp) {
   const float exponential = exp2_approximate(fmaf(product, exponent_scale, -query.shift));
@@ -58,7 +57,7 @@ __device__ inline float add_dot(const float4& x, const float4& y, float sum) {
   return fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, fmaf(x.w, y.w, sum))));
 }
 
-/// scale * (sums - rest * row), written to the token's gradient; `row` gives the row's four
+/// Writes scale * (sums - rest * row) to the token's gradient; `row` returns the row's four
 /// channels from a channel on.
 template <class Tiles, class Row>
 __device__ inline void write_corrected(const float4 (&sums)[Tiles::kQuads], float scale, float rest,
@@ -73,7 +72,7 @@ __device__ inline void write_corrected(const float4 (&sums)[Tiles::kQuads], floa
   }
 }
 
-/// As they are.
+/// Writes the sums unchanged to the token's gradient.
 template <class Tiles>
 __device__ inline void write_row(const float4 (&sums)[Tiles::kQuads],
                                  const LaneRows<float>& gradient, int token, int tx) {

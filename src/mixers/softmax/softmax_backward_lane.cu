@@ -1,21 +1,21 @@
-// Softmax attention backward in plain float32 for short sequences: one kernel, one block a lane;
-// the numbers are the steps of softmax.h.
+// Softmax attention backward in plain float32 for short sequences: one kernel, one thread block per
+// lane; the numbers are the steps of softmax.h.
 //
-// q, k, v and d_o of the whole lane stand in shared memory, and so do the weights p and the score
-// gradients dx once they are known, as 4 x 4 tiles of the lower triangle. Five products of tiles
-// instead of the seven of softmax_backward.cu, and no gradient needs a second kernel:
+// Shared memory holds q, k, v and d_o of the whole lane, and then the weights p and the score
+// gradients dx as 4 x 4 tiles of the lower triangle. That takes five products of tiles instead of
+// the seven of softmax_backward.cu, in a single kernel:
 //   scores: a thread has one tile of x and dp and leaves p, dx and its part of the rows' sums;
 //   gradients: a thread has four tokens' sums over four or eight channels of dq, then of dk (or of
 //     dv for one early and one late group of tokens): T / 4 + 1 tiles for everybody, though dq is
 //     long where dk is short. It meets the rests of its rows in dq and keeps them for dk.
-// Every element has one thread and every sum a fixed order.
+// Every element has one writer and every sum a fixed order.
 //
 // Floor at B = 64, H = 4, T = 73, d = 32 on an H100 (132 multiprocessors, 128 multiply-adds a clock
-// each, 1.75 GHz; 3.35 TB/s). 190 tiles of 16 pairs a lane, 5 d multiply-adds a pair, two lanes a
-// multiprocessor: 7,600 clocks, 4.3 us. Eight (T, d) matrices a lane, 19 MB: 5.7 us from memory,
-// less where they are still in L2. The blocks are a single wave, so little of the traffic runs
-// beside the arithmetic: 10 us, and the start of the kernel. Threads without a tile (66 of 256 in
-// the scores) and warps whose four groups of tokens differ in length add about 2 us.
+// each, 1.75 GHz; 3.35 TB/s). 190 tiles of 16 pairs per lane, 5 d multiply-adds per pair, two lanes
+// per multiprocessor: 7,600 clocks, 4.3 us. Eight (T, d) matrices per lane, 19 MB: 5.7 us from
+// memory, less where they are still in L2. The blocks are a single wave, so little of the traffic
+// overlaps the arithmetic: 10 us, plus the launch. Threads without a tile (66 of 256 in the scores)
+// and warps whose four groups of tokens differ in length add about 2 us.
 #include "core/cuda/check.h"
 #include "mixers/softmax/softmax_backward_fma.cuh"
 
@@ -29,7 +29,7 @@ constexpr int kMostTiles = kLongestLane / kSide;  // along the tokens
 static_assert(kLongestLane % (2 * kSide) == 0);
 
 /// A tile of the triangle in shared memory: dx and p, (4, 4) each, and the sums of the four rows of
-/// dx. An odd number of quads: any eight tiles in a row start in different banks.
+/// dx. An odd number of quads, so that any eight consecutive tiles start in different banks.
 constexpr int kScoreGradients = 0, kWeights = 16, kRowSums = 32, kTileFloats = 36;
 
 /// Tile (row, column), column <= row, of the triangle.
@@ -37,12 +37,12 @@ __host__ __device__ constexpr int tile_index(int row, int column) {
   return row * (row + 1) / 2 + column;
 }
 
-/// Four tokens' rows are one after the other; a gap of a quad makes the same row of eight
-/// neighbouring tiles start in different banks.
+/// Four tokens' rows are contiguous; a gap of one quad makes the same row of eight neighbouring
+/// tiles start in different banks.
 template <int kD>
 constexpr int kTileRows = (kSide * kD) + 4;
 
-/// As multiply_rows takes it: one thread, four rows with four rows.
+/// The tile of multiply_rows: one thread, four rows with four rows.
 template <int kD>
 struct ScoreTile {
   static constexpr int kChannels = kD, kStride = kD;
@@ -50,22 +50,22 @@ struct ScoreTile {
   static constexpr int kUnroll = 2;
 };
 
-/// Four tokens' sums; a thread has the channels 4 (tx + kTx m) .. + 3.
+/// Sums of four tokens; a thread has the channels 4 (tx + kTx m) .. + 3.
 template <int kD>
 struct GradientTile {
   static constexpr int kStride = kD;
   static constexpr int kTx = kD / 4 < 8 ? kD / 4 : 8;
   static constexpr int kQuads = kD / (4 * kTx);
-  /// Threads of two tiles of tokens, who take turns: threads 1 or 2 apart share either the tile or
-  /// the channels, so that their reads of 16 bytes go together.
+  /// Threads of two tiles of tokens, interleaved: threads 1 or 2 apart share either the tile or the
+  /// channels, so that their 16-byte reads share an access.
   static constexpr int kPairThreads = 2 * kTx;
-  /// Threads at work on dq and dk, from which those of dv start, at a warp.
+  /// Number of threads for dq and dk, rounded up to a warp; those for dv come after them.
   __host__ __device__ static constexpr int own_threads(int pairs) {
     return (pairs * kPairThreads + kWarpThreads - 1) / kWarpThreads * kWarpThreads;
   }
 
   static_assert(kD % (4 * kTx) == 0);
-  // dv of two tiles of tokens is one thread's work: half as many threads.
+  // One thread computes dv of two tiles of tokens: half as many threads.
   static_assert(own_threads(kMostTiles / 2) + (kMostTiles / 2 + 1) / 2 * kPairThreads <= kThreads);
 };
 
@@ -107,8 +107,7 @@ struct Sums {
   }
 };
 
-/// What a block has in shared memory. `tiles` groups of four tokens; tokens beyond the last are
-/// zero.
+/// A block's shared memory: `tiles` groups of four tokens; tokens beyond the last are zero.
 template <int kD>
 struct LaneMemory {
   int tiles;
@@ -140,10 +139,10 @@ struct LaneMemory {
   }
 };
 
-/// Two blocks a multiprocessor, each of which costs a kilobyte of its own.
+/// Shared memory of one of two blocks per multiprocessor; each also reserves a kilobyte.
 constexpr int kHalfOfSharedBytes = (kSharedBytes + 1024) / 2 - 1024;
 
-/// A thread's quads of the lane's rows: the same channels of every kRowsAtOnce-th token.
+/// A thread's quads of the lane's rows: the same channels in every kRowsAtOnce-th token.
 template <int kD>
 struct ThreadQuads {
   static constexpr int kQuadsOfRow = kD / 4;
@@ -168,7 +167,7 @@ struct ThreadQuads {
   }
 };
 
-/// Step 2 of a tile, and what the gradients need of it.
+/// Step 2 of a tile; stores what the gradients need of it.
 __device__ inline void leave_tile(int row, int column, const float* shifts, const float* scales,
                                   const float* alongs, float exponent_scale,
                                   float (&products)[kSide][kSide], float (&dp)[kSide][kSide],
@@ -191,8 +190,8 @@ __device__ inline void leave_tile(int row, int column, const float* shifts, cons
   *reinterpret_cast<float4*>(tile + kRowSums) = make_float4(sums[0], sums[1], sums[2], sums[3]);
 }
 
-/// Sums over the queries that see the keys of tile `own`, from the last query on: neighbouring
-/// tiles of keys meet the same queries at the same time. kPart is dx or p.
+/// Sums over the queries that see the keys of tile `own`, from the last query down, so that
+/// neighbouring tiles of keys read the same queries at the same time. kPart is dx or p.
 template <int kD, int kPart>
 __device__ inline Sums<GradientTile<kD>> sum_over_queries(const LaneMemory<kD>& memory,
                                                           const float* rows, int own, int tx) {
@@ -279,8 +278,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     memory.scales[thread] = normalisation.y;
   }
 
-  // Four threads have a square of tiles, so that threads 1 or 2 apart share their keys or their
-  // queries (GradientTile::kPairThreads); squares row by row of their triangle.
+  // Four threads take a square of tiles, so that threads 1 or 2 apart share their keys or their
+  // queries (GradientTile::kPairThreads); the squares follow row by row of their triangle.
   static_assert(kMostTiles / 2 * (kMostTiles / 2 + 1) / 2 * 4 <= kThreads);
   int square_row = 0, square_column = thread / 4;
   while (square_column > square_row) square_column -= ++square_row;
@@ -291,12 +290,12 @@ __global__ void __launch_bounds__(kThreads, 2)
   float products[kSide][kSide], dp[kSide][kSide];
 
   copies_arrived<1>();
-  __syncthreads();  // queries and keys are there
+  __syncthreads();  // queries and keys have arrived
   if (has_tile) multiply_rows<ScoreTile<kD>>(queries, keys, 0, 0, products);  // 1
   copies_arrived<0>();
 #pragma unroll
   for (int round = 0; round < Quads::kRounds; ++round) {
-    // d_o where this thread has put it itself.
+    // Reads d_o where this thread itself wrote it.
     const int token = quads.token(round);
     const bool inside = token < kSide * tiles;
     const float part =
@@ -306,14 +305,14 @@ __global__ void __launch_bounds__(kThreads, 2)
     const float along = sum_over_threads<Quads::kQuadsOfRow>(part);
     if (inside && quads.channel == 0) memory.alongs[token] = along;
   }
-  __syncthreads();  // d_o, values and D are there
+  __syncthreads();  // d_o, values and D have arrived
   if (has_tile) {
     multiply_rows<ScoreTile<kD>>(memory.d_o + row * kTileRows<kD>,
                                  memory.v + column * kTileRows<kD>, 0, 0, dp);  // 3
     leave_tile(row, column, memory.shifts, memory.scales, memory.alongs, args.exponent_scale,
                products, dp, memory.tile(row, column));  // 2
   }
-  __syncthreads();  // the triangle is there
+  __syncthreads();  // the triangle is complete
 
   using Tile = GradientTile<kD>;
   const int pairs = (tiles + 1) / 2;

@@ -1,7 +1,6 @@
-// Softmax attention backward on tensor cores; the numbers are the steps of softmax.h. The roles are
-// those of softmax_backward.cu. A warp owns 16 rows, queries or keys; with own keys the scores come
-// out transposed, so that in both roles the weights that a thread computes are the left operand of
-// the next product.
+// Softmax attention backward on tensor cores; the numbers are the steps of softmax.h and the roles
+// those of softmax_backward.cu. A warp owns 16 rows, queries or keys; with own keys the scores are
+// transposed, so that in both roles a thread's weights are the left operand of the next product.
 #include <algorithm>
 
 #include "core/cuda/check.h"
@@ -34,18 +33,18 @@ struct BackwardTiles {
   static constexpr int kBlocks = 256 / kThreads;  // leaves a thread all 255 registers
   static constexpr int kOwn = kProductRows * kWarps;
   static constexpr int kStream = 32;
-  /// Whether a thread keeps its own rows in registers; more than 64 words a row overflow them.
+  /// Whether a thread keeps its own rows in registers; rows of more than 64 words overflow them.
   static constexpr bool kHold = kD / Words::kPack <= 64;
 
-  /// The streamed k or q is wanted in both layouts, the streamed v as channel words, the streamed
+  /// The streamed k or q is stored in both layouts, the streamed v as channel words, the streamed
   /// d_o in both.
   static constexpr int kStreamWords =
       2 * Tile::channel_words(kStream) + (kOwnQueries ? 1 : 2) * Tile::token_words(kStream);
   static constexpr int kOwnWords = 2 * Tile::channel_words(kOwn);
-  /// Held rows pass through the memory of the streamed ones.
+  /// Rows held in registers are loaded through the memory of the streamed ones.
   static constexpr int kTileWords =
       kHold ? std::max(kOwnWords, kStreamWords) : kOwnWords + kStreamWords;
-  /// And three terms of each streamed query.
+  /// Plus three terms of each streamed query.
   static constexpr int kSharedWords = kTileWords + 3 * kStream;
 };
 
@@ -55,12 +54,12 @@ class OwnRows {
  public:
   using Tile = typename Tiles::Tile;
 
-  __device__ OwnRows(const std::uint32_t* tile, int first_row, const FragmentLane& lane)
-      : tile_(tile), first_row_(first_row), lane_(lane) {
+  __device__ OwnRows(const std::uint32_t* tile, int first_row, const FragmentThread& fragment)
+      : tile_(tile), first_row_(first_row), fragment_(fragment) {
     if constexpr (Tiles::kHold) {
 #pragma unroll
       for (int step = 0; step < Tile::kChannelSteps; ++step) {
-        load_left<Tile>(tile, first_row, step, lane, held_[step]);
+        load_left<Tile>(tile, first_row, step, fragment, held_[step]);
       }
     }
   }
@@ -80,11 +79,11 @@ class OwnRows {
 #pragma unroll
         for (int i = 0; i < 4; ++i) a[i] = held_[step][i];
       } else {
-        load_left<Tile>(tile_, first_row_, step, lane_, a);
+        load_left<Tile>(tile_, first_row_, step, fragment_, a);
       }
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
-        const std::uint32_t* right = right_of_channels<Tile>(channel_tile, n, step, lane_);
+        const std::uint32_t* right = right_of_channels<Tile>(channel_tile, n, step, fragment_);
         Tiles::Words::multiply_add(products[n], a, right[0], right[4]);
       }
     }
@@ -93,12 +92,12 @@ class OwnRows {
  private:
   const std::uint32_t* tile_;
   int first_row_;
-  FragmentLane lane_;
+  FragmentThread fragment_;
   std::uint32_t held_[Tiles::kHold ? Tile::kChannelSteps : 1][4];
 };
 
-/// The part of d_o . o that thread t of the four of a row holds. d_o as rounded as in dp = d_o . v:
-/// otherwise a row of dx would sum to what its rounding adds to D, not to nearly zero.
+/// The part of d_o . o of thread t of a row's four threads. d_o is rounded as in dp = d_o . v:
+/// otherwise a row of dx would sum to the rounding error of D instead of nearly zero.
 template <class Words, int kD>
 __device__ inline float partial_along(const LaneRows<const float>& d_o,
                                       const LaneRows<const float>& o, int token, bool inside,
@@ -120,14 +119,14 @@ __device__ inline float partial_along(const LaneRows<const float>& d_o,
 template <int kD>
 __device__ inline void write_rows(const float (&sums)[kD / kProductCols][4], float scale,
                                   const LaneRows<float>& rows, int token, int tokens,
-                                  const FragmentLane& lane) {
+                                  const FragmentThread& fragment) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int row = token + 8 * half + lane.g;
+    const int row = token + 8 * half + fragment.g;
     if (row >= tokens) continue;
 #pragma unroll
     for (int n = 0; n < kD / kProductCols; ++n) {
-      store_pair(rows, row, kProductCols * n + 2 * lane.t, scale * sums[n][2 * half],
+      store_pair(rows, row, kProductCols * n + 2 * fragment.t, scale * sums[n][2 * half],
                  scale * sums[n][2 * half + 1]);
     }
   }
@@ -154,12 +153,12 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   std::uint32_t* stream_tokens = stream_other + Tile::channel_words(kStream);  // k or q
   std::uint32_t* other_tokens = stream_tokens + Tile::token_words(kStream);    // d_o; own keys only
 
-  const FragmentLane fragment;
+  const FragmentThread fragment;
   const int tokens = args.tokens;
   const BlockLane lane{tokens, args.heads};
   const LaneRows<const float> q = lane.rows(args.q), k = lane.rows(args.k), v = lane.rows(args.v),
                               d_o = lane.rows(args.d_o);
-  // Late queries see many keys, early keys are seen by many queries: those start first.
+  // Late queries see many keys and early keys are seen by many queries; these tiles start first.
   const int tile = kOwnQueries ? BlockLane::tile_from_last() : BlockLane::tile_from_first();
   const int first = tile * Tiles::kOwn;
   const int begin = kOwnQueries ? 0 : first;
@@ -175,7 +174,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   __syncthreads();
   const OwnRows<Tiles> rows(own, warp_row, fragment), other_rows(own_other, warp_row, fragment);
 
-  // Of own queries g and g + 8.
+  // Terms of own queries g and g + 8.
   float shift[2], scale[2], along[2];
   if constexpr (kOwnQueries) {
     const LaneRows<const float> o = lane.rows(args.o);
@@ -226,7 +225,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       }
     }
     __syncthreads();
-    // Nothing visible to this warp; the same for all its threads.
+    // Nothing is visible to this warp; the condition is uniform in the warp.
     if (warp_first >= tokens) continue;
     if (kOwnQueries ? base >= warp_first + kProductRows : base + kStream <= warp_first) continue;
 
@@ -277,7 +276,7 @@ void launch(cudaStream_t stream, const HeadDims& dims, const Arguments& argument
 
 template <class Words, int kD, int kWarps>
 void launch_roles(cudaStream_t stream, const HeadDims& dims, const Arguments& arguments) {
-  // Queries first: they leave the keys' kernel the terms of their rows.
+  // Queries first: the keys' kernel reads the terms of their rows.
   launch<BackwardTiles<Words, kD, kWarps, Own::queries>>(stream, dims, arguments);
   launch<BackwardTiles<Words, kD, kWarps, Own::keys>>(stream, dims, arguments);
 }

@@ -14,8 +14,8 @@ namespace vla_bench {
 namespace mixers {
 namespace softmax {
 
-/// A tile of scores is kQueries x kKeys: 8 KiB in float, so that it shares L1 with the rows it is
-/// made of. Fewer queries than keys waste less above the diagonal.
+/// A tile of scores is kQueries x kKeys: 8 KiB in float, so that it fits in L1 together with its
+/// rows of queries and keys. Fewer queries than keys waste less above the diagonal.
 inline constexpr Index kQueries = 32;
 inline constexpr Index kKeys = 64;
 static_assert(kQueries % kProductRows == 0 && kKeys % kProductRows == 0);
@@ -26,7 +26,7 @@ constexpr Index round_up(Index value, Index multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// A lane's rows, gathered once: O(T d) scratch for each thread.
+/// Gathers a lane's rows once: O(T d) scratch per thread.
 template <class T>
 class Lane {
  public:
@@ -46,7 +46,7 @@ class Lane {
       for (Index i = 0; i < d_; ++i) to[i] = scale * from[i];
     }
   }
-  /// Tile after tile of kKeys tokens as (d, kKeys); the last one is filled up with zeros.
+  /// Gathers tiles of kKeys tokens as (d, kKeys); the last one is padded with zeros.
   void gather_transposed(HeadView<const T> view, Index batch, Index head, T* tiles) const {
     std::fill_n(tiles, transposed_size(), T(0));
     for (Index t = 0; t < tokens_; ++t) {
@@ -69,13 +69,13 @@ struct Block {
   Index first_query, queries;
   Index first_key, keys;
 
-  /// Rows and columns that products work on.
+  /// Rows and columns of products, padding included.
   Index rows() const { return round_up(queries, kProductRows); }
   template <class T>
   Index columns() const {
     return padded<T>(keys);
   }
-  /// Keys of this tile that query r sees.
+  /// Number of keys of this tile that query r sees.
   Index visible(Index r) const {
     return std::clamp<Index>(first_query + r + 1 - first_key, 0, keys);
   }
@@ -103,8 +103,8 @@ class SoftmaxCore final : public MixerCore<T> {
 
  private:
   /// Saved (B, T, H, 2): largest score and 1 / sum of exponentials. Their logarithmic sum L would
-  /// be one number, but rounding L to float scales a whole row of weights by 1 + 2^-24 |L|, and the
-  /// gradients of keys, which cancel over a row, would show it.
+  /// be one number, but rounding L to float scales a whole row of weights by 1 + 2^-24 |L|, a
+  /// visible error in the gradients of keys, which cancel over a row.
   static constexpr Index kSavedScalars = 2;
 
   struct Forward {
@@ -125,10 +125,10 @@ class SoftmaxCore final : public MixerCore<T> {
     T* rest;                            // (T): sum of dx over the keys so far
   };
 
-  /// Online softmax of a tile of scores: exponentials in place, running maximum and sum, and the
-  /// outputs so far on the new scale.
+  /// Online softmax of a tile of scores: takes exponentials in place, updates running maximum and
+  /// sum, and rescales the outputs so far.
   void update_rows(const Block& block, Index stride, Forward& work) const;
-  /// Weights and score gradients of a tile: weights hold scores before, dscores hold dp.
+  /// Weights and score gradients of a tile: on entry weights hold scores and dscores hold dp.
   void differentiate(const Block& block, const Backward& work) const;
   void backward_key_tile(Index tokens, Index first_key, Index stride, const Backward& work) const;
 
@@ -148,7 +148,7 @@ void SoftmaxCore<T>::update_rows(const Block& block, Index stride, Forward& work
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (Index j = 0; j < columns; ++j) {
-      const T weight = j < visible ? ops::cpu::exp(x[j] - largest) : T(0);  // 2, up to L
+      const T weight = j < visible ? ops::cpu::exp(x[j] - largest) : T(0);  // 2, not yet normalised
       x[j] = weight;
       sum += weight;
     }
@@ -245,8 +245,8 @@ void SoftmaxCore<T>::differentiate(const Block& block, const Backward& work) con
       dx[j] = weight * (dx[j] - along);  // 2
       sum += dx[j];
     }
-    // A row of dx sums to zero, and the gradient of the key bias is nothing but that sum. What
-    // rounding leaves of it goes to the row's last key: Adam would magnify it.
+    // A row of dx sums to zero, and the gradient of the key bias is made of these sums. The row's
+    // last key absorbs what rounding leaves, which Adam would magnify.
     T& rest = work.rest[block.first_query + r];
     rest += sum;
     const Index diagonal = block.first_query + r - block.first_key;

@@ -1,11 +1,10 @@
-// The fused core's side on the host: what is kept, and which kernels a precision takes.
+// The host side of the fused core: its saved tensors, and the choice of kernels by precision.
 #include "mixers/softmax/softmax_cuda.h"
 
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/cuda_mixers.h"
 #include "mixers/softmax/softmax.h"
@@ -17,14 +16,14 @@ namespace mixers {
 namespace softmax::cuda {
 namespace {
 
-/// Limits of the kernels' grids: 65,535 along batch elements and along tiles. For long sequences
-/// those have 32 tokens and more: narrower ones are chosen where wide ones would be few.
+/// Limits of the kernels' grids: 65,535 along batch elements and along tiles. The tiles of long
+/// sequences have at least 32 tokens: narrower ones are chosen only where wide ones would be few.
 constexpr Index kMostBatch = 65535;
 constexpr Index kMostTokens = kMostBatch * 32;
 
 void require_sizes(const HeadDims& dims, Precision precision) {
   if (precision != Precision::float32 && dims.d_h < kLeastOnTensorCores) {
-    throw RunError(fmt::format("[softmax] cuda: d_h {} is computed in float32 alone", dims.d_h));
+    throw RunError(fmt::format("[softmax] cuda: d_h {} is computed only in float32", dims.d_h));
   }
   if (dims.batch <= kMostBatch && dims.tokens <= kMostTokens) return;
   throw RunError(fmt::format("[softmax] cuda: at most {} sequences of {} tokens, got {} of {}",
@@ -49,7 +48,7 @@ class SoftmaxCudaCore final : public MixerCore<float> {
         .v = inputs.v,
         .o = o,
         .normalisation = saved == nullptr ? nullptr : reinterpret_cast<float2*>(saved->data())};
-    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
     if (context.precision == Precision::float32) {
       forward_float32(stream, args);
     } else {
@@ -74,7 +73,7 @@ class SoftmaxCudaCore final : public MixerCore<float> {
                         .dv = gradients.dv,
                         .normalisation = reinterpret_cast<const float2*>(saved.data()),
                         .row_terms = reinterpret_cast<float2*>(row_terms_.data())};
-    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
     if (context.precision == Precision::float32) {
       backward_float32(stream, args);
     } else {
@@ -93,11 +92,11 @@ class SoftmaxCudaCore final : public MixerCore<float> {
   }
 
  private:
-  static constexpr Index kRowScalars = 2;  // saved, and between the kernels of the backward
+  static constexpr Index kRowScalars = 2;  // per row, both saved and between the backward's kernels
 
   Index d_;
   SoftmaxTiling tiling_;
-  Array<float> row_terms_;  // (B, T, H, 2); kept, for a recorded backward writes there
+  Array<float> row_terms_;  // (B, T, H, 2); kept, since a captured backward writes to it
 };
 
 }  // namespace

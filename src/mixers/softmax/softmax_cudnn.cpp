@@ -1,6 +1,6 @@
 #include "mixers/softmax/softmax_cudnn.h"
 
-// The front end's own JSON reader serves to store graphs.
+// The front end needs its own JSON reader only to store graphs.
 #define CUDNN_FRONTEND_SKIP_JSON_LIB
 #include <cuda_runtime_api.h>
 #include <cudnn_frontend.h>
@@ -14,7 +14,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/softmax/bf16_copies.h"
 #include "mixers/softmax/cudnn_functions.h"
@@ -24,15 +24,15 @@ namespace vla_bench::mixers {
 namespace {
 
 namespace fe = cudnn_frontend;
-using vla_bench::cuda::place;
+using vla_bench::cuda::stream_context;
 using Graph = fe::graph::Graph;
 using TensorPtr = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-/// Names of tensors in graphs and in the lists of pointers that they are run on.
+/// Ids of tensors in graphs and in their lists of pointers.
 enum Tensor : std::int64_t { kQ = 1, kK, kV, kO, kStats, kUpstream, kDq, kDk, kDv };
 using Pointers = std::unordered_map<std::int64_t, void*>;
 
-/// Calls the front end; what it returns or throws when it fails becomes a RunError.
+/// Calls the front end; turns an error that it returns or throws into a RunError.
 template <class Call>
 void call_front_end(const char* step, const Call& call) {
   std::string message;
@@ -56,11 +56,11 @@ void check(cudnnStatus_t status, const char* step) {
 class Handle {
  public:
   explicit Handle(int device) : device_(device) {
-    const auto lock = vla_bench::cuda::exclude_recordings();
+    const auto lock = vla_bench::cuda::exclude_captures();
     check(cudnnCreate(&handle_), "cudnnCreate");
   }
   ~Handle() {
-    const auto lock = vla_bench::cuda::exclude_recordings();
+    const auto lock = vla_bench::cuda::exclude_captures();
     cudnnDestroy(handle_);
   }
   Handle(const Handle&) = delete;
@@ -74,18 +74,18 @@ class Handle {
   cudnnHandle_t handle_ = nullptr;
 };
 
-/// The calling thread's, on its GPU and stream.
+/// The calling thread's handle, on its GPU and stream.
 cudnnHandle_t handle() {
   thread_local std::unique_ptr<Handle> the_handle;
-  const int device = place().device();
+  const int device = stream_context().device();
   if (the_handle == nullptr || the_handle->device() != device) {
     the_handle = std::make_unique<Handle>(device);
   }
-  check(cudnnSetStream(the_handle->get(), place().stream()), "cudnnSetStream");
+  check(cudnnSetStream(the_handle->get(), stream_context().stream()), "cudnnSetStream");
   return the_handle->get();
 }
 
-/// A pass of one shape, with the kernel that cuDNN's heuristics name first.
+/// A pass of one shape, with the first kernel that cuDNN's heuristics return.
 class Plan {
  public:
   explicit Plan(const HeadDims& dims) : dims_(dims), graph_(std::make_unique<Graph>()) {
@@ -135,7 +135,7 @@ class Plan {
 
   Index workspace_bytes() const { return workspace_bytes_; }
 
-  /// `pointers` is extended by the front end.
+  /// `pointers` is a copy, since the front end extends it.
   void run(Pointers pointers, void* workspace) const {
     call_front_end("execute", [&] { return graph_->execute(handle_, pointers, workspace); });
   }
@@ -145,7 +145,7 @@ class Plan {
   std::vector<std::int64_t> sizes() const {
     return {dims_.batch, dims_.heads, dims_.tokens, dims_.d_h};
   }
-  /// Packed (B, T, H, d), in the order of sizes().
+  /// Strides of packed (B, T, H, d), in the order of sizes().
   std::vector<std::int64_t> strides() const {
     const Index width = dims_.heads * dims_.d_h;
     return {dims_.tokens * width, dims_.d_h, width, 1};
@@ -174,7 +174,7 @@ class Plan {
   Index workspace_bytes_ = 0;
 };
 
-/// The tensors of one set of inputs, in bfloat16, packed.
+/// Packed bfloat16 copies of the tensors of one set of inputs.
 class Copies {
  public:
   void resize(const HeadDims& dims) {
@@ -182,7 +182,7 @@ class Copies {
     memory_.resize(Device::cuda, kTensors * size_);
   }
   std::uint16_t* at(Tensor tensor) {
-    // The log-sum-exp lives in `saved`; the other names follow each other.
+    // The log-sum-exp is in `saved`; the other ids are consecutive.
     const Index position = tensor < kStats ? tensor - kQ : tensor - kQ - 1;
     return memory_.data() + position * size_;
   }
@@ -200,7 +200,7 @@ class CudnnSoftmax final : public CopyingCore<float> {
   void prepare(const Context& /*context*/, const CoreInputs<float>& inputs,
                const CoreGradients<float>* gradients) override {
     const HeadDims& dims = inputs.dims;
-    const cudaStream_t stream = place().stream();
+    const cudaStream_t stream = stream_context().stream();
     Plans& plans = plans_[shape(dims)];
     Index workspace = workspace_.size();
     const auto require = [&](std::unique_ptr<Plan>& plan, auto&& make) {
@@ -240,7 +240,7 @@ class CudnnSoftmax final : public CopyingCore<float> {
                 const CoreGradients<float>& /*gradients*/, const Array<float>& saved) override {
     Copies& copies = copies_of(inputs);
     Pointers pointers = tensors(copies, {kQ, kK, kV, kO, kUpstream, kDq, kDk, kDv});
-    // An input; the front end's list of pointers knows no const.
+    // An input, but the front end's list of pointers is not const.
     pointers[kStats] = const_cast<float*>(saved.data());
     run(plans_of(inputs).backward, std::move(pointers));
   }
@@ -248,7 +248,7 @@ class CudnnSoftmax final : public CopyingCore<float> {
   void deliver(const Context& /*context*/, const CoreInputs<float>& inputs, HeadView<float> o,
                const CoreGradients<float>* gradients) override {
     Copies& copies = copies_of(inputs);
-    const cudaStream_t stream = place().stream();
+    const cudaStream_t stream = stream_context().stream();
     unpack_bf16(stream, inputs.dims, copies.at(kO), o);
     if (gradients == nullptr) return;
     unpack_bf16(stream, inputs.dims, copies.at(kDq), gradients->dq);
@@ -299,14 +299,14 @@ class CudnnSoftmax final : public CopyingCore<float> {
 
   Index d_h_;
   std::map<Shape, Plans> plans_;
-  std::map<const float*, Copies> copies_;  // by where the queries of their inputs start
+  std::map<const float*, Copies> copies_;  // by the address of their inputs' queries
   Array<char> workspace_;
 };
 
 }  // namespace
 
 Support cudnn_softmax_support(Index d_h) {
-  // Of the flash kernels, both passes, on every GPU since compute capability 8.0.
+  // Limits of the flash kernels, both passes, on every GPU since compute capability 8.0.
   constexpr Index kMultiple = 8, kMost = 128;
   if (d_h % kMultiple != 0 || d_h > kMost) {
     return {.ok = false,

@@ -1,10 +1,10 @@
 // Tiles of float32 attention: products of rows in shared memory by plain multiply-adds.
 //
-// A block owns a tile of rows (queries, or keys in the backward's second kernel) and streams tiles
-// of the other kind past it. Its threads form one or more groups of kTx by kTy: thread (tx, ty)
-// holds the products of own rows ty + kTy r with streamed rows tx + kTx c, and the channels
-// 4 (tx + kTx m) .. + 3 of sums over streamed rows. The threads of one ty lie in one warp, so what
-// they exchange about their rows needs no barrier of the block.
+// A thread block owns a tile of rows (queries, or keys in the backward's second kernel) and streams
+// tiles of the other kind past it. Its threads form one or more groups of kTx by kTy: thread (tx,
+// ty) holds the products of own rows ty + kTy r with streamed rows tx + kTx c, and the channels 4
+// (tx + kTx m) .. + 3 of sums over streamed rows. The threads of one ty are in one warp, so they
+// exchange data about their rows without a barrier of the block.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,22 +20,22 @@ template <int kD, int kTx_, int kTy_, int kOwnRows, int kStreamRows, int kGroups
 struct FmaTiles {
   static constexpr int kChannels = kD;
   static constexpr int kTx = kTx_, kTy = kTy_, kGroups = kGroups_;
-  static constexpr int kRows = kOwnRows;     // own rows of a thread
-  static constexpr int kCols = kStreamRows;  // streamed rows of a thread
+  static constexpr int kRows = kOwnRows;     // own rows per thread
+  static constexpr int kCols = kStreamRows;  // streamed rows per thread
   static constexpr int kOwn = kTy * kRows;
   static constexpr int kStream = kTx * kCols;
-  static constexpr int kQuads = kD / (4 * kTx);  // channel quads of a thread
+  static constexpr int kQuads = kD / (4 * kTx);  // channel quads per thread
   static constexpr int kGroupThreads = kTx * kTy;
   static constexpr int kThreads = kGroups * kGroupThreads;
-  /// Of a multiprocessor, at least: 256 threads leave each of them 255 registers, all there are.
+  /// Least blocks per multiprocessor: with 256 threads each may have 255 registers, the maximum.
   static constexpr int kBlocks = 256 / kThreads;
   /// Steps of four inner indices unrolled together; one of 64 products fills the registers.
   static constexpr int kUnroll = kRows * kCols >= 64 ? 1 : 2;
-  /// Floats between rows in shared memory. d + 4: neighbouring rows start four banks apart, so a
-  /// quad of each of eight rows is one conflict-free access.
+  /// Floats between rows in shared memory. With d + 4 neighbouring rows start four banks apart, so
+  /// reading a quad of each of eight rows has no bank conflicts.
   static constexpr int kStride = kD + 4;
-  /// Floats between rows of weights: the 32 / kTx rows that a warp touches at once start kTx banks
-  /// apart (four at least, for they are read four at a time).
+  /// Floats between rows of weights: the 32 / kTx rows that a warp accesses at once start kTx banks
+  /// apart (at least four, since they are read four at a time).
   static constexpr int kWeightStride = kStream + (kTx < 4 ? 4 : kTx);
   static constexpr int kWeights = kOwn * kWeightStride;
 
@@ -110,7 +110,7 @@ __device__ inline void multiply_rows(const float* own, const float* stream, int 
   }
 }
 
-/// The threads of a row leave their products in shared memory, (kOwn, kWeightStride).
+/// Stores the products in shared memory, (kOwn, kWeightStride).
 template <class Tiles>
 __device__ inline void store_weights(const float (&values)[Tiles::kRows][Tiles::kCols], int tx,
                                      int ty, float* weights) {
@@ -162,7 +162,7 @@ __device__ inline void add_weighted_rows(const float* weights, const float* stre
   }
 }
 
-/// Over kThreads neighbouring threads, a power of two; in every one of them.
+/// Reduces over kThreads neighbouring threads, a power of two; every thread gets the result.
 template <int kThreads>
 __device__ inline float sum_over_threads(float value) {
 #pragma unroll
@@ -172,7 +172,7 @@ __device__ inline float sum_over_threads(float value) {
   return value;
 }
 
-/// Over the kTx threads of a row; in every one of them.
+/// Reduces over the kTx threads of a row; every thread gets the result.
 template <class Tiles>
 __device__ inline float row_sum(float value) {
   return sum_over_threads<Tiles::kTx>(value);

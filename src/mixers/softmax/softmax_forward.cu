@@ -19,12 +19,12 @@ struct Arguments {
 
 template <class Tiles>
 constexpr int shared_floats() {
-  // Queries; keys, values and weights of every group.
+  // Queries, and keys, values and weights of every group.
   return Tiles::kOwn * Tiles::kStride +
          Tiles::kGroups * (2 * Tiles::kStream * Tiles::kStride + Tiles::kWeights);
 }
 
-/// What a thread knows of its own rows.
+/// A thread's online softmax of its own rows.
 template <class Tiles>
 struct Running {
   float shift[Tiles::kRows];                 // of the exponent: the largest so far
@@ -34,7 +34,7 @@ struct Running {
   __device__ Running() {
 #pragma unroll
     for (int r = 0; r < Tiles::kRows; ++r) {
-      shift[r] = -FLT_MAX;  // finite: a difference of two is a number
+      shift[r] = -FLT_MAX;  // finite, so that differences are numbers
       total[r] = 0.0F;
 #pragma unroll
       for (int m = 0; m < Tiles::kQuads; ++m) sums[r][m] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
@@ -53,13 +53,13 @@ struct Running {
                           int ty, float exponent_scale) {
 #pragma unroll
     for (int r = 0; r < Tiles::kRows; ++r) {
-      const int visible = diagonal + ty + Tiles::kTy * r - tx;  // of the columns kTx c
+      const int visible = diagonal + ty + Tiles::kTy * r - tx;  // last visible column kTx c
       float largest = -FLT_MAX;
 #pragma unroll
       for (int c = 0; c < Tiles::kCols; ++c) {
         if (Tiles::kTx * c <= visible) largest = fmaxf(largest, products[r][c]);
       }
-      // Rounding keeps the order, so the largest product has the largest exponent.
+      // Rounding is monotonic, so the largest product has the largest exponent.
       const float now = fmaxf(shift[r], row_max<Tiles>(largest) * exponent_scale);
       rescale(r, exp2_approximate(shift[r] - now));
       shift[r] = now;
@@ -73,8 +73,8 @@ struct Running {
   }
 };
 
-/// The groups' sums in the order of the groups, into the first group's. `memory` has room for
-/// kOwn * kStride floats a group.
+/// Adds the groups' sums, in the order of the groups, to the first group's. `memory` has room for
+/// kOwn * kStride floats per group.
 template <class Tiles>
 __device__ void merge_groups(Running<Tiles>& running, float* memory, int group, int tx, int ty) {
   constexpr int kShift = Tiles::kChannels, kTotal = kShift + 1;  // in the gap between rows
@@ -114,8 +114,8 @@ __device__ void merge_groups(Running<Tiles>& running, float* memory, int group, 
 }
 
 /// Block (head, batch element, tile): kOwn queries against the keys up to the last of them, kGroups
-/// tiles of keys at a time. The copies of the next keys run beside steps 2 and 3, those of the next
-/// values beside step 1.
+/// tiles of keys at a time. Pipelined: the copies of the next keys overlap steps 2 and 3, those of
+/// the next values step 1.
 template <class Tiles>
 __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     forward_float32_kernel(const Arguments args) {
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   const BlockLane lane{tokens, args.heads};
   const LaneRows<const float> k = lane.rows(args.k), v = lane.rows(args.v);
   const int first = BlockLane::tile_from_last() * Tiles::kOwn;
-  const int end = min(first + Tiles::kOwn, tokens);  // of the keys that any query here sees
+  const int end = min(first + Tiles::kOwn, tokens);  // end of the keys that any query here sees
 
   copy_rows<Tiles, Tiles::kOwn>(queries, lane.rows(args.q), first, tokens);
   copy_rows<Tiles, kStep>(keys, k, 0, tokens);
@@ -149,13 +149,13 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   for (int base = 0; base < end; base += kStep) {
     const int next = base + kStep;
     const int first_key = base + group * Tiles::kStream;
-    const bool has_keys = first_key < end;  // the same for the whole group
+    const bool has_keys = first_key < end;  // uniform in a group
     float products[Tiles::kRows][Tiles::kCols];
 
     copies_arrived<1>();
-    __syncthreads();                                                          // keys are there
+    __syncthreads();                                                          // keys have arrived
     if (has_keys) multiply_rows<Tiles>(queries, own_keys, tx, ty, products);  // 1
-    __syncthreads();  // and no longer needed
+    __syncthreads();  // the keys have been read
     if (next < end) copy_rows<Tiles, kStep>(keys, k, next, tokens);
     end_copies();
 
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       store_weights<Tiles>(products, tx, ty, own_weights);
     }
     copies_arrived<1>();
-    __syncthreads();  // values are there, and weights
+    __syncthreads();  // values and weights are complete
     if (has_keys) add_weighted_rows<Tiles>(own_weights, own_values, tx, ty, running.sums);  // 3
     __syncthreads();
     if (next < end) copy_rows<Tiles, kStep>(values, v, next, tokens);

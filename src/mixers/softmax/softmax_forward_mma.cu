@@ -18,8 +18,8 @@ struct Arguments {
   float exponent_scale;  // log2(e) / sqrt(d): from q . k to the exponent of 2
 };
 
-/// A warp owns kRowTiles tiles of 16 queries: every word of the keys and values that it reads
-/// serves all of them.
+/// A warp owns kRowTiles tiles of 16 queries, so that each word of keys and values is read once for
+/// all of them.
 template <class Words_, int kD_, int kWarps, int kRowTiles_, int kStream_>
 struct ForwardTiles {
   using Words = Words_;
@@ -29,12 +29,12 @@ struct ForwardTiles {
   static constexpr int kBlocks = 256 / kThreads;  // leaves a thread all 255 registers
   static constexpr int kWarpRows = kProductRows * kRowTiles;
   static constexpr int kOwn = kWarps * kWarpRows;
-  /// Keys and values; the queries stand there before they are.
+  /// Keys and values; before them, the queries.
   static constexpr int kSharedWords = std::max(
       Tile::channel_words(kOwn), Tile::channel_words(kStream) + Tile::token_words(kStream));
 };
 
-/// What a thread knows of rows g and g + 8 of each row tile.
+/// A thread's online softmax of rows g and g + 8 of each row tile.
 template <class Tiles>
 struct Running {
   static constexpr int kKeyTiles = Tiles::kStream / kProductCols;
@@ -49,7 +49,7 @@ struct Running {
     for (int m = 0; m < Tiles::kRowTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        shift[m][half] = -FLT_MAX;  // finite: a difference of two is a number
+        shift[m][half] = -FLT_MAX;  // finite, so that differences are numbers
         total[m][half] = 0.0F;
       }
 #pragma unroll
@@ -64,13 +64,13 @@ struct Running {
   /// `diagonal` is the first query less the first key; without kMasked every key is visible.
   template <bool kMasked>
   __device__ void take_in(float (&products)[Tiles::kRowTiles][kKeyTiles][4], int diagonal,
-                          const FragmentLane& lane, float exponent_scale) {
+                          const FragmentThread& fragment, float exponent_scale) {
 #pragma unroll
     for (int m = 0; m < Tiles::kRowTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         // Of the keys 8 n + i of this thread.
-        const int visible = diagonal + kProductRows * m + 8 * half + lane.g - 2 * lane.t;
+        const int visible = diagonal + kProductRows * m + 8 * half + fragment.g - 2 * fragment.t;
         float largest = -FLT_MAX;
 #pragma unroll
         for (int n = 0; n < kKeyTiles; ++n) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   std::uint32_t* values = keys + Tile::channel_words(Tiles::kStream);
   std::uint32_t* queries = keys;
 
-  const FragmentLane fragment;
+  const FragmentThread fragment;
   const int tokens = args.tokens;
   const BlockLane lane{tokens, args.heads};
   const LaneRows<const float> k = lane.rows(args.k), v = lane.rows(args.v);
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   const int end = min(first + Tiles::kOwn, tokens);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * Tiles::kWarpRows;
   const int warp_first = first + warp_row;
-  /// Of the keys that any query of the warp sees; 0 for a warp beyond the last token.
+  /// End of the keys that any query of the warp sees; 0 for a warp beyond the last token.
   const int warp_end = warp_first < tokens ? min(warp_first + Tiles::kWarpRows, tokens) : 0;
 
   load_words<Tiles::kOwn, Tiles::kThreads>(
@@ -149,12 +149,12 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 
   Running<Tiles> running;
   for (int base = 0; base < end; base += Tiles::kStream) {
-    __syncthreads();  // queries, or the last keys and values, are no longer needed
+    __syncthreads();  // the queries, or the last keys and values, have been read
     load_words<Tiles::kStream, Tiles::kThreads>(
         base, tokens, {k, v}, WordTarget<Words, kD, Layouts::channels>{.channels = keys},
         WordTarget<Words, kD, Layouts::tokens>{.tokens = values});
     __syncthreads();
-    if (base >= warp_end) continue;  // the same for the whole warp
+    if (base >= warp_end) continue;  // uniform in the warp
 
     float products[kRowTiles][kKeyTiles][4];
 #pragma unroll
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
       running.template take_in<true>(products, warp_first - base, fragment, args.exponent_scale);
     }
 
-    // 3; as add_weighted_words, a word read once for all row tiles.
+    // 3. As add_weighted_words, but each word is read once for all row tiles.
 #pragma unroll
     for (int step = 0; step < kKeyTiles / Words::kPack; ++step) {
       std::uint32_t weights[kRowTiles][4];
@@ -247,7 +247,7 @@ void launch(cudaStream_t stream, const Forward& args) {
 
 template <class Words, int kD>
 void choose(cudaStream_t stream, const Forward& args) {
-  // Two row tiles a warp, unless their queries and outputs would overflow the registers.
+  // Two row tiles per warp, unless their queries and outputs would overflow the registers.
   using Wide = ForwardTiles < Words, kD, 4, kD / Words::kPack<64 ? 2 : 1, 64>;
   using Narrow = ForwardTiles<Words, kD, 2, 1, 32>;
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {

@@ -1,4 +1,4 @@
-// Softmax attention's memory: a cache of keys and values that grows by one of each a token.
+// Softmax attention's memory: a cache that grows by one key and one value per token.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -26,7 +26,7 @@ class SoftmaxMemory final : public HeadMemory<T> {
     attend(token.q, 1 / root_, o);
   }
 
-  /// Keys are kept at length sqrt(d).
+  /// Stores the key at length sqrt(d).
   void write(const T* key, const T* value) override {
     for (Index i = 0; i < d_; ++i) keys_.push_back(root_ * key[i]);
     values_.insert(values_.end(), value, value + d_);

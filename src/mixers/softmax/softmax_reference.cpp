@@ -1,4 +1,4 @@
-// Softmax attention as softmax.h states it, step by step; the numbers are its steps.
+// The reference of softmax attention; the numbers are the steps of softmax.h.
 #include "mixers/reference.h"
 #include "mixers/softmax/softmax.h"
 

@@ -1,4 +1,4 @@
-// Rows of q, k, v, ... as kernels see them: one lane (batch element and head) at a time.
+// Views of the rows of q, k, v, ... in kernels, one lane (batch element and head) at a time.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,12 +9,12 @@
 
 namespace vla_bench::mixers::softmax::cuda {
 
-/// Row t of a lane, d channels, stands at first + t * stride.
+/// Row t of a lane, d channels, is at first + t * stride.
 template <class T>
 struct LaneRows {
   T* first;
   Index stride;
-  bool vectors;  // every fourth channel of every row stands at a multiple of 16 bytes
+  bool vectors;  // every fourth channel of every row is 16-byte aligned
 
   __device__ T* at(Index token) const { return first + token * stride; }
 };
@@ -38,7 +38,7 @@ struct Rows {
   }
 };
 
-/// The channels channel .. channel + 3 of a row; zeros where `inside` is false.
+/// Loads the channels channel .. channel + 3 of a row; zeros where `inside` is false.
 __device__ inline float4 load_quad(const LaneRows<const float>& rows, Index token, int channel,
                                    bool inside = true) {
   if (!inside) return make_float4(0.0F, 0.0F, 0.0F, 0.0F);
@@ -60,8 +60,8 @@ __device__ inline void store_quad(const LaneRows<float>& rows, Index token, int 
   }
 }
 
-/// What a block works on: heads along x, batch elements along y, tiles of tokens along z, so that
-/// the first tile of every lane starts before the second of any.
+/// The lane and tile of a thread block: heads along x, batch elements along y, tiles of tokens
+/// along z, so that the first tile of every lane starts before the second of any.
 struct BlockLane {
   int tokens, heads;
 
@@ -69,11 +69,11 @@ struct BlockLane {
   __device__ LaneRows<T> rows(const Rows<T>& all) const {
     return all.lane(static_cast<int>(blockIdx.y), tokens, static_cast<int>(blockIdx.x));
   }
-  /// Of this lane's token in a (B, T, H) array.
+  /// Index of this lane's token in a (B, T, H) array.
   __device__ Index term(Index token) const {
     return (static_cast<Index>(blockIdx.y) * tokens + token) * heads + blockIdx.x;
   }
-  /// The tile, long rows first: what is short fills the gaps at the end.
+  /// The tile, long rows first, so that short ones fill the gaps at the end.
   __device__ static int tile_from_last() { return static_cast<int>(gridDim.z - 1 - blockIdx.z); }
   __device__ static int tile_from_first() { return static_cast<int>(blockIdx.z); }
 };

@@ -32,7 +32,7 @@ TEST(Softmax, EqualScoresGiveTheMean) {
   }
 }
 
-// Two values per token and head (of its row of scores): nothing of size T x T is kept.
+// Two values per token and head, for its row of scores: no T x T matrix is kept.
 TEST(Softmax, SavesTwoValuesPerToken) {
   const auto core = production_core<float>(kSoftmax, 32);
   EXPECT_EQ(core->saved_bytes({.batch = 2, .tokens = 1000, .heads = 3, .d_h = 32}),
@@ -41,8 +41,8 @@ TEST(Softmax, SavesTwoValuesPerToken) {
             2 * 2 * 1000 * 3 * 32 * 4);
 }
 
-// With unit keys and a query along the first, its weight is e^sqrt(d) against 1 for an orthogonal
-// one: keys and query at length sqrt(d), scores over sqrt(d).
+// With unit keys and a query along the first, that key's weight is e^sqrt(d) against 1 for an
+// orthogonal one: keys and query at length sqrt(d), scores over sqrt(d).
 TEST(Softmax, MemoryReadsAtLengthRootD) {
   const auto memory = production_core<double>(kSoftmax, 4)->memory();
   const double key1[] = {1, 0, 0, 0}, key2[] = {0, 1, 0, 0};

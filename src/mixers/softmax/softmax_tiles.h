@@ -1,5 +1,5 @@
-// Sizes that the launchers of softmax attention choose their tiles by. Nothing here depends on the
-// GPU at hand: the same shapes give the same bits on every one.
+// The choice of tiles for softmax attention. It does not depend on the GPU at hand: the same shapes
+// give the same bits on every one.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,24 +11,24 @@
 
 namespace vla_bench::mixers::softmax::cuda {
 
-/// Shared memory that a block can have on compute capability 9.0, in bytes.
+/// Largest shared memory of a thread block on compute capability 9.0, in bytes.
 inline constexpr int kSharedBytes = 227 * 1024;
 
 /// Multiprocessors of the H100 and H200.
 inline constexpr Index kMultiprocessors = 132;
-/// Blocks of several warps: three a multiprocessor, so that the short rows of a causal lane fill
-/// the gaps that the long ones leave.
+/// Wanted number of blocks of several warps: three per multiprocessor, so that the short rows of a
+/// causal lane fill the gaps that the long ones leave.
 inline constexpr Index kWideBlocks = 3 * kMultiprocessors;
-/// Blocks of one warp: one for each of a multiprocessor's four schedulers.
+/// Wanted number of blocks of one warp: one for each of a multiprocessor's four schedulers.
 inline constexpr Index kWarpBlocks = 4 * kMultiprocessors;
 
-/// Rows of a tile compared with a lane's: half a tile of every row of tiles lies above the diagonal
-/// and is computed in vain, hence at most 1 / kRowsOfTiles of the work.
+/// Fewest tiles along a lane: half a tile of every row of tiles is above the diagonal and computed
+/// in vain, so at most 1 / kRowsOfTiles of the work is wasted.
 inline constexpr Index kRowsOfTiles = 8;
 
-/// Sequences whose float32 backward is one block a lane: the longest is what 256 threads and half
-/// of a multiprocessor's shared memory hold (softmax_backward_lane.cu); below the shortest a
-/// lane is one tile of one warp anyway, and smaller blocks leave room for more lanes at once.
+/// Sequence lengths whose float32 backward takes one block per lane: at most what 256 threads and
+/// half of a multiprocessor's shared memory hold (softmax_backward_lane.cu). A shorter lane is one
+/// tile of one warp anyway, and smaller blocks leave room for more lanes at once.
 inline constexpr Index kLongestLane = 80, kShortestLane = 17;
 inline constexpr Index kWidestLane = 64;  // d
 
@@ -38,7 +38,7 @@ inline Index blocks(const HeadDims& dims, Index tile) {
   return dims.lanes() * tiles(dims.tokens, tile);
 }
 
-/// Whether tiles of that many own rows keep the GPU busy and waste little.
+/// Whether tiles of `tile` own rows keep the GPU busy and waste little.
 inline bool fits(const HeadDims& dims, Index tile) {
   return dims.tokens >= kRowsOfTiles * tile && blocks(dims, tile) >= kWideBlocks;
 }
@@ -47,7 +47,7 @@ inline bool chosen_by_shape(SoftmaxTiling wanted) {
   return wanted == SoftmaxTiling::by_shape || wanted == SoftmaxTiling::whole_lane;
 }
 
-/// Whether the float32 backward runs as one block a lane.
+/// Whether the float32 backward runs with one block per lane.
 inline bool takes_whole_lane(SoftmaxTiling wanted, const HeadDims& dims) {
   if (!chosen_by_shape(wanted) || dims.tokens > kLongestLane || dims.d_h > kWidestLane) {
     return false;
@@ -55,8 +55,8 @@ inline bool takes_whole_lane(SoftmaxTiling wanted, const HeadDims& dims) {
   return wanted == SoftmaxTiling::whole_lane || dims.tokens >= kShortestLane;
 }
 
-/// The widest tiles that fit, of `wide` and `medium` own rows; where not even those of one warp
-/// (`narrow` own rows) are many, four warps share the keys of a tile.
+/// Chooses the widest tiles that fit, of `wide` or `medium` own rows, else those of one warp; where
+/// even these are few, four warps share the keys of a tile.
 inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, Index wide,
                                    Index medium, Index narrow) {
   if (!chosen_by_shape(wanted)) return wanted;
@@ -65,13 +65,13 @@ inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, I
   return blocks(dims, narrow) >= kWarpBlocks ? SoftmaxTiling::narrow : SoftmaxTiling::shared_keys;
 }
 
-/// Of two sizes of tiles: whether to take the wider.
+/// Whether to take the wider of two sizes of tiles.
 inline bool takes_wide(SoftmaxTiling wanted, const HeadDims& dims, Index wide) {
   if (chosen_by_shape(wanted)) return fits(dims, wide);
   return wanted == SoftmaxTiling::wide || wanted == SoftmaxTiling::medium;
 }
 
-/// As BlockLane reads it.
+/// The grid that BlockLane reads.
 inline dim3 grid_of(const HeadDims& dims, Index tile) {
   return dim3(static_cast<unsigned>(dims.heads), static_cast<unsigned>(dims.batch),
               static_cast<unsigned>(tiles(dims.tokens, tile)));
@@ -82,7 +82,7 @@ inline float score_scale(Index d_h) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(d_h)));
 }
 
-/// From q . k to the exponent of 2.
+/// The factor from q . k to the exponent of 2.
 inline float exponent_scale(Index d_h) {
   constexpr double kLog2E = 1.4426950408889634;
   return static_cast<float>(kLog2E / std::sqrt(static_cast<double>(d_h)));

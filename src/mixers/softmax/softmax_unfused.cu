@@ -1,4 +1,4 @@
-// Mask and softmax of whole matrices of scores, for the unfused attention alone.
+// Mask and softmax of whole matrices of scores, only for unfused attention.
 #include <cfloat>
 
 #include "core/cuda/check.h"
@@ -27,8 +27,8 @@ __global__ void __launch_bounds__(kThreads) softmax_rows_kernel(float* scores, i
   const int i = static_cast<int>(blockIdx.x) % tokens;
   float* row = scores + static_cast<Index>(blockIdx.x) * tokens;
 
-  Partial partial{-FLT_MAX, 0.0F};  // finite: a difference of two is a number
-  // Four values share the exponential that moves the sum to a new scale.
+  Partial partial{-FLT_MAX, 0.0F};  // finite, so that differences are numbers
+  // Four values share the exponential that rescales the sum.
   constexpr int kValues = 4;
   for (int first = threadIdx.x; first <= i; first += kValues * kThreads) {
     float values[kValues];

@@ -1,5 +1,5 @@
-// Softmax attention by the book: scores as a whole matrix, two cuBLAS products around a kernel that
-// masks and normalises. Row-major (M, N) is column-major (N, M), so each product is asked for
+// Unfused softmax attention: scores as a whole matrix, two cuBLAS products around a kernel that
+// masks and normalises. Row-major (M, N) is column-major (N, M), so each product is computed
 // transposed.
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/softmax/softmax_cuda.h"
@@ -25,17 +25,17 @@ void check(cublasStatus_t status, const char* call) {
 }
 #define VLA_CUBLAS(call) check((call), #call)
 
-/// What the library recommends for this generation of GPUs.
+/// The workspace that the library recommends for this generation of GPUs.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
-/// A thread's handle on its GPU and stream. The workspace is its own: without one the library
-/// would allocate, which recorded work may not.
+/// A thread's handle on its GPU and stream. It has its own workspace, since the library would
+/// otherwise allocate one, which is not allowed during CUDA graph capture.
 class Library {
  public:
-  explicit Library(const vla_bench::cuda::Place& place) : device_(place.device()) {
+  explicit Library(const vla_bench::cuda::StreamContext& context) : device_(context.device()) {
     VLA_CUBLAS(cublasCreate(&handle_));
     VLA_CUDA(cudaMalloc(&workspace_, kWorkspaceBytes));
-    VLA_CUBLAS(cublasSetStream(handle_, place.stream()));
+    VLA_CUBLAS(cublasSetStream(handle_, context.stream()));
     VLA_CUBLAS(cublasSetWorkspace(handle_, workspace_, kWorkspaceBytes));
   }
   ~Library() {
@@ -56,9 +56,9 @@ class Library {
 
 cublasHandle_t library() {
   thread_local std::unique_ptr<Library> library;
-  const vla_bench::cuda::Place& place = vla_bench::cuda::place();
-  if (library == nullptr || library->device() != place.device()) {
-    library = std::make_unique<Library>(place);
+  const vla_bench::cuda::StreamContext& context = vla_bench::cuda::stream_context();
+  if (library == nullptr || library->device() != context.device()) {
+    library = std::make_unique<Library>(context);
   }
   return library->handle();
 }
@@ -74,7 +74,7 @@ cublasComputeType_t compute_type(Precision precision) {
   }
 }
 
-/// C (m, n) = scale op(A) op(B), column-major, one for each batch element.
+/// C (m, n) = scale op(A) op(B), column-major, one product for each batch element.
 struct Product {
   cublasOperation_t op_a;
   Index m, n, k;
@@ -113,7 +113,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
     if (saved != nullptr) saved->resize(context.device, 0);
     scores_.resize(context.device, dims.lanes() * T * T);
     if (dims.rows() == 0) return;
-    // One product for each head, over the batch elements: a HeadView has one stride between those.
+    // One batched product per head: a HeadView has one stride between batch elements.
     for (Index head = 0; head < dims.heads; ++head) {
       multiply(context.precision, {.op_a = CUBLAS_OP_T,
                                    .m = T,
@@ -131,7 +131,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
                                    .batch_c = T * T,
                                    .batch = dims.batch});
     }
-    softmax_rows(vla_bench::cuda::place().stream(), scores_.data(), dims.lanes(), T);
+    softmax_rows(vla_bench::cuda::stream_context().stream(), scores_.data(), dims.lanes(), T);
     for (Index head = 0; head < dims.heads; ++head) {
       multiply(context.precision, {.op_a = CUBLAS_OP_N,
                                    .m = d_,
@@ -153,7 +153,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
 
   void backward(const Context& /*context*/, const CoreInputs<float>& /*inputs*/,
                 const CoreGradients<float>& /*gradients*/, const Array<float>& /*saved*/) override {
-    throw RunError("[softmax] unfused: forward alone");
+    throw RunError("[softmax] unfused: has only a forward");
   }
 
   std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {

@@ -1,6 +1,6 @@
 // Tiles of attention on tensor cores: operands as 32-bit words in shared memory, a word being one
 // TF32 number or two bfloat16. The instruction (instructions.cuh) contracts eight words at a time
-// and looks the same for both, so one kernel serves both formats.
+// and has the same shape for both, so one kernel serves both formats.
 //
 // Two layouts of a tile of rows (tokens, channels):
 //   channel words, to contract over channels (scores, dp): row by row; bfloat16 pairs neighbouring
@@ -23,15 +23,15 @@
 
 namespace vla_bench::mixers::softmax::cuda {
 
-/// Columns of a product that one instruction makes, and rows of it.
+/// Columns and rows of one instruction's product.
 inline constexpr int kProductCols = 8, kProductRows = 16;
-/// Words that it contracts.
+/// Words that one instruction contracts.
 inline constexpr int kStepWords = 8;
 
 struct Tf32Words {
   static constexpr int kPack = 1;
 
-  /// What an operand counts as.
+  /// The value of an operand after rounding.
   __device__ static float rounded_value(float x) { return __uint_as_float(round_to_tf32(x)); }
   __device__ static void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                       std::uint32_t b1) {
@@ -107,7 +107,7 @@ struct WordTile {
 
 enum class Layouts { channels, tokens, both };
 
-/// Where two tokens' rows go.
+/// The destination of two tokens' rows.
 template <class Words, int kD, Layouts kLayouts>
 struct WordTarget {
   std::uint32_t* channels = nullptr;
@@ -135,7 +135,7 @@ __device__ inline float4 load_quad_or_zeros(const float* from, bool inside) {
   } else {
     x = make_float4(from[0], from[1], from[2], from[3]);
   }
-  // Selected, not skipped: a branch would make every load wait for the one before it.
+  // A selection rather than a branch, which would make every load wait for the one before it.
   return inside ? x : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 }
 
@@ -149,7 +149,7 @@ __device__ inline void load_words_as(int first, int end,
   constexpr int kPairsAtOnce = kThreads / kQuadsOfRow;
   static_assert(kThreads % kQuadsOfRow == 0);
   constexpr int kRounds = (kPairs + kPairsAtOnce - 1) / kPairsAtOnce;
-  // Rounds whose loads are on their way together: eight quads of registers.
+  // Rounds whose loads are in flight together: eight quads of registers.
   constexpr int kBatch = std::min(kRounds, 4 / kLanes);
   static_assert(kRounds % kBatch == 0);
   const int channel = 4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow);
@@ -193,20 +193,20 @@ __device__ inline void load_words(int first, int end,
   }
 }
 
-/// A thread's place in its warp's fragments.
-struct FragmentLane {
-  int g, t;  // lane / 4, lane % 4
+/// A thread's position in its warp's fragments.
+struct FragmentThread {
+  int g, t;  // l / 4 and l % 4 of thread l of the warp
 
-  __device__ FragmentLane()
+  __device__ FragmentThread()
       : g(static_cast<int>(threadIdx.x) % 32 / 4), t(static_cast<int>(threadIdx.x) % 4) {}
 };
 
 /// Left operand: rows first_row .. + 15 of channel words, step `step`.
 template <class Tile>
 __device__ inline void load_left(const std::uint32_t* channel_tile, int first_row, int step,
-                                 const FragmentLane& lane, std::uint32_t (&a)[4]) {
-  const std::uint32_t* at =
-      channel_tile + (first_row + lane.g) * Tile::kChannelStride + kStepWords * step + lane.t;
+                                 const FragmentThread& fragment, std::uint32_t (&a)[4]) {
+  const std::uint32_t* at = channel_tile + (first_row + fragment.g) * Tile::kChannelStride +
+                            kStepWords * step + fragment.t;
   a[0] = at[0];
   a[1] = at[8 * Tile::kChannelStride];
   a[2] = at[4];
@@ -216,15 +216,16 @@ __device__ inline void load_left(const std::uint32_t* channel_tile, int first_ro
 /// The words of the right operand for products with row 8 n + g of channel words.
 template <class Tile>
 __device__ inline const std::uint32_t* right_of_channels(const std::uint32_t* channel_tile, int n,
-                                                         int step, const FragmentLane& lane) {
-  return channel_tile + (kProductCols * n + lane.g) * Tile::kChannelStride + kStepWords * step +
-         lane.t;  // and 4 words on
+                                                         int step, const FragmentThread& fragment) {
+  return channel_tile + (kProductCols * n + fragment.g) * Tile::kChannelStride + kStepWords * step +
+         fragment.t;  // and 4 words on
 }
 
 /// sums (16, d) += products (16, tokens) times rows (tokens, d), rows as token words.
 template <class Words, int kD, int kTiles>
 __device__ inline void add_weighted_words(const float (&products)[kTiles][4],
-                                          const std::uint32_t* token_tile, const FragmentLane& lane,
+                                          const std::uint32_t* token_tile,
+                                          const FragmentThread& fragment,
                                           float (&sums)[kD / kProductCols][4]) {
   using Tile = WordTile<Words, kD>;
 #pragma unroll
@@ -232,7 +233,7 @@ __device__ inline void add_weighted_words(const float (&products)[kTiles][4],
     std::uint32_t a[4];
     Words::to_left(products, step, a);
     const std::uint32_t* right =
-        token_tile + (kStepWords * step + lane.t) * Tile::kTokenStride + lane.g;
+        token_tile + (kStepWords * step + fragment.t) * Tile::kTokenStride + fragment.g;
 #pragma unroll
     for (int n = 0; n < kD / kProductCols; ++n) {
       Words::multiply_add(sums[n], a, right[kProductCols * n],
@@ -241,7 +242,7 @@ __device__ inline void add_weighted_words(const float (&products)[kTiles][4],
   }
 }
 
-/// Two channels of a product's row: columns 8 n + 2 t and the next.
+/// Stores two channels of a product's row: columns 8 n + 2 t and the next.
 __device__ inline void store_pair(const LaneRows<float>& rows, int token, int channel, float x,
                                   float y) {
   float* to = rows.at(token) + channel;

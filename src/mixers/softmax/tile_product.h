@@ -1,12 +1,13 @@
-// Products of tiles that fit in L1: the six of tiled attention are all of the form C (+)= A B with
-// rows of B and C contiguous and A read one element at a time, in either orientation.
+// Products of tiles that fit in L1. The six products of tiled attention all have the form
+// C (+)= A B with contiguous rows of B and C, and A read one element at a time, in either
+// orientation.
 #pragma once
 
 #include "mixers/vectors.h"
 
 namespace vla_bench::mixers::softmax {
 
-/// Rows of C that are computed together: their sums and a row of B stay in registers.
+/// Rows of C computed together: their sums and a row of B stay in registers.
 inline constexpr Index kProductRows = 4;
 
 /// C_rc (+)= sum_m A_rm B_mc for r < rows (a multiple of kProductRows), m < inner, c < columns (a

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/vla/vla.h"
 #include "mixers/vla/vla_penalty_cuda.h"

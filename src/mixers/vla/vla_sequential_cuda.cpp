@@ -1,5 +1,5 @@
 // VLA on a GPU one token at a time: the features of all tokens, then a launch a token.
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/recurrence/recurrence.h"
 #include "mixers/recurrence/rule_cuda.h"
@@ -22,7 +22,7 @@ class SequentialVlaCore final : public MixerCore<float> {
     if (saved != nullptr) saved->resize(context.device, 0);
     const HeadDims& dims = inputs.dims;
     if (dims.rows() == 0) return;
-    const cudaStream_t stream = vla_bench::cuda::place().stream();
+    const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
     const auto own = [&](Array<float>& array) {
       array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
       return token_view(dims, array.data(), dims.d_h);

@@ -1,4 +1,4 @@
-// How CPU operations cut their work and where partial results lie.
+// How CPU operations split their work into blocks, and memory for partial results.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +7,8 @@
 
 namespace vla_bench::ops::cpu {
 
-/// `total` items in consecutive blocks of `size`, the last one shorter. The cut depends on sizes
-/// alone, never on the number of threads, so sums over blocks are the same on any machine.
+/// `total` items in consecutive blocks of `size`, the last one shorter. Block boundaries depend
+/// only on sizes, never on the number of threads, so sums over blocks are the same on any machine.
 struct Blocks {
   Index total;
   Index size;
@@ -18,12 +18,12 @@ struct Blocks {
   Index length(Index block) const { return std::min(size, total - block * size); }
 };
 
-/// Elements of one block of an elementwise operation: a few arrays of it fit in L1.
+/// Elements per block of an elementwise operation: a few arrays of that size fit in L1.
 inline constexpr Index kElementBlock = 2048;
 
-/// Memory for partial results of at least `count` elements, contents unspecified. It belongs to the
-/// calling thread and is reused by its next call with the same T and slot; take it outside parallel
-/// regions.
+/// Returns memory for at least `count` elements of partial results, contents unspecified. It
+/// belongs to the calling thread, whose next call with the same T and slot reuses it; call outside
+/// parallel regions.
 template <class T, int slot = 0>
 T* scratch(Index count) {
   static thread_local Array<T> memory;

@@ -1,4 +1,4 @@
-// Softmax cross entropy, one row after another.
+// Softmax cross entropy, row by row.
 #include <cmath>
 
 #include "ops/backends.h"
@@ -8,7 +8,7 @@
 namespace vla_bench::ops::cpu {
 namespace {
 
-/// Largest value; anything when a NaN is among them (the sum of exponentials then tells).
+/// The largest value; unspecified with a NaN among them (the sum of exponentials then is NaN).
 template <class T>
 T largest(const T* x, Index count) {
   T result = x[0];
@@ -22,7 +22,8 @@ struct RowLoss {
   bool correct = false;
 };
 
-/// Loss of one row. `dlogits` (may be null, may be `logits`) receives `scale` times its gradient.
+/// Returns the loss of one row; writes `scale` times its gradient to `dlogits` (may be null, may be
+/// `logits`).
 template <class T>
 RowLoss row_loss(const T* logits, Index V, Index target, T* dlogits, T scale) {
   const T maximum = largest(logits, V);

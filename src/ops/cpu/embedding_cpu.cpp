@@ -1,4 +1,4 @@
-// Moving rows: embedding tables, gather and scatter.
+// Embedding tables, gather and scatter of rows.
 #include "ops/backends.h"
 #include "ops/cpu/blocks.h"
 
@@ -17,8 +17,8 @@ void embedding_forward(const Context& context, const EmbeddingForward<T>& args) 
   }
 }
 
-// Threads share out the channels, not the tokens: each walks all tokens in order over its own
-// columns, so no two add to one element and the order never changes.
+// Parallel over channels, not tokens: each thread walks all tokens in order over its own columns,
+// so every element has one writer and a fixed order of additions.
 template <class T>
 void embedding_backward(const Context& context, const EmbeddingBackward<T>& args) {
   constexpr Index kCacheLine = 64;

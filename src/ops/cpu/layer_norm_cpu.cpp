@@ -1,4 +1,4 @@
-// LayerNorm, one row after another.
+// LayerNorm, row by row.
 #include <cmath>
 
 #include "ops/backends.h"
@@ -22,7 +22,7 @@ void layer_norm_forward(const Context& context, const LayerNormForward<T>& args)
 #pragma omp simd reduction(+ : sum)
     for (Index j = 0; j < D; ++j) sum += x[j];
     const T mean = sum / static_cast<T>(D);
-    // Squares of centred values: the form E[x^2] - mean^2 cancels when the mean is large.
+    // From centred values, since E[x^2] - mean^2 cancels when the mean is large.
     T squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (Index j = 0; j < D; ++j) squares += (x[j] - mean) * (x[j] - mean);

@@ -22,9 +22,9 @@ Eigen::Map<const RowMajor<T>, 0, Eigen::OuterStride<>> rows_of(Matrix<const T> m
   return {m.row(first), count, m.cols, Eigen::OuterStride<>(m.stride)};
 }
 
-/// `rows` cut into an even number of blocks of about 300 rows, at most `limit`: long enough for
-/// full speed of the product, short enough that operands stay in L2; even, because two threads are
-/// the common case.
+/// Splits `rows` into an even number of blocks of about 300 rows, at most `limit` blocks: long
+/// enough for full speed of the product, short enough that operands stay in L2; even, because two
+/// threads are the common case.
 Blocks row_blocks(Index rows, Index limit = std::numeric_limits<Index>::max()) {
   constexpr Index kRowsOfTwoBlocks = 640;
   const Index wanted = 2 * ((rows + kRowsOfTwoBlocks - 1) / kRowsOfTwoBlocks);
@@ -38,7 +38,7 @@ void add_row(const T* addend, T* row, Index count) {
   for (Index j = 0; j < count; ++j) row[j] += addend[j];
 }
 
-/// In double: some biases have gradients that vanish identically (the key bias of softmax
+/// Summed in double: some biases have gradients that vanish identically (the key bias of softmax
 /// attention), and Adam magnifies the rounding noise of their sums.
 template <class T>
 void column_sums(Matrix<const T> x, Index first, Index count, double* sums) {
@@ -50,8 +50,8 @@ void column_sums(Matrix<const T> x, Index first, Index count, double* sums) {
   }
 }
 
-/// dW += dy^T x, db += column sums of dy: an inner product over all rows. Work items are (block of
-/// rows, slab of outputs) with a partial result each, added in the order of the rows.
+/// dW += dy^T x, db += column sums of dy, sums over all rows. Each work item (block of rows, slab
+/// of outputs) computes a partial result; these are added in the order of the rows.
 template <class T>
 void weight_gradients(const Context& context, const LinearBackward<T>& args) {
   constexpr Index kSlab = 128;

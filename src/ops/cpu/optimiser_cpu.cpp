@@ -26,7 +26,7 @@ double norm(const Context& context, const T* values, Index count) {
   return std::sqrt(total);
 }
 
-/// Of step `step`, counted from 1, on gradients times `gradient_scale`.
+/// AdamW's step `step`, counted from 1, on gradients times `gradient_scale`.
 template <class T>
 void adamw(const Context& context, const OptimiserStep<T>& args, Index step, double lr,
            double clip) {

@@ -1,12 +1,12 @@
-// Causal depthwise convolution over time. Rows are contiguous in channels, so the taps are laid out
-// as (K, D) first and every inner loop runs over channels.
+// Causal depthwise convolution over time. Rows are contiguous in channels, so the taps are first
+// transposed to (K, D) and every inner loop runs over channels.
 #include "ops/backends.h"
 #include "ops/cpu/blocks.h"
 
 namespace vla_bench::ops::cpu {
 namespace {
 
-/// Tokens of one work item; a sequence of the published size is one item.
+/// Tokens per work item; a sequence of the published size is one item.
 constexpr Index kTokenBlock = 128;
 
 /// (batch row, block of tokens) pairs.

@@ -1,6 +1,6 @@
-// Column sums over many rows in two stages, in double and in a fixed order: blocks of rows first,
-// then the sums of the blocks by the block that comes last. Gradients of biases, of LayerNorm and
-// of the short convolution are such sums.
+// Column sums over many rows in two stages, in double and in a fixed order: each thread block sums
+// a block of rows, and the last one to finish adds up their sums. Used for the gradients of biases,
+// of LayerNorm and of the short convolution.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,19 +9,19 @@
 
 #include "core/array.h"
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
 
-inline constexpr int kSumColumns = kWarp;  // of a block: one coalesced line of floats
-inline constexpr int kSumRows = 8;         // rows a block reads at once: its warps
-// 16 rows a thread: enough blocks for the GPU at M of a few thousand.
+inline constexpr int kSumColumns = kWarp;  // per thread block: one coalesced line of floats
+inline constexpr int kSumRows = 8;         // rows that a thread block reads at once: its warps
+// 16 rows per thread: enough thread blocks for the GPU at M of a few thousand.
 inline constexpr Index kSumRowsOfBlock = 128;
 // Beyond this many blocks of rows, the last block's work would outweigh the others'.
 inline constexpr Index kMostSumBlocks = 4096;
 
-/// Leaves the sums over the block's threads of one column in those with threadIdx.y == 0.
+/// Sums over the block's threads of one column; the result is in those with threadIdx.y == 0.
 template <int kSums>
 __device__ inline void add_block_rows(double (&shared)[kSums][kSumRows][kSumColumns],
                                       double (&sums)[kSums]) {
@@ -34,7 +34,7 @@ __device__ inline void add_block_rows(double (&shared)[kSums][kSumRows][kSumColu
 }
 
 /// Block (c, r, part) sums rows r * rows_of_block .. of columns first_column + c * 32 .. into
-/// partials; the last block of a (c, part) adds the partials up. Terms has
+/// partials; the last block of a (c, part) to finish adds up the partials. Terms has
 ///   static constexpr int kSums;  // sums a column
 ///   __device__ void add(int part, Index row, int column, double* sums) const;    // sums (kSums)
 ///   __device__ void store(int part, int column, const double* totals) const;
@@ -80,29 +80,29 @@ __global__ void __launch_bounds__(kSumRows* kSumColumns)
   if (inside && threadIdx.y == 0) terms.store(part, column, sums);
 }
 
-/// Asks `stream` for the sums of `terms` over `rows` rows, for each column and each of `parts`.
+/// Launches on `stream` the sums of `terms` over `rows` rows, for each column and each of `parts`.
 template <class Terms>
 void sum_columns(cudaStream_t stream, const Terms& terms, Index rows, Index columns,
                  unsigned parts = 1) {
-  using vla_bench::cuda::Place;
+  using vla_bench::cuda::StreamContext;
   if (rows == 0 || columns == 0) return;
   const Index most_blocks =
       std::min((rows + kSumRowsOfBlock - 1) / kSumRowsOfBlock, kMostSumBlocks);
   const Index rows_of_block = (rows + most_blocks - 1) / most_blocks;
   const auto blocks = static_cast<unsigned>((rows + rows_of_block - 1) / rows_of_block);
   const auto groups = static_cast<unsigned>((columns + kSumColumns - 1) / kSumColumns);
-  const std::size_t bytes = Place::kCounterBytes + sizeof(double) * parts * blocks * Terms::kSums *
-                                                       static_cast<std::size_t>(columns);
-  auto* memory = static_cast<char*>(vla_bench::cuda::place().scratch(stream, bytes));
-  // A counter a column group and part; beyond what is kept for counters, groups go in several
-  // launches.
+  const std::size_t bytes = StreamContext::kCounterBytes + sizeof(double) * parts * blocks *
+                                                               Terms::kSums *
+                                                               static_cast<std::size_t>(columns);
+  auto* memory = static_cast<char*>(vla_bench::cuda::stream_context().scratch(stream, bytes));
+  // One counter per column group and part; more groups than counters take several launches.
   const unsigned most_groups =
-      static_cast<unsigned>(Place::kCounterBytes / sizeof(unsigned)) / parts;
+      static_cast<unsigned>(StreamContext::kCounterBytes / sizeof(unsigned)) / parts;
   for (unsigned first = 0; first < groups; first += most_groups) {
     const dim3 grid(std::min(groups - first, most_groups), blocks, parts);
     column_sums_kernel<<<grid, dim3(kSumColumns, kSumRows), 0, stream>>>(
         terms, rows, rows_of_block, static_cast<int>(first) * kSumColumns,
-        static_cast<int>(columns), reinterpret_cast<double*>(memory + Place::kCounterBytes),
+        static_cast<int>(columns), reinterpret_cast<double*>(memory + StreamContext::kCounterBytes),
         reinterpret_cast<unsigned*>(memory));
     VLA_CUDA_LAUNCHED("column_sums_kernel");
   }

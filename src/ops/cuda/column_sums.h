@@ -1,4 +1,4 @@
-// The sums behind bias gradients.
+// Column sums for bias gradients.
 #pragma once
 
 #include <cuda_runtime_api.h>

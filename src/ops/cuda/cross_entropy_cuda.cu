@@ -1,30 +1,31 @@
-// Softmax cross entropy: a row belongs to a warp, or to a block where the vocabulary is large; the
-// losses of a block's rows are summed in double, and the last block adds up the blocks in order.
+// Softmax cross entropy: one warp per row, or one thread block per row where the vocabulary is
+// large; the losses of a block's rows are summed in double, and the last block to finish adds up
+// the blocks in order.
 //
 // At the published size (1,536 targets, V = 128) logits are read and their gradients written in
-// place, 1.6 MB in L2: a floor below 1 us. 4 us expected: one launch, three reductions over a warp
-// a row, one block that comes last. With V = 8,192 the same rows are read once from memory and
-// twice from cache and written: 100 MB, a floor of 25 us at 4 TB/s.
+// place, 1.6 MB in L2: a floor below 1 us. 4 us expected: one launch, three warp reductions per
+// row, one last block. With V = 8,192 the same rows are read once from memory and twice from cache
+// and written: 100 MB, a floor of 25 us at 4 TB/s.
 #include <cuda_runtime.h>
 
 #include <algorithm>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // of a block
+constexpr int kWarps = 8;  // per thread block
 constexpr int kThreads = kWarps * kWarp;
-/// Up to this many logits a row is a warp's work: 32 for each lane.
+/// Rows of up to this many logits take one warp: 32 per thread.
 constexpr Index kMostLogitsOfWarp = 1024;
-// Fixed, so that the order of the sum is: eight blocks for each of 256 multiprocessors.
+// Fixed, so that the order of the sum is fixed: eight blocks for each of 256 multiprocessors.
 constexpr Index kMostBlocks = 2048;
 
-/// Of a block's rows.
+/// The loss of a block's rows.
 struct BlockLoss {
   double loss;
   Index correct;
@@ -46,7 +47,7 @@ struct RowTeam {
     if constexpr (kRowWarps == 1) return warp_sum(value);
     return block_sum<kWarps>(value, shared);
   }
-  /// Also a barrier: what the row's threads read before, they have read.
+  /// Also a barrier: the row's threads have finished their earlier reads.
   __device__ bool any(bool value) const {
     if constexpr (kRowWarps == 1) {
       const bool result = __any_sync(0xFFFFFFFFU, value);
@@ -57,12 +58,12 @@ struct RowTeam {
   }
 };
 
-// Four blocks a multiprocessor are enough; aiming at eight the assembler spills.
+// Four blocks per multiprocessor are enough; with eight the assembler spills registers.
 template <int kRowWarps>
 __global__ void __launch_bounds__(kThreads, 4)
     cross_entropy_kernel(CrossEntropy<float> args, float scale, BlockLoss* blocks,
                          unsigned* counter) {
-  constexpr int kRows = kWarps / kRowWarps;  // of a block at once
+  constexpr int kRows = kWarps / kRowWarps;  // rows of a block at once
   __shared__ float shared[kWarps];
   __shared__ BlockLoss row_sums[kRows];
   const RowTeam<kRowWarps> team{shared};
@@ -75,14 +76,14 @@ __global__ void __launch_bounds__(kThreads, 4)
     const float* logits = args.logits.data + row * args.logits.stride;
     const int target = args.targets[row];
     const float target_logit = logits[target];
-    // Skips NaN; the sum of exponentials then tells.
+    // Skips NaN; the sum of exponentials then is NaN.
     float maximum = -INFINITY;
 #pragma unroll 4
     for (int j = team.thread(); j < V; j += team.kSize) maximum = fmaxf(maximum, logits[j]);
     maximum = team.max(maximum);
 
     float sum = 0.0F;
-    bool earlier = false;  // a largest logit stands before the target: the first of equals wins
+    bool earlier = false;  // an equal largest logit precedes the target: the first one wins
 #pragma unroll 4
     for (int j = team.thread(); j < V; j += team.kSize) {
       const float logit = logits[j];
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     sums.correct += target_logit == maximum && !earlier ? 1 : 0;
 
     if (args.dlogits.data == nullptr) continue;
-    // May lie where the logits do: a thread writes what it alone still reads.
+    // May be the logits' memory: only the thread that writes an element still reads it.
     float* dlogits = args.dlogits.data + row * args.dlogits.stride;
     const float factor = scale / sum;
 #pragma unroll 4
@@ -132,15 +133,15 @@ __global__ void __launch_bounds__(kThreads, 4)
 
 template <int kRowWarps>
 void launch(const CrossEntropy<float>& args) {
-  using vla_bench::cuda::Place;
-  Place& here = vla_bench::cuda::place();
+  using vla_bench::cuda::StreamContext;
+  StreamContext& gpu = vla_bench::cuda::stream_context();
   constexpr Index kRows = kWarps / kRowWarps;
   const Index blocks = std::min((args.logits.rows + kRows - 1) / kRows, kMostBlocks);
   auto* memory = static_cast<char*>(
-      here.scratch(here.stream(), Place::kCounterBytes + blocks * sizeof(BlockLoss)));
-  cross_entropy_kernel<kRowWarps><<<static_cast<unsigned>(blocks), kThreads, 0, here.stream()>>>(
+      gpu.scratch(gpu.stream(), StreamContext::kCounterBytes + blocks * sizeof(BlockLoss)));
+  cross_entropy_kernel<kRowWarps><<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
       args, static_cast<float>(1.0 / static_cast<double>(args.logits.rows)),
-      reinterpret_cast<BlockLoss*>(memory + Place::kCounterBytes),
+      reinterpret_cast<BlockLoss*>(memory + StreamContext::kCounterBytes),
       reinterpret_cast<unsigned*>(memory));
   VLA_CUDA_LAUNCHED("cross_entropy");
 }

@@ -2,12 +2,12 @@
 //
 // At the published size (M F = 4,672 * 256 = 1.2 million elements) the forward moves 9.6 MB and the
 // backward 14.4 MB, in L2: floors of 2 and 3 us at 5 TB/s. erf and exp are about 40 and 60
-// instructions an element, another 2 and 3 us of the float32 lanes, partly beside the loads: 4 and
+// instructions per element, another 2 and 3 us of float32 units, partly beside the loads: 4 and
 // 5 us expected.
 #include <cuda_runtime.h>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/vectors.cuh"
 
@@ -63,14 +63,16 @@ unsigned blocks_of(Index count) {
 
 void gelu_forward(const Context&, const float* x, float* y, Index count) {
   if (count == 0) return;
-  gelu_forward_kernel<<<blocks_of(count), kThreads, 0, vla_bench::cuda::place().stream()>>>(
-      x, y, count, aligned_for_vectors(x, y));
+  gelu_forward_kernel<<<blocks_of(count), kThreads, 0,
+                        vla_bench::cuda::stream_context().stream()>>>(x, y, count,
+                                                                      aligned_for_vectors(x, y));
   VLA_CUDA_LAUNCHED("gelu_forward");
 }
 
 void gelu_backward(const Context&, const float* x, const float* dy, float* dx, Index count) {
   if (count == 0) return;
-  gelu_backward_kernel<<<blocks_of(count), kThreads, 0, vla_bench::cuda::place().stream()>>>(
+  gelu_backward_kernel<<<blocks_of(count), kThreads, 0,
+                         vla_bench::cuda::stream_context().stream()>>>(
       x, dy, dx, count, aligned_for_vectors(x, dy, dx));
   VLA_CUDA_LAUNCHED("gelu_backward");
 }
@@ -78,7 +80,7 @@ void gelu_backward(const Context&, const float* x, const float* dy, float* dx, I
 void fill_zero(const Context&, float* data, Index count) {
   if (count == 0) return;
   VLA_CUDA(cudaMemsetAsync(data, 0, static_cast<std::size_t>(count) * sizeof(float),
-                           vla_bench::cuda::place().stream()));
+                           vla_bench::cuda::stream_context().stream()));
 }
 
 }  // namespace vla_bench::ops::cuda

@@ -1,19 +1,20 @@
-// The scatter behind an embedding: dtoken_table[v] += sum of the rows of dh whose token is v,
-// dposition_table[t] += sum of the rows of position t. No float is added atomically: a block owns a
-// few token values, looks for them among all tokens, and its warps add up what they find in order.
+// Backward of an embedding: dtoken_table[v] += sum of the rows of dh whose token is v,
+// dposition_table[t] += sum of the rows of position t. Without atomic additions: a thread block
+// owns a few token values, searches all tokens for them, and its warps add the rows found, in
+// order.
 //
 // At the published size (M = 4,672, D = 128, V = 128, T = 73) dh is read twice, 4.8 MB from L2: a
-// floor of 1 us at 5 TB/s. 128 blocks of one value look at 18.7 KB of tokens each, 2.4 MB; a warp
-// finds 4 or 5 rows. 4 us expected: one launch and three reads that wait for each other (tokens,
-// rows, table), about 0.5 us each. With V = 8,192 a block owns 8 values: at M = 32,768 the 1,024
-// groups of values read 134 MB of tokens from L2 and the sums of 4 segments of positions are kept
-// apart, 16.8 MB written and read: about 40 us expected.
+// floor of 1 us at 5 TB/s. 128 blocks of one value read 18.7 KB of tokens each, 2.4 MB; a warp
+// finds 4 or 5 rows. 4 us expected: one launch and three dependent reads (tokens, rows, table),
+// about 0.5 us each. With V = 8,192 a block owns 8 values: at M = 32,768 the 1,024 groups of values
+// read 134 MB of tokens from L2 and 4 segments of positions have separate sums, 16.8 MB written and
+// read: about 40 us expected.
 #include <cuda_runtime.h>
 
 #include <algorithm>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/reduce.cuh"
 
@@ -22,24 +23,25 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kLaneChannels = 4;
-constexpr int kChannels = kLaneChannels * kWarp;  // of a block: lane l has l, l + 32, ...
+constexpr int kThreadChannels = 4;
+constexpr int kChannels =
+    kThreadChannels * kWarp;  // per block: thread l of a warp has l, l + 32, ...
 
-// Token values a block may own. More would share one look at the tokens, but their sums fill shared
-// memory: 8 warps * 8 values * 512 bytes.
+// Token values that a block may own. More would share one pass over the tokens, but their sums fill
+// shared memory: 8 warps * 8 values * 512 bytes.
 constexpr int kMostValues = 8;
-/// Vocabularies up to this size get a block a value.
+/// Vocabularies up to this size get one block per value.
 constexpr Index kMostSingleValues = 1024;
 
-constexpr int kScans = 8;                 // tokens a lane looks at before rows are added
-constexpr int kScanned = kScans * kWarp;  // of a warp
-constexpr int kOffsetBits = 8;            // of a position within them
+constexpr int kScans = 8;                 // tokens that a thread scans before rows are added
+constexpr int kScanned = kScans * kWarp;  // tokens that a warp scans
+constexpr int kOffsetBits = 8;            // bits of a position within them
 static_assert(kScanned == 1 << kOffsetBits);
 constexpr int kRowsAhead = 4;  // rows read before the first of them is added
 
-// Positions are cut into segments, with sums of their own, so that a value that fills the batch
-// (the filler of the zoology layout) does not leave its rows to one block alone. Up to this many
-// positions there is one segment, and the sums go straight to the table.
+// Positions are split into segments with separate sums, so that a value that fills the batch (the
+// filler of the zoology layout) is not the work of a single block. Up to this many positions there
+// is one segment, and the sums go straight to the table.
 constexpr Index kSegmentPositions = 8192;
 constexpr Index kMostSegments = 16;
 constexpr Index kMostPartialBytes = Index{64} << 20;
@@ -47,10 +49,10 @@ constexpr Index kMostPartialBytes = Index{64} << 20;
 using Sums = float[kMostValues][kChannels];
 
 struct Cut {
-  int values;             // of a block
-  unsigned value_groups;  // blocks of token values; the blocks behind them have a position each
+  int values;             // per block
+  unsigned value_groups;  // blocks of token values; each block after them has one position
   unsigned segments;
-  Index warp_positions;  // positions a warp looks at, a multiple of 32
+  Index warp_positions;  // positions that a warp scans, a multiple of 32
 };
 
 struct Scatter {
@@ -59,13 +61,13 @@ struct Scatter {
   float* partials;  // (segments, V, D) where there are several segments
 };
 
-/// Adds to `sums` what a warp finds of the block's values among its positions. Lane l alone touches
-/// channels l, l + 32, ...
+/// Adds to `sums` the rows of the block's values that a warp finds among its positions. Only thread
+/// l of the warp touches channels l, l + 32, ...
 __device__ void add_found_rows(const Scatter& scatter, int first_channel, std::uint16_t* found,
                                Sums& sums) {
   const EmbeddingBackward<float>& args = scatter.args;
-  const int lane = static_cast<int>(threadIdx.x % kWarp);
-  const unsigned lanes_below = (1U << lane) - 1U;
+  const int thread = static_cast<int>(threadIdx.x % kWarp);
+  const unsigned threads_below = (1U << thread) - 1U;
   const auto values = static_cast<unsigned>(scatter.cut.values);
   const unsigned first_value = blockIdx.x * values;
   const Index D = args.dh.cols;
@@ -76,7 +78,7 @@ __device__ void add_found_rows(const Scatter& scatter, int first_channel, std::u
     unsigned value[kScans];  // counted from the block's first; others are large
 #pragma unroll
     for (int k = 0; k < kScans; ++k) {
-      const Index position = scan + k * kWarp + lane;
+      const Index position = scan + k * kWarp + thread;
       value[k] =
           position < last ? static_cast<unsigned>(args.tokens[position]) - first_value : values;
     }
@@ -84,17 +86,17 @@ __device__ void add_found_rows(const Scatter& scatter, int first_channel, std::u
 #pragma unroll
     for (int k = 0; k < kScans; ++k) {
       const bool mine = value[k] < values;
-      const unsigned lanes = __ballot_sync(0xFFFFFFFFU, mine);
+      const unsigned finders = __ballot_sync(0xFFFFFFFFU, mine);
       if (mine) {
-        found[count + __popc(lanes & lanes_below)] =
-            static_cast<std::uint16_t>(value[k] << kOffsetBits | (k * kWarp + lane));
+        found[count + __popc(finders & threads_below)] =
+            static_cast<std::uint16_t>(value[k] << kOffsetBits | (k * kWarp + thread));
       }
-      count += __popc(lanes);
+      count += __popc(finders);
     }
     __syncwarp();
-    const float* rows = args.dh.data + scan * args.dh.stride + first_channel + lane;
+    const float* rows = args.dh.data + scan * args.dh.stride + first_channel + thread;
     for (int next = 0; next < count; next += kRowsAhead) {
-      float row[kRowsAhead][kLaneChannels] = {};
+      float row[kRowsAhead][kThreadChannels] = {};
       int row_value[kRowsAhead];
 #pragma unroll
       for (int r = 0; r < kRowsAhead; ++r) {
@@ -103,38 +105,38 @@ __device__ void add_found_rows(const Scatter& scatter, int first_channel, std::u
         row_value[r] = entry >> kOffsetBits;
         const float* from = rows + (entry & (kScanned - 1)) * args.dh.stride;
 #pragma unroll
-        for (int i = 0; i < kLaneChannels; ++i) {
-          if (first_channel + lane + i * kWarp < D) row[r][i] = from[i * kWarp];
+        for (int i = 0; i < kThreadChannels; ++i) {
+          if (first_channel + thread + i * kWarp < D) row[r][i] = from[i * kWarp];
         }
       }
 #pragma unroll
       for (int r = 0; r < kRowsAhead; ++r) {
         if (next + r >= count) continue;
-        float* sum = sums[row_value[r]] + lane;
+        float* sum = sums[row_value[r]] + thread;
 #pragma unroll
-        for (int i = 0; i < kLaneChannels; ++i) sum[i * kWarp] += row[r][i];
+        for (int i = 0; i < kThreadChannels; ++i) sum[i * kWarp] += row[r][i];
       }
     }
     __syncwarp();  // `found` is written again
   }
 }
 
-/// Adds to `sums` a warp's share of the rows of position `position`, of one row of the batch each.
+/// Adds to `sums` a warp's share of the batch's rows at position `position`.
 __device__ void add_position_rows(const Scatter& scatter, Index position, int first_channel,
                                   Sums& sums) {
   const EmbeddingBackward<float>& args = scatter.args;
   const int channel = first_channel + static_cast<int>(threadIdx.x % kWarp);
-  float sum[kLaneChannels] = {};
+  float sum[kThreadChannels] = {};
 #pragma unroll 4
   for (Index b = threadIdx.x / kWarp; b < args.batch; b += kWarps) {
     const float* row = args.dh.data + (b * args.tokens_per_row + position) * args.dh.stride;
 #pragma unroll
-    for (int i = 0; i < kLaneChannels; ++i) {
+    for (int i = 0; i < kThreadChannels; ++i) {
       if (channel + i * kWarp < args.dh.cols) sum[i] += row[channel + i * kWarp];
     }
   }
 #pragma unroll
-  for (int i = 0; i < kLaneChannels; ++i) sums[0][threadIdx.x % kWarp + i * kWarp] = sum[i];
+  for (int i = 0; i < kThreadChannels; ++i) sums[0][threadIdx.x % kWarp + i * kWarp] = sum[i];
 }
 
 /// Block (group of values or position, segment, group of channels).
@@ -146,11 +148,11 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Scatter scatter) {
   const int first_channel = static_cast<int>(blockIdx.z) * kChannels;
   const bool has_values = blockIdx.x < scatter.cut.value_groups;
   const Index position = static_cast<Index>(blockIdx.x) - scatter.cut.value_groups;
-  // One block a position adds up all of it.
+  // A position is summed by one block.
   if (!has_values && blockIdx.y > 0) return;
   if (has_values) {
     for (int v = 0; v < scatter.cut.values; ++v) {
-      for (int i = 0; i < kLaneChannels; ++i) {
+      for (int i = 0; i < kThreadChannels; ++i) {
         sums[warp][v][threadIdx.x % kWarp + i * kWarp] = 0.0F;
       }
     }
@@ -179,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Scatter scatter) {
   }
 }
 
-/// Adds up the segments; a warp a row of the table.
+/// Adds up the segments; one warp per row of the table.
 __global__ void __launch_bounds__(kThreads) add_segments_kernel(Scatter scatter) {
   const Matrix<float>& table = scatter.args.dtoken_table;
   const Index row = static_cast<Index>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
@@ -213,24 +215,24 @@ Cut cut_of(const EmbeddingBackward<float>& args) {
 
 void embedding_backward(const Context&, const EmbeddingBackward<float>& args) {
   if (args.dh.rows == 0) return;
-  using vla_bench::cuda::Place;
-  Place& here = vla_bench::cuda::place();
+  using vla_bench::cuda::StreamContext;
+  StreamContext& gpu = vla_bench::cuda::stream_context();
   Scatter scatter{.args = args, .cut = cut_of(args), .partials = nullptr};
   const unsigned segments = scatter.cut.segments;
   if (segments > 1) {
     const Index partials = segments * args.dtoken_table.rows * args.dh.cols;
     auto* memory = static_cast<char*>(
-        here.scratch(here.stream(), Place::kCounterBytes + partials * sizeof(float)));
-    scatter.partials = reinterpret_cast<float*>(memory + Place::kCounterBytes);
+        gpu.scratch(gpu.stream(), StreamContext::kCounterBytes + partials * sizeof(float)));
+    scatter.partials = reinterpret_cast<float*>(memory + StreamContext::kCounterBytes);
   }
   const auto positions = static_cast<unsigned>(args.tokens_per_row);
   const auto channel_groups = static_cast<unsigned>((args.dh.cols + kChannels - 1) / kChannels);
   scatter_kernel<<<dim3(scatter.cut.value_groups + positions, segments, channel_groups), kThreads,
-                   0, here.stream()>>>(scatter);
+                   0, gpu.stream()>>>(scatter);
   VLA_CUDA_LAUNCHED("embedding_backward");
   if (segments > 1) {
     const auto blocks = static_cast<unsigned>((args.dtoken_table.rows + kWarps - 1) / kWarps);
-    add_segments_kernel<<<blocks, kThreads, 0, here.stream()>>>(scatter);
+    add_segments_kernel<<<blocks, kThreads, 0, gpu.stream()>>>(scatter);
     VLA_CUDA_LAUNCHED("embedding_backward, segments");
   }
 }

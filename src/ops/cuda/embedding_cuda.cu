@@ -1,4 +1,4 @@
-// Moving rows: embedding tables, gather and scatter. A warp a row.
+// Embedding tables, gather and scatter of rows; one warp per row.
 //
 // At the published size (M = 4,672, D = 128, 1,536 rows with a target) the embedding writes 2.4 MB
 // from tables in L2, gather moves 1.6 MB, scatter 3.2 MB: floors below 1 us; 2 us expected each,
@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/positions.cuh"
 #include "ops/cuda/reduce.cuh"
@@ -15,7 +15,7 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kRowsOfBlock = 8;  // a warp each
+constexpr int kRowsOfBlock = 8;  // one warp each
 
 /// The row of the calling warp.
 __device__ inline Index row_of_warp() {
@@ -100,8 +100,9 @@ void move_rows(Matrix<const float> from, const std::int32_t* from_rows, Matrix<f
   dispatch_value(
       to.cols,
       [&]<class Value>(int columns) {
-        move_rows_kernel<Value><<<blocks_of(rows), kBlock, 0, vla_bench::cuda::place().stream()>>>(
-            rows_of<Value>(from), from_rows, rows_of<Value>(to), to_rows, rows, columns);
+        move_rows_kernel<Value>
+            <<<blocks_of(rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
+                rows_of<Value>(from), from_rows, rows_of<Value>(to), to_rows, rows, columns);
       },
       from, to);
   VLA_CUDA_LAUNCHED(operation);
@@ -115,7 +116,7 @@ void embedding_forward(const Context&, const EmbeddingForward<float>& args) {
       args.h.cols,
       [&]<class Value>(int columns) {
         embedding_forward_kernel<Value>
-            <<<blocks_of(args.h.rows), kBlock, 0, vla_bench::cuda::place().stream()>>>(
+            <<<blocks_of(args.h.rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
                 args.tokens, args.tokens_per_row, rows_of<Value>(args.token_table),
                 rows_of<Value>(args.position_table), rows_of<Value>(args.h), args.h.rows, columns);
       },
@@ -134,7 +135,7 @@ void scatter_rows(const Context&, Matrix<const float> in, const std::int32_t* ro
   const auto row_bytes = static_cast<std::size_t>(out.cols) * sizeof(float);
   VLA_CUDA(cudaMemset2DAsync(out.data, static_cast<std::size_t>(out.stride) * sizeof(float), 0,
                              row_bytes, static_cast<std::size_t>(out.rows),
-                             vla_bench::cuda::place().stream()));
+                             vla_bench::cuda::stream_context().stream()));
   move_rows(in, nullptr, out, rows, in.rows, "scatter_rows");
 }
 

@@ -1,22 +1,22 @@
-// LayerNorm: a warp a row, which stays in registers up to 1,024 channels.
+// LayerNorm: one warp per row; rows of up to 1,024 channels stay in registers.
 //
 // At the published size (M = 4,672, D = 128) the forward reads and writes 2.4 MB each and the
 // backward moves 9.6 MB (x, dy, residual, dx), all in L2: floors of 1 and 2 us at 5 TB/s; 2.5 and
 // 3.5 us expected, most of it the latency of one row. The parameters' gradients read x and dy
-// again, 4.8 MB, on the stream aside: 4 us expected, hidden behind what follows dx.
+// again, 4.8 MB, on a side stream: 4 us expected, hidden behind what follows dx.
 #include <cuda_runtime.h>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/column_sums.cuh"
-#include "ops/cuda/lane_row.cuh"
 #include "ops/cuda/reduce.cuh"
+#include "ops/cuda/warp_row.cuh"
 
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kRowsOfBlock = 8;  // a warp each
+constexpr int kRowsOfBlock = 8;  // one warp each
 constexpr int kThreads = kRowsOfBlock * kWarp;
 
 __device__ inline Index row_of_warp() {
@@ -28,20 +28,20 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(LayerNormForward<floa
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
-  const LaneRow<kSlots> x(args.x.data + row * args.x.stride, D);
+  const WarpRow<kSlots> x(args.x.data + row * args.x.stride, D);
   float sum = 0.0F;
-  for_lane_columns<kSlots>(D, [&](int slot, int column) { sum += x.at(slot, column); });
+  for_thread_columns<kSlots>(D, [&](int slot, int column) { sum += x.at(slot, column); });
   const float mean = warp_sum(sum) / static_cast<float>(D);
-  // Squares of centred values: the form E[x^2] - mean^2 cancels when the mean is large.
+  // From centred values, since E[x^2] - mean^2 cancels when the mean is large.
   float squares = 0.0F;
-  for_lane_columns<kSlots>(D, [&](int slot, int column) {
+  for_thread_columns<kSlots>(D, [&](int slot, int column) {
     const float centred = x.at(slot, column) - mean;
     squares += centred * centred;
   });
   const float variance = warp_sum(squares) / static_cast<float>(D);
   const float inverse_std = 1.0F / sqrtf(variance + static_cast<float>(kLayerNormEpsilon));
   float* y = args.y.data + row * args.y.stride;
-  for_lane_columns<kSlots>(D, [&](int slot, int column) {
+  for_thread_columns<kSlots>(D, [&](int slot, int column) {
     y[column] = (x.at(slot, column) - mean) * inverse_std * args.weight[column] + args.bias[column];
   });
   if (threadIdx.x % kWarp == 0) {
@@ -51,19 +51,20 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(LayerNormForward<floa
 }
 
 // With n = (x - mean) inverse_std and g = dy weight: dx = inverse_std (g - mean(g) - n mean(g n)).
-// dx may be dy or the residual: a lane reads a column of them before it writes it, nobody after.
+// dx may be dy or the residual: only the thread that writes a column reads it, and before it
+// writes.
 template <int kSlots>
 __global__ void __launch_bounds__(kThreads) backward_kernel(LayerNormBackward<float> args) {
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
-  const LaneRow<kSlots> x(args.x.data + row * args.x.stride, D);
-  const LaneRow<kSlots> dy(args.dy.data + row * args.dy.stride, D);
+  const WarpRow<kSlots> x(args.x.data + row * args.x.stride, D);
+  const WarpRow<kSlots> dy(args.dy.data + row * args.dy.stride, D);
   const float mean = args.mean[row];
   const float inverse_std = args.inverse_std[row];
   float sum_g = 0.0F;
   float sum_gn = 0.0F;
-  for_lane_columns<kSlots>(D, [&](int slot, int column) {
+  for_thread_columns<kSlots>(D, [&](int slot, int column) {
     const float n = (x.at(slot, column) - mean) * inverse_std;
     const float g = dy.at(slot, column) * args.weight[column];
     sum_g += g;
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(LayerNormBackward<fl
   const float* residual =
       args.residual.data != nullptr ? args.residual.data + row * args.residual.stride : nullptr;
   float* dx = args.dx.data + row * args.dx.stride;
-  for_lane_columns<kSlots>(D, [&](int slot, int column) {
+  for_thread_columns<kSlots>(D, [&](int slot, int column) {
     const float n = (x.at(slot, column) - mean) * inverse_std;
     const float g = dy.at(slot, column) * args.weight[column];
     const float value = inverse_std * (g - mean_g - n * mean_gn);
@@ -113,7 +114,7 @@ unsigned blocks_of(Index rows) {
 
 void layer_norm_forward(const Context&, const LayerNormForward<float>& args) {
   if (args.x.rows == 0) return;
-  const cudaStream_t stream = vla_bench::cuda::place().stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
     forward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, stream>>>(args);
   });
@@ -122,20 +123,21 @@ void layer_norm_forward(const Context&, const LayerNormForward<float>& args) {
 
 void layer_norm_backward(const Context&, const LayerNormBackward<float>& args) {
   if (args.x.rows == 0) return;
-  vla_bench::cuda::Place& here = vla_bench::cuda::place();
-  // Asked for before dx: aside it starts beside it; else dx may overwrite dy.
-  sum_columns(args.aside ? here.fork_aside(vla_bench::cuda::Aside::sums) : here.stream(),
-              ParameterTerms{.x = args.x.data,
-                             .dy = args.dy.data,
-                             .x_stride = args.x.stride,
-                             .dy_stride = args.dy.stride,
-                             .mean = args.mean,
-                             .inverse_std = args.inverse_std,
-                             .dweight = args.dweight,
-                             .dbias = args.dbias},
-              args.x.rows, args.x.cols);
+  vla_bench::cuda::StreamContext& gpu = vla_bench::cuda::stream_context();
+  // Launched before dx: to run beside it on the side stream, or else because dx may overwrite dy.
+  sum_columns(
+      args.on_side_stream ? gpu.fork_side_stream(vla_bench::cuda::SideStream::sums) : gpu.stream(),
+      ParameterTerms{.x = args.x.data,
+                     .dy = args.dy.data,
+                     .x_stride = args.x.stride,
+                     .dy_stride = args.dy.stride,
+                     .mean = args.mean,
+                     .inverse_std = args.inverse_std,
+                     .dweight = args.dweight,
+                     .dbias = args.dbias},
+      args.x.rows, args.x.cols);
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
-    backward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, here.stream()>>>(args);
+    backward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, gpu.stream()>>>(args);
   });
   VLA_CUDA_LAUNCHED("layer_norm_backward");
 }

@@ -1,7 +1,7 @@
 // Matrix products of the affine maps, by cuBLASLt. Row-major (M, N) is column-major (N, M), so each
-// product is asked for transposed.
+// product is computed transposed.
 //
-// A product's algorithm is the first that the library's heuristic names for its shape, never one
+// A product's algorithm is the first that the library's heuristic returns for its shape, never one
 // chosen by timing: the same shape gives the same bits in every run. Split sums are added up in
 // order (no in-place reduction).
 #include <cublasLt.h>
@@ -14,7 +14,7 @@
 #include <memory>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "ops/backends.h"
 #include "ops/cuda/column_sums.h"
@@ -22,8 +22,8 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-using vla_bench::cuda::Place;
-using vla_bench::cuda::place;
+using vla_bench::cuda::stream_context;
+using vla_bench::cuda::StreamContext;
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -31,12 +31,13 @@ void check(cublasStatus_t status, const char* call) {
 }
 #define VLA_CUBLAS(call) check((call), #call)
 
-/// What the library's heuristics go by, at most.
+/// The workspace limit given to the library's heuristics.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
-/// Least terms of a sum that may be split over blocks. The gradients of weights need it (thousands
-/// of rows, few results). A sum of 384 that the library split (dx of qkv at the published size)
-/// took two kernels, 19 and 8 us in a profile on an H100; whole, timed by itself, 22 us.
+/// Fewest terms of a sum that may be split over thread blocks. The gradients of weights need it
+/// (thousands of rows, few results). A sum of 384 that the library split (dx of qkv at the
+/// published size) took two kernels, 19 and 8 us in a profile on an H100; unsplit, timed by itself,
+/// 22 us.
 constexpr Index kLeastSplitSum = 1024;
 
 /// D (m, n) = op(A) op(B) + beta C [+ bias along m], all column-major.
@@ -53,7 +54,8 @@ struct Product {
   Precision precision = Precision::float32;
 };
 
-/// Largest power of two up to 16 that divides an address, in bytes: the library's vector loads ask.
+/// Largest power of two up to 16 that divides an address, in bytes; limits the library's vector
+/// loads.
 std::uint32_t alignment(const void* pointer) {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   for (const std::uint32_t bytes : {16U, 8U}) {
@@ -62,7 +64,7 @@ std::uint32_t alignment(const void* pointer) {
   return 4;
 }
 
-/// Everything of a product but where its operands lie.
+/// Everything about a product except its operands' addresses.
 using Key = std::array<Index, 15>;
 
 Key key_of(const Product& p) {
@@ -83,7 +85,7 @@ Key key_of(const Product& p) {
           alignment(p.bias)};
 }
 
-/// Descriptors and algorithm of one key.
+/// Descriptors and algorithm of one Key.
 class Plan {
  public:
   Plan(cublasLtHandle_t handle, const Product& p) {
@@ -143,7 +145,7 @@ class Plan {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.b));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(p.c));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.d));
-    // The heuristic looks at the alignment of the bias as well.
+    // The heuristic also reads the alignment of the bias.
     if (p.bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
@@ -162,16 +164,16 @@ class Plan {
   cublasLtMatmulAlgo_t algorithm_{};
 };
 
-/// A thread's handle, plans and workspaces on its GPU: with several threads on one handle the
-/// library's workspaces would depend on who comes first.
+/// A thread's handle, plans and workspaces on its GPU. Threads do not share a handle, since the
+/// library's workspaces would then depend on the order of their calls.
 class Library {
  public:
   explicit Library(int device) : device_(device) {
-    const auto lock = vla_bench::cuda::exclude_recordings();
+    const auto lock = vla_bench::cuda::exclude_captures();
     VLA_CUBLAS(cublasLtCreate(&handle_));
   }
   ~Library() {
-    const auto lock = vla_bench::cuda::exclude_recordings();
+    const auto lock = vla_bench::cuda::exclude_captures();
     plans_.clear();
     for (const auto& [stream, workspace] : workspaces_) cudaFree(workspace);
     cublasLtDestroy(handle_);
@@ -191,7 +193,7 @@ class Library {
   void* workspace(cudaStream_t stream) {
     void*& memory = workspaces_[stream];
     if (memory == nullptr) {
-      const auto lock = vla_bench::cuda::exclude_recordings();
+      const auto lock = vla_bench::cuda::exclude_captures();
       VLA_CUDA(cudaMalloc(&memory, kWorkspaceBytes));
     }
     return memory;
@@ -205,7 +207,7 @@ class Library {
 
 void run(const Product& product, cudaStream_t stream) {
   thread_local std::unique_ptr<Library> library;
-  const int device = place().device();
+  const int device = stream_context().device();
   if (library == nullptr || library->device() != device) {
     library = std::make_unique<Library>(device);
   }
@@ -240,20 +242,21 @@ void linear_forward(const Context& context, const LinearForward<float>& args) {
        .ldd = args.y.stride,
        .beta = args.residual.empty() ? 0.0F : 1.0F,
        .precision = context.precision},
-      place().stream());
+      stream_context().stream());
 }
 
 // dx^T (K, M) = W^T (K, N) dy^T (N, M);  dW^T (K, N) += x^T (K, M) dy (M, N).
 void linear_backward(const Context& context, const LinearBackward<float>& args) {
   if (args.dy.rows == 0) return;
   require_columns("linear_backward", args.dy.cols);
-  Place& here = place();
-  // Forked before dx is asked for: all read dy, none waits for another.
-  const auto stream_of = [&](vla_bench::cuda::Aside kind, bool wanted) {
-    return wanted && args.aside ? here.fork_aside(kind) : here.stream();
+  StreamContext& gpu = stream_context();
+  // The side streams fork before dx is launched: all three read only dy and are independent.
+  const auto stream_of = [&](vla_bench::cuda::SideStream kind, bool wanted) {
+    return wanted && args.on_side_stream ? gpu.fork_side_stream(kind) : gpu.stream();
   };
-  const cudaStream_t weights = stream_of(vla_bench::cuda::Aside::products, !args.dweight.empty());
-  const cudaStream_t sums = stream_of(vla_bench::cuda::Aside::sums, args.dbias != nullptr);
+  const cudaStream_t weights =
+      stream_of(vla_bench::cuda::SideStream::products, !args.dweight.empty());
+  const cudaStream_t sums = stream_of(vla_bench::cuda::SideStream::sums, args.dbias != nullptr);
   if (!args.dx.empty()) {
     run({.a = args.weight.data,
          .b = args.dy.data,
@@ -270,7 +273,7 @@ void linear_backward(const Context& context, const LinearBackward<float>& args) 
          .ldd = args.dx.stride,
          .beta = args.accumulate_dx ? 1.0F : 0.0F,
          .precision = context.precision},
-        here.stream());
+        gpu.stream());
   }
   if (!args.dweight.empty()) {
     run({.a = args.x.data,
@@ -293,6 +296,6 @@ void linear_backward(const Context& context, const LinearBackward<float>& args) 
   if (args.dbias != nullptr) add_column_sums(sums, args.dy, args.dbias);
 }
 
-void wait_aside() { place().join_aside(); }
+void join_side_streams() { stream_context().join_side_streams(); }
 
 }  // namespace vla_bench::ops::cuda

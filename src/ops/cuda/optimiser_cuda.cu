@@ -1,5 +1,5 @@
-// The optimiser's step over a flat buffer, in two launches: the norm of the gradients with what
-// follows from it, then AdamW.
+// The optimiser's step over a flat buffer, in two launches: the norm of the gradients with the
+// update's factors, then AdamW.
 //
 // At the published size (812,000 parameters) the norm reads 3.2 MB and AdamW reads 13 MB and writes
 // 9.7 MB: 26 MB, 6 us at 4.3 TB/s from memory, less where L2 still holds gradients and moments. 3
@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "core/cuda/check.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/reduce.cuh"
 #include "ops/cuda/vectors.cuh"
@@ -17,21 +17,21 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // of a block
+constexpr int kWarps = 8;  // per thread block
 constexpr int kThreads = kWarps * kWarp;
-constexpr Index kElementsAtOnce = Index{kThreads} * kVector;  // of a block
-// The norm's blocks follow from the count alone, and with them the order of its sum: four vectors a
-// thread, more where the last block would have more than a few partial sums a thread to add.
+constexpr Index kElementsAtOnce = Index{kThreads} * kVector;  // per thread block
+// The number of the norm's blocks, and so the order of its sum, depends only on the count: four
+// vectors per thread, more where the last block would have more than a few partial sums per thread.
 constexpr Index kLeastNormElements = 4 * kElementsAtOnce;
 constexpr Index kMostNormBlocks = 1024;
 
-/// What follows from the step's number alone; worked out beside the norm.
+/// Factors that depend only on the step's number; computed beside the norm.
 struct StepFactors {
   double learning_rate;
   double correction1, correction2;  // 1 - beta^step, of the moments' start at 0
 };
 
-/// What AdamW needs beside its constants.
+/// The factors of an AdamW update besides its constants.
 struct Update {
   bool moves = false;
   float gradient_scale = 0.0F;
@@ -44,13 +44,14 @@ struct Constants {
   float beta1, beta2, one_minus_beta1, one_minus_beta2, epsilon;
 };
 
-/// In device memory, between the two launches.
+/// Passed from the first launch to the second in device memory.
 struct Notes {
   StepFactors factors;
   Update update;
 };
 
-// A cosine and two powers in double take a thread about a microsecond each: three warps share them.
+// A cosine and two powers in double take a thread about a microsecond each, so three warps compute
+// one each.
 __device__ void find_factors(const OptimiserStep<float>& args, StepFactors& factors) {
   const Index step = args.state->step;
   const auto counted_from_1 = static_cast<double>(step + 1);
@@ -59,7 +60,7 @@ __device__ void find_factors(const OptimiserStep<float>& args, StepFactors& fact
   if (threadIdx.x == 2 * kWarp) factors.correction2 = 1.0 - pow(args.beta2, counted_from_1);
 }
 
-/// Moves the state on; the update it leads to.
+/// Advances the state; returns the factors of the update.
 __device__ Update advance(const OptimiserStep<float>& args, const StepFactors& factors,
                           double squares) {
   TrainingState& state = *args.state;
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
     norm_kernel(OptimiserStep<float> args, Index block_elements, bool aligned, double* partials,
                 Notes* notes, unsigned* counter) {
   __shared__ double shared[kWarps];
-  // The state changes only once every block has counted itself.
+  // The state changes only after every block has counted itself.
   if (blockIdx.x == 0) find_factors(args, notes->factors);
   const Index first = static_cast<Index>(blockIdx.x) * block_elements;
   const Index last = min(first + block_elements, args.count);
@@ -142,18 +143,18 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void optimiser_step(const Context&, const OptimiserStep<float>& args) {
-  using vla_bench::cuda::Place;
-  Place& here = vla_bench::cuda::place();
+  using vla_bench::cuda::StreamContext;
+  StreamContext& gpu = vla_bench::cuda::stream_context();
   const auto blocks_of = [](Index count, Index unit) { return (count + unit - 1) / unit; };
   const Index block_elements = std::max(
       kLeastNormElements,
       blocks_of(blocks_of(args.count, kMostNormBlocks), kElementsAtOnce) * kElementsAtOnce);
-  // One block even without parameters: the step counts all the same.
+  // At least one block, since the step counts even without parameters.
   const Index blocks = std::max(Index{1}, blocks_of(args.count, block_elements));
-  auto* memory = static_cast<char*>(
-      here.scratch(here.stream(), Place::kCounterBytes + sizeof(Notes) + blocks * sizeof(double)));
-  auto* notes = reinterpret_cast<Notes*>(memory + Place::kCounterBytes);
-  norm_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, here.stream()>>>(
+  auto* memory = static_cast<char*>(gpu.scratch(
+      gpu.stream(), StreamContext::kCounterBytes + sizeof(Notes) + blocks * sizeof(double)));
+  auto* notes = reinterpret_cast<Notes*>(memory + StreamContext::kCounterBytes);
+  norm_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
       args, block_elements, aligned_for_vectors(args.gradients),
       reinterpret_cast<double*>(notes + 1), notes, reinterpret_cast<unsigned*>(memory));
   VLA_CUDA_LAUNCHED("optimiser_step, norm");
@@ -164,7 +165,7 @@ void optimiser_step(const Context&, const OptimiserStep<float>& args) {
                             .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
                             .epsilon = static_cast<float>(args.epsilon)};
   const auto update_blocks = static_cast<unsigned>(blocks_of(args.count, kElementsAtOnce));
-  adamw_kernel<<<update_blocks, kThreads, 0, here.stream()>>>(
+  adamw_kernel<<<update_blocks, kThreads, 0, gpu.stream()>>>(
       args, constants,
       aligned_for_vectors(args.parameters, args.gradients, args.first_moment, args.second_moment),
       notes);

@@ -7,8 +7,8 @@
 
 namespace vla_bench::ops::cuda {
 
-/// The token t of row b * T + t. A batch has fewer than 2^31 positions (lists of positions are
-/// 32-bit), and a 64-bit remainder costs ten times as much.
+/// Returns the token t of row b * T + t, by a 32-bit remainder: a batch has fewer than 2^31
+/// positions (lists of positions are 32-bit), and a 64-bit remainder costs ten times as much.
 __device__ inline Index token_of_row(Index row, Index tokens_per_row) {
   return static_cast<unsigned>(row) % static_cast<unsigned>(tokens_per_row);
 }

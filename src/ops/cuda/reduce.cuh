@@ -1,4 +1,4 @@
-// Sums within a warp, a block and a grid, always in the same order.
+// Sums over a warp, a thread block and a grid, always in the same order.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@ namespace vla_bench::ops::cuda {
 
 inline constexpr int kWarp = 32;
 
-/// The sum over the lanes of a warp, in every lane. All lanes must take part.
+/// The sum over the threads of a warp, in every thread. All of them must take part.
 template <class T>
 __device__ inline T warp_sum(T value) {
 #pragma unroll
@@ -25,12 +25,12 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
-/// The sum over a block of kWarps warps in one dimension, in every thread. All threads must take
-/// part; `shared` may be used again at once.
+/// The sum over a one-dimensional block of kWarps warps, in every thread. All threads must take
+/// part; `shared` may be reused at once.
 template <int kWarps, class T>
 __device__ inline T block_sum(T value, T (&shared)[kWarps]) {
   value = warp_sum(value);
-  __syncthreads();  // whoever still reads an earlier sum
+  __syncthreads();  // an earlier sum may still be read
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
   __syncthreads();
   T sum = shared[0];
@@ -51,9 +51,9 @@ __device__ inline float block_max(float value, float (&shared)[kWarps]) {
   return maximum;
 }
 
-/// True in exactly one block of those that count on `counter`: the one that arrives last, which
-/// then sees what all `blocks` of them wrote to global memory before. The counter starts at 0 and
-/// is left at 0. To be called by all threads of the block.
+/// True in exactly one block of those that count on `counter`: the last to arrive, which then sees
+/// what all `blocks` of them wrote to global memory before. The counter starts at 0 and is left at
+/// 0. All threads of the block must call it.
 __device__ inline bool is_last_block(unsigned* counter, unsigned blocks) {
   __shared__ bool last;
   __threadfence();

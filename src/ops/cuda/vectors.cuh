@@ -1,4 +1,4 @@
-// Four floats at a time where addresses allow it.
+// Loads and stores of four floats at a time where addresses allow it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,7 +9,7 @@
 
 namespace vla_bench::ops::cuda {
 
-inline constexpr int kVector = 4;  // floats of a 16-byte access, the widest there is
+inline constexpr int kVector = 4;  // floats in a 16-byte access, the widest one
 
 /// Whether float4 may be read from all of these addresses.
 template <class... Pointers>
@@ -17,7 +17,8 @@ bool aligned_for_vectors(const Pointers*... pointers) {
   return ((reinterpret_cast<std::uintptr_t>(pointers) % sizeof(float4) == 0) && ...);
 }
 
-/// Elements first .. first + 3 of a buffer of `count`; beyond its end `values` keeps what it holds.
+/// Loads elements first .. first + 3 of a buffer of `count`; leaves `values` unchanged beyond its
+/// end.
 __device__ inline void load_vector(const float* from, Index first, Index count, bool aligned,
                                    float (&values)[kVector]) {
   if (aligned && first + kVector <= count) {

@@ -1,4 +1,4 @@
-// The operations of a build without CUDA: each says which one is missing.
+// The operations of a build without CUDA: each throws RunError with its name.
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -13,7 +13,7 @@ namespace {
 
 }  // namespace
 
-void wait_aside() { not_built("wait_aside"); }
+void join_side_streams() { not_built("join_side_streams"); }
 
 void linear_forward(const Context&, const LinearForward<float>&) { not_built("linear_forward"); }
 

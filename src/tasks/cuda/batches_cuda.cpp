@@ -1,8 +1,8 @@
-// The GPU's batch maker: a config's rows as the kernel takes them.
+// Makes batches on a GPU: translates a config into the kernel's arguments.
 #include "tasks/cuda/batches_cuda.h"
 
 #include "config/read.h"
-#include "core/cuda/place.h"
+#include "core/cuda/stream_context.h"
 #include "ops/ops.h"
 #include "tasks/cuda_batches.h"
 #include "tasks/query_slots.h"
@@ -37,7 +37,8 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
     scratch_.resize(Device::cuda, batch.batch * scratch_words(rows_));
     finished_.resize(Device::cuda, 1);
     rows_.finished = finished_.data();
-    request_rows(cuda::place().fork_aside(cuda::Aside::batches), rows_, scratch_.data());
+    request_rows(cuda::stream_context().fork_side_stream(cuda::SideStream::batches), rows_,
+                 scratch_.data());
   }
 
  private:

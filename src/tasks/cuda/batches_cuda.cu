@@ -1,9 +1,10 @@
-// A warp a row. All lanes make the row's draws ahead and lay out what the row is drawn from; lane 0
-// then follows the same function as the CPU, on shared memory; all lanes write the row out.
+// One warp per row. All its threads make the row's draws in advance and prepare the pools that the
+// row is drawn from; thread 0 then runs the same function as the CPU, on shared memory; all threads
+// write the row out.
 //
-// At the published size (64 rows, T = 73, V = 128) 64 multiprocessors work for as long as one lane
-// takes for 24 swaps and 49 tokens, each a few dependent reads of shared memory (30 cycles): about
-// 5,000 cycles, 3 us; draws ahead and rows written out add 1 us. The zoology layout at n = 64,
+// At the published size (64 rows, T = 73, V = 128) 64 multiprocessors work for as long as one
+// thread takes for 24 swaps and 49 tokens, each a few dependent reads of shared memory (30 cycles):
+// about 5,000 cycles, 3 us; the draws and writing the rows add 1 us. The zoology layout at n = 64,
 // T = 512 takes about 30 us, most of them in 64 walks down and up the tree of weights.
 #include <cuda_runtime.h>
 
@@ -14,15 +15,15 @@ namespace vla_bench::tasks {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-/// What a block gets of shared memory without asking for more.
+constexpr unsigned kAllThreads = 0xFFFFFFFFU;
+/// Shared memory that a thread block has by default.
 constexpr Index kMostSharedWords = 48 * 1024 / sizeof(std::uint32_t);
-constexpr std::int32_t kDrawsOfBlock = 4;  // of the generator
+constexpr std::int32_t kDrawsOfBlock = 4;  // draws per block of the generator
 
-/// Where the parts of a row's working memory begin, in words of 4 bytes. Draws come first.
+/// Offsets of the parts of a row's working memory, in words of 4 bytes. Draws come first.
 struct RowMemory {
   Index keys, values, tree, inputs, targets;
-  Index words;  // of all
+  Index words;  // in total
 };
 
 RowMemory memory_of(const BatchRows& rows) {
@@ -47,7 +48,7 @@ RowMemory memory_of(const BatchRows& rows) {
   return memory;
 }
 
-/// Draws made ahead, handed out in order.
+/// Returns draws made in advance, in order.
 class DrawsAhead {
  public:
   __device__ explicit DrawsAhead(const std::uint32_t* draws) : next_(draws) {}
@@ -57,22 +58,22 @@ class DrawsAhead {
   const std::uint32_t* next_;
 };
 
-__device__ inline int set_below(unsigned mask, int lane) {
-  return __popc(mask & ((1U << lane) - 1U));
+__device__ inline int set_below(unsigned mask, int thread) {
+  return __popc(mask & ((1U << thread) - 1U));
 }
 
-/// fill_free_positions by all lanes: the free position of rank r gets draw r.
+/// fill_free_positions by all threads of a warp: the free position of rank r gets draw r.
 __device__ void fill_free_by_warp(const BatchRows& rows, const std::uint32_t* draws,
                                   std::int32_t* inputs) {
-  const int lane = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   for (std::int32_t first = 2 * rows.row.n_pairs; first < rows.row.tokens; first += kWarp) {
-    const std::int32_t t = first + lane;
+    const std::int32_t t = first + thread;
     const bool is_free = t < rows.row.tokens && inputs[t] < 0;
-    const unsigned mask = __ballot_sync(kAllLanes, is_free);
+    const unsigned mask = __ballot_sync(kAllThreads, is_free);
     if (is_free) {
       const auto V = static_cast<std::uint32_t>(rows.row.vocab);
       inputs[t] = rows.random_filler
-                      ? static_cast<std::int32_t>(scale_below(draws[set_below(mask, lane)], V))
+                      ? static_cast<std::int32_t>(scale_below(draws[set_below(mask, thread)], V))
                       : 0;
     }
     draws += __popc(mask);
@@ -82,20 +83,20 @@ __device__ void fill_free_by_warp(const BatchRows& rows, const std::uint32_t* dr
 /// Copies a row to the batch and lists the positions that carry a target, in ascending order.
 __device__ void write_row(const BatchRows& rows, Index b, const std::int32_t* inputs,
                           const std::int32_t* targets) {
-  const int lane = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   const std::int32_t T = rows.row.tokens;
   Index slot = b * rows.targets_per_row;
   for (std::int32_t first = 0; first < T; first += kWarp) {
-    const std::int32_t t = first + lane;
+    const std::int32_t t = first + thread;
     const std::int32_t target = t < T ? targets[t] : rows.row.ignore;
     const bool carries = target != rows.row.ignore;
-    const unsigned mask = __ballot_sync(kAllLanes, carries);
+    const unsigned mask = __ballot_sync(kAllThreads, carries);
     if (t < T) {
       rows.inputs[b * T + t] = inputs[t];
       rows.targets[b * T + t] = target;
     }
     if (carries) {
-      const Index own = slot + set_below(mask, lane);
+      const Index own = slot + set_below(mask, thread);
       rows.target_rows[own] = static_cast<std::int32_t>(b * T + t);
       rows.target_tokens[own] = target;
     }
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kWarp)
     make_rows_kernel(BatchRows rows, RowMemory memory, std::uint32_t* scratch) {
   extern __shared__ std::uint32_t shared[];
   const Index b = blockIdx.x;
-  const int lane = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   std::uint32_t* words = scratch != nullptr ? scratch + b * memory.words : shared;
   const auto tokens_at = [words](Index word) {
     return reinterpret_cast<std::int32_t*>(words + word);
@@ -118,14 +119,14 @@ __global__ void __launch_bounds__(kWarp)
   std::int32_t* targets = tokens_at(memory.targets);
   const ZoologyPools pools{
       .keys = keys, .values = tokens_at(memory.values), .tree = words + memory.tree};
-  const Share share{.first = lane, .step = kWarp};
+  const Share share{.first = thread, .step = kWarp};
   const Index index = *rows.index;
   MqarRow row = rows.row;
   row.distinct = distinct_pairs(row.n_pairs, rows.curriculum, index);
 
   const Rng rng(rows.seed, rows.stream, static_cast<std::uint32_t>(index),
                 static_cast<std::uint32_t>(b));
-  for (std::int32_t block = lane; block * kDrawsOfBlock < row.tokens; block += kWarp) {
+  for (std::int32_t block = thread; block * kDrawsOfBlock < row.tokens; block += kWarp) {
     rng.draw_block(static_cast<std::uint32_t>(block), draws + block * kDrawsOfBlock);
   }
   if (rows.kind == RowKind::paper) fill_counting(share, 0, row.vocab - 1, keys);
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(kWarp)
   }
   __syncwarp();
 
-  if (lane == 0) {
+  if (thread == 0) {
     DrawsAhead ahead(draws);
     switch (rows.kind) {
       case RowKind::paper:
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kWarp)
     __syncwarp();
   }
   write_row(rows, b, inputs, targets);
-  if (lane == 0) {
+  if (thread == 0) {
     __threadfence();
     if (atomicAdd(rows.finished, 1U) == gridDim.x - 1) {
       *rows.finished = 0;

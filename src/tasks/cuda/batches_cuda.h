@@ -1,4 +1,4 @@
-// Rows of a batch made by a GPU: what the kernel takes. Internal to tasks.
+// Arguments and launch of the kernel that makes a batch's rows. Internal to tasks.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,13 +15,13 @@ namespace vla_bench::tasks {
 /// All pointers are to device memory.
 struct BatchRows {
   RowKind kind = RowKind::random;
-  MqarRow row{};               // of copy and random: all but n_pairs; distinct is the kernel's
-  Index curriculum = 0;        // of training batches; see distinct_pairs
+  MqarRow row{};               // copy and random do not use n_pairs; the kernel sets distinct
+  Index curriculum = 0;        // only training batches; see distinct_pairs
   bool random_filler = false;  // zoology
   QuerySlots slots{};          // zoology
   std::uint64_t seed = 0;
   RngStream stream = RngStream::train_batch;
-  Index* index = nullptr;        // (1), read when the work runs, and one more after it
+  Index* index = nullptr;        // (1), read and then incremented when the work runs
   unsigned* finished = nullptr;  // (1), rows that have read the index; 0 before and after
   Index batch = 0;               // B
   Index targets_per_row = 0;
@@ -31,11 +31,11 @@ struct BatchRows {
   std::int32_t* target_tokens = nullptr;  // (B, targets_per_row)
 };
 
-/// Words of global memory that request_rows needs for each row of the batch: none where a row is
-/// worked out in shared memory.
+/// Words of global memory that request_rows needs per row of the batch; 0 when a row fits into
+/// shared memory.
 Index scratch_words(const BatchRows& rows);
 
-/// Asks `stream` for the rows. scratch: (B, scratch_words), contents unspecified.
+/// Launches the kernel on `stream`. scratch: (B, scratch_words), contents unspecified.
 void request_rows(cudaStream_t stream, const BatchRows& rows, std::uint32_t* scratch);
 
 }  // namespace vla_bench::tasks

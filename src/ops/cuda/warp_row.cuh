@@ -1,4 +1,4 @@
-// Rows that a warp works on: lane l has columns l, l + 32, ...
+// A row handled by one warp: thread l of the warp has columns l, l + 32, ...
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,28 +8,28 @@
 
 namespace vla_bench::ops::cuda {
 
-/// Calls use(slot, column) for every column of the calling lane; slots count from 0. kSlots bounds
-/// the columns at 32 kSlots and unrolls; 0 does not bound them.
+/// Calls use(slot, column) for every column of the calling thread; slots count from 0. kSlots
+/// bounds the columns at 32 kSlots and unrolls; 0 does not bound them.
 template <int kSlots, class Use>
-__device__ inline void for_lane_columns(int columns, const Use& use) {
-  const int lane = static_cast<int>(threadIdx.x % kWarp);
+__device__ inline void for_thread_columns(int columns, const Use& use) {
+  const int thread = static_cast<int>(threadIdx.x % kWarp);
   if constexpr (kSlots > 0) {
 #pragma unroll
     for (int slot = 0; slot < kSlots; ++slot) {
-      const int column = lane + slot * kWarp;
+      const int column = thread + slot * kWarp;
       if (column < columns) use(slot, column);
     }
   } else {
-    for (int column = lane; column < columns; column += kWarp) use(0, column);
+    for (int column = thread; column < columns; column += kWarp) use(0, column);
   }
 }
 
-/// A lane's share of a row, kept in registers; with kSlots 0 read from memory every time.
+/// A thread's share of a row, kept in registers; with kSlots 0 read from memory every time.
 template <int kSlots>
-class LaneRow {
+class WarpRow {
  public:
-  __device__ LaneRow(const float* row, int columns) {
-    for_lane_columns<kSlots>(columns, [&](int slot, int column) { values_[slot] = row[column]; });
+  __device__ WarpRow(const float* row, int columns) {
+    for_thread_columns<kSlots>(columns, [&](int slot, int column) { values_[slot] = row[column]; });
   }
   __device__ float at(int slot, int) const { return values_[slot]; }
 
@@ -38,16 +38,16 @@ class LaneRow {
 };
 
 template <>
-class LaneRow<0> {
+class WarpRow<0> {
  public:
-  __device__ LaneRow(const float* row, int) : row_(row) {}
+  __device__ WarpRow(const float* row, int) : row_(row) {}
   __device__ float at(int, int column) const { return row_[column]; }
 
  private:
   const float* row_;
 };
 
-/// Calls run.template operator()<kSlots>() with the least of a few kSlots that serve `columns`.
+/// Calls run.template operator()<kSlots>() with the smallest available kSlots for `columns`.
 template <class Run>
 void dispatch_slots(Index columns, const Run& run) {
   if (columns <= 4 * kWarp) {
