@@ -8,6 +8,7 @@
 #include "core/type_list.h"
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/linear/linear.h"
+#include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/vla/vla.h"
 
@@ -26,7 +27,8 @@ namespace vla_bench {
 using Mixers = TypeList<SoftmaxOptions,   //
                         LinearOptions,    //
                         DeltaNetOptions,  //
-                        VlaOptions>;
+                        VlaOptions,       //
+                        RetentionOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.
