@@ -80,7 +80,7 @@ void with_factor(Factor factor, const Body& body) {
   }
 }
 
-/// A tile's rows rounded up to a multiple of kPlainTokens by tokens that leave M alone: the new
+/// A tile's rows rounded up to a multiple of kPlainTokens by tokens that do not change M: the new
 /// elements of `rows` become 0 and the new factors 1. Returns their number.
 template <class T>
 Index round_up_rows(Index count, Index stride, std::initializer_list<T*> rows, Decay decay,

@@ -36,7 +36,7 @@ class BackwardScratch {
     history = allocator.take(history_size);
     z = allocator.take(stride);
     d_denominator = allocator.take(scalars);
-    // Of a whole lane. Last, since they alone depend on its length: the rows' tails stay zero.
+    // Of a whole lane. Last, since only they depend on its length: the rows' tails stay zero.
     da = allocator.take(tokens * stride);
     df = form.has_f() ? allocator.take(tokens * stride) : nullptr;
     ddecay = form.decay_has_gradient ? allocator.take(ddecay_size) : nullptr;

@@ -253,7 +253,7 @@ void VlaLane<T>::make_backward(Index tokens) {
   for (T** row : {&rows_.r, &rows_.a, &rows_.q, &rows_.f}) {
     *row = allocator.take(kTileTokens * stride);
   }
-  // Last, since they alone depend on the length: the tails of the others stay zero.
+  // Last, since only they depend on the length: the tails of the others stay zero.
   for (T** row : {&lane_da_, &lane_dk_, &lane_df_}) *row = allocator.take(tokens * stride);
 }
 
