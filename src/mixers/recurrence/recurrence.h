@@ -84,7 +84,7 @@ class LaneRule {
                       const RecurrenceRows<T>& rows) {
     bind(tile, inputs, rows);
   }
-  /// Backward, tiles in the order of time, each after its rebind: writes every gradient but dv into
+  /// Backward, tiles in the order of time, after the rebind of all: writes every gradient but dv into
   /// `out`, or keeps what it needs for finish().
   virtual void unbind(const Tile& tile, const CoreInputs<T>& inputs,
                       const RecurrenceGradients<T>& gradients, const CoreGradients<T>& out) = 0;

@@ -23,7 +23,7 @@ class BackwardScratch {
     const Index scalars = padded<T>(kTileTokens);
     const Index ddecay_size = form.decay == Decay::head ? padded<T>(tokens) : tokens * stride;
     block_.resize(Device::cpu, 11 * kRows * stride + states + history_size + stride + 2 * scalars +
-                                   tokens * stride * (form.has_f() ? 2 : 1) +
+                                   tokens * stride * (form.has_f() ? 4 : 2) + tokens * stride +
                                    (form.decay_has_gradient ? ddecay_size : 0));
     ScratchAllocator<T> allocator(block_.data());
     rows.stride = stride;
@@ -37,6 +37,11 @@ class BackwardScratch {
     z = allocator.take(stride);
     d_denominator = allocator.take(scalars);
     // Of a whole lane. Last, since only they depend on its length: the rows' tails stay zero.
+    a = allocator.take(tokens * stride);
+    f = form.has_f() ? allocator.take(tokens * stride) : nullptr;
+    decay = form.decay == Decay::none
+                ? nullptr
+                : allocator.take(form.decay == Decay::head ? padded<T>(tokens) : tokens * stride);
     da = allocator.take(tokens * stride);
     df = form.has_f() ? allocator.take(tokens * stride) : nullptr;
     ddecay = form.decay_has_gradient ? allocator.take(ddecay_size) : nullptr;
@@ -49,13 +54,14 @@ class BackwardScratch {
   T* history;              // (kTileTokens, d, stride)
   T* z;                    // (stride): z or dz
   T* d_denominator;        // (kTileTokens): dc
+  T *a, *f, *decay;        // (T, stride): a lane's rows; decay of a head (T)
   T *da, *df;              // (T, stride)
   T* ddecay;               // (T, stride), Decay::head: (T)
 
   /// Rows one further: those of the tile, behind that of the token visited before it.
-  RecurrenceRows<T> behind_first(Decay decay) const {
+  RecurrenceRows<T> behind_first(Decay kind) const {
     const Index n = rows.stride;
-    return {n, rows.r + n, rows.a + n, rows.q + n, rows.f + n, rows.decay_row(decay, 1)};
+    return {n, rows.r + n, rows.a + n, rows.q + n, rows.f + n, rows.decay_row(kind, 1)};
   }
 
  private:
@@ -163,6 +169,8 @@ class RecurrentCore final : public MixerCore<T> {
   void normaliser_backward(const Lane& lane, const Tile& tile, const T* q) const;
   void take_upstream(const Lane& lane, const Tile& tile, T* dn) const;
   void take_residuals(const Lane& lane, const Tile& tile, T* e) const;
+  void keep_rows(const Lane& lane, const Tile& tile, const RecurrenceRows<T>& rows) const;
+  void take_rows(const Lane& lane, const Tile& tile) const;
   template <bool kAgainstTime>
   void plain(Factor factor, Index count, T* m, const T* x, const T* y, const T* c, T* out,
              const T* factors) const;
@@ -255,6 +263,39 @@ void RecurrentCore<T>::take_residuals(const Lane& lane, const Tile& tile, T* e) 
   }
 }
 
+/// What S needs to be run through again: the rows of a tile against time, kept for the whole
+/// lane...
+template <class T>
+void RecurrentCore<T>::keep_rows(const Lane& lane, const Tile& tile,
+                                 const RecurrenceRows<T>& rows) const {
+  const BackwardScratch<T>& s = lane.scratch;
+  for (Index i = 0; i < tile.count; ++i) {
+    const Index token = tile.row(i) - tile.batch * tile.tokens;
+    std::copy_n(rows.a + i * stride_, stride_, s.a + token * stride_);
+    if (form_.has_f()) std::copy_n(rows.f + i * stride_, stride_, s.f + token * stride_);
+    if (form_.decay == Decay::head) {
+      s.decay[token] = rows.decay[i];
+    } else if (form_.decay != Decay::none) {
+      std::copy_n(rows.decay + i * stride_, stride_, s.decay + token * stride_);
+    }
+  }
+}
+
+/// ... and taken from there in time.
+template <class T>
+void RecurrentCore<T>::take_rows(const Lane& lane, const Tile& tile) const {
+  const BackwardScratch<T>& s = lane.scratch;
+  const Index at = tile.first * stride_;
+  const Index size = tile.count * stride_;
+  std::copy_n(s.a + at, size, s.rows.a);
+  if (form_.has_f()) std::copy_n(s.f + at, size, s.rows.f);
+  if (form_.decay == Decay::head) {
+    std::copy_n(s.decay + tile.first, tile.count, s.rows.decay);
+  } else if (form_.decay != Decay::none) {
+    std::copy_n(s.decay + at, size, s.rows.decay);
+  }
+}
+
 /// 3, against time: dz, and df (added to da where f is a).
 template <class T>
 void RecurrentCore<T>::normaliser_backward(const Lane& lane, const Tile& tile, const T* q) const {
@@ -294,6 +335,7 @@ void RecurrentCore<T>::plain_tile_against_time(const Lane& lane, const Tile& til
   BackwardScratch<T>& s = lane.scratch;
   const RecurrenceRows<T>& rows = s.rows;
   lane.rule.rebind(tile, lane.inputs, rows);
+  keep_rows(lane, tile, rows);
   take_upstream(lane, tile, s.dn);
   take_residuals(lane, tile, s.e);
   const Index rounded =
@@ -333,6 +375,7 @@ void RecurrentCore<T>::tile_against_time(const Lane& lane, const Tile& tile) con
   BackwardScratch<T>& s = lane.scratch;
   const RecurrenceRows<T>& rows = s.rows;
   lane.rule.rebind(tile, lane.inputs, s.behind_first(form_.decay));
+  keep_rows(lane, tile, s.behind_first(form_.decay));
   take_upstream(lane, tile, s.dn + stride_);
   take_residuals(lane, tile, s.e + stride_);
   AdjointScan<T> scan{.d = d_,
@@ -429,7 +472,7 @@ void RecurrentCore<T>::in_time(const Lane& lane) const {
     }
   };
   for_each_tile(lane.batch, lane.head, lane.inputs.dims.tokens, false, [&](const Tile& tile) {
-    lane.rule.rebind(tile, lane.inputs, rows);
+    take_rows(lane, tile);
     take_upstream(lane, tile, s.dn);
     take_residuals(lane, tile, s.e);
     if (form_.has_residual()) {
