@@ -2,17 +2,20 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "core/array.h"
 #include "ops/cpu/vector_math.h"
 
 namespace vla_bench::mixers {
 
-template <class T>
+/// `Size`: Index, or a std::integral_constant where the number is known to the compiler, so that it
+/// unrolls the loops and keeps a token's channels in registers.
+template <class T, class Size = Index>
 struct CpuMath {
   using Scalar = T;
 
-  Index d = 0;
+  Size d{};
 
   template <class F>
   void each(const F& f) const {
@@ -29,6 +32,23 @@ struct CpuMath {
   T exp(T x) const { return ops::cpu::exp(x); }
   T sqrt(T x) const { return std::sqrt(x); }
 };
+
+/// Calls body(size) with d as a constant where it is a common head size.
+template <class Body>
+void with_head_size(Index d, const Body& body) {
+  switch (d) {
+    case 16:
+      return body(std::integral_constant<Index, 16>{});
+    case 32:
+      return body(std::integral_constant<Index, 32>{});
+    case 64:
+      return body(std::integral_constant<Index, 64>{});
+    case 128:
+      return body(std::integral_constant<Index, 128>{});
+    default:
+      return body(d);
+  }
+}
 
 /// A view of d numbers.
 template <class T>

@@ -16,22 +16,27 @@
 
 namespace vla_bench::mixers {
 
-inline constexpr Index kMostChannels = 1024;  // of a head: the largest d_h of a config
+/// Channels that a token has room for: d, or the largest d_h of a config and one cache line, so
+/// that the same channels of several arrays do not lie a multiple of 4 KiB apart.
+template <class T, class Size>
+inline constexpr Index kRoom = 1024 + 64 / sizeof(T);
+template <class T, Index kD>
+inline constexpr Index kRoom<T, std::integral_constant<Index, kD>> = kD;
 
-template <class T>
-class CpuToken : public CpuMath<T> {
+template <class T, class Size = Index>
+class CpuToken : public CpuMath<T, Size> {
  public:
   struct Channels {
-    T values[kMostChannels];  // the first d are set
+    alignas(64) T values[kRoom<T, Size>];  // the first d are set
     T& operator[](Index i) { return values[i]; }
     const T& operator[](Index i) const { return values[i]; }
   };
 
   /// Token i of a tile. `gradients` and `out` only where the rule goes backward.
-  CpuToken(Index channels, const Tile& tile, Index i, const CoreInputs<T>& inputs,
+  CpuToken(Size channels, const Tile& tile, Index i, const CoreInputs<T>& inputs,
            const RecurrenceRows<T>& rows, const RecurrenceGradients<T>& gradients = {},
            const CoreGradients<T>* out = nullptr)
-      : CpuMath<T>{channels},
+      : CpuMath<T, Size>{channels},
         tile_(tile),
         i_(i),
         inputs_(inputs),
@@ -106,15 +111,23 @@ class CpuRule final : public RecurrentRule<T> {
    public:
     Lane(const Rule& rule, Index d) : rule_(rule), d_(d) {}
 
-    void bind(const Tile& tile, const CoreInputs<T>& inputs,
-              const RecurrenceRows<T>& rows) override {
-      for (Index i = 0; i < tile.count; ++i) rule_.bind(CpuToken<T>(d_, tile, i, inputs, rows));
+    // Flattened: a call inside would move a token's channels from registers to memory.
+    [[gnu::flatten]] void bind(const Tile& tile, const CoreInputs<T>& inputs,
+                               const RecurrenceRows<T>& rows) override {
+      with_head_size(d_, [&]<class Size>(Size d) {
+        for (Index i = 0; i < tile.count; ++i) {
+          rule_.bind(CpuToken<T, Size>(d, tile, i, inputs, rows));
+        }
+      });
     }
-    void unbind(const Tile& tile, const CoreInputs<T>& inputs,
-                const RecurrenceGradients<T>& gradients, const CoreGradients<T>& out) override {
-      for (Index i = 0; i < tile.count; ++i) {
-        rule_.unbind(CpuToken<T>(d_, tile, i, inputs, {}, gradients, &out));
-      }
+    [[gnu::flatten]] void unbind(const Tile& tile, const CoreInputs<T>& inputs,
+                                 const RecurrenceGradients<T>& gradients,
+                                 const CoreGradients<T>& out) override {
+      with_head_size(d_, [&]<class Size>(Size d) {
+        for (Index i = 0; i < tile.count; ++i) {
+          rule_.unbind(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
+        }
+      });
     }
     void bind_key(const Tile& tile, const T* key, const RecurrenceRows<T>& rows) override {
       const CoreInputs<T> none{};

@@ -134,9 +134,11 @@ void VlaLane<T>::features(const Tile& tile, const CoreInputs<T>& inputs,
   lane_ = tile;
   RecurrenceRows<T> with_u = rows;
   with_u.own = u_;
-  for (Index i = 0; i < tile.count; ++i) {
-    settings_.rule.bind(CpuToken<T>(settings_.d, tile, i, inputs, with_u));
-  }
+  with_head_size(settings_.d, [&]<class Size>(Size d) {
+    for (Index i = 0; i < tile.count; ++i) {
+      settings_.rule.bind(CpuToken<T, Size>(d, tile, i, inputs, with_u));
+    }
+  });
 }
 
 template <class T>
@@ -275,9 +277,11 @@ void VlaLane<T>::unbind(const Tile& tile, const CoreInputs<T>& inputs,
   } else {
     std::fill_n(lane_df_ + at, size, T(0));
   }
-  for (Index i = 0; i < tile.count; ++i) {
-    settings_.rule.unbind_query(CpuToken<T>(settings_.d, tile, i, inputs, {}, gradients, &out));
-  }
+  with_head_size(settings_.d, [&]<class Size>(Size d) {
+    for (Index i = 0; i < tile.count; ++i) {
+      settings_.rule.unbind_query(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
+    }
+  });
 }
 
 template <class T>
@@ -363,7 +367,9 @@ void VlaLane<T>::tile_backward(const Tile& tile, const CoreInputs<T>& inputs,
     }
     const RecurrenceGradients<T> gradients{
         .stride = 0, .dr = dk, .da = da, .df = lane_df_ + token * stride, .down = du_};
-    settings_.rule.unbind_key(CpuToken<T>(settings_.d, tile, i, inputs, {}, gradients, &out));
+    with_head_size(settings_.d, [&]<class Size>(Size d) {
+      settings_.rule.unbind_key(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
+    });
   }
 }
 
