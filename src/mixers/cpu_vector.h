@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "core/array.h"
+#include "mixers/vectors.h"
 #include "ops/cpu/vector_math.h"
 
 namespace vla_bench::mixers {
@@ -24,6 +25,9 @@ struct CpuMath {
   }
   template <class X, class Y>
   T dot(const X& x, const Y& y) const {
+    if constexpr (requires { requires Size::value % kVectorLength<T> == 0; }) {
+      return mixers::dot<T>(&x[0], &y[0], d);  // sums in a tree: GCC would add one after the other
+    }
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (Index i = 0; i < d; ++i) sum += x[i] * y[i];
