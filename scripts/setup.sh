@@ -21,7 +21,7 @@ done
 
 # The libraries, by package. libgtest-dev's CMake files refer to libgmock-dev's library.
 packages=(
-  libbenchmark-dev libcli11-dev libeigen3-dev libfmt-dev libgmock-dev libgtest-dev
+  libbenchmark-dev libcli11-dev libeigen3-dev libfmt-dev libgmock-dev libgtest-dev libhwy-dev
   librandom123-dev libspdlog-dev libxxhash-dev nlohmann-json3-dev python3 python3-venv
 )
 # Looks for tools by command, so that a compiler or CMake from elsewhere is kept.

@@ -51,7 +51,7 @@ ABOUT = {
     ),
     "latency": About(
         "Latency",
-        "The mixers alone, in every setting and pass that was timed.",
+        "Only the mixers, in every setting and pass that was timed.",
         ("latency",),
     ),
     "accuracy": About(

@@ -92,7 +92,7 @@ def _machine(facts: dict[str, Any]) -> str:
 def _run(facts: dict[str, Any]) -> Document:
     shown = [(name, str(facts[key])) for key, name in FACTS.items() if facts.get(key)]
     if str(facts.get("git_dirty")) == "true":
-        shown.append(("source changed", "yes: not the committed source alone"))
+        shown.append(("source changed", "yes: not only the committed source"))
     return Document("provenance.json", _pretty(facts), shown)
 
 

@@ -78,7 +78,7 @@ TEST(LatencyOnGpu, TimesUnfusedSoftmax) {
   EXPECT_EQ(text(result.table, 0, "status"), "ok") << result.reason;
   EXPECT_EQ(text(result.table, 1, "pass"), "backward");
   EXPECT_EQ(text(result.table, 1, "status"), "skipped");
-  EXPECT_EQ(text(result.table, 1, "reason"), "unfused has a forward alone");
+  EXPECT_EQ(text(result.table, 1, "reason"), "unfused has only a forward pass");
 }
 
 TEST(LatencyOnGpu, TimesCudnnOrSaysWhyNot) {

@@ -114,7 +114,7 @@ TEST(Latency, SaysWhyAnImplementationIsNotTimed) {
     const std::string implementation = row < 4 ? "unfused" : "cudnn";
     EXPECT_EQ(text(softmax.table, row, "implementation"), implementation);
     EXPECT_EQ(text(softmax.table, row, "status"), "skipped");
-    EXPECT_EQ(text(softmax.table, row, "reason"), implementation + " runs on a GPU alone");
+    EXPECT_EQ(text(softmax.table, row, "reason"), implementation + " runs only on a GPU");
     EXPECT_EQ(text(softmax.table, row, "precision"), row < 4 ? "float32" : "bf16");
     EXPECT_TRUE(is_empty(softmax.table, row, "flop_per_s"));
     EXPECT_EQ(text(linear.table, row, "reason"), implementation + " is softmax");
@@ -129,7 +129,7 @@ TEST(Latency, TimesVlaTokenByToken) {
   EXPECT_EQ(text(vla.table, 2, "implementation"), "sequential");
   EXPECT_EQ(text(vla.table, 2, "status"), "ok");
   EXPECT_GT(number(vla.table, 2, "median_s"), 0.0);
-  EXPECT_EQ(text(vla.table, 3, "reason"), "sequential has a forward alone");
+  EXPECT_EQ(text(vla.table, 3, "reason"), "sequential has only a forward pass");
 
   const CellResult longer = run_cell(latency_cell(R"("vla")", 513, both), on_threads(2));
   EXPECT_EQ(text(longer.table, 2, "reason"), "sequential is timed up to 512 tokens");

@@ -106,10 +106,10 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
     return {.ok = false, .reason = fmt::format("{} is {}", name, mixer_with(implementation))};
   if (device == Device::cpu) {
     if (!needs_gpu(implementation)) return {};
-    return {.ok = false, .reason = fmt::format("{} runs on a GPU alone", name)};
+    return {.ok = false, .reason = fmt::format("{} runs only on a GPU", name)};
   }
   if (implementation == Implementation::reference) {
-    return {.ok = false, .reason = "the reference runs on the CPU alone"};
+    return {.ok = false, .reason = "the reference runs only on the CPU"};
   }
   return mixers::cuda_mixer_support(config, d_h, implementation);
 }
@@ -118,7 +118,8 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
   const bool forward_only =
       implementation == Implementation::unfused || implementation == Implementation::sequential;
   if (!forward_only || pass == LatencyPass::forward) return {};
-  return {.ok = false, .reason = fmt::format("{} has a forward alone", enum_name(implementation))};
+  return {.ok = false,
+          .reason = fmt::format("{} has only a forward pass", enum_name(implementation))};
 }
 
 Precision implementation_precision(const MixerConfig& config, Device device,

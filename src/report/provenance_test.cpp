@@ -16,7 +16,8 @@ TEST(Provenance, HoldsEveryFactOnce) {
   for (const char* key : {"version", "git_hash",      "git_dirty",      "compiler",  "build_type",
                           "flags",   "simd_compiled", "simd_processor", "processor", "cores",
                           "threads", "cuda",          "eigen",          "fmt",       "spdlog",
-                          "cli11",   "nlohmann_json", "random123",      "xxhash",    "openmp"}) {
+                          "cli11",   "nlohmann_json", "random123",      "xxhash",    "openmp",
+                          "highway"}) {
     ASSERT_TRUE(map.contains(key)) << key;
     EXPECT_FALSE(map.at(key).empty()) << key;
   }

@@ -467,7 +467,7 @@ void RecurrentCore<T>::in_time(const Lane& lane) const {
                                          Vector<T>(&y)[N]) {
     for (int n = 0; n < N; ++n) {
       const Index at = t * stride_ + column + n * kVectorLength<T>;
-      store(s.dr + at, -read[n]);
+      store(s.dr + at, negative(read[n]));
       y[n] = load(rows.a + at);
     }
   };

@@ -198,7 +198,7 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
         const Index at = t * stride + column + n * W;
-        if constexpr (kResidual) y[n] = -load(args.y + at - stride);
+        if constexpr (kResidual) y[n] = negative(load(args.y + at - stride));
         s[n] = load(args.s + at);
       }
       const T* x = args.x + (t - 1) * stride;

@@ -29,7 +29,7 @@ class SequentialVlaCore final : public MixerCore<T> {
 
   void backward(const Context& /*context*/, const CoreInputs<T>& /*inputs*/,
                 const CoreGradients<T>& /*gradients*/, const Array<T>& /*saved*/) override {
-    throw RunError("[vla] sequential: forward alone");
+    throw RunError("[vla] sequential: only a forward pass");
   }
 
   std::unique_ptr<HeadMemory<T>> memory(Index head) const override { return core_->memory(head); }

@@ -61,7 +61,7 @@ class SequentialVlaCore final : public MixerCore<float> {
 
   void backward(const Context& /*context*/, const CoreInputs<float>& /*inputs*/,
                 const CoreGradients<float>& /*gradients*/, const Array<float>& /*saved*/) override {
-    throw RunError("[vla] sequential: forward alone");
+    throw RunError("[vla] sequential: only a forward pass");
   }
 
   std::unique_ptr<HeadMemory<float>> memory(Index head) const override {
