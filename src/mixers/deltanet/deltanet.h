@@ -93,22 +93,24 @@ struct StandardDeltaNetRule {
   }
   template <class Token>
   VLA_HOST_DEVICE void unbind(const Token& token) const {
+    // Reads first: a GPU would wait for those that stand behind a write.
     const auto q = token.q();
+    const auto k = token.k();
+    auto dquery = token.dq();
+    auto dkey = token.dr();
+    const auto dwrite = token.da();
+    const auto strength = sigmoid(token, token.more_scalar(0));
+
     auto query = q;
     apply_feature_map(token, FeatureMap::silu, query);
     const auto query_length = make_unit(token, query);
-    auto dquery = token.dq();
     unit_backward(token, query, query_length, dquery);
     feature_map_backward(token, FeatureMap::silu, q, dquery);
     token.put_dq(dquery);
 
-    const auto k = token.k();
     auto key = k;
     apply_feature_map(token, FeatureMap::silu, key);
     const auto key_length = make_unit(token, key);
-    const auto strength = sigmoid(token, token.more_scalar(0));
-    const auto dwrite = token.da();
-    auto dkey = token.dr();
     token.put_dmore(0, token.dot(dwrite, key) * strength * (1 - strength));
     token.each([&](auto i) { dkey[i] += strength * dwrite[i]; });
     unit_backward(token, key, key_length, dkey);

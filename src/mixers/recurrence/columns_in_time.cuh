@@ -123,7 +123,7 @@ struct ColumnsInTime {
         if constexpr (kBefore) Shape::store_own(tiles.before.at(t), before);
         Shape::store_own(tiles.after.at(t), after);
       };
-      walk_tile<Order::in_time, C, 2, kReadsAhead<D>, Operands>(load, use);
+      walk_tile<Order::in_time, C, kUnroll<Shape>, kReadsAhead<D>, Operands>(load, use);
     };
     pipeline.template run<Order::in_time>(
         walk, pipeline.input(tiles.x, args.x), pipeline.input(tiles.c, args.c),

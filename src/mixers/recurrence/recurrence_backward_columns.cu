@@ -105,7 +105,8 @@ struct ColumnsAgainstTime {
         if constexpr (kHistory) Shape::store_own(tiles.ddecay.at(t), ddecay);
       };
       // Unrolled with a history: its registers have no index.
-      walk_tile<Order::against_time, C, kHistory ? C : 2, kReadsAhead<D>, Operands>(load, use);
+      constexpr int kAtOnce = kHistory ? C : kUnroll<Shape>;
+      walk_tile<Order::against_time, C, kAtOnce, kReadsAhead<D>, Operands>(load, use);
     };
     if constexpr (kHistory) ask_for_checkpoint(pipeline.last());
     pipeline.template run<Order::against_time>(

@@ -107,8 +107,7 @@ __global__ void __launch_bounds__(BackwardRule<D, kDecay, kResidual, kHistory>::
       Shape::store_own(tiles.de.at(t), de);
       if constexpr (kHistory) Shape::store_own(tiles.row_sums.at(t), row_sums);
     };
-    // Unrolled with a history: its registers have no index.
-    walk_tile<Order::against_time, C, kHistory ? C : 2, true, Operands>(load, use);
+    walk_tile<Order::against_time, C, C, true, Operands>(load, use);
   };
   if constexpr (kHistory) ask_for_checkpoint(pipeline.last());
   pipeline.template run<Order::against_time>(

@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
       Shape::store_own(tiles.o.at(t), read);
       Shape::store_own(tiles.e.at(t), residual);
     };
-    walk_tile<Order::in_time, C, 2, true, Operands>(load, use);
+    walk_tile<Order::in_time, C, C, true, Operands>(load, use);
   };
 
   typename Shape::Along z = {};  // the same in every group of the normaliser's warp
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
       const float along = Shape::dot(z, token.q);
       if (t == own) c = along;
     };
-    walk_tile<Order::in_time, C, 2, true, SumOperands>(load, use);
+    walk_tile<Order::in_time, C, C, true, SumOperands>(load, use);
     if (own < C) {
       tiles.factors[own] = 1.0F / at_least(c, args.floor);
       if (blockIdx.y == 0 && first + own < tokens) {
