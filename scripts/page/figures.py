@@ -69,6 +69,12 @@ ABOUT = {
         "Recall after training against stored pairs a channel, one curve a mixer and shape.",
         ("mqar",),
     ),
+    "state": About(
+        "Accuracy against bytes of state",
+        "Recall over all test slices against what a memory keeps of one sequence, beside the figures "
+        "that the field publishes.",
+        ("mqar",),
+    ),
     "learning_curves": About(
         "Learning curves", "Accuracy over the steps of training.", ("mqar", "copy")
     ),
@@ -91,6 +97,7 @@ class LegendEntry:
     stroke: str
     dashes: str
     marker: str  # SVG path
+    hollow: bool
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ def _marker_path(marker: str) -> str:
 
 
 def _legend_entry(name: str, style: LineStyle) -> LegendEntry:
-    return LegendEntry(name, variable(style.colour), DASHES[style.dash], _marker_path(style.marker))
+    marker = _marker_path(style.marker)
+    return LegendEntry(name, variable(style.colour), DASHES[style.dash], marker, style.hollow)
 
 
 def _panel_boxes(figure: Figure) -> list[Bbox]:

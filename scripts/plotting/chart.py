@@ -31,6 +31,7 @@ class Curve:
     # For a line that is drawn at several shapes: the shape, for its marker, and the line's own name.
     shape: int | None = None
     base: str = ""
+    hollow: bool = False  # markers are outlines: not measured here
 
     @property
     def style(self) -> str:

@@ -133,7 +133,8 @@ def _handle(style: LineStyle) -> Artist:
 
 
 def _look(style: LineStyle) -> dict[str, object]:
-    return {"color": style.colour, "marker": style.marker, "linestyle": DASHES[style.dash]}
+    look = {"color": style.colour, "marker": style.marker, "linestyle": DASHES[style.dash]}
+    return look | {"markerfacecolor": "none"} if style.hollow else look
 
 
 def _blanks(handles: Sequence[Artist]) -> list[str]:

@@ -11,7 +11,7 @@ from plotting.latency import is_production, latency_panels
 from plotting.notes import counted, listed, notes_of, unmeasured
 from plotting.probes import jacobian_panels, recall_panels, state_norm_panels
 from plotting.tables import Report
-from plotting.training import accuracy_panels, learning_panels, load_panels, not_mqar
+from plotting.training import accuracy_panels, learning_panels, load_panels, not_mqar, state_panels
 
 MOST_PANELS = 60  # some viewers cannot open a larger picture
 
@@ -119,6 +119,11 @@ def load(report: Report) -> Chart | None:
     return chart(panels, 3, note, not_mqar(report))
 
 
+def state(report: Report) -> Chart | None:
+    """Mean accuracy over the test slices against bytes of state, beside the published figures."""
+    return chart(state_panels(report), 3, not_mqar(report))
+
+
 def learning_curves(report: Report) -> Chart | None:
     """Training accuracy over the steps, one panel per setting."""
     note = unmeasured(report, "accuracy_summary", "history_curve")
@@ -134,6 +139,7 @@ FIGURES: dict[str, Callable[[Report], Chart | None]] = {
     "accuracy": accuracy,
     "comparison": comparison,
     "load": load,
+    "state": state,
     "learning_curves": learning_curves,
 }
 

@@ -35,6 +35,7 @@ class LineStyle:
     colour: str
     marker: str
     dash: str  # of DASHES
+    hollow: bool = False
 
 
 Styles = dict[str, LineStyle]
@@ -98,6 +99,7 @@ def line_styles(charts: Iterable[Chart]) -> Styles:
 
 
 def style_of(curve: Curve, styles: Styles) -> LineStyle:
+    style = replace(styles[curve.style], hollow=curve.hollow)
     if curve.shape is None:
-        return styles[curve.style]
-    return replace(styles[curve.style], marker=MARKERS[curve.shape % len(MARKERS)])
+        return style
+    return replace(style, marker=MARKERS[curve.shape % len(MARKERS)])

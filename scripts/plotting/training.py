@@ -1,11 +1,13 @@
-"""Panels of trainings: accuracy against stored pairs, length and load, and learning curves."""
+"""Panels of trainings: accuracy against stored pairs, length, load and bytes of state, and learning
+curves."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from plotting.chart import Axis, Panel, Source
-from plotting.lines import make_curves, over_seeds, with_suffix, without_title
+from plotting.chart import Axis, Curve, Panel, Point, Source
+from plotting.lines import MIXERS, line_order, make_curves, over_seeds, with_suffix, without_title
 from plotting.notes import counted
 from plotting.settings import setting_text
 from plotting.tables import Report, Row, group, number
@@ -19,9 +21,15 @@ LOAD = Axis("pairs a channel: n / (H $d_h$)", "lengths")
 LENGTH = Axis("sequence length T (tokens)", "lengths")
 
 
-def mqar_rows(report: Report) -> list[Row]:
+def is_mean(row: Row) -> bool:
+    """Whether the row is the mean over all slices of an evaluation, without a number of pairs."""
+    return row.get("slice") == "mean"
+
+
+def mqar_rows(report: Report, means: bool = False) -> list[Row]:
+    """Those of one number of pairs and length, or the means over slices."""
     rows = report.rows(TABLE, experiment="mqar")
-    return [without_title(row, "steps") for row in rows]
+    return [without_title(row, "steps") for row in rows if is_mean(row) == means]
 
 
 def not_mqar(report: Report) -> str:
@@ -37,6 +45,8 @@ def usual_length(layout: str, n_pairs: int) -> int:
 
 
 def is_usual(row: Row) -> bool:
+    if not row["n_pairs"]:  # trained on several
+        return False
     return int(row["seq_len"]) == usual_length(row["layout"], int(row["n_pairs"]))
 
 
@@ -150,6 +160,56 @@ def _load_panel(rows: list[Row], title: str, shapes: list[str]) -> Panel:
         for curve, row in ((curve, row_of[curve.line]) for curve in panel.curves)
     ]
     return replace(panel, curves=curves)
+
+
+STATE_SETTING = ["layout", "short_conv", "steps", "device", "precision"]
+STATE = Axis("state of one sequence (bytes)", "log")
+SLICES = Axis("accuracy, mean over slices (fraction)", "accuracy")
+# (bytes of state, mean accuracy over zoology's test slices) after its mixture of training lengths, read
+# off zoology_results.png of HazyResearch/zoology (arXiv:2312.04927, arXiv:2402.18668), +-.005.
+PUBLISHED = {
+    ("deltanet", "DeltaNet"): [(9e3, 0.79), (34e3, 0.96), (134e3, 0.99)],
+    ("gated_deltanet", "Gated DeltaNet"): [(17e3, 0.89), (67e3, 0.99), (257e3, 0.99)],
+    ("gla", "GLA"): [(5e3, 0.53), (18e3, 0.77), (68e3, 0.95)],
+    ("mamba2", "Mamba-2"): [(8e3, 0.52), (98e3, 0.84)],
+    ("based", "Based"): [(9e3, 0.67), (40e3, 0.91), (79e3, 0.99)],
+}
+PUBLISHED_SOFTMAX = 1.0
+PUBLISHED_NOTE = (
+    "Hollow: published figures of zoology (one seed, best rate on the test set), whose bytes include "
+    "the states of convolutions; those measured here do not. Dotted: softmax, published without a size."
+)
+
+
+def state_panels(report: Report) -> list[Panel]:
+    """One curve per line and number of heads, the published ones beside them in the layout that they
+    are for."""
+    rows = mqar_rows(report, means=True)
+    if len(group(rows, ["n_heads"])) > 1:
+        rows = [with_suffix(row, f", H = {row['n_heads']}") for row in rows]
+    measure = over_seeds("accuracy")
+    panels = []
+    for key, members in group(rows, STATE_SETTING).items():
+        setting = dict(zip(STATE_SETTING, key))
+        source = Source(TABLE, "state_bytes", measure.y, "state bytes", members)
+        curves = make_curves(members, source.x, measure)
+        panel = Panel(setting_text(setting, rows), curves, STATE, SLICES, source, BARS)
+        if curves and setting["layout"] == "zoology":
+            beside = sorted(curves + _published(), key=lambda one: line_order(one.mixer, one.line))
+            panel = replace(panel, curves=beside, notes=(PUBLISHED_NOTE,), level=PUBLISHED_SOFTMAX)
+        panels.append(panel)
+    return panels
+
+
+def _published() -> list[Curve]:
+    """In the style of the mixer's own line, where this program has the mixer."""
+    curves = []
+    for (mixer, title), values in PUBLISHED.items():
+        known = MIXERS.get(mixer, {"title": ""})["title"]
+        line = f"{title}, published"
+        points = [Point(size, accuracy, math.nan, math.nan, "") for size, accuracy in values]
+        curves.append(Curve(line, line, mixer if known else "", points, base=known, hollow=True))
+    return curves
 
 
 LEARNING_SETTING = ["experiment", "layout", "short_conv", "d_h", "n_heads", "n_pairs", "seq_len"]

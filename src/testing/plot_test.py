@@ -69,9 +69,10 @@ class PlotTest(unittest.TestCase):
         self.folder = Path(folder.name)
         self.figures = self.folder / "figures"
 
-    def write(self, table: str, rows: list[Row]) -> None:
+    def write(self, table: str, rows: list[Row], *more: str) -> None:
+        """`more`: columns that the table has only in some reports."""
         with (self.folder / f"{table}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns(table), extrasaction="ignore")
+            writer = csv.DictWriter(file, [*columns(table), *more], extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -132,7 +133,7 @@ class PlotTest(unittest.TestCase):
         for process in [plot(TABLES, folder) for folder in folders]:
             _, errors = process.communicate()
             self.assertEqual(process.returncode, 0, errors)
-            for nothing in ("accuracy", "state_norm", "comparison", "load"):
+            for nothing in ("accuracy", "state_norm", "comparison", "load", "state"):
                 self.assertIn(f"{nothing}: nothing to draw", errors)
         names = sorted(path.name for path in folders[0].iterdir())
         self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in KINDS))
@@ -329,9 +330,60 @@ class PlotTest(unittest.TestCase):
         looks = self.python(
             "from plotting.style import style_of\n"
             "for curve in charts['load'].panels[0].curves:\n"
-            "  print(*vars(style_of(curve, styles)).values())"
+            "  look = style_of(curve, styles)\n"
+            "  print(look.colour, look.marker, look.dash)"
         ).splitlines()
         self.assertEqual(looks, ["#E69F00 s solid", "#0072B2 o solid", "#0072B2 s solid"])
+
+    def mean_row(self, line: str, d_h: int, accuracy: float | None, **more: Any) -> Row:
+        """The mean over the slices of an evaluation."""
+        row = accuracy_row(line, accuracy, d_h=d_h, n_heads=2, layout="zoology", slice="mean")
+        return row | {"n_pairs": "", "seq_len": "", "state_bytes": 8 * d_h**2, **more}
+
+    def test_state_has_the_published_curves_beside_the_measured(self) -> None:
+        of_one = accuracy_row("deltanet", 0.25, d_h=32, n_heads=2, layout="zoology", n_pairs=4)
+        rows = [
+            self.mean_row("deltanet", 32, 0.75),
+            self.mean_row("deltanet", 64, 0.95),
+            self.mean_row("vla", 32, 0.8, state_bytes=16640),
+            {**of_one, "slice": "64/4"},
+        ]
+        self.write("accuracy_summary", rows, "slice")
+        self.run_plot()
+        ((panel, lines),) = self.drawn("state").items()
+        axis = "accuracy, mean over slices (fraction)"
+        self.assertEqual(panel, f"zoology layout, 3000 steps, {axis}")
+        points = {line: [point[:2] for point in points] for line, points in lines.items()}
+        self.assertEqual(points["deltanet"], [("8192", "0.75"), ("32768", "0.95")])
+        self.assertEqual(points["vla"], [("16640", "0.8")])
+        published = [("9000", "0.79"), ("34000", "0.96"), ("134000", "0.99")]
+        self.assertEqual(points["DeltaNet, published"], published)
+        self.assertEqual(len(lines), 2 + 5)
+        self.assertIn("bytes include the states of convolutions", self.notes("state"))
+        looks = self.python(
+            "from plotting.style import style_of\n"
+            "for curve in charts['state'].panels[0].curves:\n"
+            "  look = style_of(curve, styles)\n"
+            "  print(curve.line, look.colour, look.hollow, sep=': ')"
+        ).splitlines()
+        self.assertEqual(looks[0], "deltanet: #009E73: False")
+        self.assertEqual(looks[1], "DeltaNet, published: #009E73: True")
+        published = [look for look in looks if look.endswith("True")]
+        self.assertEqual(len({look.split(": ")[1] for look in published}), 5, "colours")
+
+    def test_state_of_another_layout_has_no_published_curve(self) -> None:
+        rows = [
+            self.mean_row("vla", 32, 0.8, layout="paper"),
+            # The same bytes with other heads are another line.
+            self.mean_row("vla", 16, 0.7, layout="paper", n_heads=8, state_bytes=8192),
+            self.mean_row("linear", 32, None, layout="paper", cells="0 of 2"),
+        ]
+        self.write("accuracy_summary", rows, "slice")
+        self.run_plot()
+        (lines,) = self.drawn("state").values()
+        self.assertEqual(set(lines), {"vla, H = 2", "vla, H = 8"})
+        self.assertNotIn("published", self.notes("state"))
+        self.assertIn("linear, H = 2, state bytes = ", self.notes("state"))
 
     def test_changes_at_one_number_of_pairs_get_a_row_each(self) -> None:
         mixers = ["softmax", "linear", "deltanet", "deltanet variant=standard"]
