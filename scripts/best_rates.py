@@ -4,13 +4,26 @@
     scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
 
 RUN is the sweep's folder of cells or its pack (NAME.jsonl), which holds the configs. Rates are picked
-from its accuracy_summary, in RUN/tables or where --tables says, which `vla-bench report` makes.
+from its accuracy_summary, in RUN/tables or where --tables says, which `vla-bench report` makes; of an
+evaluation by slices, from the mean over slices.
 
 A point is a set of rows of the summary that differ only in the learning rate. Its best rate has the
 highest mean accuracy over the seeds; among equal ones the lowest mean loss, then the smallest rate. A
-rate at which a seed diverged is never best. Every point must have finished cells for every rate and
-seed of the sweep. Best rates at the edge of the rates are listed on standard error, since a better one
-may lie beyond. The config has fresh seeds, which had no part in the choice of a rate.
+rate at which a seed failed or diverged is never best, and is named on standard error. Every point must
+have finished cells for every rate and seed of the sweep. The config has fresh seeds (--seeds), which had
+no part in the choice of a rate.
+
+Beyond a best rate at the edge of its rates a better one may lie, unless its accuracy is 1. With --wider
+such points get one more rate each, by the sweep's own ratio (its mean one, two digits): the script writes
+them to that config, a run NAME_wider1, instead of CONFIG, and exits with 3. Run it, make tables of both
+runs, and call the script again, which finds NAME_wider1 beside RUN and goes on with NAME_wider2:
+
+    vla-bench run wider.json
+    vla-bench report results/runs/NAME results/runs/NAME_wider1 --out TABLES
+    scripts/best_rates.py results/runs/NAME best.json --wider wider.json --tables TABLES
+
+After --times of it (2), without --wider, or where one rate has no ratio, it writes CONFIG and says on
+standard error which best rates lie at an edge and why they stay there.
 """
 
 from __future__ import annotations
@@ -24,11 +37,13 @@ from typing import Any
 
 from files import write_atomically
 from plotting.tables import Report, Row, group, number, ok_of, setting_of
-from plotting.training import usual_length
+from plotting.training import is_mean, usual_length
 
 Config = dict[str, Any]
 
 FRESH_SEEDS = [43, 44, 45, 46]
+TIMES = 2
+WIDER = 3  # exit status
 # Keys that a row of the written sweep always sets, besides the mixer.
 POINT_KEYS = ["model.n_heads", "model.d_h", "task.n_pairs", "task.seq_len"]
 RATE = "train.lr"
@@ -84,7 +99,8 @@ class Cell:
     def is_of(self, row: Row) -> bool:
         """Whether a row of accuracy_summary is about this cell."""
         values = self.values
-        wanted = {key: row[column] for column, key in COLUMNS.items()} | setting_of(row)
+        wanted = {key: row[column] for column, key in COLUMNS.items() if row[column]}
+        wanted |= setting_of(row)
 
         def has(key: str, text: str) -> bool:
             """The summary shortens a key to its last part where that is enough."""
@@ -141,14 +157,43 @@ def read_cells(run: Path) -> list[Cell]:
     return cells
 
 
-def best_of(rows: list[Row], rates: set[float], seeds: int) -> Row:
-    """The row of the best rate among those of one point."""
+def told(message: str) -> None:
+    print(f"best_rates: {message}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The row of a point's best rate among those that were tried."""
+
+    row: Row
+    name: str
+    tried: list[float]  # ascending
+
+    @property
+    def rate(self) -> float:
+        return number(self.row, "learning_rate")
+
+    @property
+    def edge(self) -> str:
+        """Empty when a better rate cannot lie beyond."""
+        if number(self.row, "accuracy_mean") == 1.0 or self.rate not in (self.tried[0], self.tried[-1]):
+            return ""
+        return "smallest" if self.rate == self.tried[0] else "largest"
+
+
+def best_of(rows: list[Row], grid: list[float], seeds: int) -> Best:
+    """Of one point. `grid`: the rates that every point must have."""
     shown = ("label", "n_heads", "d_h", "n_pairs", "seq_len", "setting")
     name = " ".join(f"{column}={rows[0][column]}" for column in shown if rows[0][column])
     finished = {number(row, "learning_rate") for row in rows if ok_of(row)[1] == seeds}
-    missing = sorted(rates - finished)
+    tried = sorted({*grid, *(number(row, "learning_rate") for row in rows)})
+    missing = [rate for rate in tried if rate not in finished]
     if missing:
         raise Incomplete(f"{name}: no finished cell at {RATE} of {missing} for every seed")
+    for row in rows:
+        if ok_of(row)[0] < seeds:
+            rate = number(row, "learning_rate")
+            told(f"{name}: {rate:g} is left out, {row['cells']} ok: {row['not_ok']}")
     measured = [row for row in rows if ok_of(row)[0] == seeds]
     if not measured:
         raise Incomplete(f"{name}: no rate gave an accuracy")
@@ -160,10 +205,17 @@ def best_of(rows: list[Row], rates: set[float], seeds: int) -> Row:
             number(row, "learning_rate"),
         ),
     )
-    for edge, end in ((min(rates), "smallest"), (max(rates), "largest")):
-        if number(best, "learning_rate") == edge and len(rates) > 1:
-            print(f"best_rates: {name}: best at {edge}, the {end} rate", file=sys.stderr)
-    return best
+    return Best(best, name, tried)
+
+
+def rate_beyond(best: Best, grid: list[float]) -> float:
+    """The next rate outwards from the edge at which the best one lies."""
+    ratio = (grid[-1] / grid[0]) ** (1 / (len(grid) - 1))
+    if best.edge == "largest":
+        rate = grid[-1] * ratio ** (1 + sum(rate > grid[-1] for rate in best.tried))
+    else:
+        rate = grid[0] / ratio ** (1 + sum(rate < grid[0] for rate in best.tried))
+    return float(f"{rate:.2g}")
 
 
 def cell_of(row: Row, cells: list[Cell]) -> Cell:
@@ -181,29 +233,87 @@ def order_of(cell: Cell, keys: list[str]) -> list[tuple[float, str]]:
     return [(v, "") if isinstance(v, (int, float)) else (0, json.dumps(v)) for v in values]
 
 
-def best_config(cells: list[Cell], rows: list[Row], name: str) -> Config:
-    seeds = {cell.seed for cell in cells}
-    if seeds & set(FRESH_SEEDS):
-        raise Incomplete(f"seeds {sorted(seeds)} chose the rates: {FRESH_SEEDS} are not fresh")
-    sizes = [*POINT_KEYS, *keys_that_differ(cells)]
-    rates = {number(row, "learning_rate") for row in rows}
-    best = [
-        cell_of(best_of(members, rates, len(seeds)), cells)
-        for members in group(rows, POINT).values()
-    ]
-    best.sort(key=lambda cell: (cell.mixer["label"], *order_of(cell, sizes)))
-
+def sweep_config(
+    points: list[tuple[Cell, float]], sizes: list[str], name: str, seeds: list[int]
+) -> Config:
+    """A config of these points, each with a rate."""
+    points = sorted(points, key=lambda point: (point[0].mixer["label"], *order_of(point[0], sizes)))
     settled = {"sweep", "device"}  # the sweep is made here, the device is chosen by the run
-    config = {key: value for key, value in cells[0].config.items() if key not in settled}
+    first = points[0][0].config
+    config = {key: value for key, value in first.items() if key not in settled}
     keys = ["mixers", *sizes, RATE]
-    rows = [[[cell.mixer], *(at(cell.config, key) for key in keys[1:])] for cell in best]
+    rows = [
+        [[cell.mixer], *(at(cell.config, key) for key in sizes), rate] for cell, rate in points
+    ]
     # The config also has the first row's values, since it must be valid without its sweep.
     for key, value in zip(keys, rows[0]):
         section, _, inner = key.partition(".")
         config[section] = {**config[section], inner: value} if inner else value
-    config.update({"name": name, "seeds": FRESH_SEEDS})
+    config.update({"name": name, "seeds": seeds})
     config["sweep"] = {",".join(keys): rows}
     return config
+
+
+@dataclass(frozen=True)
+class Sweep:
+    stem: str
+    cells: list[Cell]
+    wider: list[list[Cell]]  # the runs that widened it
+    rows: list[Row]  # of accuracy_summary, of all these cells
+
+    @property
+    def all_cells(self) -> list[Cell]:
+        return self.cells + [cell for run in self.wider for cell in run]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({cell.seed for cell in self.cells})
+
+    @property
+    def grid(self) -> list[float]:
+        return sorted({at(cell.config, RATE) for cell in self.cells})
+
+    def best(self) -> list[Best]:
+        points = group(self.rows, POINT).values()
+        return [best_of(rows, self.grid, len(self.seeds)) for rows in points]
+
+    def config(self, points: list[tuple[Best, float]], name: str, seeds: list[int]) -> Config:
+        cells = self.all_cells
+        chosen = [(cell_of(best.row, cells), rate) for best, rate in points]
+        return sweep_config(chosen, [*POINT_KEYS, *keys_that_differ(cells)], name, seeds)
+
+
+def read_sweep(run: Path, tables: Path | None) -> Sweep:
+    stem = run.name.removesuffix(".jsonl")
+    cells = read_cells(run)
+    wider: list[list[Cell]] = []
+
+    def next_run() -> Path:
+        return run.with_name(run.name.replace(stem, f"{stem}_wider{len(wider) + 1}"))
+
+    while next_run().exists():
+        wider.append(read_cells(next_run()))
+    if wider and tables is None:
+        raise Incomplete(f"{stem}_wider1 is beside the run: expected --tables of all of them")
+    tables = tables or run / "tables"
+    rows = Report(tables).rows("accuracy_summary")
+    if not rows:
+        raise Incomplete(f"no accuracy_summary.csv in {tables}: see vla-bench report --help")
+    rows = [row for row in rows if not row.get("slice") or is_mean(row)]
+    return Sweep(stem, cells, wider, rows)
+
+
+def points_to_widen(sweep: Sweep, best: list[Best], times: int) -> list[tuple[Best, float]]:
+    """The points whose best rate lies at an edge, with the rate beyond; says where there is none."""
+    edges = [one for one in best if one.edge]
+    why = ""
+    if len(sweep.grid) < 2:
+        why = "one rate has no ratio"
+    elif len(sweep.wider) >= times:
+        why = f"widened {len(sweep.wider)} times"
+    for one in edges:
+        told(f"{one.name}: best at {one.rate:g}, the {one.edge} rate" + (f": {why}" if why else ""))
+    return [] if why else [(one, rate_beyond(one, sweep.grid)) for one in edges]
 
 
 def to_text(config: Config, run: str) -> str:
@@ -224,22 +334,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="folder of the sweep's cells, or its pack")
     parser.add_argument("config", type=Path, help="config to write")
     parser.add_argument("--tables", type=Path, help="folder with its accuracy_summary (RUN/tables)")
+    parser.add_argument("--wider", type=Path, help="config to write while best rates lie at an edge")
+    parser.add_argument("--times", type=int, default=TIMES, help="how often at most (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=FRESH_SEEDS, help="of CONFIG")
     options = parser.parse_args(arguments)
-    run: Path = options.run
     try:
-        cells = read_cells(run)
-        tables = options.tables or run / "tables"
-        rows = Report(tables).rows("accuracy_summary")
-        if not rows:
-            raise Incomplete(f"no accuracy_summary.csv in {tables}: see vla-bench report --help")
-        stem = run.name.removesuffix(".jsonl")
-        name = stem.removesuffix("_rates") + "_best"
-        write_atomically(options.config, to_text(best_config(cells, rows, name), stem))
+        sweep = read_sweep(options.run, options.tables)
+        if set(sweep.seeds) & set(options.seeds):
+            raise Incomplete(f"seeds {sweep.seeds} chose the rates: {options.seeds} are not fresh")
+        best = sweep.best()
+        wider = points_to_widen(sweep, best, options.times if options.wider else 0)
+        if wider:
+            name, path = f"{sweep.stem}_wider{len(sweep.wider) + 1}", options.wider
+            config = sweep.config(wider, name, sweep.seeds)
+        else:
+            name, path = sweep.stem.removesuffix("_rates") + "_best", options.config
+            config = sweep.config([(one, one.rate) for one in best], name, options.seeds)
+        write_atomically(path, to_text(config, sweep.stem))
     except (Incomplete, OSError, ValueError, KeyError, TypeError) as error:
-        print(f"best_rates: {error}", file=sys.stderr)
+        told(str(error))
         return 2
-    print(options.config)
-    return 0
+    print(path)
+    return WIDER if wider else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "best_rates.py"
 
 POINT = ["label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len", "layout", "short_conv", "steps"]
 POINT += ["learning_rate", "device", "precision", "setting"]
-COLUMNS = ["line", *POINT, "cells", "accuracy_mean", "loss_mean"]
+COLUMNS = ["line", *POINT, "cells", "not_ok", "accuracy_mean", "loss_mean"]
 
 
 class BestRates(unittest.TestCase):
@@ -42,8 +42,10 @@ class BestRates(unittest.TestCase):
         seed: int = 42,
         short_conv: int = 4,
         curriculum: int | None = None,
+        wider: int = 0,
     ) -> None:
-        """A cell of the run; its record has no outcome, which is in the summary."""
+        """A cell of the run, or of the one that widened it; its record has no outcome, which is in the
+        summary."""
         config = {
             "experiment": "mqar",
             "name": "12_fair_track_rates",
@@ -62,7 +64,8 @@ class BestRates(unittest.TestCase):
             "precision": "float32",
             "threads": 0,
         }
-        folder = self.run_folder / f"{n}-{lr}-{seed}-{short_conv}-{curriculum}"
+        run = self.run_folder.with_name(f"12_fair_track_rates_wider{wider}")
+        folder = (run if wider else self.run_folder) / f"{n}-{lr}-{seed}-{short_conv}-{curriculum}"
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps({"config": config}) + "\n")
         setting = "" if curriculum is None else f"curriculum={curriculum}"
@@ -79,7 +82,9 @@ class BestRates(unittest.TestCase):
             for point, cells in self.measured.items():
                 ok = [cell for cell in cells if cell is not None]
                 means = [statistics.fmean(values) for values in zip(*ok)] or ["", ""]
-                writer.writerow(["vla", *point, f"{len(ok)} of {len(cells)}", *means])
+                counts = f"{len(ok)} of {len(cells)}"
+                not_ok = "" if len(ok) == len(cells) else "seed 2: diverged: loss is nan"
+                writer.writerow(["vla", *point, counts, not_ok, *means])
 
     def pack(self) -> None:
         """Replaces the folder of cells by a pack, with the tables beside it."""
@@ -90,24 +95,34 @@ class BestRates(unittest.TestCase):
         self.run_folder = self.run_folder.with_name(self.run_folder.name + ".jsonl")
         self.run_folder.write_text("".join(lines))
 
-    def start(self) -> subprocess.CompletedProcess[str]:
+    def start(self, *options: str) -> subprocess.CompletedProcess[str]:
         if self.measured:
             self.summarise()
-        command = [sys.executable, SCRIPT, self.run_folder, self.out]
+        command = [sys.executable, SCRIPT, self.run_folder, self.out, *options]
         if self.tables.parent != self.run_folder:
             command += ["--tables", self.tables]
         return subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, check=False
         )
 
-    def best(self) -> dict[str, Any]:
-        result = self.start()
-        self.assertEqual(result.returncode, 0, result.stderr)
-        text = re.sub(r"^//.*\n", "", self.out.read_text())
-        return json.loads(text)
+    def read(self, path: Path) -> dict[str, Any]:
+        return json.loads(re.sub(r"^//.*\n", "", path.read_text()))
 
-    def refused(self) -> str:
-        result = self.start()
+    def best(self, *options: str) -> dict[str, Any]:
+        result = self.start(*options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return self.read(self.out)
+
+    def widen(self, *options: str) -> dict[str, Any]:
+        """The config of further rates that it writes in place of the best ones."""
+        wider = self.out.with_name("wider.json")
+        result = self.start("--wider", str(wider), *options)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertFalse(self.out.exists())
+        return self.read(wider)
+
+    def refused(self, *options: str) -> str:
+        result = self.start(*options)
         self.assertEqual(result.returncode, 2)
         self.assertFalse(self.out.exists())
         return result.stderr
@@ -155,6 +170,7 @@ class BestRates(unittest.TestCase):
         self.add(0.01, None, seed=2)
         (rows,) = self.best()["sweep"].values()
         self.assertEqual([row[-1] for row in rows], [0.001])
+        self.assertIn("0.01 is left out, 1 of 2 ok: seed 2: diverged", self.start().stderr)
 
     def test_a_rate_without_one_of_the_seeds_is_refused(self) -> None:
         self.add(0.001, 0.2, seed=1)
@@ -201,6 +217,75 @@ class BestRates(unittest.TestCase):
         (line,) = self.start().stderr.splitlines()
         self.assertIn("n_pairs=16", line)
         self.assertIn("best at 0.01, the largest rate", line)
+
+    def test_the_grid_widens_by_its_own_ratio(self) -> None:
+        for lr, accuracy in ((0.0003, 0.1), (0.001, 0.2), (0.003, 0.5), (0.01, 0.9)):
+            self.add(lr, accuracy)
+            self.add(lr, 1 - accuracy, n=16)
+            self.add(lr, 0.5 if lr == 0.001 else 0.1, n=32)
+        wider = self.widen()
+        ((keys, rows),) = wider["sweep"].items()
+        self.assertTrue(keys.endswith("task.seq_len,train.lr"))
+        # 0.01 / 0.0003 is 3.22 times itself three times.
+        self.assertEqual([(row[3], row[-1]) for row in rows], [(8, 0.032), (16, 9.3e-05)])
+        self.assertEqual(wider["name"], "12_fair_track_rates_wider1")
+        self.assertEqual(wider["seeds"], [42])
+
+    def test_it_widens_while_the_best_lies_at_the_edge(self) -> None:
+        self.add(0.001, 0.1)
+        self.add(0.01, 0.5)
+        self.assertEqual(self.widen()["train"]["lr"], 0.1)
+        self.add(0.1, 0.7, wider=1)
+        tables = ("--tables", str(self.tables))
+        wider = self.widen(*tables)
+        self.assertEqual((wider["name"], wider["train"]["lr"]), ("12_fair_track_rates_wider2", 1.0))
+        # The second time it is inside, or stays outside and is said.
+        self.add(1.0, 0.8, wider=2)
+        beyond = ("--wider", str(self.out.with_name("no.json")), *tables)
+        self.assertEqual(self.best(*beyond)["train"]["lr"], 1.0)
+        self.assertIn("best at 1, the largest rate: widened 2 times", self.start(*beyond).stderr)
+        self.out.unlink()
+        self.assertEqual(self.widen("--times", "3", *tables)["train"]["lr"], 10.0)
+
+    def test_a_diverged_rate_beyond_ends_it(self) -> None:
+        self.add(0.001, 0.1)
+        self.add(0.01, 0.5)
+        self.add(0.1, None, wider=1)
+        config = self.best("--wider", "no.json", "--tables", str(self.tables))
+        self.assertEqual(config["train"]["lr"], 0.01)
+
+    def test_a_rate_whose_accuracy_is_one_needs_no_wider_grid(self) -> None:
+        self.add(0.001, 0.1)
+        self.add(0.01, 1.0)
+        self.assertEqual(self.best("--wider", "no.json")["train"]["lr"], 0.01)
+
+    def test_one_rate_cannot_be_widened(self) -> None:
+        self.add(0.001, 0.1)
+        self.best("--wider", "no.json")
+        self.assertIn("the smallest rate: one rate has no ratio", self.start().stderr)
+
+    def test_a_wider_run_needs_tables_of_both(self) -> None:
+        self.add(0.001, 0.1)
+        self.add(0.01, 0.5, wider=1)
+        self.assertIn("expected --tables of all of them", self.refused())
+
+    def test_means_over_slices_decide(self) -> None:
+        self.add(0.001, 0.9)
+        self.add(0.01, 0.5)
+        self.summarise()
+        table = self.tables / "accuracy_summary.csv"
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        rows = [{**row, "n_pairs": "", "seq_len": "", "slice": "mean"} for row in rows] + [
+            {**row, "slice": "25/8", "accuracy_mean": "1" if row["learning_rate"] == "0.01" else "0"}
+            for row in rows
+        ]
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(rows)
+        self.measured.clear()
+        self.assertEqual(self.best("--seeds", "7", "8")["train"]["lr"], 0.001)
+        self.assertEqual(self.best("--seeds", "7", "8")["seeds"], [7, 8])
 
     def test_a_pack_gives_what_its_folder_gives(self) -> None:
         self.add(0.001, 0.9)
