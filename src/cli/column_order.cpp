@@ -53,6 +53,7 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     Columns::activation_bytes,
     Columns::bytes,
     Columns::flop,
+    Columns::conv_state_bytes,
     Columns::state_bytes,
     Columns::loss_median,
     "loss_low",

@@ -31,7 +31,8 @@ struct Columns {
 
   // Trainings and their learning curves.
   static constexpr Column accuracy{"accuracy"}, loss{"loss"}, steps{"steps"},
-      train_seconds{"train_seconds"}, step{"step"}, gradient_norm{"gradient_norm"};
+      train_seconds{"train_seconds"}, step{"step"}, gradient_norm{"gradient_norm"},
+      state_bytes{"state_bytes"}, conv_state_bytes{"conv_state_bytes"};
 
   // Recall: the 95% interval over trials.
   static constexpr Column low{"low"}, high{"high"};
@@ -43,9 +44,9 @@ struct Columns {
   // Timings; see experiments/latency.h.
   static constexpr Column implementation{"implementation"}, pass{"pass"}, median_s{"median_s"},
       p10_s{"p10_s"}, p90_s{"p90_s"}, repeats{"repeats"}, relative_error{"relative_error"},
-      state_bytes{"state_bytes"}, activation_bytes{"activation_bytes"}, flop{"flop"},
-      flop_per_s{"flop_per_s"}, bytes{"bytes"}, bytes_per_s{"bytes_per_s"},
-      sgemm_flop_per_s{"sgemm_flop_per_s"}, copy_bytes_per_s{"copy_bytes_per_s"};
+      activation_bytes{"activation_bytes"}, flop{"flop"}, flop_per_s{"flop_per_s"}, bytes{"bytes"},
+      bytes_per_s{"bytes_per_s"}, sgemm_flop_per_s{"sgemm_flop_per_s"},
+      copy_bytes_per_s{"copy_bytes_per_s"};
 
   // Summaries (report/summary.h); for each quantity they have mean, sd, low and high.
   static constexpr Column line{"line"}, setting{"setting"}, cells{"cells"}, not_ok{"not_ok"},

@@ -75,15 +75,17 @@ struct Training : Experiment {
   static std::optional<RngStream> token_stream(const RunConfig&) { return RngStream::train_batch; }
   static const Schema& table() {
     static const Schema schema{
-        "accuracy", {experiment, label,         mixer,  n_pairs,   d_h,           n_heads, seq_len,
-                     layout,     short_conv,    seed,   steps,     learning_rate, queries, accuracy,
-                     loss,       train_seconds, device, precision, status,        reason}};
+        "accuracy",
+        {experiment, label,     mixer,      n_pairs,       d_h,         n_heads,
+         seq_len,    layout,    short_conv, seed,          steps,       learning_rate,
+         queries,    accuracy,  loss,       train_seconds, state_bytes, conv_state_bytes,
+         device,     precision, status,     reason}};
     return schema;
   }
   /// "accuracy_summary": mean, deviation and interval over the cells that are ok, of accuracy (over
   /// `queries` draws per seed), loss and train_seconds; loss_median. train_seconds is empty, with a
   /// note, when these cells ran on several processors or with different numbers of threads or jobs,
-  /// whose times are not comparable.
+  /// whose times are not comparable; state_bytes and conv_state_bytes (report/cell_columns.h).
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static double seconds(const RunConfig& config, double flop, Device device, int threads);

@@ -6,6 +6,8 @@
 #include "core/files.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
+#include "mixers/registry.h"
+#include "report/cell_columns.h"
 #include "testing/cells.h"
 #include "testing/temporary_folder.h"
 
@@ -57,6 +59,39 @@ TEST(Training, FillsOneRowAndAHistory) {
     EXPECT_LT(number(result.table, 0, "loss"), 4.0);
     EXPECT_GT(number(result.table, 0, "train_seconds"), 0.0);
     EXPECT_GE(result.history.rows.size(), 3U);
+  }
+}
+
+/// A cell of two layers of two heads, 8 channels each, whose sequences have 10 tokens.
+Value size_of(const char* mixer, const Column& column, Index taps = 0) {
+  RunConfig config = training_cell("mqar", mixer).config;
+  config.model.short_conv = taps;
+  return column_of(config, column);
+}
+
+TEST(Training, StateBytesAreCountedFromTheConfig) {
+  const auto floats_of_a_head = [](const char* mixer, std::int64_t floats) {
+    EXPECT_EQ(size_of(mixer, Columns::state_bytes), Value(2 * 2 * floats * 4)) << mixer;
+  };
+  floats_of_a_head("\"softmax\"", 2 * 10 * 8);
+  floats_of_a_head("\"linear\"", 8 * 8 + 8);
+  floats_of_a_head("\"deltanet\"", 8 * 8);
+  floats_of_a_head("\"vla\"", 8 * 8 + 8 + 8 * 8);
+  floats_of_a_head(R"({"mixer": "vla", "penalty": "frozen", "normaliser": "none"})", 8 * 8);
+  EXPECT_EQ(size_of("\"vla\"", Columns::conv_state_bytes), Value(std::int64_t{0}));
+  EXPECT_EQ(size_of("\"vla\"", Columns::conv_state_bytes, 4), Value(std::int64_t{2 * 3 * 16 * 4}));
+  EXPECT_EQ(size_of("\"vla\"", Columns::conv_state_bytes, 1), Value(std::int64_t{0}));
+}
+
+TEST(Training, StateBytesAreTheCores) {
+  for (const MixerConfig& mixer : every_mixer()) {
+    RunConfig config = training_cell("mqar", "\"vla\"").config;
+    config.mixers = {mixer};
+    for (const Index tokens : {1, 37}) {
+      const auto core = make_mixer_core<float>(mixer, 8, Device::cpu, Implementation::production);
+      const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 2, .d_h = 8};
+      EXPECT_EQ(state_bytes(config, tokens), 2 * core->state_bytes(dims)) << mixer.name();
+    }
   }
 }
 

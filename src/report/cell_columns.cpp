@@ -1,12 +1,45 @@
 #include "report/cell_columns.h"
 
+#include <algorithm>
 #include <string>
+#include <variant>
 
 #include "config/identity.h"
 #include "config/read.h"
+#include "core/count.h"
 #include "experiments/list.h"
 
 namespace vla_bench {
+namespace {
+
+constexpr Index kFloatBytes = 4;
+
+/// Numbers that one head keeps of a sequence of `tokens`.
+template <class Options>
+Index head_state(const Options& options, Index tokens, Index d) {
+  if constexpr (requires { state_size(options, tokens, d); }) {
+    return state_size(options, tokens, d);
+  } else {
+    Index size = 0;
+    with_rule(options, d, [&](const auto& rule) { size = mixers::state_size(rule, d); });
+    return size;
+  }
+}
+
+}  // namespace
+
+Index state_bytes(const RunConfig& config, Index tokens) {
+  const ModelConfig& model = config.model;
+  const Index head =
+      std::visit([&](const auto& options) { return head_state(options, tokens, model.d_h); },
+                 config.mixers.front().options);
+  return times({kFloatBytes, model.n_layers, model.n_heads, head});
+}
+
+Index conv_state_bytes(const ModelConfig& model) {
+  const Index earlier = std::max<Index>(model.short_conv - 1, 0);  // tokens before the latest
+  return times({kFloatBytes, model.n_layers, earlier, model.d_model()});
+}
 
 Value column_of(const RunConfig& config, std::string_view column) {
   const MixerConfig& mixer = config.mixers.front();
@@ -30,6 +63,10 @@ Value column_of(const RunConfig& config, std::string_view column) {
   if (column == Columns::learning_rate) return config.train.lr;
   if (column == Columns::queries) {
     return config.eval.batches * config.eval.batch * targets_per_row(config);
+  }
+  if (trains(config.experiment)) {  // latency has its own, of the whole batch
+    if (column == Columns::state_bytes) return state_bytes(config, sequence_length(config));
+    if (column == Columns::conv_state_bytes) return conv_state_bytes(config.model);
   }
   if (column == Columns::device) return text(enum_name(config.device));
   if (column == Columns::precision) return text(computed_in(config));

@@ -10,6 +10,13 @@
 
 namespace vla_bench {
 
+/// Bytes in float32 of what the mixers of all layers and heads keep of one sequence of `tokens`:
+/// a recurrence's S, normaliser and further state (vla: A); softmax's K V cache.
+Index state_bytes(const RunConfig& config, Index tokens);
+/// Bytes in float32 of the inputs that the convolutions of all layers keep of one sequence:
+/// taps - 1 earlier tokens of each channel.
+Index conv_state_bytes(const ModelConfig& model);
+
 /// The column's value in `config` (one mixer, one seed, a resolved device). Empty for columns that
 /// are not from the config, and for n_pairs and layout of an experiment that does not read them.
 Value column_of(const RunConfig& config, std::string_view column);

@@ -74,6 +74,9 @@ TEST(Summary, AccuracyOverSeeds) {
   EXPECT_EQ(real(summary, 1, "accuracy_high"), 1.0) << "no accuracy is larger";
   EXPECT_EQ(real(summary, 1, "loss_median"), 1.0);
   EXPECT_EQ(real(summary, 1, "loss_low"), 0.0);
+  EXPECT_EQ(cell(summary, 0, "state_bytes"), Value(std::int64_t{2 * 4 * (32 * 32 + 32) * 4}));
+  EXPECT_EQ(cell(summary, 1, "state_bytes"), Value(std::int64_t{2 * 4 * (2 * 32 * 32 + 32) * 4}));
+  EXPECT_EQ(cell(summary, 1, "conv_state_bytes"), Value(std::int64_t{0}));
 }
 
 TEST(Summary, SeedsThatAgreeAreNotCertain) {

@@ -45,7 +45,8 @@ std::string header_line(const Schema& schema) {
 TEST(Table, SchemasHaveTheDocumentedColumns) {
   EXPECT_EQ(header_line(Training::table()),
             "experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,seed,steps,"
-            "learning_rate,queries,accuracy,loss,train_seconds,device,precision,status,reason");
+            "learning_rate,queries,accuracy,loss,train_seconds,state_bytes,conv_state_bytes,"
+            "device,precision,status,reason");
   EXPECT_EQ(header_line(Recall::table()),
             "label,mixer,d_h,n_pairs,seed,trials,accuracy,low,high,precision,status,reason");
   EXPECT_EQ(header_line(StateNorm::table()), "label,mixer,seed,t,s_norm,a_norm,precision");

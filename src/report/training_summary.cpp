@@ -13,6 +13,9 @@
 namespace vla_bench {
 namespace {
 
+/// Of the model, the same for all cells of a group.
+constexpr Column kSizes[] = {Columns::state_bytes, Columns::conv_state_bytes};
+
 /// The reason why the cells' times are not comparable; empty when they are.
 std::string times_note(std::span<const CellRecord* const> cells) {
   std::set<std::tuple<std::string_view, std::string_view, std::string_view>> places;
@@ -41,6 +44,7 @@ std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name) {
   append_rounded(measured,
                  notes[1].empty() ? numbers(Columns::train_seconds) : std::vector<double>(),
                  "float64", kNotNegative);
+  for (const Column& size : kSizes) measured.push_back(column_of(config, size));
   return summary_row({.name = name,
                       .keys = training_keys(config),
                       .cells = cells_text(states),
@@ -87,6 +91,7 @@ std::vector<Table> Training::summarise(std::span<const CellGroup> groups) {
   append_quantity_columns(measured, {accuracy, loss});
   measured.emplace_back(loss_median);
   append_quantity_columns(measured, {train_seconds});
+  for (const Column& size : kSizes) measured.emplace_back(size);
   return {rows.take("accuracy_summary", summary_columns(kTrainingKeys, std::move(measured)))};
 }
 

@@ -25,8 +25,10 @@ namespace fs = std::filesystem;
 const std::vector<Schema>& legacy_schemas() {
   static const std::vector<Schema> schemas = [] {
     Schema accuracy = Training::table();
-    std::erase(accuracy.columns, Columns::learning_rate.name);
-    std::erase(accuracy.columns, Columns::queries.name);
+    for (const Column& added : {Columns::learning_rate, Columns::queries, Columns::state_bytes,
+                                Columns::conv_state_bytes}) {
+      std::erase(accuracy.columns, added.name);
+    }
     Schema latency = Latency::table();
     std::erase(latency.columns, Columns::relative_error.name);
     const Schema recall{

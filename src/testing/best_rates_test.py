@@ -15,12 +15,14 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "best_rates.py"
-
+SOURCE = Path(__file__).resolve().parents[2]
+SCRIPT = SOURCE / "scripts" / "best_rates.py"
+SUMMARY = SOURCE / "src/testing/tables/accuracy_summary.csv"  # with the program's columns
 
 POINT = ["label", "mixer", "n_pairs", "d_h", "n_heads", "seq_len", "layout", "short_conv", "steps"]
 POINT += ["learning_rate", "device", "precision", "setting"]
 COLUMNS = ["line", *POINT, "cells", "not_ok", "accuracy_mean", "loss_mean"]
+assert set(COLUMNS) <= set(SUMMARY.read_text().partition("\n")[0].split(","))
 
 
 class BestRates(unittest.TestCase):

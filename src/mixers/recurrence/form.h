@@ -22,6 +22,15 @@ struct RecurrenceForm {
   constexpr bool has_f() const { return normaliser == Normaliser::sums_f; }
 };
 
+/// Numbers of a lane's state: S (d, d), z (d) where there is one, and what the rule has beside
+/// them.
+template <class Rule>
+constexpr Index state_size(const Rule& rule, Index d) {
+  Index own = 0;
+  if constexpr (requires { rule.own_state_size(d); }) own = rule.own_state_size(d);
+  return d * d + (rule.form().normalises() ? d : 0) + own;
+}
+
 }  // namespace vla_bench::mixers
 
 namespace vla_bench {

@@ -84,8 +84,8 @@ class LaneRule {
                       const RecurrenceRows<T>& rows) {
     bind(tile, inputs, rows);
   }
-  /// Backward, tiles in the order of time, after the rebind of all: writes every gradient but dv into
-  /// `out`, or keeps what it needs for finish().
+  /// Backward, tiles in the order of time, after the rebind of all: writes every gradient but dv
+  /// into `out`, or keeps what it needs for finish().
   virtual void unbind(const Tile& tile, const CoreInputs<T>& inputs,
                       const RecurrenceGradients<T>& gradients, const CoreGradients<T>& out) = 0;
   /// After the last unbind of a lane.
@@ -113,8 +113,11 @@ class RecurrentRule {
     static_cast<void>(tokens);
     return 0;
   }
-  /// Elements of a lane's state beside S and z.
-  virtual Index state_size() const { return 0; }
+  /// Numbers of a lane's state beside S and z.
+  virtual Index own_state_size(Index d) const {
+    static_cast<void>(d);
+    return 0;
+  }
 
  private:
   Index d_;

@@ -87,8 +87,7 @@ class RecurrentCore final : public MixerCore<T> {
     return rule_->make_memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    const Index z = form_.normalises() ? d_ : 0;
-    return dims.lanes() * (d_ * d_ + z + rule_->state_size()) * static_cast<Index>(sizeof(T));
+    return dims.lanes() * state_size(*rule_, d_) * static_cast<Index>(sizeof(T));
   }
   Index saved_bytes(const HeadDims& dims) const override {
     return saved_size(dims) * static_cast<Index>(sizeof(T));

@@ -51,8 +51,7 @@ class RecurrentReference final : public MixerCore<double> {
     return rule_->make_memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    const Index z = form_.normalises() ? d_ : 0;
-    return dims.lanes() * (d_ * d_ + z + rule_->state_size()) * static_cast<Index>(sizeof(double));
+    return dims.lanes() * state_size(*rule_, d_) * static_cast<Index>(sizeof(double));
   }
   Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }  // computed again
 

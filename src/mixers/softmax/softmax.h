@@ -46,6 +46,11 @@ inline Index multiply_adds(const SoftmaxOptions& /*options*/, LatencyPass pass, 
                 tokens % 2 == 0 ? tokens + 1 : tokens / 2 + 1, d});
 }
 
+/// Numbers of a head's K V cache after `tokens`.
+inline Index state_size(const SoftmaxOptions& /*options*/, Index tokens, Index d) {
+  return times({2, tokens, d});
+}
+
 /// Production core, float and double; any d.
 template <class T>
 std::unique_ptr<MixerCore<T>> make_attention_core(const SoftmaxOptions& options, Index d_h);

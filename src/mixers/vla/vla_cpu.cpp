@@ -403,9 +403,7 @@ class VlaRecurrence final : public RecurrentRule<T> {
                                                       std::make_unique<VlaLane<T>>(settings_));
   }
   Index kept_size(Index tokens) const override { return Kept<T>::size(settings_, tokens); }
-  Index state_size() const override {
-    return settings_.has_penalty() ? settings_.d * settings_.d : 0;
-  }
+  Index own_state_size(Index d) const override { return settings_.rule.own_state_size(d); }
 
  private:
   Settings<T> settings_;

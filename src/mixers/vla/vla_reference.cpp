@@ -153,7 +153,7 @@ class ReferenceRule final : public RecurrentRule<double> {
     return std::make_unique<VlaMemory<double, ReferenceLane>>(
         form_, d(), head, std::make_unique<ReferenceLane>(config_, d()));
   }
-  Index state_size() const override { return config_.penalty == Penalty::frozen ? 0 : d() * d(); }
+  Index own_state_size(Index d) const override { return VlaRule(config_, d).own_state_size(d); }
 
  private:
   VlaOptions config_;

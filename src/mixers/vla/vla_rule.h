@@ -38,6 +38,8 @@ struct VlaRule {
             .normaliser = normalises ? Form::Normaliser::sums_f : Form::Normaliser::none,
             .floor = floor};
   }
+  /// Numbers of A.
+  Index own_state_size(Index d) const { return penalty == Penalty::frozen ? 0 : d * d; }
 
   /// q' into row q, f into f, k into r (tied or not), u into own. A frozen A gives a as well, of
   /// other penalties a comes from the chain of A.
