@@ -2,6 +2,7 @@
 //
 // A rule is a plain struct (mixers/<name>/<name>.h) with
 //   form()           what its recurrence has
+//   own_state_size(d)   only where a lane's state is more than S and z (form.h)
 //   bind(token)      reads token.q(), k(), more(i), puts the rows r, a, q, f and the decay
 //   unbind(token)    reads them again and the rows' gradients, puts the gradients of q, k, more(i)
 //   bind_key(token, key)   r, a and the decay of a write whose key is given (HeadMemory::write)
