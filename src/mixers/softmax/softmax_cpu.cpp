@@ -5,8 +5,7 @@
 #include <limits>
 
 #include "mixers/lanes.h"
-#include "mixers/mixer.h"
-#include "mixers/softmax/softmax.h"
+#include "mixers/softmax/softmax_core.h"
 #include "mixers/softmax/tile_product.h"
 #include "ops/cpu/vector_math.h"
 
@@ -82,24 +81,15 @@ struct Block {
 };
 
 template <class T>
-class SoftmaxCore final : public MixerCore<T> {
+class SoftmaxCore final : public AttentionCore<T> {
  public:
-  explicit SoftmaxCore(Index d_h) : d_(d_h), scale_(1 / std::sqrt(static_cast<T>(d_h))) {}
+  explicit SoftmaxCore(Index d_h)
+      : AttentionCore<T>(d_h, kSavedScalars), scale_(1 / std::sqrt(static_cast<T>(d_h))) {}
 
   void forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                Array<T>* saved) override;
   void backward(const Context& context, const CoreInputs<T>& inputs,
                 const CoreGradients<T>& gradients, const Array<T>& saved) override;
-
-  std::unique_ptr<HeadMemory<T>> memory(Index /*head*/) const override {
-    return make_softmax_memory<T>(d_);
-  }
-  Index state_bytes(const HeadDims& dims) const override {
-    return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(T));
-  }
-  Index saved_bytes(const HeadDims& dims) const override {
-    return kSavedScalars * dims.rows() * dims.heads * static_cast<Index>(sizeof(T));
-  }
 
  private:
   /// Saved (B, T, H, 2): largest score and 1 / sum of exponentials. Their logarithmic sum L would
@@ -120,7 +110,7 @@ class SoftmaxCore final : public MixerCore<T> {
     T *key_tiles, *value_tiles;         // (tiles, d, kKeys)
     T *weights, *dscores;               // (kQueries, kKeys)
     T *dkey, *dvalue;                   // (kKeys, stride)
-    T* along;                           // (T): D
+    T* delta;                           // (T): D
     T *largest, *scale;                 // (T): of the scores, 1 / sum
     T* rest;                            // (T): sum of dx over the keys so far
   };
@@ -132,7 +122,7 @@ class SoftmaxCore final : public MixerCore<T> {
   void differentiate(const Block& block, const Backward& work) const;
   void backward_key_tile(Index tokens, Index first_key, Index stride, const Backward& work) const;
 
-  Index d_;
+  using AttentionCore<T>::d_;
   T scale_;
 };
 
@@ -165,19 +155,18 @@ template <class T>
 void SoftmaxCore<T>::forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                              Array<T>* saved) {
   const HeadDims& dims = inputs.dims;
-  if (saved != nullptr) saved->resize(Device::cpu, kSavedScalars * dims.rows() * dims.heads);
+  if (saved != nullptr) saved->resize(Device::cpu, this->saved_size(dims));
   const Lane<T> lane(dims.tokens, d_);
   const Index stride = lane.stride();
   const Index scratch_size =
       2 * lane.rows_size() + lane.transposed_size() + lane.kScoresSize + kQueries * stride;
   for_each_lane<T>(context, dims, scratch_size, [&](Index b, Index head, T* base) {
     ScratchAllocator<T> allocator(base);
-    Forward work;
-    work.query = allocator.take(lane.rows_size());
-    work.value = allocator.take(lane.rows_size());
-    work.key_tiles = allocator.take(lane.transposed_size());
-    work.scores = allocator.take(lane.kScoresSize);
-    work.sums = allocator.take(kQueries * stride);
+    Forward work{.query = allocator.take(lane.rows_size()),
+                 .value = allocator.take(lane.rows_size()),
+                 .key_tiles = allocator.take(lane.transposed_size()),
+                 .scores = allocator.take(lane.kScoresSize),
+                 .sums = allocator.take(kQueries * stride)};
     lane.gather_rows(inputs.q, b, head, scale_, work.query);
     lane.gather_rows(inputs.v, b, head, T(1), work.value);
     lane.gather_transposed(inputs.k, b, head, work.key_tiles);
@@ -189,27 +178,13 @@ void SoftmaxCore<T>::forward(const Context& context, const CoreInputs<T>& inputs
       std::fill_n(work.sums, kQueries * stride, T(0));
       for (Index first_key = 0; first_key < first + queries; first_key += kKeys) {
         const Block block{first, queries, first_key, std::min(kKeys, first + queries - first_key)};
-        tile_product<false>(TileProduct<T>{.rows = block.rows(),
-                                           .inner = d_,
-                                           .columns = block.template columns<T>(),
-                                           .a = work.query + first * stride,
-                                           .a_row = stride,
-                                           .a_inner = 1,
-                                           .b = lane.transposed_tile(work.key_tiles, first_key),
-                                           .b_stride = kKeys,
-                                           .c = work.scores,
-                                           .c_stride = kKeys});  // 1
+        tile_product<false, T>({block.rows(), d_, block.template columns<T>()},
+                               {work.query + first * stride, stride, 1},
+                               {lane.transposed_tile(work.key_tiles, first_key), kKeys},
+                               {work.scores, kKeys});  // 1
         update_rows(block, stride, work);
-        tile_product<true>(TileProduct<T>{.rows = block.rows(),
-                                          .inner = block.keys,
-                                          .columns = stride,
-                                          .a = work.scores,
-                                          .a_row = kKeys,
-                                          .a_inner = 1,
-                                          .b = work.value + first_key * stride,
-                                          .b_stride = stride,
-                                          .c = work.sums,
-                                          .c_stride = stride});  // 3
+        tile_product<true, T>({block.rows(), block.keys, stride}, {work.scores, kKeys, 1},
+                              {work.value + first_key * stride, stride}, {work.sums, stride});  // 3
       }
       for (Index r = 0; r < queries; ++r) {
         const Index row = b * dims.tokens + first + r;
@@ -236,13 +211,13 @@ void SoftmaxCore<T>::differentiate(const Block& block, const Backward& work) con
     const Index visible = block.visible(r);
     const T largest = work.largest[block.first_query + r];
     const T scale = work.scale[block.first_query + r];
-    const T along = work.along[block.first_query + r];
+    const T delta = work.delta[block.first_query + r];
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (Index j = 0; j < columns; ++j) {
       const T weight = j < visible ? ops::cpu::exp(p[j] - largest) * scale : T(0);
       p[j] = weight;
-      dx[j] = weight * (dx[j] - along);  // 2
+      dx[j] = weight * (dx[j] - delta);  // 2
       sum += dx[j];
     }
     // A row of dx sums to zero, and the gradient of the key bias is made of these sums. The row's
@@ -265,47 +240,24 @@ void SoftmaxCore<T>::backward_key_tile(Index tokens, Index first_key, Index stri
   for (Index first = first_key / kQueries * kQueries; first < tokens; first += kQueries) {
     const Index queries = std::min(kQueries, tokens - first);
     const Block block{first, queries, first_key, std::min(keys, first + queries - first_key)};
-    TileProduct<T> scores{.rows = block.rows(),
-                          .inner = d_,
-                          .columns = block.template columns<T>(),
-                          .a = work.query + first * stride,
-                          .a_row = stride,
-                          .a_inner = 1,
-                          .b = lane.transposed_tile(work.key_tiles, first_key),
-                          .b_stride = kKeys,
-                          .c = work.weights,
-                          .c_stride = kKeys};
-    tile_product<false>(scores);  // 1
-    scores.a = work.upstream + first * stride;
-    scores.b = lane.transposed_tile(work.value_tiles, first_key);
-    scores.c = work.dscores;
-    tile_product<false>(scores);  // 3: dp
+    const T* query = work.query + first * stride;
+    const T* upstream = work.upstream + first * stride;
+    const ProductSizes scores{block.rows(), d_, block.template columns<T>()};
+    tile_product<false, T>(scores, {query, stride, 1},
+                           {lane.transposed_tile(work.key_tiles, first_key), kKeys},
+                           {work.weights, kKeys});  // 1
+    tile_product<false, T>(scores, {upstream, stride, 1},
+                           {lane.transposed_tile(work.value_tiles, first_key), kKeys},
+                           {work.dscores, kKeys});  // 3: dp
     differentiate(block, work);
-    TileProduct<T> to_keys{.rows = round_up(block.keys, kProductRows),
-                           .inner = queries,
-                           .columns = stride,
-                           .a = work.weights,
-                           .a_row = 1,
-                           .a_inner = kKeys,
-                           .b = work.upstream + first * stride,
-                           .b_stride = stride,
-                           .c = work.dvalue,
-                           .c_stride = stride};
-    tile_product<true>(to_keys);  // 3
-    to_keys.a = work.dscores;
-    to_keys.b = work.query + first * stride;
-    to_keys.c = work.dkey;
-    tile_product<true>(to_keys);  // 1, s within the queries
-    tile_product<true>(TileProduct<T>{.rows = block.rows(),
-                                      .inner = block.keys,
-                                      .columns = stride,
-                                      .a = work.dscores,
-                                      .a_row = kKeys,
-                                      .a_inner = 1,
-                                      .b = work.key + first_key * stride,
-                                      .b_stride = stride,
-                                      .c = work.dquery + first * stride,
-                                      .c_stride = stride});  // 1, s applied at the end
+    const ProductSizes to_keys{round_up(block.keys, kProductRows), queries, stride};
+    tile_product<true, T>(to_keys, {work.weights, 1, kKeys}, {upstream, stride},
+                          {work.dvalue, stride});  // 3
+    tile_product<true, T>(to_keys, {work.dscores, 1, kKeys}, {query, stride},
+                          {work.dkey, stride});  // 1, s within the queries
+    tile_product<true, T>({block.rows(), block.keys, stride}, {work.dscores, kKeys, 1},
+                          {work.key + first_key * stride, stride},
+                          {work.dquery + first * stride, stride});  // 1, s applied at the end
   }
 }
 
@@ -328,7 +280,7 @@ void SoftmaxCore<T>::backward(const Context& context, const CoreInputs<T>& input
     }
     for (T** scores : {&work.weights, &work.dscores}) *scores = allocator.take(lane.kScoresSize);
     for (T** rows : {&work.dkey, &work.dvalue}) *rows = allocator.take(kKeys * stride);
-    for (T** scalars : {&work.along, &work.largest, &work.scale, &work.rest}) {
+    for (T** scalars : {&work.delta, &work.largest, &work.scale, &work.rest}) {
       *scalars = allocator.take(dims.tokens);
     }
 
@@ -342,10 +294,10 @@ void SoftmaxCore<T>::backward(const Context& context, const CoreInputs<T>& input
       const Index row = b * dims.tokens + t;
       const T* g = gradients.d_o.at(row, head);
       const T* o = gradients.o.at(row, head);
-      T along = 0;
-#pragma omp simd reduction(+ : along)
-      for (Index i = 0; i < d_; ++i) along += g[i] * o[i];
-      work.along[t] = along;
+      T delta = 0;
+#pragma omp simd reduction(+ : delta)
+      for (Index i = 0; i < d_; ++i) delta += g[i] * o[i];
+      work.delta[t] = delta;
       work.rest[t] = 0;
       work.largest[t] = saved[kSavedScalars * (row * dims.heads + head)];
       work.scale[t] = saved[kSavedScalars * (row * dims.heads + head) + 1];

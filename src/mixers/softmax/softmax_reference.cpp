@@ -1,6 +1,6 @@
 // The reference of softmax attention; the numbers are the steps of softmax.h.
 #include "mixers/reference.h"
-#include "mixers/softmax/softmax.h"
+#include "mixers/softmax/softmax_core.h"
 
 namespace vla_bench {
 namespace mixers {
@@ -12,10 +12,11 @@ struct Token {
   Vec q, k, v;
 };
 
-class SoftmaxReference final : public MixerCore<double> {
+class SoftmaxReference final : public softmax::AttentionCore<double> {
  public:
   explicit SoftmaxReference(Index d_h)
-      : d_(d_h), scale_(1.0 / std::sqrt(static_cast<double>(d_h))) {}
+      : AttentionCore(d_h, 0),  // the backward computes the weights again
+        scale_(1.0 / std::sqrt(static_cast<double>(d_h))) {}
 
   void forward(const Context& /*context*/, const CoreInputs<double>& inputs, HeadView<double> o,
                Array<double>* saved) override {
@@ -39,14 +40,6 @@ class SoftmaxReference final : public MixerCore<double> {
       }
     }
   }
-
-  std::unique_ptr<HeadMemory<double>> memory(Index /*head*/) const override {
-    return make_softmax_memory<double>(d_);
-  }
-  Index state_bytes(const HeadDims& dims) const override {
-    return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(double));
-  }
-  Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }  // recomputed
 
  private:
   std::vector<Token> read_lane(const CoreInputs<double>& inputs, Index b, Index head) const {
@@ -103,7 +96,6 @@ class SoftmaxReference final : public MixerCore<double> {
     }
   }
 
-  Index d_;
   double scale_;
 };
 
