@@ -5,8 +5,14 @@
 #include <cuda_runtime.h>
 
 #include "mixers/recurrence/token_view.h"
+#include "ops/cuda/async_copy.cuh"
 
 namespace vla_bench::mixers::cuda {
+
+using ops::cuda::close_group;
+using ops::cuda::copy_async_16;
+using ops::cuda::copy_async_4;
+using ops::cuda::wait_for_groups;
 
 /// A view on its way into a kernel, `width` channels a token. `wide`: four channels at once.
 template <class T>
@@ -42,27 +48,6 @@ struct OutputTile {
 
   __device__ float* at(int token) { return values + token * kWidth; }
 };
-
-__device__ inline void copy_ahead_4(float* to, const float* from, bool valid) {
-  const auto shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int bytes = valid ? 4 : 0;  // the rest of the 4 is filled with zeros
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ inline void copy_ahead_16(float* to, const float* from, bool valid) {
-  const auto shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(bytes)
-               : "memory");
-}
-/// Closes a group of copies.
-__device__ inline void close_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Returns when at most kOpen of this thread's latest groups are under way; what they copied is
-/// seen by other threads after a barrier.
-template <int kOpen>
-__device__ inline void wait_for_groups() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
-}
 
 /// A stage of a pipeline: load(buffer, first) asks for the tile of tokens from `first` on,
 /// write(first) puts it out. Each is for one (batch, head) and its channels from first_channel on.
@@ -111,7 +96,7 @@ class Input : public Stage {
       const bool valid = channel_ < width_ && first + token < tokens_;
       // A copy of nothing still names an address: one that exists.
       if (kTokens % kAtOnce == 0 || token < kTokens) {
-        copy_ahead_16(to + step * kAtOnce * kWidth, valid ? from : data_, valid);
+        copy_async_16(to + step * kAtOnce * kWidth, valid ? from : data_, valid);
       }
       from += kAtOnce * stride_;
     }
@@ -129,7 +114,7 @@ class Input : public Stage {
       for (int channel = channel0; channel < kWidth; channel += kAcross) {
         const bool valid = channel < width_ && first + token < tokens_;
         const float* from = valid ? data_ + (first + token) * stride_ + channel : data_;
-        copy_ahead_4(tile + token * kWidth + channel, from, valid);
+        copy_async_4(tile + token * kWidth + channel, from, valid);
       }
     }
   }
@@ -163,7 +148,7 @@ class Input<kTokens, 1, kThreads> : public Stage {
     if (!exists_ || threadIdx.x >= kTokens) return;
     const int t = threadIdx.x;
     const bool valid = first + t < tokens_;
-    copy_ahead_4(tile_.buffers[buffer] + t, data_ + (valid ? (first + t) * stride_ : 0), valid);
+    copy_async_4(tile_.buffers[buffer] + t, data_ + (valid ? (first + t) * stride_ : 0), valid);
   }
 
  private:

@@ -1,12 +1,11 @@
 // The functions of cuDNN that this program and cuDNN's front end call, loaded from the library at
 // their first call: a program linked with libcudnn would not start without it.
-#include "mixers/softmax/cudnn_functions.h"
-
 #include <cudnn.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "mixers/softmax/softmax_cudnn.h"
 
 namespace vla_bench::mixers {
 namespace {

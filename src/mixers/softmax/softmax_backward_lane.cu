@@ -16,7 +16,6 @@
 // memory, less where they are still in L2. The blocks are a single wave, so little of the traffic
 // overlaps the arithmetic: 10 us, plus the launch. Threads without a tile (66 of 256 in the scores)
 // and warps whose four groups of tokens differ in length add about 2 us.
-#include "core/cuda/check.h"
 #include "mixers/softmax/softmax_backward_fma.cuh"
 
 namespace vla_bench::mixers::softmax::cuda {
@@ -71,39 +70,20 @@ struct GradientTile {
 
 template <class Tile>
 struct Sums {
-  float4 of[kSide][Tile::kQuads];
-
-  __device__ Sums() {
-#pragma unroll
-    for (int r = 0; r < kSide; ++r) {
-#pragma unroll
-      for (int m = 0; m < Tile::kQuads; ++m) of[r][m] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-    }
-  }
+  float4 of[kSide][Tile::kQuads] = {};
 
   /// of[r] += sum over i of tile[r][i] * row i, or of tile[i][r] * row i.
   template <bool kTransposed>
   __device__ void add(const float* tile, const float* rows, int tx) {
-    float factors[kSide][kSide];
-#pragma unroll
-    for (int i = 0; i < kSide; ++i) {
-      const float4 row = quad(tile + kSide * i);
-      factors[i][0] = row.x;
-      factors[i][1] = row.y;
-      factors[i][2] = row.z;
-      factors[i][3] = row.w;
-    }
-#pragma unroll
-    for (int i = 0; i < kSide; ++i) {
-#pragma unroll
-      for (int m = 0; m < Tile::kQuads; ++m) {
-        const float4 x = quad(rows + i * Tile::kStride + 4 * (tx + Tile::kTx * m));
-#pragma unroll
-        for (int r = 0; r < kSide; ++r) {
-          add_scaled(kTransposed ? factors[i][r] : factors[r][i], x, of[r][m]);
-        }
-      }
-    }
+    float4 factors[kSide];  // rows of the tile
+    unrolled<kSide>([&](int i) { factors[i] = quad(tile + kSide * i); });
+    unrolled<kSide, Tile::kQuads>([&](int i, int m) {
+      const float4 x = quad(rows + i * Tile::kStride + 4 * (tx + Tile::kTx * m));
+      unrolled<kSide>([&](int r) {
+        const float factor = kTransposed ? component(factors[i], r) : component(factors[r], i);
+        add_scaled(factor, x, of[r][m]);
+      });
+    });
   }
 };
 
@@ -113,8 +93,7 @@ struct LaneMemory {
   int tiles;
   float *q, *k, *v, *d_o;  // (tiles, kTileRows)
   float* triangle;         // (tile_index(tiles, 0), kTileFloats)
-  float *shifts, *scales;  // (4 tiles)
-  float* alongs;           // (4 tiles), D
+  QueryTerms* terms;       // (4 tiles)
 
   __device__ LaneMemory(float* memory, int tiles_) : tiles(tiles_) {
     const int rows = tiles * kTileRows<kD>;
@@ -123,9 +102,7 @@ struct LaneMemory {
     v = k + rows;
     d_o = v + rows;
     triangle = d_o + rows;
-    shifts = triangle + tile_index(tiles, 0) * kTileFloats;
-    scales = shifts + kSide * tiles;
-    alongs = scales + kSide * tiles;
+    terms = reinterpret_cast<QueryTerms*>(triangle + tile_index(tiles, 0) * kTileFloats);
   }
   __host__ __device__ static constexpr int floats(int tiles) {
     return tiles * (4 * kTileRows<kD> + 3 * kSide) + tile_index(tiles, 0) * kTileFloats;
@@ -168,25 +145,22 @@ struct ThreadQuads {
 };
 
 /// Step 2 of a tile; stores what the gradients need of it.
-__device__ inline void leave_tile(int row, int column, const float* shifts, const float* scales,
-                                  const float* alongs, float exponent_scale,
-                                  float (&products)[kSide][kSide], float (&dp)[kSide][kSide],
-                                  float* tile) {
+__device__ inline void store_tile(int row, int column, const QueryTerms* terms,
+                                  float exponent_scale, float (&products)[kSide][kSide],
+                                  float (&dp)[kSide][kSide], float* tile) {
   float sums[kSide];
-#pragma unroll
-  for (int r = 0; r < kSide; ++r) {
+  unrolled<kSide>([&](int r) {
     const int query = kSide * row + r;
-    const QueryTerms terms{shifts[query], scales[query], alongs[query]};
-#pragma unroll
-    for (int c = 0; c < kSide; ++c) {
-      differentiate(kSide * column + c <= query, terms, exponent_scale, products[r][c], dp[r][c]);
-    }
+    unrolled<kSide>([&](int c) {
+      differentiate(kSide * column + c <= query, terms[query], exponent_scale, products[r][c],
+                    dp[r][c]);
+    });
     sums[r] = (dp[r][0] + dp[r][1]) + (dp[r][2] + dp[r][3]);
     *reinterpret_cast<float4*>(tile + kScoreGradients + kSide * r) =
         make_float4(dp[r][0], dp[r][1], dp[r][2], dp[r][3]);
     *reinterpret_cast<float4*>(tile + kWeights + kSide * r) =
         make_float4(products[r][0], products[r][1], products[r][2], products[r][3]);
-  }
+  });
   *reinterpret_cast<float4*>(tile + kRowSums) = make_float4(sums[0], sums[1], sums[2], sums[3]);
 }
 
@@ -212,16 +186,14 @@ __device__ inline void write_dq_dk(const LaneMemory<kD>& memory, int own, int tx
   float4 rest = make_float4(0.0F, 0.0F, 0.0F, 0.0F);  // of the rows of dx
   const auto write = [&](const Sums<Tile>& sums, const float* diagonal,
                          const LaneRows<float>& gradient) {
-    const float rests[kSide] = {rest.x, rest.y, rest.z, rest.w};
-#pragma unroll
-    for (int r = 0; r < kSide; ++r) {
+    unrolled<kSide>([&](int r) {
       const int token = kSide * own + r;
       const float* row = diagonal + own * kTileRows<kD> + r * kD;
-      if (token >= tokens) continue;
+      if (token >= tokens) return;
       write_corrected<Tile>(
-          sums.of[r], score_scale, rests[r], [&](int channel) { return quad(row + channel); },
-          gradient, token, tx);
-    }
+          sums.of[r], score_scale, component(rest, r),
+          [&](int channel) { return quad(row + channel); }, gradient, token, tx);
+    });
   };
 
   Sums<Tile> query_sums;
@@ -241,42 +213,34 @@ __device__ inline void write_dv(const LaneMemory<kD>& memory, int own, int tx, i
                                 const LaneRows<float>& dv) {
   using Tile = GradientTile<kD>;
   const Sums<Tile> sums = sum_over_queries<kD, kWeights>(memory, memory.d_o, own, tx);  // 3
-#pragma unroll
-  for (int r = 0; r < kSide; ++r) {
+  unrolled<kSide>([&](int r) {
     if (kSide * own + r < tokens) write_row<Tile>(sums.of[r], dv, kSide * own + r, tx);
-  }
+  });
 }
 
 /// Block (head, batch element).
 template <int kD>
-__global__ void __launch_bounds__(kThreads, 2)
-    backward_whole_lane_kernel(const BackwardArguments args) {
+__global__ void __launch_bounds__(kThreads, 2) backward_whole_lane_kernel(const Backward args) {
   using Quads = ThreadQuads<kD>;
   const int thread = static_cast<int>(threadIdx.x);
-  const int tokens = args.tokens;
+  const BlockLane lane(args.dims);
+  const int tokens = lane.tokens;
   const int tiles = (tokens + kSide - 1) / kSide;
-  const BlockLane lane{tokens, args.heads};
   const LaneMemory<kD> memory(shared_memory(), tiles);
   const Quads quads;
 
   quads.copy(memory.q, lane.rows(args.q), tokens, tiles);
   quads.copy(memory.k, lane.rows(args.k), tokens, tiles);
-  end_copies();
+  close_group();
   quads.copy(memory.d_o, lane.rows(args.d_o), tokens, tiles);
   quads.copy(memory.v, lane.rows(args.v), tokens, tiles);
-  end_copies();
+  close_group();
   const LaneRows<const float> o = lane.rows(args.o);
   float4 o_quads[Quads::kRounds];
-#pragma unroll
-  for (int round = 0; round < Quads::kRounds; ++round) {
+  unrolled<Quads::kRounds>([&](int round) {
     o_quads[round] = load_quad(o, quads.token(round), quads.channel, quads.token(round) < tokens);
-  }
-  if (thread < kSide * tiles) {
-    const float2 normalisation =
-        thread < tokens ? args.normalisation[lane.term(thread)] : make_float2(0.0F, 0.0F);
-    memory.shifts[thread] = normalisation.x;
-    memory.scales[thread] = normalisation.y;
-  }
+  });
+  if (thread < kSide * tiles) memory.terms[thread] = query_terms(args, lane, thread, 0.0F);
 
   // Four threads take a square of tiles, so that threads 1 or 2 apart share their keys or their
   // queries (GradientTile::kPairThreads); the squares follow row by row of their triangle.
@@ -289,12 +253,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   const float* queries = memory.q + row * kTileRows<kD>;
   float products[kSide][kSide], dp[kSide][kSide];
 
-  copies_arrived<1>();
+  wait_for_groups<1>();
   __syncthreads();  // queries and keys have arrived
   if (has_tile) multiply_rows<ScoreTile<kD>>(queries, keys, 0, 0, products);  // 1
-  copies_arrived<0>();
-#pragma unroll
-  for (int round = 0; round < Quads::kRounds; ++round) {
+  wait_for_groups<0>();
+  unrolled<Quads::kRounds>([&](int round) {
     // Reads d_o where this thread itself wrote it.
     const int token = quads.token(round);
     const bool inside = token < kSide * tiles;
@@ -302,15 +265,15 @@ __global__ void __launch_bounds__(kThreads, 2)
         inside ? add_dot(quad(memory.d_o + LaneMemory<kD>::row_offset(token) + quads.channel),
                          o_quads[round], 0.0F)
                : 0.0F;
-    const float along = sum_over_threads<Quads::kQuadsOfRow>(part);
-    if (inside && quads.channel == 0) memory.alongs[token] = along;
-  }
+    const float delta = sum_over_threads<Quads::kQuadsOfRow>(part);
+    if (inside && quads.channel == 0) memory.terms[token].delta = delta;
+  });
   __syncthreads();  // d_o, values and D have arrived
   if (has_tile) {
     multiply_rows<ScoreTile<kD>>(memory.d_o + row * kTileRows<kD>,
                                  memory.v + column * kTileRows<kD>, 0, 0, dp);  // 3
-    leave_tile(row, column, memory.shifts, memory.scales, memory.alongs, args.exponent_scale,
-               products, dp, memory.tile(row, column));  // 2
+    store_tile(row, column, memory.terms, args.exponent_scale, products, dp,
+               memory.tile(row, column));  // 2
   }
   __syncthreads();  // the triangle is complete
 
@@ -343,24 +306,14 @@ void launch(cudaStream_t stream, const Backward& args) {
   VLA_CUDA(cudaFuncSetAttribute(backward_whole_lane_kernel<kD>,
                                 cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes));
   const dim3 grid = grid_of(args.dims, args.dims.tokens);
-  const BackwardArguments arguments(args);
-  backward_whole_lane_kernel<kD><<<grid, kThreads, bytes, stream>>>(arguments);
+  backward_whole_lane_kernel<kD><<<grid, kThreads, bytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("backward_whole_lane_kernel");
 }
 
 }  // namespace
 
 void backward_whole_lane(cudaStream_t stream, const Backward& args) {
-  switch (args.dims.d_h) {
-    case 8:
-      return launch<8>(stream, args);
-    case 16:
-      return launch<16>(stream, args);
-    case 32:
-      return launch<32>(stream, args);
-    default:  // 64
-      return launch<64>(stream, args);
-  }
+  with_head_size<8, 16, 32, 64>(args.dims.d_h, [&]<int kD>() { launch<kD>(stream, args); });
 }
 
 }  // namespace vla_bench::mixers::softmax::cuda

@@ -7,9 +7,10 @@
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/cuda_mixers.h"
-#include "mixers/softmax/softmax.h"
+#include "mixers/softmax/softmax_core.h"
 #include "mixers/softmax/softmax_cuda_launch.h"
 #include "mixers/softmax/softmax_cudnn.h"
+#include "mixers/softmax/softmax_tiles.h"
 
 namespace vla_bench {
 namespace mixers {
@@ -30,15 +31,28 @@ void require_sizes(const HeadDims& dims, Precision precision) {
                              kMostBatch, kMostTokens, dims.batch, dims.tokens));
 }
 
-class SoftmaxCudaCore final : public MixerCore<float> {
+void launch_forward(Precision precision, const Forward& args) {
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  if (precision != Precision::float32) return forward_tensor_cores(stream, precision, args);
+  forward_float32(stream, args);
+}
+void launch_backward(Precision precision, const Backward& args) {
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  if (precision != Precision::float32) return backward_tensor_cores(stream, precision, args);
+  if (takes_whole_lane(args.tiling, args.dims)) return backward_whole_lane(stream, args);
+  backward_float32(stream, args);
+}
+
+class SoftmaxCudaCore final : public AttentionCore<float> {
  public:
-  SoftmaxCudaCore(Index d_h, SoftmaxTiling tiling) : d_(d_h), tiling_(tiling) {}
+  SoftmaxCudaCore(Index d_h, SoftmaxTiling tiling)
+      : AttentionCore(d_h, kRowScalars), tiling_(tiling) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {
     const HeadDims& dims = inputs.dims;
     require_sizes(dims, context.precision);
-    if (saved != nullptr) saved->resize(context.device, kRowScalars * dims.rows() * dims.heads);
+    if (saved != nullptr) saved->resize(context.device, saved_size(dims));
     if (dims.rows() == 0) return;
     const Forward args{
         .dims = dims,
@@ -48,18 +62,13 @@ class SoftmaxCudaCore final : public MixerCore<float> {
         .v = inputs.v,
         .o = o,
         .normalisation = saved == nullptr ? nullptr : reinterpret_cast<float2*>(saved->data())};
-    const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
-    if (context.precision == Precision::float32) {
-      forward_float32(stream, args);
-    } else {
-      forward_tensor_cores(stream, context.precision, args);
-    }
+    launch_forward(context.precision, args);
   }
 
   void backward(const Context& context, const CoreInputs<float>& inputs,
                 const CoreGradients<float>& gradients, const Array<float>& saved) override {
     const HeadDims& dims = inputs.dims;
-    row_terms_.resize(context.device, kRowScalars * dims.rows() * dims.heads);
+    row_terms_.resize(context.device, saved_size(dims));
     if (dims.rows() == 0) return;
     const Backward args{.dims = dims,
                         .tiling = tiling_,
@@ -73,28 +82,12 @@ class SoftmaxCudaCore final : public MixerCore<float> {
                         .dv = gradients.dv,
                         .normalisation = reinterpret_cast<const float2*>(saved.data()),
                         .row_terms = reinterpret_cast<float2*>(row_terms_.data())};
-    const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
-    if (context.precision == Precision::float32) {
-      backward_float32(stream, args);
-    } else {
-      backward_tensor_cores(stream, context.precision, args);
-    }
-  }
-
-  std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
-    return make_softmax_memory<float>(d_);
-  }
-  Index state_bytes(const HeadDims& dims) const override {
-    return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(float));
-  }
-  Index saved_bytes(const HeadDims& dims) const override {
-    return kRowScalars * dims.rows() * dims.heads * static_cast<Index>(sizeof(float));
+    launch_backward(context.precision, args);
   }
 
  private:
   static constexpr Index kRowScalars = 2;  // per row, both saved and between the backward's kernels
 
-  Index d_;
   SoftmaxTiling tiling_;
   Array<float> row_terms_;  // (B, T, H, 2); kept, since a captured backward writes to it
 };

@@ -1,10 +1,18 @@
 // Softmax attention on the GPU, float32 storage; softmax.h states the mathematics.
 //
+// Which kernel runs (softmax_tiles.h chooses the tiles by the shape):
+//   float32      forward   softmax_forward.cu
+//                backward  softmax_backward_lane.cu for 17 to 80 tokens and d <= 64,
+//                          softmax_backward.cu for all others
+//   tf32, bf16   forward   softmax_forward_mma.cu
+//                backward  softmax_backward_mma.cu
+//   unfused      forward   cuBLAS and softmax_unfused.cu
+//
 // Fused core. Tiles of queries against tiles of keys in shared memory, online softmax, no T x T
 // matrix (FlashAttention: arXiv:2205.14135, arXiv:2307.08691); tiles above the diagonal are
 // skipped.
-//   precision float32: plain multiply-adds. tf32, bf16: tensor cores on rounded operands (queries,
-//   keys, values, upstream gradients, weights and gradients of scores), sums in float32.
+//   float32: plain multiply-adds. tf32, bf16: tensor cores on rounded operands (queries, keys,
+//   values, upstream gradients, weights and gradients of scores), sums in float32.
 //   Forward: a thread block owns a tile of queries, long rows first. Where lanes are too short to
 //   fill the GPU, four warps share the keys of a tile and merge in order.
 //   Backward: one kernel with two roles, queries (dq) and keys (dk, dv); each recomputes the

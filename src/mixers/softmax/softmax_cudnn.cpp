@@ -17,7 +17,6 @@
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/softmax/bf16_copies.h"
-#include "mixers/softmax/cudnn_functions.h"
 #include "mixers/softmax/softmax.h"
 
 namespace vla_bench::mixers {
@@ -96,10 +95,8 @@ class Plan {
 
   static Plan forward(const HeadDims& dims, bool keeps_stats) {
     Plan plan(dims);
-    fe::graph::SDPA_attributes options;
-    options.set_name("forward").set_generate_stats(keeps_stats).set_attn_scale(plan.scale());
-    options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
-        .set_diagonal_band_right_bound(0);
+    auto options = plan.causal<fe::graph::SDPA_attributes>("forward");
+    options.set_generate_stats(keeps_stats);
     auto [o, stats] =
         plan.graph_->sdpa(plan.input("q", kQ), plan.input("k", kK), plan.input("v", kV), options);
     plan.make_output(o, kO);
@@ -119,10 +116,7 @@ class Plan {
                                 .set_dim({dims.batch, dims.heads, dims.tokens, 1})
                                 .set_stride({dims.heads * dims.tokens, dims.tokens, 1, 1})
                                 .set_data_type(fe::DataType_t::FLOAT));
-    fe::graph::SDPA_backward_attributes options;
-    options.set_name("backward").set_attn_scale(plan.scale());
-    options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
-        .set_diagonal_band_right_bound(0);
+    const auto options = plan.causal<fe::graph::SDPA_backward_attributes>("backward");
     auto [dq, dk, dv] = plan.graph_->sdpa_backward(plan.input("q", kQ), plan.input("k", kK),
                                                    plan.input("v", kV), plan.input("o", kO),
                                                    plan.input("d_o", kUpstream), stats, options);
@@ -141,7 +135,14 @@ class Plan {
   }
 
  private:
-  float scale() const { return 1.0F / std::sqrt(static_cast<float>(dims_.d_h)); }
+  template <class Attributes>
+  Attributes causal(const char* name) const {
+    Attributes options;
+    options.set_name(name).set_attn_scale(1.0F / std::sqrt(static_cast<float>(dims_.d_h)));
+    options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+        .set_diagonal_band_right_bound(0);
+    return options;
+  }
   std::vector<std::int64_t> sizes() const {
     return {dims_.batch, dims_.heads, dims_.tokens, dims_.d_h};
   }
@@ -175,23 +176,7 @@ class Plan {
 };
 
 /// Packed bfloat16 copies of the tensors of one set of inputs.
-class Copies {
- public:
-  void resize(const HeadDims& dims) {
-    size_ = dims.rows() * dims.heads * dims.d_h;
-    memory_.resize(Device::cuda, kTensors * size_);
-  }
-  std::uint16_t* at(Tensor tensor) {
-    // The log-sum-exp is in `saved`; the other ids are consecutive.
-    const Index position = tensor < kStats ? tensor - kQ : tensor - kQ - 1;
-    return memory_.data() + position * size_;
-  }
-
- private:
-  static constexpr Index kTensors = 8;  // q, k, v, o, d_o, dq, dk, dv
-  Index size_ = 0;
-  Array<std::uint16_t> memory_;
-};
+using Copies = std::map<Tensor, Array<std::uint16_t>>;
 
 class CudnnSoftmax final : public CopyingCore<float> {
  public:
@@ -215,45 +200,42 @@ class CudnnSoftmax final : public CopyingCore<float> {
     workspace_.resize(Device::cuda, workspace);
 
     Copies& copies = copies_[inputs.q.data];
-    copies.resize(dims);
-    pack_bf16(stream, dims, inputs.q, copies.at(kQ));
-    pack_bf16(stream, dims, inputs.k, copies.at(kK));
-    pack_bf16(stream, dims, inputs.v, copies.at(kV));
-    if (gradients != nullptr) pack_bf16(stream, dims, gradients->d_o, copies.at(kUpstream));
+    for (const Tensor tensor : {kQ, kK, kV, kO, kUpstream, kDq, kDk, kDv}) {
+      copies[tensor].resize(Device::cuda, dims.rows() * dims.heads * dims.d_h);
+    }
+    pack_bf16(stream, dims, inputs.q, copies[kQ].data());
+    pack_bf16(stream, dims, inputs.k, copies[kK].data());
+    pack_bf16(stream, dims, inputs.v, copies[kV].data());
+    if (gradients != nullptr) pack_bf16(stream, dims, gradients->d_o, copies[kUpstream].data());
   }
 
   void forward(const Context& /*context*/, const CoreInputs<float>& inputs, HeadView<float> /*o*/,
                Array<float>* saved) override {
-    Copies& copies = copies_of(inputs);
-    Pointers pointers = tensors(copies, {kQ, kK, kV, kO});
     const Plans& plans = plans_of(inputs);
-    if (saved == nullptr) {
-      run(plans.inference, std::move(pointers));
-      return;
+    float* stats = nullptr;
+    if (saved != nullptr) {
+      saved->resize(Device::cuda, inputs.dims.rows() * inputs.dims.heads);
+      stats = saved->data();
     }
-    saved->resize(Device::cuda, inputs.dims.rows() * inputs.dims.heads);
-    pointers[kStats] = saved->data();
-    run(plans.training, std::move(pointers));
+    run(stats == nullptr ? plans.inference : plans.training, inputs, {kQ, kK, kV, kO}, stats);
   }
 
   void backward(const Context& /*context*/, const CoreInputs<float>& inputs,
                 const CoreGradients<float>& /*gradients*/, const Array<float>& saved) override {
-    Copies& copies = copies_of(inputs);
-    Pointers pointers = tensors(copies, {kQ, kK, kV, kO, kUpstream, kDq, kDk, kDv});
     // An input, but the front end's list of pointers is not const.
-    pointers[kStats] = const_cast<float*>(saved.data());
-    run(plans_of(inputs).backward, std::move(pointers));
+    run(plans_of(inputs).backward, inputs, {kQ, kK, kV, kO, kUpstream, kDq, kDk, kDv},
+        const_cast<float*>(saved.data()));
   }
 
   void deliver(const Context& /*context*/, const CoreInputs<float>& inputs, HeadView<float> o,
                const CoreGradients<float>* gradients) override {
     Copies& copies = copies_of(inputs);
     const cudaStream_t stream = stream_context().stream();
-    unpack_bf16(stream, inputs.dims, copies.at(kO), o);
+    unpack_bf16(stream, inputs.dims, copies[kO].data(), o);
     if (gradients == nullptr) return;
-    unpack_bf16(stream, inputs.dims, copies.at(kDq), gradients->dq);
-    unpack_bf16(stream, inputs.dims, copies.at(kDk), gradients->dk);
-    unpack_bf16(stream, inputs.dims, copies.at(kDv), gradients->dv);
+    unpack_bf16(stream, inputs.dims, copies[kDq].data(), gradients->dq);
+    unpack_bf16(stream, inputs.dims, copies[kDk].data(), gradients->dk);
+    unpack_bf16(stream, inputs.dims, copies[kDv].data(), gradients->dv);
   }
 
   std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
@@ -287,13 +269,14 @@ class CudnnSoftmax final : public CopyingCore<float> {
     if (found == plans_.end()) not_prepared();
     return found->second;
   }
-  static Pointers tensors(Copies& copies, std::initializer_list<Tensor> names) {
-    Pointers pointers;
-    for (const Tensor name : names) pointers[name] = copies.at(name);
-    return pointers;
-  }
-  void run(const std::unique_ptr<Plan>& plan, Pointers pointers) {
+  /// Runs a plan on the copies of `tensors` and, where there are any, the statistics of rows.
+  void run(const std::unique_ptr<Plan>& plan, const CoreInputs<float>& inputs,
+           std::initializer_list<Tensor> tensors, float* stats) {
     if (plan == nullptr) not_prepared();
+    Copies& copies = copies_of(inputs);
+    Pointers pointers;
+    for (const Tensor tensor : tensors) pointers[tensor] = copies[tensor].data();
+    if (stats != nullptr) pointers[kStats] = stats;
     plan->run(std::move(pointers), workspace_.data());
   }
 

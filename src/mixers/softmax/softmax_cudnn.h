@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "mixers/mixer.h"
 
@@ -21,6 +22,9 @@ namespace vla_bench::mixers {
 
 /// Whether the library can be loaded and has kernels for heads of d_h channels.
 Support cudnn_softmax_support(Index d_h);
+
+/// Why cuDNN's functions (cudnn_functions.cpp) cannot be called; empty when they can.
+std::string cudnn_missing();
 
 /// Only for a GPU. Throws RunError with cudnn_softmax_support's reason.
 std::unique_ptr<MixerCore<float>> make_cudnn_softmax_core(Index d_h);

@@ -7,14 +7,15 @@
 // exchange data about their rows without a barrier of the block.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include "mixers/softmax/instructions.cuh"
 #include "mixers/softmax/softmax_rows.cuh"
+#include "ops/cuda/async_copy.cuh"
 
 namespace vla_bench::mixers::softmax::cuda {
 
-inline constexpr int kWarpThreads = 32;
+using ops::cuda::close_group;
+using ops::cuda::copy_async_16;
+using ops::cuda::copy_async_4;
+using ops::cuda::wait_for_groups;
 
 template <int kD, int kTx_, int kTy_, int kOwnRows, int kStreamRows, int kGroups_ = 1>
 struct FmaTiles {
@@ -51,10 +52,9 @@ __device__ inline void copy_quad(float* to, const LaneRows<const float>& rows, i
   const bool inside = token < tokens;
   const float* from = rows.at(min(token, tokens - 1)) + channel;
   if (rows.vectors) {
-    copy_async<4>(to, from, inside);
+    copy_async_16(to, from, inside);
   } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) copy_async<1>(to + i, from + i, inside);
+    unrolled<4>([&](int i) { copy_async_4(to + i, from + i, inside); });
   }
 }
 
@@ -73,6 +73,10 @@ __device__ inline void copy_rows(float* tile, const LaneRows<const float>& rows,
   }
 }
 
+/// Component i, which the compiler has to know.
+__device__ inline float component(const float4& x, int i) {
+  return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
+}
 __device__ inline float4 quad(const float* at) { return *reinterpret_cast<const float4*>(at); }
 
 /// products[r][c] = own row . streamed row. One multiply-add a channel, in the order of the
@@ -82,31 +86,24 @@ __device__ inline void multiply_rows(const float* own, const float* stream, int 
                                      float (&products)[Tiles::kRows][Tiles::kCols]) {
   constexpr int kRows = Tiles::kRows, kCols = Tiles::kCols;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
+  for (auto& row : products) {
 #pragma unroll
-    for (int c = 0; c < kCols; ++c) products[r][c] = 0.0F;
+    for (float& product : row) product = 0.0F;
   }
 #pragma unroll(Tiles::kUnroll)
   for (int channel = 0; channel < Tiles::kChannels; channel += 4) {
     float4 a[kRows], b[kCols];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      a[r] = quad(own + (ty + Tiles::kTy * r) * Tiles::kStride + channel);
-#pragma unroll
-    for (int c = 0; c < kCols; ++c) {
-      b[c] = quad(stream + (tx + Tiles::kTx * c) * Tiles::kStride + channel);
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-      for (int c = 0; c < kCols; ++c) {
-        float sum = products[r][c];
-        sum = fmaf(a[r].x, b[c].x, sum);
-        sum = fmaf(a[r].y, b[c].y, sum);
-        sum = fmaf(a[r].z, b[c].z, sum);
-        products[r][c] = fmaf(a[r].w, b[c].w, sum);
-      }
-    }
+    unrolled<kRows>(
+        [&](int r) { a[r] = quad(own + (ty + Tiles::kTy * r) * Tiles::kStride + channel); });
+    unrolled<kCols>(
+        [&](int c) { b[c] = quad(stream + (tx + Tiles::kTx * c) * Tiles::kStride + channel); });
+    unrolled<kRows, kCols>([&](int r, int c) {
+      float sum = products[r][c];
+      sum = fmaf(a[r].x, b[c].x, sum);
+      sum = fmaf(a[r].y, b[c].y, sum);
+      sum = fmaf(a[r].z, b[c].z, sum);
+      products[r][c] = fmaf(a[r].w, b[c].w, sum);
+    });
   }
 }
 
@@ -114,13 +111,9 @@ __device__ inline void multiply_rows(const float* own, const float* stream, int 
 template <class Tiles>
 __device__ inline void store_weights(const float (&values)[Tiles::kRows][Tiles::kCols], int tx,
                                      int ty, float* weights) {
-#pragma unroll
-  for (int r = 0; r < Tiles::kRows; ++r) {
-#pragma unroll
-    for (int c = 0; c < Tiles::kCols; ++c) {
-      weights[(ty + Tiles::kTy * r) * Tiles::kWeightStride + tx + Tiles::kTx * c] = values[r][c];
-    }
-  }
+  unrolled<Tiles::kRows, Tiles::kCols>([&](int r, int c) {
+    weights[(ty + Tiles::kTy * r) * Tiles::kWeightStride + tx + Tiles::kTx * c] = values[r][c];
+  });
 }
 
 __device__ inline void add_scaled(float factor, const float4& x, float4& sum) {
@@ -138,27 +131,18 @@ __device__ inline void add_weighted_rows(const float* weights, const float* stre
 #pragma unroll(Tiles::kUnroll)
   for (int j = 0; j < Tiles::kStream; j += 4) {
     float4 weight[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    unrolled<kRows>([&](int r) {
       weight[r] = quad(weights + (ty + Tiles::kTy * r) * Tiles::kWeightStride + j);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    });
+    unrolled<4>([&](int i) {
       float4 x[kQuads];
-#pragma unroll
-      for (int m = 0; m < kQuads; ++m) {
+      unrolled<kQuads>([&](int m) {
         x[m] = quad(stream + (j + i) * Tiles::kStride + 4 * (tx + Tiles::kTx * m));
-      }
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const float factor = i == 0   ? weight[r].x
-                             : i == 1 ? weight[r].y
-                             : i == 2 ? weight[r].z
-                                      : weight[r].w;
-#pragma unroll
-        for (int m = 0; m < kQuads; ++m) add_scaled(factor, x[m], sums[r][m]);
-      }
-    }
+      });
+      unrolled<kRows>([&](int r) {
+        unrolled<kQuads>([&](int m) { add_scaled(component(weight[r], i), x[m], sums[r][m]); });
+      });
+    });
   }
 }
 

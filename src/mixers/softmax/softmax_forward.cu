@@ -1,75 +1,56 @@
 // Softmax attention forward in plain float32; the numbers are the steps of softmax.h.
 #include <cfloat>
 
-#include "core/cuda/check.h"
-#include "mixers/softmax/softmax_cuda_launch.h"
 #include "mixers/softmax/softmax_fma.cuh"
-#include "mixers/softmax/softmax_tiles.h"
 
 namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
-struct Arguments {
-  int tokens, heads;
-  Rows<const float> q, k, v;
-  Rows<float> o;
-  float2* normalisation;
-  float exponent_scale;  // log2(e) / sqrt(d): from q . k to the exponent of 2
-};
-
 template <class Tiles>
-constexpr int shared_floats() {
+constexpr int shared_bytes() {
   // Queries, and keys, values and weights of every group.
-  return Tiles::kOwn * Tiles::kStride +
-         Tiles::kGroups * (2 * Tiles::kStream * Tiles::kStride + Tiles::kWeights);
+  const int group = 2 * Tiles::kStream * Tiles::kStride + Tiles::kWeights;
+  return (Tiles::kOwn * Tiles::kStride + Tiles::kGroups * group) * static_cast<int>(sizeof(float));
 }
 
 /// A thread's online softmax of its own rows.
 template <class Tiles>
 struct Running {
-  float shift[Tiles::kRows];                 // of the exponent: the largest so far
-  float total[Tiles::kRows];                 // sum of the thread's own weights on that scale
-  float4 sums[Tiles::kRows][Tiles::kQuads];  // unnormalised outputs on that scale
+  float shift[Tiles::kRows];                      // of the exponent: the largest so far
+  float total[Tiles::kRows] = {};                 // sum of the thread's own weights on that scale
+  float4 sums[Tiles::kRows][Tiles::kQuads] = {};  // unnormalised outputs on that scale
 
   __device__ Running() {
+    // Finite, so that differences are numbers.
 #pragma unroll
-    for (int r = 0; r < Tiles::kRows; ++r) {
-      shift[r] = -FLT_MAX;  // finite, so that differences are numbers
-      total[r] = 0.0F;
-#pragma unroll
-      for (int m = 0; m < Tiles::kQuads; ++m) sums[r][m] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-    }
+    for (float& of_row : shift) of_row = -FLT_MAX;
   }
 
   __device__ void rescale(int r, float factor) {
     total[r] *= factor;
-#pragma unroll
-    for (int m = 0; m < Tiles::kQuads; ++m) sums[r][m] = scaled(factor, sums[r][m]);
+    unrolled<Tiles::kQuads>([&](int m) { sums[r][m] = scaled(factor, sums[r][m]); });
   }
 
   /// Step 2 up to the normalisation: `products` become weights on the scale of the new shift. Keys
   /// later than `diagonal` + query's row - key's row = 0 are invisible.
-  __device__ void take_in(float (&products)[Tiles::kRows][Tiles::kCols], int diagonal, int tx,
-                          int ty, float exponent_scale) {
-#pragma unroll
-    for (int r = 0; r < Tiles::kRows; ++r) {
+  __device__ void update(float (&products)[Tiles::kRows][Tiles::kCols], int diagonal, int tx,
+                         int ty, float exponent_scale) {
+    unrolled<Tiles::kRows>([&](int r) {
       const int visible = diagonal + ty + Tiles::kTy * r - tx;  // last visible column kTx c
       float largest = -FLT_MAX;
-#pragma unroll
-      for (int c = 0; c < Tiles::kCols; ++c) {
+      unrolled<Tiles::kCols>([&](int c) {
         if (Tiles::kTx * c <= visible) largest = fmaxf(largest, products[r][c]);
-      }
+      });
       // Rounding is monotonic, so the largest product has the largest exponent.
       const float now = fmaxf(shift[r], row_max<Tiles>(largest) * exponent_scale);
       rescale(r, exp2_approximate(shift[r] - now));
       shift[r] = now;
-#pragma unroll
-      for (int c = 0; c < Tiles::kCols; ++c) {
+      unrolled<Tiles::kCols>([&](int c) {
         const float weight = exp2_approximate(fmaf(products[r][c], exponent_scale, -now));
         products[r][c] = Tiles::kTx * c <= visible ? weight : 0.0F;
         total[r] += products[r][c];
-      }
-    }
+      });
+    });
   }
 };
 
@@ -80,36 +61,32 @@ __device__ void merge_groups(Running<Tiles>& running, float* memory, int group, 
   constexpr int kShift = Tiles::kChannels, kTotal = kShift + 1;  // in the gap between rows
   if (group > 0) {
     float* tile = memory + group * Tiles::kOwn * Tiles::kStride;
-#pragma unroll
-    for (int r = 0; r < Tiles::kRows; ++r) {
+    unrolled<Tiles::kRows>([&](int r) {
       float* row = tile + (ty + Tiles::kTy * r) * Tiles::kStride;
-#pragma unroll
-      for (int m = 0; m < Tiles::kQuads; ++m) {
+      unrolled<Tiles::kQuads>([&](int m) {
         *reinterpret_cast<float4*>(row + 4 * (tx + Tiles::kTx * m)) = running.sums[r][m];
-      }
+      });
       if (tx == 0) {
         row[kShift] = running.shift[r];
         row[kTotal] = running.total[r];
       }
-    }
+    });
   }
   __syncthreads();
   if (group > 0) return;
   for (int other = 1; other < Tiles::kGroups; ++other) {
     const float* tile = memory + other * Tiles::kOwn * Tiles::kStride;
-#pragma unroll
-    for (int r = 0; r < Tiles::kRows; ++r) {
+    unrolled<Tiles::kRows>([&](int r) {
       const float* row = tile + (ty + Tiles::kTy * r) * Tiles::kStride;
       const float now = fmaxf(running.shift[r], row[kShift]);
       running.rescale(r, exp2_approximate(running.shift[r] - now));
       running.shift[r] = now;
       const float factor = exp2_approximate(row[kShift] - now);
       running.total[r] = fmaf(factor, row[kTotal], running.total[r]);
-#pragma unroll
-      for (int m = 0; m < Tiles::kQuads; ++m) {
+      unrolled<Tiles::kQuads>([&](int m) {
         add_scaled(factor, quad(row + 4 * (tx + Tiles::kTx * m)), running.sums[r][m]);
-      }
-    }
+      });
+    });
   }
 }
 
@@ -118,7 +95,7 @@ __device__ void merge_groups(Running<Tiles>& running, float* memory, int group, 
 /// the next values step 1.
 template <class Tiles>
 __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
-    forward_float32_kernel(const Arguments args) {
+    forward_float32_kernel(const Forward args) {
   constexpr int kStreamFloats = Tiles::kStream * Tiles::kStride;
   constexpr int kStep = Tiles::kGroups * Tiles::kStream;
   float* queries = shared_memory();
@@ -133,17 +110,17 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   float* own_values = values + group * kStreamFloats;
   float* own_weights = weights + group * Tiles::kWeights;
 
-  const int tokens = args.tokens;
-  const BlockLane lane{tokens, args.heads};
+  const BlockLane lane(args.dims);
+  const int tokens = lane.tokens;
   const LaneRows<const float> k = lane.rows(args.k), v = lane.rows(args.v);
-  const int first = BlockLane::tile_from_last() * Tiles::kOwn;
-  const int end = min(first + Tiles::kOwn, tokens);  // end of the keys that any query here sees
+  const TileRange<Tiles::kOwn, true> range(tokens);
+  const int first = range.first, end = range.end;
 
   copy_rows<Tiles, Tiles::kOwn>(queries, lane.rows(args.q), first, tokens);
   copy_rows<Tiles, kStep>(keys, k, 0, tokens);
-  end_copies();
+  close_group();
   copy_rows<Tiles, kStep>(values, v, 0, tokens);
-  end_copies();
+  close_group();
 
   Running<Tiles> running;
   for (int base = 0; base < end; base += kStep) {
@@ -152,27 +129,26 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     const bool has_keys = first_key < end;  // uniform in a group
     float products[Tiles::kRows][Tiles::kCols];
 
-    copies_arrived<1>();
+    wait_for_groups<1>();
     __syncthreads();                                                          // keys have arrived
     if (has_keys) multiply_rows<Tiles>(queries, own_keys, tx, ty, products);  // 1
     __syncthreads();  // the keys have been read
     if (next < end) copy_rows<Tiles, kStep>(keys, k, next, tokens);
-    end_copies();
+    close_group();
 
     if (has_keys) {
-      running.take_in(products, first - first_key, tx, ty, args.exponent_scale);  // 2
+      running.update(products, first - first_key, tx, ty, args.exponent_scale);  // 2
       store_weights<Tiles>(products, tx, ty, own_weights);
     }
-    copies_arrived<1>();
+    wait_for_groups<1>();
     __syncthreads();  // values and weights are complete
     if (has_keys) add_weighted_rows<Tiles>(own_weights, own_values, tx, ty, running.sums);  // 3
     __syncthreads();
     if (next < end) copy_rows<Tiles, kStep>(values, v, next, tokens);
-    end_copies();
+    close_group();
   }
 
-#pragma unroll
-  for (int r = 0; r < Tiles::kRows; ++r) running.total[r] = row_sum<Tiles>(running.total[r]);
+  unrolled<Tiles::kRows>([&](int r) { running.total[r] = row_sum<Tiles>(running.total[r]); });
   if constexpr (Tiles::kGroups > 1) {
     // Keys and values are no longer needed: the last barrier of the loop came after the last read.
     static_assert(2 * Tiles::kStream >= Tiles::kOwn);
@@ -180,38 +156,23 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
     if (group > 0) return;
   }
   const LaneRows<float> o = lane.rows(args.o);
-#pragma unroll
-  for (int r = 0; r < Tiles::kRows; ++r) {
+  unrolled<Tiles::kRows>([&](int r) {
     const int token = first + ty + Tiles::kTy * r;
-    if (token >= tokens) continue;
+    if (token >= tokens) return;
     const float scale = 1.0F / running.total[r];
-#pragma unroll
-    for (int m = 0; m < Tiles::kQuads; ++m) {
+    unrolled<Tiles::kQuads>([&](int m) {
       store_quad(o, token, 4 * (tx + Tiles::kTx * m), scaled(scale, running.sums[r][m]));
-    }
+    });
     if (args.normalisation != nullptr && tx == 0) {
       args.normalisation[lane.term(token)] = make_float2(running.shift[r], scale);
     }
-  }
+  });
 }
 
 template <class Tiles>
 void launch(cudaStream_t stream, const Forward& args) {
-  constexpr int kBytes = shared_floats<Tiles>() * static_cast<int>(sizeof(float));
-  static_assert(kBytes <= kSharedBytes);
-  const Arguments arguments{.tokens = static_cast<int>(args.dims.tokens),
-                            .heads = static_cast<int>(args.dims.heads),
-                            .q = Rows(args.q),
-                            .k = Rows(args.k),
-                            .v = Rows(args.v),
-                            .o = Rows(args.o),
-                            .normalisation = args.normalisation,
-                            .exponent_scale = exponent_scale(args.dims.d_h)};
-  const dim3 grid = grid_of(args.dims, Tiles::kOwn);
-  VLA_CUDA(cudaFuncSetAttribute(forward_float32_kernel<Tiles>,
-                                cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  forward_float32_kernel<Tiles><<<grid, Tiles::kThreads, kBytes, stream>>>(arguments);
-  VLA_CUDA_LAUNCHED("forward_float32_kernel");
+  launch<Tiles, shared_bytes<Tiles>()>(stream, "forward_float32_kernel",
+                                       forward_float32_kernel<Tiles>, args);
 }
 
 template <int kD, int kTx, class Wide, class Medium>

@@ -2,10 +2,6 @@
 // give the same bits on every one.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cmath>
-
 #include "mixers/mixer.h"
 #include "mixers/softmax/softmax_cuda.h"
 
@@ -69,23 +65,6 @@ inline SoftmaxTiling choose_tiling(SoftmaxTiling wanted, const HeadDims& dims, I
 inline bool takes_wide(SoftmaxTiling wanted, const HeadDims& dims, Index wide) {
   if (chosen_by_shape(wanted)) return fits(dims, wide);
   return wanted == SoftmaxTiling::wide || wanted == SoftmaxTiling::medium;
-}
-
-/// The grid that BlockLane reads.
-inline dim3 grid_of(const HeadDims& dims, Index tile) {
-  return dim3(static_cast<unsigned>(dims.heads), static_cast<unsigned>(dims.batch),
-              static_cast<unsigned>(tiles(dims.tokens, tile)));
-}
-
-/// 1 / sqrt(d).
-inline float score_scale(Index d_h) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(d_h)));
-}
-
-/// The factor from q . k to the exponent of 2.
-inline float exponent_scale(Index d_h) {
-  constexpr double kLog2E = 1.4426950408889634;
-  return static_cast<float>(kLog2E / std::sqrt(static_cast<double>(d_h)));
 }
 
 }  // namespace vla_bench::mixers::softmax::cuda

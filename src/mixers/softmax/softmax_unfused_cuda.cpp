@@ -11,7 +11,7 @@
 #include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
-#include "mixers/softmax/softmax.h"
+#include "mixers/softmax/softmax_core.h"
 #include "mixers/softmax/softmax_cuda.h"
 #include "mixers/softmax/softmax_cuda_launch.h"
 
@@ -64,43 +64,39 @@ cublasHandle_t library() {
 }
 
 cublasComputeType_t compute_type(Precision precision) {
-  switch (precision) {
-    case Precision::tf32:
-      return CUBLAS_COMPUTE_32F_FAST_TF32;
-    case Precision::bf16:
-      return CUBLAS_COMPUTE_32F_FAST_16BF;
-    default:
-      return CUBLAS_COMPUTE_32F;
-  }
+  if (precision == Precision::tf32) return CUBLAS_COMPUTE_32F_FAST_TF32;
+  if (precision == Precision::bf16) return CUBLAS_COMPUTE_32F_FAST_16BF;
+  return CUBLAS_COMPUTE_32F;
 }
 
-/// C (m, n) = scale op(A) op(B), column-major, one product for each batch element.
+/// C (m, n) = scale op(A) B, sums of k terms.
 struct Product {
   cublasOperation_t op_a;
   Index m, n, k;
   float scale;
-  const float* a;
-  Index lda, batch_a;
-  const float* b;
-  Index ldb, batch_b;
-  float* c;
-  Index ldc, batch_c;
-  Index batch;
 };
 
-void multiply(Precision precision, const Product& p) {
+/// The product for every lane; the columns of a lane's matrices are the rows of its views.
+void multiply(Precision precision, const HeadDims& dims, const Product& p,
+              const HeadView<const float>& a, const HeadView<const float>& b,
+              const HeadView<float>& c) {
   const float zero = 0.0F;
-  VLA_CUBLAS(cublasGemmStridedBatchedEx(
-      library(), p.op_a, CUBLAS_OP_N, static_cast<int>(p.m), static_cast<int>(p.n),
-      static_cast<int>(p.k), &p.scale, p.a, CUDA_R_32F, static_cast<int>(p.lda), p.batch_a, p.b,
-      CUDA_R_32F, static_cast<int>(p.ldb), p.batch_b, &zero, p.c, CUDA_R_32F,
-      static_cast<int>(p.ldc), p.batch_c, static_cast<int>(p.batch), compute_type(precision),
-      CUBLAS_GEMM_DEFAULT));
+  const auto leading = [](const auto& view) { return static_cast<int>(view.row_stride); };
+  const auto batch_stride = [&](const auto& view) { return dims.tokens * view.row_stride; };
+  // One batched product per head, since it has one stride between matrices.
+  for (Index head = 0; head < dims.heads; ++head) {
+    VLA_CUBLAS(cublasGemmStridedBatchedEx(
+        library(), p.op_a, CUBLAS_OP_N, static_cast<int>(p.m), static_cast<int>(p.n),
+        static_cast<int>(p.k), &p.scale, a.at(0, head), CUDA_R_32F, leading(a), batch_stride(a),
+        b.at(0, head), CUDA_R_32F, leading(b), batch_stride(b), &zero, c.at(0, head), CUDA_R_32F,
+        leading(c), batch_stride(c), static_cast<int>(dims.batch), compute_type(precision),
+        CUBLAS_GEMM_DEFAULT));
+  }
 }
 
-class UnfusedSoftmaxCore final : public MixerCore<float> {
+class UnfusedSoftmaxCore final : public AttentionCore<float> {
  public:
-  explicit UnfusedSoftmaxCore(Index d_h) : d_(d_h) {}
+  explicit UnfusedSoftmaxCore(Index d_h) : AttentionCore(d_h, 0) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override {
@@ -113,42 +109,11 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
     if (saved != nullptr) saved->resize(context.device, 0);
     scores_.resize(context.device, dims.lanes() * T * T);
     if (dims.rows() == 0) return;
-    // One batched product per head: a HeadView has one stride between batch elements.
-    for (Index head = 0; head < dims.heads; ++head) {
-      multiply(context.precision, {.op_a = CUBLAS_OP_T,
-                                   .m = T,
-                                   .n = T,
-                                   .k = d_,
-                                   .scale = 1.0F / std::sqrt(static_cast<float>(d_)),
-                                   .a = inputs.k.at(0, head),
-                                   .lda = inputs.k.row_stride,
-                                   .batch_a = T * inputs.k.row_stride,
-                                   .b = inputs.q.at(0, head),
-                                   .ldb = inputs.q.row_stride,
-                                   .batch_b = T * inputs.q.row_stride,
-                                   .c = scores_of(dims, head),
-                                   .ldc = T,
-                                   .batch_c = T * T,
-                                   .batch = dims.batch});
-    }
+    const HeadView<float> scores(scores_.data(), T, dims.batch * T * T);
+    const float scale = 1.0F / std::sqrt(static_cast<float>(d_));
+    multiply(context.precision, dims, {CUBLAS_OP_T, T, T, d_, scale}, inputs.k, inputs.q, scores);
     softmax_rows(vla_bench::cuda::stream_context().stream(), scores_.data(), dims.lanes(), T);
-    for (Index head = 0; head < dims.heads; ++head) {
-      multiply(context.precision, {.op_a = CUBLAS_OP_N,
-                                   .m = d_,
-                                   .n = T,
-                                   .k = T,
-                                   .scale = 1.0F,
-                                   .a = inputs.v.at(0, head),
-                                   .lda = inputs.v.row_stride,
-                                   .batch_a = T * inputs.v.row_stride,
-                                   .b = scores_of(dims, head),
-                                   .ldb = T,
-                                   .batch_b = T * T,
-                                   .c = o.at(0, head),
-                                   .ldc = o.row_stride,
-                                   .batch_c = T * o.row_stride,
-                                   .batch = dims.batch});
-    }
+    multiply(context.precision, dims, {CUBLAS_OP_N, d_, T, T, 1.0F}, inputs.v, scores, o);
   }
 
   void backward(const Context& /*context*/, const CoreInputs<float>& /*inputs*/,
@@ -156,20 +121,7 @@ class UnfusedSoftmaxCore final : public MixerCore<float> {
     throw RunError("[softmax] unfused: has only a forward");
   }
 
-  std::unique_ptr<HeadMemory<float>> memory(Index /*head*/) const override {
-    return make_softmax_memory<float>(d_);
-  }
-  Index state_bytes(const HeadDims& dims) const override {
-    return 2 * dims.rows() * dims.heads * d_ * static_cast<Index>(sizeof(float));
-  }
-  Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }
-
  private:
-  float* scores_of(const HeadDims& dims, Index head) {
-    return scores_.data() + head * dims.batch * dims.tokens * dims.tokens;
-  }
-
-  Index d_;
   Array<float> scores_;  // (H, B, T, T)
 };
 
