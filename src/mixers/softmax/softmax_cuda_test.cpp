@@ -1,9 +1,10 @@
-#include "mixers/cuda_mixers.h"
 #include "mixers/softmax/softmax_cuda.h"
 
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "mixers/cuda_mixers.h"
+#include "mixers/softmax/softmax_tiles.h"
 #include "testing/gpu.h"
 
 namespace vla_bench::testing {
@@ -27,15 +28,24 @@ double operand_rounding(Precision precision) {
   return precision == Precision::tf32 ? 0x1p-11 : 0x1p-8;
 }
 
+/// Inputs of a core and what the reference makes of them.
+struct Case {
+  CoreTensors tensors;
+  CoreRun expected;
+
+  Case(const HeadDims& dims, std::uint64_t seed, double scale = 0.7)
+      : tensors(random_tensors(kSoftmax, dims, seed, scale)),
+        expected(run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors)) {}
+};
+
 /// Checks every tiling, with rows whose addresses allow vector loads and rows whose do not.
-void expect_everywhere(const CoreTensors& tensors, const CoreRun& expected, Precision precision,
-                       double tolerance) {
+void expect_everywhere(const Case& one, Precision precision, double tolerance) {
   for (const SoftmaxTiling tiling : kTilings) {
     for (const Index padding : {0, 1}) {
-      const CoreRun actual = run_core<float>(*make_core(tensors.dims.d_h, tiling), tensors,
+      const CoreRun actual = run_core<float>(*make_core(one.tensors.dims.d_h, tiling), one.tensors,
                                              gpu_context(precision), true, padding);
-      expect_same_run(actual, expected, tolerance,
-                      describe(tensors.dims) + " tiling " +
+      expect_same_run(actual, one.expected, tolerance,
+                      describe(one.tensors.dims) + " tiling " +
                           std::to_string(static_cast<int>(tiling)) + " padding " +
                           std::to_string(padding));
     }
@@ -45,9 +55,7 @@ void expect_everywhere(const CoreTensors& tensors, const CoreRun& expected, Prec
 TEST(SoftmaxCuda, MatchesReference) {
   VLA_NEEDS_GPU();
   for (const HeadDims& dims : gpu_shapes()) {
-    const CoreTensors tensors = random_tensors(kSoftmax, dims, 41);
-    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
-    expect_everywhere(tensors, expected, Precision::float32, rounding_tolerance<float>(dims));
+    expect_everywhere(Case(dims, 41), Precision::float32, rounding_tolerance<float>(dims));
   }
 }
 
@@ -59,27 +67,26 @@ TEST(SoftmaxCuda, MatchesReferenceAtTheEdgesOfTiles) {
   for (const Index d_h : {8, 32, 64}) {
     for (const Index tokens : lengths) {
       const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 2, .d_h = d_h};
-      const CoreTensors tensors = random_tensors(kSoftmax, dims, 42);
-      const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
-      expect_everywhere(tensors, expected, Precision::float32, rounding_tolerance<float>(dims));
+      expect_everywhere(Case(dims, 42), Precision::float32, rounding_tolerance<float>(dims));
     }
   }
 }
 
 // The backward with a whole lane per block at every length, and so every edge of its tiles of 4 and
-// squares of 8, up to the longest (80) and the first beyond.
+// squares of 8, up to the longest (80) and the first beyond; the published size.
 TEST(SoftmaxCuda, WholeLanesMatchReference) {
   VLA_NEEDS_GPU();
+  std::vector<HeadDims> shapes = {{.batch = 64, .tokens = 73, .heads = 4, .d_h = 32}};
   for (const Index d_h : {8, 16, 32, 64}) {
-    const auto core = make_core(d_h, SoftmaxTiling::whole_lane);
     for (Index tokens = 1; tokens <= 81; tokens += small_tests() ? 20 : 1) {
-      const HeadDims dims{.batch = 2, .tokens = tokens, .heads = 2, .d_h = d_h};
-      const CoreTensors tensors = random_tensors(kSoftmax, dims, 54);
-      const CoreRun expected = run_core<double>(*reference_core(kSoftmax, d_h), tensors);
-      const CoreRun actual =
-          run_core<float>(*core, tensors, gpu_context(), true, tokens % 2);  // both layouts
-      expect_same_run(actual, expected, rounding_tolerance<float>(dims), describe(dims));
+      shapes.push_back({.batch = 2, .tokens = tokens, .heads = 2, .d_h = d_h});
     }
+  }
+  for (const HeadDims& dims : shapes) {
+    const Case one(dims, 54);
+    const CoreRun actual = run_core<float>(*make_core(dims.d_h, SoftmaxTiling::whole_lane),
+                                           one.tensors, gpu_context(), true, dims.tokens % 2);
+    expect_same_run(actual, one.expected, rounding_tolerance<float>(dims), describe(dims));
   }
 }
 
@@ -90,10 +97,9 @@ TEST(SoftmaxCuda, TensorCoresMatchReference) {
   VLA_NEEDS_GPU();
   for (const HeadDims& dims : gpu_shapes()) {
     if (dims.d_h == 8) continue;  // only float32
-    const CoreTensors tensors = random_tensors(kSoftmax, dims, 43);
-    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
+    const Case one(dims, 43);
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
-      expect_everywhere(tensors, expected, precision, 6.0 * operand_rounding(precision));
+      expect_everywhere(one, precision, 6.0 * operand_rounding(precision));
     }
   }
 }
@@ -102,13 +108,12 @@ TEST(SoftmaxCuda, TensorCoresMatchReference) {
 TEST(SoftmaxCuda, PrecisionsDiffer) {
   VLA_NEEDS_GPU();
   const HeadDims dims{.batch = 1, .tokens = 50, .heads = 2, .d_h = 32};
-  const CoreTensors tensors = random_tensors(kSoftmax, dims, 44);
-  const CoreRun expected = run_core<double>(*reference_core(kSoftmax, 32), tensors);
+  const Case one(dims, 44);
   for (const Precision precision : {Precision::tf32, Precision::bf16}) {
-    const CoreRun actual = run_core<float>(*make_core(32), tensors, gpu_context(precision));
+    const CoreRun actual = run_core<float>(*make_core(32), one.tensors, gpu_context(precision));
     for (std::size_t i = 0; i < 4; ++i) {
       const Worst worst = worst_error(std::span<const double>(*actual.all()[i].second),
-                                      std::span<const double>(*expected.all()[i].second));
+                                      std::span<const double>(*one.expected.all()[i].second));
       EXPECT_GT(worst.error, operand_rounding(precision) / 32.0) << actual.all()[i].first;
     }
   }
@@ -150,26 +155,26 @@ TEST(SoftmaxCuda, IsCausal) {
   VLA_NEEDS_GPU();
   const HeadDims dims{.batch = 2, .tokens = 70, .heads = 2, .d_h = 16};
   const CoreTensors tensors = random_tensors(kSoftmax, dims, 47);
-  const auto D = static_cast<std::size_t>(dims.heads * dims.d_h);
+  const std::size_t T = 70, D = 32;
   for (const SoftmaxTiling tiling : kTilings) {
     for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
-      const auto core = make_core(16, tiling);
-      const CoreRun before = run_core<float>(*core, tensors, gpu_context(precision), false);
+      const auto output = [&](const CoreTensors& of) {
+        return run_core<float>(*make_core(16, tiling), of, gpu_context(precision), false).o;
+      };
+      const std::vector<double> before = output(tensors);
       for (const std::size_t t : {1U, 15U, 16U, 33U, 69U}) {
         CoreTensors changed = tensors;
-        for (std::size_t b = 0; b < 2; ++b) {
-          for (std::size_t i = 0; i < D; ++i) {
-            changed.k[(b * 70 + t) * D + i] = 1e3;
-            changed.v[(b * 70 + t) * D + i] = 1e3;
-          }
+        for (const std::size_t b : {0, 1}) {
+          std::fill_n(changed.k.begin() + (b * T + t) * D, D, 1e3);
+          std::fill_n(changed.v.begin() + (b * T + t) * D, D, 1e3);
         }
-        const CoreRun after = run_core<float>(*core, changed, gpu_context(precision), false);
-        for (std::size_t b = 0; b < 2; ++b) {
-          const std::size_t first = b * 70 * D, end = first + t * D;
+        const std::vector<double> after = output(changed);
+        for (const std::size_t b : {0, 1}) {
+          const std::size_t first = b * T * D, end = first + t * D;
           EXPECT_TRUE(
-              std::equal(before.o.begin() + first, before.o.begin() + end, after.o.begin() + first))
+              std::equal(before.begin() + first, before.begin() + end, after.begin() + first))
               << "token " << t << " changed an earlier output";
-          EXPECT_NE(before.o[end], after.o[end]) << "token " << t << " does not reach its output";
+          EXPECT_NE(before[end], after[end]) << "token " << t << " does not reach its output";
         }
       }
     }
@@ -183,33 +188,16 @@ TEST(SoftmaxCuda, LargeScoresAcrossTiles) {
   for (const HeadDims& dims : {HeadDims{.batch = 1, .tokens = 200, .heads = 2, .d_h = 16},
                                HeadDims{.batch = 1, .tokens = 200, .heads = 2, .d_h = 64},
                                HeadDims{.batch = 1, .tokens = 78, .heads = 2, .d_h = 32}}) {
-    const CoreTensors tensors = random_tensors(kSoftmax, dims, 48, 30.0);
-    const CoreRun expected = run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors);
+    const Case one(dims, 48, 30.0);
     // A score of size 3000 carries an error of 2^-24 * 3000 = 2e-4 into its weight.
-    expect_everywhere(tensors, expected, Precision::float32, 5e-3);
+    expect_everywhere(one, Precision::float32, 5e-3);
     // With rounded operands the weights are arbitrary, but must be numbers.
     for (const Precision precision : {Precision::tf32, Precision::bf16}) {
-      const CoreRun run = run_core<float>(*make_core(dims.d_h), tensors, gpu_context(precision));
+      const CoreRun run =
+          run_core<float>(*make_core(dims.d_h), one.tensors, gpu_context(precision));
       for (const auto& [name, values] : run.all()) {
         for (const double value : *values) ASSERT_TRUE(std::isfinite(value));
       }
-    }
-  }
-}
-
-// o_t of equal scores is the running mean of the values.
-TEST(SoftmaxCuda, EqualScoresGiveTheMean) {
-  VLA_NEEDS_GPU();
-  const HeadDims dims{.batch = 1, .tokens = 100, .heads = 1, .d_h = 16};
-  CoreTensors tensors = random_tensors(kSoftmax, dims, 49);
-  std::fill(tensors.q.begin(), tensors.q.end(), 0.0);
-  for (const SoftmaxTiling tiling : kTilings) {
-    const CoreRun run = run_core<float>(*make_core(16, tiling), tensors, gpu_context(), false);
-    double sum = 0.0;
-    for (std::size_t t = 0; t < 100; ++t) {
-      sum += tensors.v[16 * t];
-      // The rounding of a sum of t float terms, each at most about 3.
-      EXPECT_NEAR(run.o[16 * t], sum / static_cast<double>(t + 1), 3e-6);
     }
   }
 }
@@ -240,16 +228,6 @@ TEST(SoftmaxCuda, GradientOfAKeyBiasVanishes) {
   }
 }
 
-// Training at the published size, by the shape's own tiling.
-TEST(SoftmaxCuda, MatchesReferenceAtThePublishedSize) {
-  VLA_NEEDS_GPU();
-  const HeadDims dims{.batch = 64, .tokens = 73, .heads = 4, .d_h = 32};
-  const CoreTensors tensors = random_tensors(kSoftmax, dims, 51);
-  const CoreRun expected = run_core<double>(*reference_core(kSoftmax, 32), tensors);
-  expect_same_run(run_core<float>(*make_core(32), tensors, gpu_context(), true, 0), expected,
-                  rounding_tolerance<float>(dims), describe(dims));
-}
-
 // The shape's own choice is one of the tilings above.
 TEST(SoftmaxCuda, ShapesChooseTheirTiles) {
   VLA_NEEDS_GPU();
@@ -272,28 +250,17 @@ TEST(SoftmaxCuda, ShapesChooseTheirTiles) {
   }
 }
 
-// The kernel with a whole lane per block sums over queries in the other direction, so dv tells the
-// kernels apart.
 TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
-  VLA_NEEDS_GPU();
-  struct Choice {
-    Index tokens, d_h;
-    bool whole_lane;
+  const auto takes = [](SoftmaxTiling tiling, Index tokens, Index d_h) {
+    return mixers::softmax::cuda::takes_whole_lane(tiling, {2, tokens, 2, d_h});
   };
-  for (const Choice& choice : {Choice{16, 32, false}, Choice{17, 32, true}, Choice{80, 64, true},
-                               Choice{81, 64, false}, Choice{73, 128, false}}) {
-    const HeadDims dims{.batch = 2, .tokens = choice.tokens, .heads = 2, .d_h = choice.d_h};
-    const CoreTensors tensors = random_tensors(kSoftmax, dims, 55);
-    const auto dv_of = [&](SoftmaxTiling tiling) {
-      return run_core<float>(*make_core(choice.d_h, tiling), tensors, gpu_context()).dv;
-    };
-    // shared_keys is the forward that by_shape takes for so few lanes, so the weights are the same.
-    const std::vector<double> chosen = dv_of(SoftmaxTiling::by_shape);
-    EXPECT_EQ(chosen == dv_of(SoftmaxTiling::shared_keys), !choice.whole_lane) << describe(dims);
-    if (choice.whole_lane) {
-      EXPECT_EQ(chosen, dv_of(SoftmaxTiling::whole_lane)) << describe(dims);
-    }
-  }
+  EXPECT_FALSE(takes(SoftmaxTiling::by_shape, 16, 32));
+  EXPECT_TRUE(takes(SoftmaxTiling::by_shape, 17, 32));
+  EXPECT_TRUE(takes(SoftmaxTiling::by_shape, 80, 64));
+  EXPECT_FALSE(takes(SoftmaxTiling::by_shape, 81, 64));
+  EXPECT_FALSE(takes(SoftmaxTiling::by_shape, 73, 128));
+  EXPECT_TRUE(takes(SoftmaxTiling::whole_lane, 1, 32));
+  EXPECT_FALSE(takes(SoftmaxTiling::wide, 73, 32));
 }
 
 TEST(SoftmaxCuda, NamesTheHeadSizesItHas) {
@@ -305,25 +272,17 @@ TEST(SoftmaxCuda, NamesTheHeadSizesItHas) {
   EXPECT_THROW(make_core(8)->forward(gpu_context(Precision::bf16), inputs, {}, nullptr), RunError);
 }
 
-TEST(SoftmaxCuda, KeepsTwoValuesPerToken) {
-  const HeadDims dims{.batch = 2, .tokens = 1000, .heads = 3, .d_h = 32};
-  EXPECT_EQ(make_core(32)->saved_bytes(dims), 2 * 2 * 1000 * 3 * 4);
-  EXPECT_EQ(make_core(32)->state_bytes(dims), 2 * 2 * 1000 * 3 * 32 * 4);
-}
-
 TEST(UnfusedSoftmaxCuda, ForwardMatchesReference) {
   VLA_NEEDS_GPU();
   for (HeadDims dims : gpu_shapes()) {
     // cuBLAS takes any d.
     if (dims.d_h == 16) dims.d_h = 20;
-    const CoreTensors tensors = random_tensors(kSoftmax, dims, 53);
-    const CoreRun expected =
-        run_core<double>(*reference_core(kSoftmax, dims.d_h), tensors, 1, false);
+    const Case one(dims, 53);
     const auto core = mixers::make_unfused_softmax_cuda_core(dims.d_h);
     for (const Index padding : {0, 1}) {
-      const CoreRun actual = run_core<float>(*core, tensors, gpu_context(), false, padding);
+      const CoreRun actual = run_core<float>(*core, one.tensors, gpu_context(), false, padding);
       EXPECT_TRUE(near(describe(dims) + " o", std::span<const double>(actual.o),
-                       std::span<const double>(expected.o), rounding_tolerance<float>(dims)));
+                       std::span<const double>(one.expected.o), rounding_tolerance<float>(dims)));
     }
   }
 }

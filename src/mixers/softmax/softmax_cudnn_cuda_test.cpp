@@ -48,38 +48,30 @@ TEST(CudnnSoftmax, KeepsSetsOfInputsApart) {
   const Context context = testing::gpu_context();
   const auto core = mixers::make_cudnn_softmax_core(64);
   struct Set {
-    Array<float> q, k, v, o;
     std::vector<double> expected;
+    Array<float> q, k, v, o;
+    CoreInputs<float> inputs;
   };
-  std::vector<Set> sets;
-  const auto inputs = [&](const Set& set) {
-    CoreInputs<float> view;
-    view.dims = dims;
-    view.q = {set.q.data(), 64, 64};
-    view.k = {set.k.data(), 64, 64};
-    view.v = {set.v.data(), 64, 64};
-    return view;
-  };
-  for (const std::uint64_t seed : {31, 32}) {
-    const CoreTensors tensors = testing::random_tensors(kSoftmax, dims, seed);
-    const auto upload = [](const std::vector<double>& values) {
-      return testing::to_device(Device::cuda, std::vector<float>(values.begin(), values.end()));
-    };
-    sets.push_back({.q = upload(tensors.q),
-                    .k = upload(tensors.k),
-                    .v = upload(tensors.v),
-                    .o = Array<float>(Device::cuda, 64 * 64),
-                    .expected = testing::run_core<double>(*testing::reference_core(kSoftmax, 64),
-                                                          tensors, 1, false)
-                                    .o});
-    prepare_core<float>(*core, context, inputs(sets.back()), nullptr);
-  }
-  for (Set& set : sets) core->forward(context, inputs(set), {set.o.data(), 64, 64}, nullptr);
+  std::vector<Set> sets(2);
   for (Set& set : sets) {
-    deliver_core<float>(*core, context, inputs(set), {set.o.data(), 64, 64}, nullptr);
+    const CoreTensors tensors = testing::random_tensors(kSoftmax, dims, 31 + (&set - sets.data()));
+    const auto upload = [&](const std::vector<double>& values, Array<float>& array) {
+      array = testing::to_device(Device::cuda, std::vector<float>(values.begin(), values.end()));
+      return HeadView<float>(array.data(), 64, 64);
+    };
+    set.inputs.dims = dims;
+    set.inputs.q = upload(tensors.q, set.q);
+    set.inputs.k = upload(tensors.k, set.k);
+    set.inputs.v = upload(tensors.v, set.v);
+    upload(std::vector<double>(64 * 64), set.o);
+    set.expected = testing::run_core<double>(*testing::reference_core(kSoftmax, 64), tensors).o;
+    prepare_core<float>(*core, context, set.inputs, nullptr);
+  }
+  for (Set& set : sets) core->forward(context, set.inputs, {set.o.data(), 64, 64}, nullptr);
+  for (Set& set : sets) {
+    deliver_core<float>(*core, context, set.inputs, {set.o.data(), 64, 64}, nullptr);
     const std::vector<float> o = testing::to_host(set.o);
-    const std::vector<double> actual(o.begin(), o.end());
-    EXPECT_TRUE(testing::near("o", std::span<const double>(actual),
+    EXPECT_TRUE(testing::near("o", std::span<const double>(std::vector<double>(o.begin(), o.end())),
                               std::span<const double>(set.expected), kTolerance));
   }
 }
@@ -90,9 +82,9 @@ TEST(CudnnSoftmax, RefusesWhatItCannotRun) {
   EXPECT_THROW(mixers::make_cudnn_softmax_core(60), RunError);
   CoreInputs<float> inputs;
   inputs.dims = {.batch = 1, .tokens = 64, .heads = 1, .d_h = 64};
-  EXPECT_THROW(mixers::make_cudnn_softmax_core(64)
-                   ->forward(testing::gpu_context(), inputs, {}, nullptr),
-               RunError);
+  EXPECT_THROW(
+      mixers::make_cudnn_softmax_core(64)->forward(testing::gpu_context(), inputs, {}, nullptr),
+      RunError);
 }
 
 }  // namespace
