@@ -4,10 +4,11 @@
 // Shared memory holds q, k, v and d_o of the whole lane, and then the weights p and the score
 // gradients dx as 4 x 4 tiles of the lower triangle. That takes five products of tiles instead of
 // the seven of softmax_backward.cu, in a single kernel:
-//   scores: a thread has one tile of x and dp and leaves p, dx and its part of the rows' sums;
-//   gradients: a thread has four tokens' sums over four or eight channels of dq, then of dk (or of
-//     dv for one early and one late group of tokens): T / 4 + 1 tiles for everybody, though dq is
-//     long where dk is short. It meets the rests of its rows in dq and keeps them for dk.
+//   scores: a thread computes one tile of x and dp and stores p, dx and its part of the rows' sums;
+//   gradients: a thread sums four or eight channels of four tokens' dq, then of their dk (or of dv,
+//     for an early and a late group of four tokens). That is T / 4 + 1 tiles for every thread, since
+//     late tokens have long sums in dq and short ones in dk. The rounding errors of its rows' sums
+//     of dx, which dq and dk both subtract, come out of the pass over dq.
 // Every element has one writer and every sum a fixed order.
 //
 // Floor at B = 64, H = 4, T = 73, d = 32 on an H100 (132 multiprocessors, 128 multiply-adds a clock

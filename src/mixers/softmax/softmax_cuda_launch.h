@@ -57,7 +57,7 @@ struct Backward {
   float score_scale = cuda::score_scale(dims.d_h);
   Rows<const float> q, k, v, o, d_o;  // (B, T, H, d)
   Rows<float> dq, dk, dv;             // (B, T, H, d), overwritten
-  const float2* normalisation;        // (B, T, H), what forward left
+  const float2* normalisation;        // (B, T, H), what forward saved
   /// Per query D_i and the rounding error of the sum of row i of dx; passed from the queries'
   /// kernel to the keys' where there are two.
   float2* row_terms;  // (B, T, H), overwritten

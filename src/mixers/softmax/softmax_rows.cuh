@@ -118,14 +118,14 @@ struct QueryTerms {
   float delta;         // D
 };
 
-/// Of a query whose D is `delta`; one beyond the end has weight 0.
+/// The terms of a query whose D is `delta`. A query beyond the last token gets weight 0.
 __device__ inline QueryTerms query_terms(const Backward& args, const BlockLane& lane, int token,
                                          float delta) {
   const float2 normalisation =
       token < lane.tokens ? args.normalisation[lane.term(token)] : make_float2(0.0F, 0.0F);
   return {normalisation.x, normalisation.y, delta};
 }
-/// Of a query whose D another kernel has left.
+/// Of a query whose D the queries' kernel has stored.
 __device__ inline QueryTerms streamed_terms(const Backward& args, const BlockLane& lane,
                                             int token) {
   if (token >= lane.tokens) return {};
