@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -124,39 +125,37 @@ struct TinyLm<T>::State : Parts<T> {
     return stream.back();
   }
 
-  /// Logits and loss over the rows with a target; with `training`, dlogits overwrite the logits.
+  /// The loss over the rows with a target and, with `training`, its gradients with respect to their
+  /// normed rows and the token table.
   void head(const Batch& batch, Matrix<const T> h, bool training, ops::LossSums* sums) {
     const Index count = batch.target_rows.size();
     if (count == 0) throw RunError("[model] loss: the batch has no targets");
     const Index D = model.d_model();
+    const Index V = model.vocab_size;
     const Matrix<T> gathered = resized(selected, count, D);
     const Matrix<T> normed = resized(selected_normed, count, D);
-    const Matrix<T> logits = resized(selected_logits, count, model.vocab_size);
     ops::gather_rows<T>(context, h, batch.target_rows.data(), gathered);
     final_norm->forward(context, gathered, values.data(), normed);
-    ops::linear_forward<T>(context,
-                           {.x = normed, .weight = token_matrix(values.data()), .y = logits});
-    ops::cross_entropy<T>(context, {.logits = logits,
-                                    .targets = batch.target_tokens.data(),
-                                    .dlogits = training ? logits : Matrix<T>(),
-                                    .sums = sums});
+    ops::LinearCrossEntropy<T> products{
+        .x = normed,
+        .weight = token_matrix(values.data()),
+        .targets = batch.target_tokens.data(),
+        .logits = resized(chunk_logits, std::min(count, ops::logit_chunk_rows(V)), V),
+        .sums = sums};
+    if (training) {
+      products.dx = resized(d_selected_normed, count, D);
+      products.dweight = token_matrix(gradients.data());
+    }
+    ops::linear_cross_entropy<T>(context, products);
   }
 
   /// After head(training): the gradient of the residual stream, zero in rows without a target.
   Matrix<T> head_backward(const Batch& batch, Index rows) {
     const Index count = batch.target_rows.size();
     const Index D = model.d_model();
-    const Matrix<T> normed(selected_normed.data(), count, D);
-    const Matrix<T> d_normed = resized(d_selected_normed, count, D);
-    ops::linear_backward<T>(context, {.x = normed,
-                                      .weight = token_matrix(values.data()),
-                                      .dy = {selected_logits.data(), count, model.vocab_size},
-                                      .dx = d_normed,
-                                      .dweight = token_matrix(gradients.data()),
-                                      .on_side_stream = true});
     const Matrix<T> d_gathered = resized(d_selected, count, D);
-    final_norm->backward(context, {selected.data(), count, D}, values.data(), d_normed, {},
-                         d_gathered, gradients.data());
+    final_norm->backward(context, {selected.data(), count, D}, values.data(),
+                         {d_selected_normed.data(), count, D}, {}, d_gathered, gradients.data());
     const Matrix<T> dh = resized(d_stream, rows, D);
     ops::scatter_rows<T>(context, d_gathered, batch.target_rows.data(), dh);
     return dh;
@@ -181,7 +180,7 @@ struct TinyLm<T>::State : Parts<T> {
   std::vector<Matrix<const T>> stream;  // residual stream before each block and at the end
   // Over the rows with a target.
   Array<T> selected, selected_normed;      // (count, D)
-  Array<T> selected_logits;                // (count, V)
+  Array<T> chunk_logits;                   // (rows of a chunk of them, V)
   Array<T> d_selected_normed, d_selected;  // (count, D)
   Array<T> d_stream;                       // (B * T, D)
   Array<ops::LossSums> loss;               // (1)
@@ -308,8 +307,11 @@ std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory(Index head) const {
 }
 
 template <class T>
-Index TinyLm<T>::activation_bytes(Index batch, Index tokens) const {
-  Index bytes = batch * tokens * state_->model.d_model() * static_cast<Index>(sizeof(T));
+Index TinyLm<T>::activation_bytes(Index batch, Index tokens, Index targets) const {
+  const Index D = state_->model.d_model();
+  // The embedded tokens; the head's rows before and after the final norm, their mean and deviation.
+  const Index elements = batch * tokens * D + batch * targets * (2 * D + 2);
+  Index bytes = elements * static_cast<Index>(sizeof(T));
   for (const Block<T>& block : state_->blocks) bytes += block.activation_bytes(batch, tokens);
   return bytes;
 }

@@ -41,7 +41,7 @@ class TinyLm {
   void initialise(std::uint64_t seed);
 
   // Batches may be on the CPU or on the model's device. The head runs only on positions with a
-  // target.
+  // target, and never holds more of their logits than ops::logit_chunk_rows rows.
 
   /// Returns the loss; computes no gradients.
   LossResult evaluate(const Batch& batch);
@@ -57,8 +57,8 @@ class TinyLm {
   /// Makes an empty memory of one head of the model's mixer.
   std::unique_ptr<HeadMemory<T>> memory(Index head) const;
 
-  /// Bytes kept between forward and backward for (B, T).
-  Index activation_bytes(Index batch, Index tokens) const;
+  /// Bytes kept between forward and backward for (B, T) with `targets` targets a row.
+  Index activation_bytes(Index batch, Index tokens, Index targets) const;
 
  private:
   struct State;

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "testing/operands.h"
 
 namespace vla_bench {
 namespace {
@@ -128,8 +129,10 @@ TEST_P(TinyLmTest, ShapesMayChangeBetweenCalls) {
   model.forward_backward(random_batch(config, 5, 2, 3));
   model.forward_backward(batch);
   EXPECT_EQ(gradients, copy(model.gradients()));
-  EXPECT_GT(model.activation_bytes(3, 7), 0);
-  EXPECT_GT(model.activation_bytes(3, 8), model.activation_bytes(3, 7));
+  EXPECT_GT(model.activation_bytes(3, 7, 2), 0);
+  EXPECT_GT(model.activation_bytes(3, 8, 2), model.activation_bytes(3, 7, 2));
+  // A target keeps its row before and after the final norm, a mean and a deviation.
+  EXPECT_EQ(model.activation_bytes(3, 7, 3) - model.activation_bytes(3, 7, 2), 3 * 22 * 4);
 }
 
 TEST(TinyLm, StartsAsTheProtocolSays) {
@@ -158,6 +161,43 @@ TEST(TinyLm, StartsAsTheProtocolSays) {
   EXPECT_EQ(first, copy(model.values()));
   model.initialise(43);
   EXPECT_NE(first, copy(model.values()));
+}
+
+// 2^22 logits at a time are two rows of this vocabulary: the batch's three targets take two chunks,
+// its single targets one each. The mean loss and its gradient are the means of those.
+TEST(TinyLm, ChunksOfTheHeadAddUp) {
+  ModelConfig config = small_model();
+  config.n_heads = 1;
+  config.d_h = 2;
+  config.n_layers = 1;
+  config.vocab_size = 1'500'000;
+  ASSERT_EQ(ops::logit_chunk_rows(config.vocab_size), 2);
+  TinyLm<double> model(config, {.options = LinearOptions{}}, {.threads = 2});
+  model.initialise(5);
+  Batch batch = random_batch(config, 1, 9, 1);
+  const Array<std::int32_t> targets = std::move(batch.targets);
+  const auto run_with = [&](const std::vector<Index>& chosen) {
+    batch.targets.resize(Device::cpu, 0);
+    batch.targets.resize(Device::cpu, 9);
+    std::fill(batch.targets.begin(), batch.targets.end(), kIgnoreTarget);
+    for (Index t : chosen) batch.targets[t] = targets[t];
+    batch.index_targets();
+    return model.forward_backward(batch);
+  };
+  double loss = 0.0;
+  std::vector<double> gradient(static_cast<std::size_t>(model.gradients().size()));
+  for (Index t : {0, 3, 6}) {
+    loss += run_with({t}).loss / 3.0;
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      gradient[i] += model.gradients()[static_cast<Index>(i)] / 3.0;
+    }
+  }
+  const LossResult result = run_with({0, 3, 6});
+  EXPECT_EQ(result.count, 3);
+  EXPECT_NEAR(result.loss, loss, 1e-14 * loss);
+  // Sums of a few terms a chunk; 1e-12 is far below an error of any chunk's scale or place.
+  EXPECT_TRUE(testing::near("gradient", copy(model.gradients()), gradient, 1e-12));
+  EXPECT_NEAR(model.evaluate(batch).loss, loss, 1e-14 * loss);
 }
 
 TEST(TinyLm, AccuracyCountsExactMatches) {

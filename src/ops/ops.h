@@ -136,9 +136,40 @@ struct CrossEntropy {
   const std::int32_t* targets;  // (M), of 0 .. V-1
   Matrix<T> dlogits;            // (M, V): gradient of the mean loss; may be empty, may be logits
   LossSums* sums;               // (1), in device memory, overwritten
+  Index mean_rows = 0;          // the mean is over so many rows, these among them; 0: over these M
+  bool accumulate = false;      // adds to *sums instead
 };
 template <class T>
 void cross_entropy(const Context& context, const CrossEntropy<T>& args);
+
+/// Cross entropy of the logits x W^T, of which only a few rows are held at a time: the rows are
+/// taken in chunks of logits.rows, one after the other, and each goes through product, loss,
+/// gradient in place, dx and dW before the next overwrites it.
+///
+/// Floor: 2 M V K operations forward, 6 M V K with gradients, the same as with all logits held. The
+/// logits cross memory once in each direction forward and five times with gradients (the product
+/// writes, the loss reads and writes, dx and dW read): 5 * 4 M V bytes, 2.7 GB for 16,384 rows of
+/// 8,192, which a chunk that fits into the cache saves. Blocks of the vocabulary would have to
+/// compute the logits twice, 8 M V K operations.
+template <class T>
+struct LinearCrossEntropy {
+  Matrix<const T> x;            // (M, K), M >= 1
+  Matrix<const T> weight;       // (V, K)
+  const std::int32_t* targets;  // (M), of 0 .. V-1
+  Matrix<T> logits;             // (rows of a chunk, V), overwritten
+  Matrix<T> dx{};               // (M, K), gradient of the mean loss; empty: only the loss
+  /// (V, K), accumulates in the order of the chunks; empty where dx is. Computed on a side stream:
+  /// until join_side_streams, x and logits must not change and dweight is undefined.
+  Matrix<T> dweight{};
+  LossSums* sums;  // (1), in device memory, overwritten
+};
+template <class T>
+void linear_cross_entropy(const Context& context, const LinearCrossEntropy<T>& args);
+
+/// Rows of a chunk that linear_cross_entropy is given for a vocabulary of V: 16 MiB of logits in
+/// float, which stay in the cache of an H200 (50 MiB) beside W and dW. A function of V only, so
+/// that results do not depend on the machine; 32,768 rows at V = 128, 512 at 8,192.
+Index logit_chunk_rows(Index V);
 
 /// Causal depthwise convolution along T: y[b,t,c] = bias[c] + sum_j weight[c, j] x[b, t-K+1+j, c]
 /// with zeros before the first token (torch Conv1d, groups = D, left padding K-1).

@@ -210,6 +210,85 @@ TEST(CrossEntropyCuda, MatchesTheCpu) {
   }
 }
 
+struct HeadSize {
+  Index M, V, K, chunk;
+};
+
+/// x and W are integers over 4: logits are exact on both devices, and only the softmax rounds.
+void check_linear_cross_entropy(HeadSize s, Precision precision) {
+  SCOPED_TRACE(::testing::Message() << "M " << s.M << " V " << s.V << " K " << s.K << " chunk "
+                                    << s.chunk << " " << enum_name(precision));
+  const auto quarters = [](Index count, std::uint32_t index) {
+    auto values = random_integers(count, index);
+    for (double& value : values) value /= 4.0;
+    return values;
+  };
+  const auto x = quarters(s.M * s.K, 1), w = quarters(s.V * s.K, 2);
+  auto dw_start = quarters(s.V * s.K, 3);
+  for (double& value : dw_start) value /= 1024.0;  // not above the gradients, which are over M
+  std::vector<std::int32_t> host_targets;
+  for (Index i = 0; i < s.M; ++i) {
+    host_targets.push_back(static_cast<std::int32_t>((i * 5) % s.V));
+  }
+  // As for cross_entropy; a gradient in tf32 or bf16 is rounded to 10 or 7 bits before dx and dW,
+  // whose sums of V or M terms of either sign are at least as large as one term.
+  const double softmax = (static_cast<double>(s.V) / 32.0 + 16.0) * kEps;
+  const double rounded = precision == Precision::float32 ? 0.0
+                         : precision == Precision::tf32  ? 0x1p-10
+                                                         : 0x1p-7;
+  const double sums = static_cast<double>(s.V + s.M) * kEps;
+  const double tolerance = 4.0 * (softmax + rounded + sums);
+  for (const bool gradients : {false, true}) {
+    expect_gpu_matches_cpu(
+        [&]<class T>(const Context& context) -> Outputs {
+          const auto targets = to_device(context.device, host_targets);
+          const std::vector<LossSums> poisoned{{.loss = -1.0, .correct = -1, .count = -1}};
+          auto loss = to_device(context.device, poisoned);
+          Operand<T> x_view(context, s.M, s.K, 3, x), w_view(context, s.V, s.K, 1, w);
+          Operand<T> logits(context, s.chunk, s.V, 5, poison(s.chunk * s.V));
+          Operand<T> dx(context, s.M, s.K, 2, poison(s.M * s.K));
+          Operand<T> dw(context, s.V, s.K, 4, dw_start);
+          LinearCrossEntropy<T> args{.x = x_view.view(),
+                                     .weight = w_view.view(),
+                                     .targets = targets.data(),
+                                     .logits = logits.view(),
+                                     .sums = loss.data()};
+          if (gradients) {
+            args.dx = dx.view();
+            args.dweight = dw.view();
+          }
+          linear_cross_entropy<T>(context, args);
+          join_side_streams(context);
+          const LossSums got = to_host(loss).front();
+          Outputs outputs{{"loss", {got.loss}, softmax},
+                          {"correct", {static_cast<double>(got.correct)}},
+                          {"count", {static_cast<double>(got.count)}}};
+          if (gradients) {
+            outputs.push_back({"dx", dx.values(), tolerance});
+            outputs.push_back({"dweight", dw.values(), tolerance});
+          }
+          return outputs;
+        },
+        precision);
+  }
+}
+
+// One row; one chunk; chunks that do and do not divide the rows; a warp and a block per row.
+TEST(LinearCrossEntropyCuda, MatchesTheCpu) {
+  VLA_NEEDS_GPU();
+  for (const HeadSize size : {HeadSize{1, 4, 1, 1},
+                              {7, 33, 5, 3},
+                              {257, 130, 31, 257},
+                              {257, 130, 31, 64},
+                              {1536, 128, 128, 1536},
+                              {67, 1025, 33, 16},
+                              {70, 8192, 64, 32}}) {
+    for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
+      check_linear_cross_entropy(size, precision);
+    }
+  }
+}
+
 LossSums sums_of(Index V, const std::vector<double>& values,
                  const std::vector<std::int32_t>& host_targets) {
   const Context context = gpu_context();

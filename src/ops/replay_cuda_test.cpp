@@ -17,7 +17,8 @@ using vla_bench::testing::to_device;
 using vla_bench::testing::to_host;
 
 // Off every tile; M = 306 rows take several blocks of everything.
-constexpr Index B = 6, L = 51, M = B * L, D = 36, F = 70, V = 130, K = 3, kTargets = 100;
+constexpr Index B = 6, L = 51, M = B * L, D = 36, F = 70, V = 130, K = 3, kTargets = 100,
+                kChunk = 40;
 
 /// Offsets of the parameters in one flat buffer.
 constexpr Index kTokenTable = 0, kPositionTable = kTokenTable + V * D,
@@ -51,7 +52,7 @@ class Step {
     }
     for (Array<float>* array : {&mean_, &inverse_std_}) array->resize(context.device, M);
     for (Array<float>* array : {&chosen_, &d_chosen_}) array->resize(context.device, kTargets * D);
-    logits_.resize(context.device, kTargets * V);
+    logits_.resize(context.device, kChunk * V);
     state_.resize(context.device, 1);
     start_again();
   }
@@ -137,22 +138,16 @@ class Step {
                                      .residual = matrix(convolved_, D),
                                      .y = matrix(out_, D)});
     gather_rows<float>(context_, matrix(out_, D), rows_.data(), matrix(chosen_, D));
-    linear_forward<float>(context_, {.x = matrix(chosen_, D),
-                                     .weight = weight(parameters_, kTokenTable, V, D),
-                                     .y = matrix(logits_, V)});
-    cross_entropy<float>(context_, {.logits = matrix(logits_, V),
-                                    .targets = targets_.data(),
-                                    .dlogits = matrix(logits_, V),
-                                    .sums = &state_.data()->loss});
+    linear_cross_entropy<float>(context_, {.x = matrix(chosen_, D),
+                                           .weight = weight(parameters_, kTokenTable, V, D),
+                                           .targets = targets_.data(),
+                                           .logits = matrix(logits_, V),
+                                           .dx = matrix(d_chosen_, D),
+                                           .dweight = weight(gradients_, kTokenTable, V, D),
+                                           .sums = &state_.data()->loss});
   }
 
   void backward() {
-    linear_backward<float>(context_, {.x = matrix(chosen_, D),
-                                      .weight = weight(parameters_, kTokenTable, V, D),
-                                      .dy = matrix(logits_, V),
-                                      .dx = matrix(d_chosen_, D),
-                                      .dweight = weight(gradients_, kTokenTable, V, D),
-                                      .on_side_stream = true});
     scatter_rows<float>(context_, matrix(d_chosen_, D), rows_.data(), matrix(d_out_, D));
     linear_backward<float>(context_, {.x = matrix(activated_, F),
                                       .weight = weight(parameters_, kDownWeight, D, F),
@@ -201,7 +196,7 @@ class Step {
   Array<float> hidden_, activated_, d_hidden_;                                        // (M, F)
   Array<float> mean_, inverse_std_;                                                   // (M)
   Array<float> chosen_, d_chosen_;  // (kTargets, D)
-  Array<float> logits_;             // (kTargets, V)
+  Array<float> logits_;             // (kChunk, V)
   Array<TrainingState> state_;      // (1)
 };
 

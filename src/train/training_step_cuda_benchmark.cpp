@@ -3,6 +3,9 @@
 // captured once and replayed, as in the training loop. Prints one row per mixer; exit status 1 when
 // a step takes longer than its limit.
 //   training_step_cuda_benchmark [float32|tf32|bf16]
+//   training_step_cuda_benchmark float32|tf32|bf16 head
+// The second form times only the head, loss and gradients, at the published size and at zoology's
+// (batch 256, 64 targets a row, V = 8,192), in chunks of rows and with all logits held.
 //
 // Counted work, two operations per multiply-add: weights in products x 4,672 tokens x 6 (forward,
 // dx, dW), the head over the 1,536 positions with a target, and three times the forward of the
@@ -25,6 +28,7 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/read.h"
@@ -63,10 +67,10 @@ double shortest_seconds(const Work& work) {
   return best;
 }
 
-Array<float> varied_array(Index size) {
+Array<float> varied_array(Index size, float scale = 0.01F) {
   std::vector<float> host(static_cast<std::size_t>(size));
   // Not zeros, which would draw less power, and so clock higher, than any real product.
-  for (std::size_t i = 0; i < host.size(); ++i) host[i] = 0.01F * static_cast<float>(i % 1009);
+  for (std::size_t i = 0; i < host.size(); ++i) host[i] = scale * static_cast<float>(i % 1009);
   Array<float> array(Device::cuda, size);
   device_copy(Device::cuda, array.data(), Device::cpu, host.data(), host.size() * sizeof(float));
   return array;
@@ -121,14 +125,29 @@ double counted_flop(const RunConfig& config, TinyLm<float>& model) {
 /// moments written.
 double counted_bytes(const RunConfig& config, TinyLm<float>& model) {
   constexpr double kPassesOverParameters = 7.0;
-  return 2.0 * static_cast<double>(
-                   model.activation_bytes(config.train.batch, sequence_length(config))) +
+  return 2.0 * static_cast<double>(model.activation_bytes(
+                   config.train.batch, sequence_length(config), targets_per_row(config))) +
          kPassesOverParameters * sizeof(float) * static_cast<double>(model.values().size());
 }
 
 struct Ceilings {
   double flop_per_s = 0.0, bytes_per_s = 0.0;
 };
+
+/// Times of blocks of kStepsPerBlock calls, in milliseconds a call.
+template <class Request>
+std::vector<double> block_milliseconds(const Request& request) {
+  for (int i = 0; i < kWarmUpSteps; ++i) request();
+  device_wait(Device::cuda);
+  std::vector<double> milliseconds;
+  for (int block = 0; block < kBlocks; ++block) {
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < kStepsPerBlock; ++i) request();
+    device_wait(Device::cuda);
+    milliseconds.push_back(seconds_since(start) * 1e3 / kStepsPerBlock);
+  }
+  return milliseconds;
+}
 
 /// Times one mixer and prints its row; returns whether a step took at most `most_ms`.
 bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms,
@@ -141,15 +160,7 @@ bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms
   OptimiserState<float> optimiser(context, model.values().size());
   TrainingStep<float> step(context, config, model, optimiser);
 
-  for (int i = 0; i < kWarmUpSteps; ++i) step.request();
-  device_wait(context.device);
-  std::vector<double> milliseconds;
-  for (int block = 0; block < kBlocks; ++block) {
-    const Clock::time_point start = Clock::now();
-    for (int i = 0; i < kStepsPerBlock; ++i) step.request();
-    device_wait(context.device);
-    milliseconds.push_back(seconds_since(start) * 1e3 / kStepsPerBlock);
-  }
+  const std::vector<double> milliseconds = block_milliseconds([&] { step.request(); });
 
   const ops::TrainingState state = optimiser.read();
   constexpr Index kSteps = kWarmUpSteps + kBlocks * kStepsPerBlock;
@@ -171,6 +182,54 @@ bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms
   return in_time;
 }
 
+/// Times the head of M targets in chunks of `chunk` rows, as a replayed graph, and prints its row.
+void time_head(const Context& context, Index M, Index V, Index D, Index chunk,
+               const Ceilings& ceilings) {
+  // Logits of order one: no gradient vanishes.
+  const Array<float> x = varied_array(M * D, 1e-4F), weight = varied_array(V * D, 1e-4F);
+  const Array<std::int32_t> targets(context.device, M);
+  Array<float> logits(context.device, chunk * V), dx(context.device, M * D);
+  Array<float> dweight(context.device, V * D);
+  Array<ops::LossSums> sums(context.device, 1);
+  const auto request = [&] {
+    ops::linear_cross_entropy<float>(context, {.x = {x.data(), M, D},
+                                               .weight = {weight.data(), V, D},
+                                               .targets = targets.data(),
+                                               .logits = {logits.data(), chunk, V},
+                                               .dx = {dx.data(), M, D},
+                                               .dweight = {dweight.data(), V, D},
+                                               .sums = sums.data()});
+    ops::join_side_streams(context);
+  };
+  request();
+  device_wait(context.device);
+  Replay replay(context.device, request);
+  const double median = quantile(block_milliseconds([&] { replay.run(); }), 0.5);
+  const double flop = 6.0 * static_cast<double>(M * V * D);
+  // All logits cross memory five times; those of a chunk stay in the cache.
+  const double bytes = chunk < M ? 0.0 : 5.0 * static_cast<double>(logits.bytes());
+  const double floor = 1e3 * std::max(flop / ceilings.flop_per_s, bytes / ceilings.bytes_per_s);
+  fmt::print("| {:6} | {:5} | {:3} | {:9} | {:10.1f} | {:9.3f} | {:6.1f} | {:8.3f} |\n", M, V, D,
+             chunk, static_cast<double>(logits.bytes()) * 1e-6, median, flop * 1e-9, floor);
+  std::fflush(stdout);
+}
+
+void time_heads(const Context& context, const Ceilings& ceilings) {
+  fmt::print(
+      "|   rows |     V |   D | chunk     | logits_MB  | median_ms | GFLOP  | floor_ms |\n"
+      "| -----: | ----: | --: | --------: | ---------: | --------: | -----: | -------: |\n");
+  struct Head {
+    Index M, V, D;
+  };
+  for (const auto& [M, V, D] :
+       {Head{64 * 24, 128, 128}, Head{256 * 64, 8192, 64}, Head{256 * 64, 8192, 128}}) {
+    const Index own = ops::logit_chunk_rows(V);
+    for (const Index chunk : {own / 2, own, 2 * own, 4 * own, M}) {
+      if (chunk <= M) time_head(context, M, V, D, chunk, ceilings);
+    }
+  }
+}
+
 Precision read_precision(int argc, char** argv) {
   if (argc < 2) return Precision::float32;
   for (const auto& [precision, name] : enum_names<Precision>) {
@@ -185,6 +244,13 @@ int run(int argc, char** argv) {
   const Ceilings ceilings{.flop_per_s = product_rate(context), .bytes_per_s = copy_rate()};
   fmt::print("{}\nproducts of 4096^3: {:.1f} TFLOP/s, copies: {:.2f} TB/s\n\n",
              cuda_status().detail, ceilings.flop_per_s * 1e-12, ceilings.bytes_per_s * 1e-12);
+  if (argc > 2) {
+    if (argv[2] != std::string_view("head")) {
+      throw BadInput(fmt::format("expected head, got \"{}\"", argv[2]));
+    }
+    time_heads(context, ceilings);
+    return kExitDone;
+  }
   fmt::print(
       "| mixer    | precision | median_ms | p10_ms | p90_ms | most_ms | GFLOP |    MB | floor_ms |"
       " verdict |\n"

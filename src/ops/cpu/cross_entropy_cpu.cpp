@@ -54,14 +54,16 @@ template <class T>
 void cross_entropy(const Context& context, const CrossEntropy<T>& args) {
   const Index M = args.logits.rows;
   const Index V = args.logits.cols;
-  const T scale = static_cast<T>(1.0 / static_cast<double>(M));
+  const Index mean_rows = args.mean_rows > 0 ? args.mean_rows : M;
+  const T scale = static_cast<T>(1.0 / static_cast<double>(mean_rows));
   RowLoss* rows = scratch<RowLoss>(M);
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index i = 0; i < M; ++i) {
     T* dlogits = args.dlogits.empty() ? nullptr : args.dlogits.row(i);
     rows[i] = row_loss(args.logits.row(i), V, Index{args.targets[i]}, dlogits, scale);
   }
-  LossSums sums{.count = M};
+  LossSums sums = args.accumulate ? *args.sums : LossSums{};
+  sums.count += M;
   for (Index i = 0; i < M; ++i) {
     sums.loss += rows[i].loss;
     sums.correct += rows[i].correct;
