@@ -93,7 +93,11 @@ class Cell:
             else:
                 values[key] = value
         if values["task.seq_len"] is None:
-            values["task.seq_len"] = usual_length(values["task.layout"], values["task.n_pairs"])
+            # Keys that an older record lacks are at their defaults.
+            written = values.get("task.passes", 1), values.get("task.rewrites", 0)
+            values["task.seq_len"] = usual_length(
+                values["task.layout"], values["task.n_pairs"], *written
+            )
         return values
 
     def is_of(self, row: Row) -> bool:

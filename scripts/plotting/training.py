@@ -10,7 +10,7 @@ from plotting.chart import Axis, Curve, Panel, Point, Source
 from plotting.lines import MIXERS, line_order, make_curves, over_seeds, with_suffix, without_title
 from plotting.notes import counted
 from plotting.settings import setting_text
-from plotting.tables import Report, Row, group, number
+from plotting.tables import Report, Row, group, number, setting_of
 
 TABLE = "accuracy_summary"
 SETTING = ["layout", "short_conv", "d_h", "n_heads", "steps", "device", "precision"]
@@ -39,15 +39,18 @@ def not_mqar(report: Report) -> str:
     return f"Not drawn: {counted(len(others), 'row')} of {kinds}." if others else ""
 
 
-def usual_length(layout: str, n_pairs: int) -> int:
+def usual_length(layout: str, n_pairs: int, passes: int = 1, rewrites: int = 0) -> int:
     """The length of a config with `seq_len: null`."""
-    return 3 * n_pairs + 1 if layout == "paper" else 4 * n_pairs
+    written = 2 * (passes * n_pairs + rewrites)
+    return written + (n_pairs + 1 if layout == "paper" else 2 * n_pairs)
 
 
 def is_usual(row: Row) -> bool:
     if not row["n_pairs"]:  # trained on several
         return False
-    return int(row["seq_len"]) == usual_length(row["layout"], int(row["n_pairs"]))
+    setting = setting_of(row)
+    written = int(setting.get("passes", 1)), int(setting.get("rewrites", 0))
+    return int(row["seq_len"]) == usual_length(row["layout"], int(row["n_pairs"]), *written)
 
 
 @dataclass(frozen=True)

@@ -107,19 +107,34 @@ struct ModelConfig {
 struct TaskConfig {
   TaskLayout layout = TaskLayout::paper;
   Index n_pairs = 24;
+  Index passes = 1;
+  Index rewrites = 0;
   std::optional<Index> seq_len;
   Index curriculum = 0;
   double power_a = 0.01;
   bool random_filler = true;
+
+  /// mqar: tokens of the pairs and rewrites, before the separator or the queries.
+  Index written_tokens() const { return 2 * (passes * n_pairs + rewrites); }
 
   template <class V>
   void visit(V& v) {
     v.field("layout", layout,
             {.help = "paper: pairs, separator, queries; zoology: arXiv:2312.04927"});
     v.field("n_pairs", n_pairs, {.help = "key-value pairs per sequence", .min = 1, .max = 1 << 20});
+    v.field("passes", passes,
+            {.help = "mqar: times that the block of pairs is written before the queries",
+             .min = 1,
+             .max = 256});
+    v.field("rewrites", rewrites,
+            {.help = "mqar: keys written again after the pairs, drawn without replacement, each "
+                     "with a new value, which is then the one asked for; at most n_pairs",
+             .min = 0,
+             .max = 1 << 20});
     v.field("seq_len", seq_len,
-            {.help = "tokens per sequence; null: 3 n_pairs + 1 (paper), 4 n_pairs (zoology), "
-                     "64 (copy), 1000 (state_norm, jacobian), 1024 (latency); copy uses the "
+            {.help = "tokens per sequence; null: 2 (passes n_pairs + rewrites) for the pairs and "
+                     "n_pairs + 1 (paper) or 2 n_pairs (zoology) more, 64 (copy), 1000 "
+                     "(state_norm, jacobian), 1024 (latency); copy uses the "
                      "odd 2 floor((seq_len - 1) / 2) + 1",
              .min = 1,
              .max = 1 << 30});

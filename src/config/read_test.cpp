@@ -231,6 +231,24 @@ TEST(Validate, ZoologyLayoutFitsHalvesAndSequence) {
                  R"({"task": {"layout": "zoology", "n_pairs": 8, "seq_len": 30}})");
 }
 
+TEST(Validate, PassesAndRewritesFitVocabularyAndSequence) {
+  EXPECT_EQ(refusal(R"({"task": {"n_pairs": 8, "passes": 2, "rewrites": 8, "seq_len": 50}})"), "");
+  EXPECT_REFUSED(
+      "/task/seq_len: 8 pairs in 2 passes with 8 rewrites, the separator and a query "
+      "need at least 50 tokens, got 49",
+      R"({"task": {"n_pairs": 8, "passes": 2, "rewrites": 8, "seq_len": 49}})");
+  EXPECT_REFUSED("/task/rewrites: at most the 8 of task.n_pairs, got 9",
+                 R"({"task": {"n_pairs": 8, "rewrites": 9}})");
+  EXPECT_REFUSED(
+      "/task/rewrites: 65 distinct values from the upper half of the vocabulary need "
+      "model.vocab_size of at least 129, got 128",
+      R"({"task": {"layout": "zoology", "n_pairs": 40, "rewrites": 25}})");
+  EXPECT_REFUSED(
+      "/task/seq_len: the zoology layout of 8 pairs in 3 passes needs an even number of "
+      "at least 64 tokens, got 62",
+      R"({"task": {"layout": "zoology", "n_pairs": 8, "passes": 3, "seq_len": 62}})");
+}
+
 TEST(Validate, OtherExperiments) {
   EXPECT_REFUSED("at least 3 tokens", R"({"experiment": "copy", "task": {"seq_len": 2}})");
   EXPECT_EQ(sequence_length(parse_config(R"({"experiment": "copy"})", "x.json")), 63);

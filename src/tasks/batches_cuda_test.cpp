@@ -83,6 +83,22 @@ TEST(BatchesCuda, ZoologyLayout) {
   }
 }
 
+TEST(BatchesCuda, PassesAndRewrites) {
+  VLA_NEEDS_GPU();
+  check(R"("task": {"n_pairs": 24, "passes": 3})");
+  check(R"("task": {"n_pairs": 24, "rewrites": 24, "seq_len": 300})");
+  check(R"("task": {"n_pairs": 8, "passes": 2, "rewrites": 5, "curriculum": 3000})");
+  check(R"("model": {"vocab_size": 20000}, "task": {"n_pairs": 24, "passes": 2, "rewrites": 7})");
+  for (const char* filler : {"true", "false"}) {
+    const std::string rest = std::string(R"("layout": "zoology", "random_filler": )") + filler;
+    check(R"("task": {"n_pairs": 30, "passes": 4, "rewrites": 30, )" + rest + "}");
+    check(R"("model": {"vocab_size": 131}, "task": {"n_pairs": 20, "passes": 2, "rewrites": 3,
+             "seq_len": 198, )" +
+          rest + "}");
+    check(R"("task": {"n_pairs": 1, "rewrites": 1, )" + rest + "}");
+  }
+}
+
 TEST(BatchesCuda, RowsTooLargeForSharedMemory) {
   VLA_NEEDS_GPU();
   check(R"("model": {"vocab_size": 20000}, "task": {"n_pairs": 24})");

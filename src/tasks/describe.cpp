@@ -9,18 +9,31 @@
 namespace vla_bench {
 namespace {
 
-/// The role of position t: "k1", "v1", "SEP", "q3" (the query of key 3), "" for filler.
+/// The pair of the key, counted from 1; 0 for no pair's key.
+Index pair_of(const RunConfig& config, const std::int32_t* inputs, std::int32_t key) {
+  for (Index pair = 0; pair < config.task.n_pairs; ++pair) {
+    if (inputs[2 * pair] == key) return pair + 1;
+  }
+  return 0;
+}
+
+/// The role of position t: "k1", "v1" in every pass, "k1'", "v1'" of a rewrite, "SEP", "q3" (the
+/// query of key 3), "" for filler.
 std::string mqar_role(const RunConfig& config, const std::int32_t* inputs,
                       const std::int32_t* targets, Index t) {
-  const Index n = config.task.n_pairs;
-  if (t < 2 * n) return fmt::format("{}{}", t % 2 == 0 ? 'k' : 'v', t / 2 + 1);
+  const TaskConfig& task = config.task;
+  const char kind = t % 2 == 0 ? 'k' : 'v';
+  if (t < 2 * task.n_pairs * task.passes) {
+    return fmt::format("{}{}", kind, t / 2 % task.n_pairs + 1);
+  }
+  if (t < task.written_tokens()) {
+    return fmt::format("{}{}'", kind, pair_of(config, inputs, inputs[t - t % 2]));
+  }
   if (targets[t] == kIgnoreTarget) {
-    return config.task.layout == TaskLayout::paper && t == 2 * n ? "SEP" : "";
+    return task.layout == TaskLayout::paper && t == task.written_tokens() ? "SEP" : "";
   }
-  for (Index pair = 0; pair < n; ++pair) {
-    if (inputs[2 * pair] == inputs[t]) return fmt::format("q{}", pair + 1);
-  }
-  return "q?";
+  const Index pair = pair_of(config, inputs, inputs[t]);
+  return pair > 0 ? fmt::format("q{}", pair) : "q?";
 }
 
 std::string role(const RunConfig& config, const std::int32_t* inputs, const std::int32_t* targets,

@@ -37,6 +37,8 @@ void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch
   const Index curriculum = draws.stream == RngStream::train_batch ? config.task.curriculum : 0;
   const MqarRow row{.n_pairs = n_pairs,
                     .distinct = distinct_pairs(n_pairs, curriculum, draws.index),
+                    .passes = static_cast<std::int32_t>(config.task.passes),
+                    .rewrites = static_cast<std::int32_t>(config.task.rewrites),
                     .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                     .tokens = static_cast<std::int32_t>(batch.tokens),
                     .ignore = kIgnoreTarget};
@@ -50,7 +52,7 @@ void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch
     }
     return;
   }
-  const QuerySlotTable table(row.tokens / 2 - row.n_pairs, config.task.power_a);
+  const QuerySlotTable table((row.tokens - written_tokens(row)) / 2, config.task.power_a);
   const QuerySlots slots = table.view();
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(row.vocab));
   std::vector<std::uint32_t> tree(static_cast<std::size_t>(slots.count));

@@ -107,6 +107,69 @@ TEST(MqarPaper, ACurriculumRepeatsPairsAndKeepsTheShape) {
   }
 }
 
+/// The rewrites of a row that begins with `written` tokens of pairs, as key -> value; checks that
+/// their keys are distinct keys of pairs.
+std::map<std::int32_t, std::int32_t> rewrites_of(
+    const std::vector<std::int32_t>& inputs, std::size_t first, std::size_t count,
+    const std::map<std::int32_t, std::int32_t>& pairs) {
+  std::map<std::int32_t, std::int32_t> rewrites;
+  for (std::size_t t = first; t < first + 2 * count; t += 2) {
+    EXPECT_TRUE(pairs.contains(inputs[t])) << "not a pair's key at " << t;
+    EXPECT_TRUE(rewrites.emplace(inputs[t], inputs[t + 1]).second) << "key repeats at " << t;
+  }
+  return rewrites;
+}
+
+/// Checks that the first n pairs stand there `passes` times.
+void expect_passes(const std::vector<std::int32_t>& inputs, std::size_t n, std::size_t passes) {
+  for (std::size_t t = 2 * n; t < 2 * n * passes; ++t) EXPECT_EQ(inputs[t], inputs[t % (2 * n)]);
+}
+
+TEST(MqarPaper, PassesRepeatThePairsAndTheLastValueIsTheTarget) {
+  const Batch batch = batch_of(R"({"task": {"n_pairs": 8, "passes": 3, "rewrites": 5}})", 50);
+  ASSERT_EQ(batch.tokens, 48 + 10 + 1 + 8);
+  EXPECT_EQ(batch.target_rows.size(), 50 * 8);
+  Index changed = 0, asked_again = 0;
+  for (Index b = 0; b < batch.batch; ++b) {
+    const auto inputs = input_row(batch, b);
+    const auto targets = target_row(batch, b);
+    const auto pairs = pairs_of(inputs, 8);
+    expect_passes(inputs, 8, 3);
+    const auto rewrites = rewrites_of(inputs, 48, 5, pairs);
+    EXPECT_EQ(inputs[58], 127);
+    for (std::size_t t = 0; t <= 58; ++t) EXPECT_EQ(targets[t], kIgnoreTarget);
+    for (std::size_t t = 59; t < inputs.size(); ++t) {
+      const bool again = rewrites.contains(inputs[t]);
+      asked_again += again ? 1 : 0;
+      EXPECT_EQ(targets[t], again ? rewrites.at(inputs[t]) : pairs.at(inputs[t]));
+    }
+    for (const auto& [key, value] : rewrites) {
+      EXPECT_LE(value, 126);
+      changed += value != pairs.at(key) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(changed, 240) << "of 250 values, drawn from 127";
+  EXPECT_NEAR(static_cast<double>(asked_again), 250.0, 49.0) << "5 deviations of 400 draws at 5/8";
+}
+
+// Fewer distinct pairs than rewrites: these repeat as well, and the shape stays.
+TEST(MqarPaper, ACurriculumRepeatsRewrites) {
+  const Batch batch =
+      batch_of(R"({"task": {"n_pairs": 8, "passes": 2, "rewrites": 6, "curriculum": 100}})", 5,
+               RngStream::train_batch, 30);
+  ASSERT_EQ(batch.tokens, 32 + 12 + 1 + 8);
+  for (Index b = 0; b < batch.batch; ++b) {
+    const auto inputs = input_row(batch, b);
+    const auto targets = target_row(batch, b);
+    const auto pairs = pairs_of(inputs, 3);
+    const auto rewrites = rewrites_of(inputs, 32, 3, pairs);
+    EXPECT_EQ(rewrites.size(), 3u);
+    for (std::size_t t = 38; t < 44; ++t) EXPECT_EQ(inputs[t], inputs[t - 6]);
+    EXPECT_EQ(inputs[44], 127);
+    for (std::size_t t = 45; t < inputs.size(); ++t) EXPECT_EQ(targets[t], rewrites.at(inputs[t]));
+  }
+}
+
 TEST(MqarPaper, FullVocabularyOfKeysIsAPermutation) {
   const Batch batch = batch_of(R"({"task": {"n_pairs": 127}})", 2);
   EXPECT_EQ(pairs_of(input_row(batch, 0), 127).size(), 127u);
@@ -138,6 +201,24 @@ TEST(MqarPaper, KeysValuesAndQueriesAreUniform) {
   expect_uniform(last_key, kRows);
   expect_uniform(value, kRows);
   expect_uniform(query, kRows);
+}
+
+TEST(MqarPaper, RewrittenKeysAndTheirValuesAreUniform) {
+  constexpr Index kRows = 20000;
+  const Batch batch =
+      batch_of(R"({"model": {"vocab_size": 9}, "task": {"n_pairs": 4, "rewrites": 2}})", kRows);
+  std::vector<Index> first(4), second(4), value(8);
+  for (Index b = 0; b < kRows; ++b) {
+    const auto inputs = input_row(batch, b);
+    for (std::size_t i = 0; i < 4; ++i) {
+      first[i] += inputs[8] == inputs[2 * i] ? 1 : 0;
+      second[i] += inputs[10] == inputs[2 * i] ? 1 : 0;
+    }
+    ++value[static_cast<std::size_t>(inputs[11])];
+  }
+  expect_uniform(first, kRows);
+  expect_uniform(second, kRows);
+  expect_uniform(value, kRows);
 }
 
 TEST(MqarZoology, RowsFollowTheLayout) {
@@ -186,6 +267,41 @@ TEST(MqarZoology, ShortestSequenceFillsEverySlot) {
   ASSERT_EQ(batch.tokens, 252);
   const auto targets = target_row(batch, 0);
   for (std::size_t t = 126; t < 252; ++t) EXPECT_EQ(targets[t] != kIgnoreTarget, t % 2 == 0);
+}
+
+TEST(MqarZoology, PassesAndRewritesPrecedeTheQueries) {
+  for (const char* length : {"null", "90"}) {
+    const std::string json = std::string(R"({"model": {"vocab_size": 27}, "task": {"layout":
+        "zoology", "n_pairs": 8, "passes": 3, "rewrites": 6, "seq_len": )") +
+                             length + "}}";
+    const Batch batch = batch_of(json.c_str(), 50);
+    ASSERT_EQ(batch.tokens, std::string(length) == "null" ? 60 + 16 : 90);
+    for (Index b = 0; b < batch.batch; ++b) {
+      const auto inputs = input_row(batch, b);
+      const auto targets = target_row(batch, b);
+      const auto pairs = pairs_of(inputs, 8);
+      expect_passes(inputs, 8, 3);
+      auto last = rewrites_of(inputs, 48, 6, pairs);
+      std::set<std::int32_t> values;
+      for (const auto& of : {pairs, last}) {
+        for (const auto& [key, value] : of) {
+          EXPECT_TRUE(13 <= value && value <= 26) << value;
+          EXPECT_TRUE(values.insert(value).second) << "values repeat";
+        }
+      }
+      EXPECT_EQ(last.size(), 6u);
+      last.insert(pairs.begin(), pairs.end());  // keeps the rewritten ones
+      std::set<std::int32_t> queried;
+      for (std::size_t t = 0; t < inputs.size(); ++t) {
+        if (targets[t] == kIgnoreTarget) continue;
+        EXPECT_GE(t, 60u);
+        EXPECT_EQ(t % 2, 0u);
+        EXPECT_EQ(targets[t], last.at(inputs[t]));
+        EXPECT_TRUE(queried.insert(inputs[t]).second);
+      }
+      EXPECT_EQ(queried.size(), 8u);
+    }
+  }
 }
 
 TEST(MqarZoology, GapsFollowThePowerLaw) {
@@ -294,6 +410,13 @@ TEST(MakeBatch, ValuesArePinned) {
             (Row{41, 9, 24, 47, 58, 105, 127, 24, 41, 58}));
   EXPECT_EQ(input_row(batch_of(R"({"task": {"layout": "zoology", "n_pairs": 2}})", 1), 0),
             (Row{21, 92, 13, 69, 21, 73, 13, 8}));
+  EXPECT_EQ(input_row(batch_of(R"({"task": {"n_pairs": 2, "passes": 2, "rewrites": 1}})", 1), 0),
+            (Row{41, 57, 24, 9, 41, 57, 24, 9, 41, 105, 127, 24, 41}));
+  EXPECT_EQ(input_row(batch_of(R"({"task": {"layout": "zoology", "n_pairs": 2, "passes": 2,
+                                            "rewrites": 1}})",
+                               1),
+                      0),
+            (Row{21, 92, 13, 69, 21, 92, 13, 69, 13, 89, 21, 98, 13, 78}));
   EXPECT_EQ(input_row(batch_of(R"({"experiment": "copy", "task": {"seq_len": 7}})", 1), 0),
             (Row{41, 23, 57, 127, 41, 23, 57}));
   EXPECT_EQ(input_row(batch_of(R"({"experiment": "jacobian", "task": {"seq_len": 6}})", 1), 0),
@@ -313,6 +436,20 @@ TEST(DescribeRow, ShowsRolesTokensAndTargets) {
             "role        k1    v1    k2    v2   SEP    q2    q1\n"
             "token       17     3    99     4   127    99    17\n"
             "target       .     .     .     .     .     4     3\n");
+}
+
+TEST(DescribeRow, PassesKeepTheirRolesAndRewritesAreMarked) {
+  const RunConfig config =
+      parse_config(R"({"task": {"n_pairs": 2, "passes": 2, "rewrites": 1}})", "test");
+  Batch batch;
+  make_batch(config, RngStream::train_batch, 0, 1, batch);
+  const std::int32_t inputs[] = {17, 3, 99, 4, 17, 3, 99, 4, 99, 5, 127, 99, 17};
+  std::copy_n(inputs, 13, batch.inputs.data());
+  const std::string text = describe_row(config, batch, 0, 104);
+  EXPECT_NE(text.find("role        k1    v1    k2    v2    k1    v1    k2    v2   k2'   v2'   SEP"
+                      "    q2    q1\n"),
+            std::string::npos)
+      << text;
 }
 
 TEST(DescribeRow, LongRowsAreFoldedAndCopyHasItsRoles) {

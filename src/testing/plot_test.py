@@ -300,6 +300,18 @@ class PlotTest(unittest.TestCase):
         count = sum(len(points) for panel in list(panels)[:2] for points in panels[panel].values())
         self.assertEqual(count, len(rows) + len(more))
 
+    def test_lengths_follow_the_pairs_with_passes_and_rewrites(self) -> None:
+        rows = [
+            accuracy_row("vla", 0.5, n_pairs=n, seq_len=7 * n + 3, setting="passes=3 rewrites=1")
+            for n in (2, 4, 8)
+        ]
+        self.write("accuracy_summary", rows)
+        self.run_plot()
+        self.assertFalse([panel for panel in self.drawn("four_panels") if "T by n" in panel])
+        self.write("accuracy_summary", [row | {"setting": "passes=2"} for row in rows])
+        self.run_plot()
+        self.assertTrue([panel for panel in self.drawn("four_panels") if "T by n" in panel])
+
     def test_load_has_a_curve_a_line_and_shape(self) -> None:
         def row(line: str, n_pairs: int, n_heads: int, accuracy: float, **more: Any) -> Row:
             wanted = {"n_pairs": n_pairs, "n_heads": n_heads, "short_conv": 4, **more}

@@ -16,6 +16,8 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
     rows_.kind = row_kind(config);
     rows_.row = {.n_pairs = static_cast<std::int32_t>(config.task.n_pairs),
                  .distinct = static_cast<std::int32_t>(config.task.n_pairs),
+                 .passes = static_cast<std::int32_t>(config.task.passes),
+                 .rewrites = static_cast<std::int32_t>(config.task.rewrites),
                  .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                  .tokens = static_cast<std::int32_t>(sequence_length(config)),
                  .ignore = kIgnoreTarget};
@@ -43,7 +45,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
 
  private:
   void upload_slots(double power_a) {
-    const QuerySlotTable table(rows_.row.tokens / 2 - rows_.row.n_pairs, power_a);
+    const QuerySlotTable table((rows_.row.tokens - written_tokens(rows_.row)) / 2, power_a);
     rows_.slots = table.view();
     const auto upload = [&](const std::uint32_t* from, Array<std::uint32_t>& to) {
       to.resize(Device::cuda, rows_.slots.count);

@@ -66,7 +66,7 @@ __device__ inline int set_below(unsigned mask, int thread) {
 __device__ void fill_free_by_warp(const BatchRows& rows, const std::uint32_t* draws,
                                   std::int32_t* inputs) {
   const int thread = static_cast<int>(threadIdx.x);
-  for (std::int32_t first = 2 * rows.row.n_pairs; first < rows.row.tokens; first += kWarp) {
+  for (std::int32_t first = written_tokens(rows.row); first < rows.row.tokens; first += kWarp) {
     const std::int32_t t = first + thread;
     const bool is_free = t < rows.row.tokens && inputs[t] < 0;
     const unsigned mask = __ballot_sync(kAllThreads, is_free);
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kWarp)
   }
   __syncwarp();
   if (rows.kind == RowKind::zoology) {
-    fill_free_by_warp(rows, draws + 3 * row.n_pairs, inputs);
+    fill_free_by_warp(rows, draws + zoology_draws(row), inputs);
     __syncwarp();
   }
   write_row(rows, b, inputs, targets);

@@ -15,7 +15,7 @@ namespace vla_bench::tasks {
 /// All pointers are to device memory.
 struct BatchRows {
   RowKind kind = RowKind::random;
-  MqarRow row{};               // copy and random do not use n_pairs; the kernel sets distinct
+  MqarRow row{};               // of mqar; the kernel sets distinct
   Index curriculum = 0;        // only training batches; see distinct_pairs
   bool random_filler = false;  // zoology
   QuerySlots slots{};          // zoology
