@@ -16,9 +16,17 @@ void layer_norm_forward(const Context& context, const LayerNormForward<T>& args)
 template <class T>
 void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args);
 template <class T>
+void rms_norm_forward(const Context& context, const RmsNormForward<T>& args);
+template <class T>
+void rms_norm_backward(const Context& context, const RmsNormBackward<T>& args);
+template <class T>
 void gelu_forward(const Context& context, const T* x, T* y, Index count);
 template <class T>
 void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count);
+template <class T>
+void gated_sum_forward(const Context& context, const GatedSum<T>& args);
+template <class T>
+void gated_sum_backward(const Context& context, const GatedSumBackward<T>& args);
 template <class T>
 void fill_zero(const Context& context, T* data, Index count);
 template <class T>
@@ -50,8 +58,12 @@ void linear_forward(const Context& context, const LinearForward<float>& args);
 void linear_backward(const Context& context, const LinearBackward<float>& args);
 void layer_norm_forward(const Context& context, const LayerNormForward<float>& args);
 void layer_norm_backward(const Context& context, const LayerNormBackward<float>& args);
+void rms_norm_forward(const Context& context, const RmsNormForward<float>& args);
+void rms_norm_backward(const Context& context, const RmsNormBackward<float>& args);
 void gelu_forward(const Context& context, const float* x, float* y, Index count);
 void gelu_backward(const Context& context, const float* x, const float* dy, float* dx, Index count);
+void gated_sum_forward(const Context& context, const GatedSum<float>& args);
+void gated_sum_backward(const Context& context, const GatedSumBackward<float>& args);
 void fill_zero(const Context& context, float* data, Index count);
 void embedding_forward(const Context& context, const EmbeddingForward<float>& args);
 void embedding_backward(const Context& context, const EmbeddingBackward<float>& args);

@@ -203,6 +203,7 @@ void check_layer_norm(Index M, Index D, Index gap, const LayerNormVariant& varia
     layer_norm_forward<T>(context, {.x = x_operand.view(),
                                     .weight = weight_operand.data(),
                                     .bias = bias_operand.data(),
+                                    .residual = in_dx ? x_operand.view() : Matrix<T>(),
                                     .y = y.view(),
                                     .mean = mean.data(),
                                     .inverse_std = inverse_std.data()});
@@ -254,13 +255,71 @@ TEST(LayerNormCuda, MatchesTheCpu) {
   check_layer_norm(2, 33000, 0, {.on_side_stream = true});
 }
 
+void check_rms_norm(Index M, Index D, Index gap, bool on_side_stream) {
+  SCOPED_TRACE(::testing::Message()
+               << "M " << M << " D " << D << " gap " << gap << " side stream " << on_side_stream);
+  const auto x = random_floats(M * D, 1);
+  const auto weight = random_floats(D, 2);
+  const auto dy = random_floats(M * D, 3);
+  const auto dweight_start = random_floats(D, 4);
+  expect_gpu_matches_cpu([&]<class T>(const Context& context) -> Outputs {
+    Operand<T> x_operand(context, M, D, gap, x), dy_operand(context, M, D, gap, dy);
+    Operand<T> weight_operand(context, weight);
+    Operand<T> y(context, M, D, gap, poison(M * D)), own_dx(context, M, D, gap, poison(M * D));
+    Operand<T> inverse_rms(context, poison(M)), dweight(context, dweight_start);
+    // In place only on the main stream, since a side stream reads dy.
+    Operand<T>& dx = on_side_stream ? own_dx : dy_operand;
+    rms_norm_forward<T>(context, {.x = x_operand.view(),
+                                  .weight = weight_operand.data(),
+                                  .epsilon = 1e-3,
+                                  .y = y.view(),
+                                  .inverse_rms = inverse_rms.data()});
+    rms_norm_backward<T>(context, {.x = x_operand.view(),
+                                   .weight = weight_operand.data(),
+                                   .inverse_rms = inverse_rms.data(),
+                                   .dy = dy_operand.view(),
+                                   .dx = dx.view(),
+                                   .dweight = dweight.data(),
+                                   .on_side_stream = on_side_stream});
+    join_side_streams(context);
+    // A thread's D / 32 terms and five more additions; epsilon bounds 1 / rms by 32, which counts
+    // at D = 1 and 5, where a row can be short.
+    const double sums = static_cast<double>(D) / 32.0 + 5.0;
+    const double tolerance = 4.0 * sums * kEps * (D <= 5 ? 32.0 : 1.0);
+    return {{"y", y.values(), tolerance},
+            {"inverse rms", inverse_rms.values(), tolerance},
+            {"dx", dx.values(), tolerance, 1.0},
+            {"dweight", dweight.values(), tolerance}};
+  });
+}
+
+TEST(RmsNormCuda, MatchesTheCpu) {
+  VLA_NEEDS_GPU();
+  for (const auto& [M, D] : {std::pair<Index, Index>{1, 5},
+                             {3, 1},
+                             {3, 33},
+                             {33, 300},
+                             {18688, 32},
+                             {257, 1024},
+                             {33, 1500}}) {
+    check_rms_norm(M, D, 0, true);
+    check_rms_norm(M, D, 3, false);
+  }
+}
+
 struct ConvCase {
   Index B, L, D, K;
+  Index silu_columns = 0;
+  bool has_bias = true;
+  bool has_residual = false;
+  bool on_side_stream = false;
 };
 
 void check_short_conv(const ConvCase& c) {
-  const auto [B, L, D, K] = c;
-  SCOPED_TRACE(::testing::Message() << "B " << B << " T " << L << " D " << D << " K " << K);
+  const Index B = c.B, L = c.L, D = c.D, K = c.K;
+  SCOPED_TRACE(::testing::Message()
+               << "B " << B << " T " << L << " D " << D << " K " << K << " SiLU " << c.silu_columns
+               << " bias " << c.has_bias << " residual " << c.has_residual);
   const Index M = B * L;
   const auto x = random_integers(M * D, 1);
   const auto weight = random_integers(D * K, 2);
@@ -268,8 +327,10 @@ void check_short_conv(const ConvCase& c) {
   const auto dy = random_integers(M * D, 4);
   const auto dweight_start = random_integers(D * K, 5);
   const auto dbias_start = random_integers(D, 6);
+  const auto residual = random_integers(M * D, 7);
   expect_gpu_matches_cpu([&]<class T>(const Context& context) -> Outputs {
     Operand<T> x_operand(context, M, D, 2, x), dy_operand(context, M, D, 1, dy);
+    Operand<T> residual_operand(context, M, D, 3, residual);
     Operand<T> weight_operand(context, D, K, 1, weight), bias_operand(context, bias);
     Operand<T> y(context, M, D, 3, poison(M * D)), dx(context, M, D, 4, poison(M * D));
     Operand<T> dweight(context, D, K, 2, dweight_start), dbias(context, dbias_start);
@@ -277,17 +338,26 @@ void check_short_conv(const ConvCase& c) {
                             .tokens = L,
                             .x = x_operand.view(),
                             .weight = weight_operand.view(),
-                            .bias = bias_operand.data()};
+                            .bias = c.has_bias ? bias_operand.data() : nullptr,
+                            .silu_columns = c.silu_columns};
     short_conv_forward<T>(context, args, y.view());
     short_conv_backward<T>(context, args,
                            {.dy = dy_operand.view(),
+                            .residual = c.has_residual ? residual_operand.view() : Matrix<T>(),
                             .dx = dx.view(),
                             .dweight = dweight.view(),
-                            .dbias = dbias.data()});
-    return {{"y", y.values()},
-            {"dx", dx.values()},
-            {"dweight", dweight.values()},
-            {"dbias", dbias.values()}};
+                            .dbias = c.has_bias ? dbias.data() : nullptr,
+                            .on_side_stream = c.on_side_stream});
+    join_side_streams(context);
+    // Integers are exact. A SiLU and its derivative are not: a few roundings and exp's two ulp, and
+    // a row of taps or a column of M rows of them.
+    const bool exact = c.silu_columns == 0;
+    const double silu = exact ? 0.0 : 8 * kEps;
+    return {{"y", y.values(), silu},
+            {"dy of the convolution", dy_operand.values(), silu},
+            {"dx", dx.values(), exact ? 0.0 : 8 * kEps * static_cast<double>(K)},
+            {"dweight", dweight.values(), 2 * silu, 8.0 * std::sqrt(static_cast<double>(M))},
+            {"dbias", dbias.values(), 2 * silu, 8.0 * std::sqrt(static_cast<double>(M))}};
   });
 }
 
@@ -303,6 +373,22 @@ TEST(ShortConvCuda, EqualsTheCpu) {
                             {64, 73, 128, 4}}) {
     check_short_conv(c);
   }
+}
+
+TEST(ShortConvCuda, TakesAResidualASiluAndNoBias) {
+  VLA_NEEDS_GPU();
+  check_short_conv(
+      {.B = 3, .L = 50, .D = 300, .K = 3, .has_residual = true, .on_side_stream = true});
+  check_short_conv({.B = 2, .L = 3, .D = 5, .K = 6, .has_bias = false});
+  check_short_conv({.B = 2, .L = 3, .D = 5, .K = 6, .silu_columns = 5});
+  check_short_conv({.B = 1, .L = 70, .D = 99, .K = 9, .silu_columns = 33, .has_bias = false});
+  check_short_conv({.B = 64,
+                    .L = 73,
+                    .D = 384,
+                    .K = 4,
+                    .silu_columns = 128,
+                    .has_bias = false,
+                    .on_side_stream = true});
 }
 
 }  // namespace

@@ -255,6 +255,7 @@ LayerNormResult<T> run_layer_norm(const LayerNormCase& c, const Context& context
   layer_norm_forward<T>(context, {.x = x.view(),
                                   .weight = weight.data(),
                                   .bias = bias.data(),
+                                  .residual = residual ? x.view() : Matrix<const T>(),
                                   .y = y.view(),
                                   .mean = mean.data(),
                                   .inverse_std = inverse_std.data()});
@@ -291,9 +292,11 @@ TEST(LayerNorm, EqualsPlainLoopsAndDifferences) {
     EXPECT_TRUE(near("dx", got.dx, dx, kDifferenceTolerance));
     EXPECT_TRUE(near("dweight", got.dweight, dweight, kDifferenceTolerance));
     EXPECT_TRUE(near("dbias", got.dbias, dbias, kDifferenceTolerance));
-    auto sum = run_layer_norm<double>(c, {}, true).dx;
-    for (double& value : sum) value -= 1.0;
-    EXPECT_TRUE(near("dx accumulated", sum, dx, kDifferenceTolerance));
+    auto sums = run_layer_norm<double>(c, {}, true);
+    for (double& value : sums.dx) value -= 1.0;
+    EXPECT_TRUE(near("dx accumulated", sums.dx, dx, kDifferenceTolerance));
+    for (std::size_t i = 0; i < y.size(); ++i) sums.y[i] -= c.x[i];
+    EXPECT_TRUE(near("y on top of x", sums.y, y, 16.0 * static_cast<double>(D) * kEpsilon<double>));
   }
 }
 
@@ -316,9 +319,95 @@ TEST(LayerNorm, FloatFollowsDoubleOnAnyThreads) {
   }
 }
 
+std::vector<double> plain_rms_norm(const LayerNormCase& c, double epsilon) {
+  std::vector<double> y;
+  for (Index i = 0; i < c.M; ++i) {
+    const double* x = c.x.data() + i * c.D;
+    double squares = 0.0;
+    for (Index j = 0; j < c.D; ++j) squares += x[j] * x[j];
+    for (Index j = 0; j < c.D; ++j) {
+      y.push_back(x[j] / std::sqrt(squares / static_cast<double>(c.D) + epsilon) * c.weight[j]);
+    }
+  }
+  return y;
+}
+
+constexpr double kRmsTestEpsilon = 0.5;  // large enough to count
+
+template <class T>
+struct RmsNormResult {
+  std::vector<T> y, dx, dweight;
+  bool operator==(const RmsNormResult&) const = default;
+};
+
+template <class T>
+RmsNormResult<T> run_rms_norm(const LayerNormCase& c, const Context& context) {
+  const auto round = [](const std::vector<double>& v) {
+    return std::vector<T>(v.begin(), v.end());
+  };
+  Strided<T> x(c.M, c.D, 5, round(c.x));
+  Strided<T> dy(c.M, c.D, 1, round(c.dy));
+  const auto weight = round(c.weight);
+  Strided<T> y(c.M, c.D, 2);
+  Strided<T> dx(c.M, c.D, 3);
+  std::vector<T> inverse_rms(c.M), dweight(c.D, T(2));
+  rms_norm_forward<T>(context, {.x = x.view(),
+                                .weight = weight.data(),
+                                .epsilon = kRmsTestEpsilon,
+                                .y = y.view(),
+                                .inverse_rms = inverse_rms.data()});
+  rms_norm_backward<T>(context, {.x = x.view(),
+                                 .weight = weight.data(),
+                                 .inverse_rms = inverse_rms.data(),
+                                 .dy = dy.view(),
+                                 .dx = dx.view(),
+                                 .dweight = dweight.data()});
+  EXPECT_TRUE(y.gaps_untouched() && dx.gaps_untouched());
+  return {y.values(), dx.values(), dweight};
+}
+
+TEST(RmsNorm, EqualsPlainLoopsAndDifferences) {
+  for (const auto& [M, D] : {std::pair<Index, Index>{1, 5}, {3, 33}, {70, 8}}) {
+    LayerNormCase c = layer_norm_case(M, D);
+    const auto loss = [&] {
+      const auto y = plain_rms_norm(c, kRmsTestEpsilon);
+      return std::inner_product(y.begin(), y.end(), c.dy.begin(), 0.0);
+    };
+    const auto y = plain_rms_norm(c, kRmsTestEpsilon);
+    const auto dx = central_differences(c.x, loss);
+    auto dweight = central_differences(c.weight, loss);
+    for (double& value : dweight) value += 2.0;  // what the buffer held before
+
+    const auto got = run_rms_norm<double>(c, {});
+    // A sum of D squares and a division: a few D eps.
+    EXPECT_TRUE(near("y", got.y, y, 4.0 * static_cast<double>(D) * kEpsilon<double>));
+    EXPECT_TRUE(near("dx", got.dx, dx, kDifferenceTolerance));
+    EXPECT_TRUE(near("dweight", got.dweight, dweight, kDifferenceTolerance));
+  }
+}
+
+TEST(RmsNorm, FloatFollowsDoubleOnAnyThreads) {
+  for (const auto& [M, D] : {std::pair<Index, Index>{1, 16}, {257, 130}}) {
+    const LayerNormCase c = layer_norm_case(M, D);
+    const auto single = run_rms_norm<float>(c, {});
+    const auto twice = run_rms_norm<double>(c, {});
+    // Sums over up to 257 rows of values of order one.
+    const double tolerance = 300 * kEpsilon<float>;
+    EXPECT_TRUE(near("y", single.y, twice.y, tolerance));
+    EXPECT_TRUE(near("dx", single.dx, twice.dx, tolerance));
+    EXPECT_TRUE(near("dweight", single.dweight, twice.dweight, tolerance));
+    for (int threads : {2, 3}) {
+      EXPECT_TRUE(single == run_rms_norm<float>(c, {.threads = threads}));
+      EXPECT_TRUE(twice == run_rms_norm<double>(c, {.threads = threads}));
+    }
+  }
+}
+
 struct ConvCase {
   Index B, L, D, K;
-  std::vector<double> x, weight, bias, dy;
+  std::vector<double> x, weight, bias, dy, residual;
+  bool has_bias = true;
+  Index silu_columns = 0;
 };
 ConvCase conv_case(Index B, Index L, Index D, Index K) {
   return {B,
@@ -328,7 +417,8 @@ ConvCase conv_case(Index B, Index L, Index D, Index K) {
           random_values<double>(B * L * D, 1),
           random_values<double>(D * K, 2),
           random_values<double>(D, 3),
-          random_values<double>(B * L * D, 4)};
+          random_values<double>(B * L * D, 4),
+          random_values<double>(B * L * D, 5)};
 }
 
 std::vector<double> plain_conv(const ConvCase& c) {
@@ -336,13 +426,14 @@ std::vector<double> plain_conv(const ConvCase& c) {
   for (Index b = 0; b < c.B; ++b) {
     for (Index t = 0; t < c.L; ++t) {
       for (Index channel = 0; channel < c.D; ++channel) {
-        double sum = c.bias[channel];
+        double sum = c.has_bias ? c.bias[channel] : 0.0;
         for (Index j = 0; j < c.K; ++j) {
           const Index source = t - c.K + 1 + j;
           if (source < 0) continue;
           sum += c.weight[channel * c.K + j] * c.x[(b * c.L + source) * c.D + channel];
         }
-        y.push_back(sum);
+        const bool silu = channel >= c.D - c.silu_columns;
+        y.push_back(silu ? sum / (1.0 + std::exp(-sum)) : sum);
       }
     }
   }
@@ -365,21 +456,55 @@ ConvResult<T> run_conv(const ConvCase& c, const Context& context) {
   const auto weight = round(c.weight);
   const auto bias = round(c.bias);
   Strided<T> y(c.B * c.L, c.D, 3);
+  Strided<T> residual(c.B * c.L, c.D, 1, round(c.residual));
   Strided<T> dx(c.B * c.L, c.D, 4);
   std::vector<T> dweight(weight.size(), T(2)), dbias(c.D, T(3));
   const ShortConv<T> args{.batch = c.B,
                           .tokens = c.L,
                           .x = x.view(),
                           .weight = {weight.data(), c.D, c.K},
-                          .bias = bias.data()};
+                          .bias = c.has_bias ? bias.data() : nullptr,
+                          .silu_columns = c.silu_columns};
   short_conv_forward<T>(context, args, y.view());
   short_conv_backward<T>(context, args,
                          {.dy = dy.view(),
+                          .residual = c.residual.empty() ? Matrix<const T>() : residual.view(),
                           .dx = dx.view(),
                           .dweight = {dweight.data(), c.D, c.K},
-                          .dbias = dbias.data()});
+                          .dbias = c.has_bias ? dbias.data() : nullptr});
   EXPECT_TRUE(y.gaps_untouched() && dx.gaps_untouched());
   return {y.values(), dx.values(), dweight, dbias};
+}
+
+void check_conv(ConvCase c) {
+  SCOPED_TRACE(::testing::Message() << "B " << c.B << " T " << c.L << " D " << c.D << " K " << c.K
+                                    << " SiLU " << c.silu_columns << " bias " << c.has_bias);
+  const auto loss = [&] {
+    const auto y = plain_conv(c);
+    return std::inner_product(y.begin(), y.end(), c.dy.begin(), 0.0);
+  };
+  const auto y = plain_conv(c);
+  auto dx = central_differences(c.x, loss);
+  for (std::size_t i = 0; i < c.residual.size(); ++i) dx[i] += c.residual[i];
+  auto dweight = central_differences(c.weight, loss);
+  auto dbias = central_differences(c.bias, loss);  // 0 without a bias
+  for (double& value : dweight) value += 2.0;
+  for (double& value : dbias) value += 3.0;
+  const auto got = run_conv<double>(c, {});
+  EXPECT_TRUE(near("y", got.y, y, 8.0 * kEpsilon<double>));
+  EXPECT_TRUE(near("dx", got.dx, dx, kDifferenceTolerance));
+  EXPECT_TRUE(near("dweight", got.dweight, dweight, kDifferenceTolerance));
+  EXPECT_TRUE(near("dbias", got.dbias, dbias, kDifferenceTolerance));
+
+  const auto single = run_conv<float>(c, {});
+  // At most K products, or B L of them in dweight, of order one.
+  EXPECT_TRUE(near("y float", single.y, y, 16 * kEpsilon<float>));
+  EXPECT_TRUE(near("dx float", single.dx, got.dx, 64 * kEpsilon<float>));
+  EXPECT_TRUE(near("dweight float", single.dweight, got.dweight, 300 * kEpsilon<float>));
+  for (int threads : {2, 3}) {
+    EXPECT_TRUE(got == run_conv<double>(c, {.threads = threads}));
+    EXPECT_TRUE(single == run_conv<float>(c, {.threads = threads}));
+  }
 }
 
 TEST(ShortConv, EqualsPlainLoopsAndDifferences) {
@@ -387,30 +512,22 @@ TEST(ShortConv, EqualsPlainLoopsAndDifferences) {
   for (auto [B, L, D, K] :
        {std::array<Index, 4>{2, 3, 5, 6}, {1, 4, 2, 1}, {2, 7, 3, 4}, {1, 130, 1, 4}}) {
     ConvCase c = conv_case(B, L, D, K);
-    const auto loss = [&] {
-      const auto y = plain_conv(c);
-      return std::inner_product(y.begin(), y.end(), c.dy.begin(), 0.0);
-    };
-    const auto y = plain_conv(c);
-    const auto dx = central_differences(c.x, loss);
-    auto dweight = central_differences(c.weight, loss);
-    auto dbias = central_differences(c.bias, loss);
-    for (double& value : dweight) value += 2.0;
-    for (double& value : dbias) value += 3.0;
-    const auto got = run_conv<double>(c, {});
-    EXPECT_TRUE(near("y", got.y, y, 8.0 * kEpsilon<double>));
-    EXPECT_TRUE(near("dx", got.dx, dx, kDifferenceTolerance));
-    EXPECT_TRUE(near("dweight", got.dweight, dweight, kDifferenceTolerance));
-    EXPECT_TRUE(near("dbias", got.dbias, dbias, kDifferenceTolerance));
+    c.residual.clear();
+    check_conv(c);
+  }
+}
 
-    const auto single = run_conv<float>(c, {});
-    // At most K products, or B L of them in dweight, of order one.
-    EXPECT_TRUE(near("y float", single.y, y, 16 * kEpsilon<float>));
-    EXPECT_TRUE(near("dweight float", single.dweight, got.dweight, 300 * kEpsilon<float>));
-    for (int threads : {2, 3}) {
-      EXPECT_TRUE(got == run_conv<double>(c, {.threads = threads}));
-      EXPECT_TRUE(single == run_conv<float>(c, {.threads = threads}));
-    }
+TEST(ShortConv, TakesAResidualASiluAndNoBias) {
+  for (auto [B, L, D, K] :
+       {std::array<Index, 4>{2, 3, 5, 6}, {1, 4, 2, 1}, {2, 7, 9, 4}, {1, 130, 3, 4}}) {
+    ConvCase c = conv_case(B, L, D, K);
+    check_conv(c);
+    c.silu_columns = (D + 1) / 3;
+    check_conv(c);
+    c.has_bias = false;
+    check_conv(c);
+    c.silu_columns = D;
+    check_conv(c);
   }
 }
 

@@ -55,6 +55,18 @@ void layer_norm_backward(const Context& context, const LayerNormBackward<T>& arg
 }
 
 template <class T>
+void rms_norm_forward(const Context& context, const RmsNormForward<T>& args) {
+  if (!on_gpu<T>(context, "rms_norm_forward")) return cpu::rms_norm_forward(context, args);
+  if constexpr (kOnGpu<T>) cuda::rms_norm_forward(context, args);
+}
+
+template <class T>
+void rms_norm_backward(const Context& context, const RmsNormBackward<T>& args) {
+  if (!on_gpu<T>(context, "rms_norm_backward")) return cpu::rms_norm_backward(context, args);
+  if constexpr (kOnGpu<T>) cuda::rms_norm_backward(context, args);
+}
+
+template <class T>
 void gelu_forward(const Context& context, const T* x, T* y, Index count) {
   if (!on_gpu<T>(context, "gelu_forward")) return cpu::gelu_forward(context, x, y, count);
   if constexpr (kOnGpu<T>) cuda::gelu_forward(context, x, y, count);
@@ -64,6 +76,18 @@ template <class T>
 void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count) {
   if (!on_gpu<T>(context, "gelu_backward")) return cpu::gelu_backward(context, x, dy, dx, count);
   if constexpr (kOnGpu<T>) cuda::gelu_backward(context, x, dy, dx, count);
+}
+
+template <class T>
+void gated_sum_forward(const Context& context, const GatedSum<T>& args) {
+  if (!on_gpu<T>(context, "gated_sum_forward")) return cpu::gated_sum_forward(context, args);
+  if constexpr (kOnGpu<T>) cuda::gated_sum_forward(context, args);
+}
+
+template <class T>
+void gated_sum_backward(const Context& context, const GatedSumBackward<T>& args) {
+  if (!on_gpu<T>(context, "gated_sum_backward")) return cpu::gated_sum_backward(context, args);
+  if constexpr (kOnGpu<T>) cuda::gated_sum_backward(context, args);
 }
 
 template <class T>
@@ -132,10 +156,18 @@ template void layer_norm_forward(const Context&, const LayerNormForward<float>&)
 template void layer_norm_forward(const Context&, const LayerNormForward<double>&);
 template void layer_norm_backward(const Context&, const LayerNormBackward<float>&);
 template void layer_norm_backward(const Context&, const LayerNormBackward<double>&);
+template void rms_norm_forward(const Context&, const RmsNormForward<float>&);
+template void rms_norm_forward(const Context&, const RmsNormForward<double>&);
+template void rms_norm_backward(const Context&, const RmsNormBackward<float>&);
+template void rms_norm_backward(const Context&, const RmsNormBackward<double>&);
 template void gelu_forward(const Context&, const float*, float*, Index);
 template void gelu_forward(const Context&, const double*, double*, Index);
 template void gelu_backward(const Context&, const float*, const float*, float*, Index);
 template void gelu_backward(const Context&, const double*, const double*, double*, Index);
+template void gated_sum_forward(const Context&, const GatedSum<float>&);
+template void gated_sum_forward(const Context&, const GatedSum<double>&);
+template void gated_sum_backward(const Context&, const GatedSumBackward<float>&);
+template void gated_sum_backward(const Context&, const GatedSumBackward<double>&);
 template void fill_zero(const Context&, float*, Index);
 template void fill_zero(const Context&, double*, Index);
 template void embedding_forward(const Context&, const EmbeddingForward<float>&);

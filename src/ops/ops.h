@@ -57,16 +57,18 @@ void linear_backward(const Context& context, const LinearBackward<T>& args);
 /// Makes the work launched next wait for all side streams.
 void join_side_streams(const Context& context);
 
-/// y = (x - mean) / sqrt(var + 1e-5) * weight + bias over the columns of each row; biased variance.
+/// y = (x - mean) / sqrt(var + 1e-5) * weight + bias + residual over the columns of each row;
+/// biased variance.
 inline constexpr double kLayerNormEpsilon = 1e-5;
 template <class T>
 struct LayerNormForward {
-  Matrix<const T> x;  // (M, D)
-  const T* weight;    // (D)
-  const T* bias;      // (D)
-  Matrix<T> y;        // (M, D)
-  T* mean;            // (M), kept for the backward
-  T* inverse_std;     // (M)
+  Matrix<const T> x;           // (M, D)
+  const T* weight;             // (D)
+  const T* bias;               // (D)
+  Matrix<const T> residual{};  // (M, D), or empty; may be x
+  Matrix<T> y;                 // (M, D)
+  T* mean;                     // (M), kept for the backward
+  T* inverse_std;              // (M)
 };
 template <class T>
 void layer_norm_forward(const Context& context, const LayerNormForward<T>& args);
@@ -87,6 +89,32 @@ struct LayerNormBackward {
 template <class T>
 void layer_norm_backward(const Context& context, const LayerNormBackward<T>& args);
 
+/// RMSNorm (arXiv:1910.07467): y = x / sqrt(mean(x^2) + epsilon) * weight over the columns of each
+/// row.
+template <class T>
+struct RmsNormForward {
+  Matrix<const T> x;  // (M, D)
+  const T* weight;    // (D)
+  double epsilon;
+  Matrix<T> y;     // (M, D)
+  T* inverse_rms;  // (M), kept for the backward
+};
+template <class T>
+void rms_norm_forward(const Context& context, const RmsNormForward<T>& args);
+
+template <class T>
+struct RmsNormBackward {
+  Matrix<const T> x;            // (M, D)
+  const T* weight;              // (D)
+  const T* inverse_rms;         // (M)
+  Matrix<const T> dy;           // (M, D)
+  Matrix<T> dx;                 // (M, D); may be dy unless on_side_stream
+  T* dweight;                   // (D), accumulates
+  bool on_side_stream = false;  // dweight, as in LinearBackward: x and dy stay
+};
+template <class T>
+void rms_norm_backward(const Context& context, const RmsNormBackward<T>& args);
+
 /// Exact GELU: y = x Phi(x), Phi by erf (not the tanh form). x, y, dy, dx: (count).
 template <class T>
 void gelu_forward(const Context& context, const T* x, T* y, Index count);
@@ -94,16 +122,42 @@ void gelu_forward(const Context& context, const T* x, T* y, Index count);
 template <class T>
 void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index count);
 
+/// y = residual + x + value o gate, element by element: a gated branch on top of two sums.
+template <class T>
+struct GatedSum {
+  const T* value;     // (count)
+  const T* gate;      // (count)
+  const T* x;         // (count)
+  const T* residual;  // (count)
+  T* y;               // (count)
+  Index count;
+};
+template <class T>
+void gated_sum_forward(const Context& context, const GatedSum<T>& args);
+/// dvalue = dy o gate, dgate = dy o value. x and the residual have the gradient dy.
+template <class T>
+struct GatedSumBackward {
+  const T* value;  // (count)
+  const T* gate;   // (count)
+  const T* dy;     // (count)
+  T* dvalue;       // (count)
+  T* dgate;        // (count)
+  Index count;
+};
+template <class T>
+void gated_sum_backward(const Context& context, const GatedSumBackward<T>& args);
+
 template <class T>
 void fill_zero(const Context& context, T* data, Index count);
 
-/// h[b, t] = token_table[tokens[b, t]] + position_table[t].
+/// h[b, t] = token_table[tokens[b, t]] + position_table[t]; without a position table only the
+/// token.
 template <class T>
 struct EmbeddingForward {
   const std::int32_t* tokens;      // (B, T)
   Index batch, tokens_per_row;     // B, T
   Matrix<const T> token_table;     // (V, D)
-  Matrix<const T> position_table;  // (>= T, D)
+  Matrix<const T> position_table;  // (>= T, D), or empty
   Matrix<T> h;                     // (B * T, D)
 };
 template <class T>
@@ -115,7 +169,7 @@ struct EmbeddingBackward {
   Index batch, tokens_per_row;  // B, T
   Matrix<const T> dh;           // (B * T, D)
   Matrix<T> dtoken_table;       // (V, D), accumulates
-  Matrix<T> dposition_table;    // (>= T, D), accumulates
+  Matrix<T> dposition_table;    // (>= T, D), accumulates; or empty
 };
 template <class T>
 void embedding_backward(const Context& context, const EmbeddingBackward<T>& args);
@@ -172,22 +226,26 @@ void linear_cross_entropy(const Context& context, const LinearCrossEntropy<T>& a
 Index logit_chunk_rows(Index V);
 
 /// Causal depthwise convolution along T: y[b,t,c] = bias[c] + sum_j weight[c, j] x[b, t-K+1+j, c]
-/// with zeros before the first token (torch Conv1d, groups = D, left padding K-1).
+/// with zeros before the first token (torch Conv1d, groups = D, left padding K-1). In the last
+/// `silu_columns` columns y = silu(that), silu(z) = z / (1 + e^-z).
 template <class T>
 struct ShortConv {
   Index batch, tokens;     // B, T
   Matrix<const T> x;       // (B * T, D)
   Matrix<const T> weight;  // (D, K)
-  const T* bias;           // (D)
+  const T* bias;           // (D) or null
+  Index silu_columns = 0;
 };
 template <class T>
 void short_conv_forward(const Context& context, const ShortConv<T>& args, Matrix<T> y);
 template <class T>
 struct ShortConvGradients {
-  Matrix<const T> dy;  // (B * T, D)
-  Matrix<T> dx;        // (B * T, D)
-  Matrix<T> dweight;   // (D, K), accumulates
-  T* dbias;            // (D), accumulates
+  Matrix<T> dy;                 // (B * T, D); the SiLU columns become the convolution's gradient
+  Matrix<const T> residual{};   // (B * T, D), or empty: added to dx
+  Matrix<T> dx;                 // (B * T, D)
+  Matrix<T> dweight;            // (D, K), accumulates
+  T* dbias;                     // (D), accumulates; null without a bias
+  bool on_side_stream = false;  // dweight and dbias, as in LinearBackward: x and dy stay
 };
 template <class T>
 void short_conv_backward(const Context& context, const ShortConv<T>& args,

@@ -56,6 +56,36 @@ TEST(GeluCuda, MatchesTheCpu) {
   }
 }
 
+TEST(GatedSumCuda, EqualsTheCpu) {
+  VLA_NEEDS_GPU();
+  for (const Index count : {1, 5, 1023, 4672 * 16}) {
+    const auto value = random_integers(count, 1);
+    const auto gate = random_integers(count, 2);
+    const auto x = random_integers(count, 3);
+    const auto residual = random_integers(count, 4);
+    const auto dy = random_integers(count, 5);
+    expect_gpu_matches_cpu([&]<class T>(const Context& context) -> Outputs {
+      Operand<T> value_operand(context, value), gate_operand(context, gate);
+      Operand<T> x_operand(context, x), residual_operand(context, residual);
+      Operand<T> dy_operand(context, dy), y(context, poison(count));
+      Operand<T> dvalue(context, poison(count)), dgate(context, poison(count));
+      gated_sum_forward<T>(context, {.value = value_operand.data(),
+                                     .gate = gate_operand.data(),
+                                     .x = x_operand.data(),
+                                     .residual = residual_operand.data(),
+                                     .y = y.data(),
+                                     .count = count});
+      gated_sum_backward<T>(context, {.value = value_operand.data(),
+                                      .gate = gate_operand.data(),
+                                      .dy = dy_operand.data(),
+                                      .dvalue = dvalue.data(),
+                                      .dgate = dgate.data(),
+                                      .count = count});
+      return {{"y", y.values()}, {"dvalue", dvalue.values()}, {"dgate", dgate.values()}};
+    });
+  }
+}
+
 TEST(FillZeroCuda, ClearsItsElementsAlone) {
   VLA_NEEDS_GPU();
   Operand<float> values(gpu_context(), random_floats(5000, 1));
@@ -67,11 +97,13 @@ struct EmbeddingCase {
   Index B, L, V, D;
   Index gap = 0;  // 0: rows of float4 where D allows
   bool one_token = false;
+  bool positions = true;
 };
 
 void check_embedding(const EmbeddingCase& c) {
-  SCOPED_TRACE(::testing::Message() << "B " << c.B << " T " << c.L << " V " << c.V << " D " << c.D
-                                    << " gap " << c.gap << (c.one_token ? " one token" : ""));
+  SCOPED_TRACE(::testing::Message()
+               << "B " << c.B << " T " << c.L << " V " << c.V << " D " << c.D << " gap " << c.gap
+               << (c.one_token ? " one token" : "") << (c.positions ? "" : " no positions"));
   const Index M = c.B * c.L;
   const Index positions = c.L + 2;
   const auto host_tokens = c.one_token ? std::vector<std::int32_t>(M, 3) : random_tokens(M, c.V);
@@ -89,17 +121,18 @@ void check_embedding(const EmbeddingCase& c) {
                                    .batch = c.B,
                                    .tokens_per_row = c.L,
                                    .token_table = token.view(),
-                                   .position_table = position.view(),
+                                   .position_table = c.positions ? position.view() : Matrix<T>(),
                                    .h = h.view()});
     Operand<T> upstream(context, M, c.D, c.gap, dh);
     Operand<T> dtoken(context, c.V, c.D, c.gap, token_start);
     Operand<T> dposition(context, positions, c.D, c.gap, position_start);
-    embedding_backward<T>(context, {.tokens = tokens.data(),
-                                    .batch = c.B,
-                                    .tokens_per_row = c.L,
-                                    .dh = upstream.view(),
-                                    .dtoken_table = dtoken.view(),
-                                    .dposition_table = dposition.view()});
+    embedding_backward<T>(context,
+                          {.tokens = tokens.data(),
+                           .batch = c.B,
+                           .tokens_per_row = c.L,
+                           .dh = upstream.view(),
+                           .dtoken_table = dtoken.view(),
+                           .dposition_table = c.positions ? dposition.view() : Matrix<T>()});
     // One addition; sums of integers are exact.
     return {{"h", h.values(), kEps},
             {"dtoken_table", dtoken.values()},
@@ -117,6 +150,8 @@ TEST(EmbeddingCuda, MatchesTheCpu) {
   check_embedding({.B = 64, .L = 73, .V = 128, .D = 128});
   check_embedding({.B = 3, .L = 11, .V = 8193, .D = 1024});
   check_embedding({.B = 64, .L = 73, .V = 8193, .D = 16});
+  check_embedding({.B = 3, .L = 11, .V = 33, .D = 33, .positions = false});
+  check_embedding({.B = 64, .L = 200, .V = 8193, .D = 64, .positions = false});
   // One value has all rows: more than 255 for a warp.
   check_embedding({.B = 64, .L = 73, .V = 128, .D = 33, .one_token = true});
 }

@@ -111,6 +111,50 @@ TEST(Gelu, BackwardIsTheDerivative) {
   EXPECT_TRUE(near("dx", dx, expected, kDifferenceTolerance));
 }
 
+// y = residual + x + value gate; dvalue = dy gate, dgate = dy value.
+template <class T>
+void check_gated_sum(Index count) {
+  const auto value = random_values<T>(count, 1);
+  const auto gate = random_values<T>(count, 2);
+  const auto x = random_values<T>(count, 3);
+  const auto residual = random_values<T>(count, 4);
+  const auto dy = random_values<T>(count, 5);
+  const auto run = [&](const Context& context) {
+    std::vector<T> all(3 * value.size());  // y, dvalue, dgate
+    gated_sum_forward<T>(context, {.value = value.data(),
+                                   .gate = gate.data(),
+                                   .x = x.data(),
+                                   .residual = residual.data(),
+                                   .y = all.data(),
+                                   .count = count});
+    gated_sum_backward<T>(context, {.value = value.data(),
+                                    .gate = gate.data(),
+                                    .dy = dy.data(),
+                                    .dvalue = all.data() + count,
+                                    .dgate = all.data() + 2 * count,
+                                    .count = count});
+    return all;
+  };
+  std::vector<double> expected(3 * value.size());
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const auto number = [&](const std::vector<T>& values) {
+      return static_cast<double>(values[i]);
+    };
+    expected[i] = number(residual) + number(x) + number(value) * number(gate);
+    expected[value.size() + i] = number(dy) * number(gate);
+    expected[2 * value.size() + i] = number(dy) * number(value);
+  }
+  EXPECT_TRUE(near("y, dvalue, dgate", run({}), expected, 4 * kEpsilon<T>));
+  expect_same_on_any_threads(run);
+}
+
+TEST(GatedSum, EqualsPlainLoops) {
+  for (Index count : kCounts) {
+    check_gated_sum<float>(count);
+    check_gated_sum<double>(count);
+  }
+}
+
 TEST(Flat, FillZero) {
   for (Index count : kCounts) {
     auto values = random_values<float>(count, 1);
@@ -120,7 +164,7 @@ TEST(Flat, FillZero) {
 }
 
 template <class T>
-void check_embedding(Index D) {
+void check_embedding(Index D, bool positions) {
   constexpr Index B = 3, L = 5, V = 7;
   std::vector<std::int32_t> tokens;
   Rng rng(7, RngStream::benchmark, 9, 0);
@@ -132,19 +176,21 @@ void check_embedding(Index D) {
   std::vector<double> h, dtoken(V * D, 1.0), dposition((L + 2) * D, 2.0);
   for (Index i = 0; i < B * L; ++i) {
     for (Index j = 0; j < D; ++j) {
-      h.push_back(static_cast<double>(token_table[tokens[i] * D + j]) +
-                  static_cast<double>(position_table[(i % L) * D + j]));
-      dtoken[tokens[i] * D + j] += static_cast<double>(dh[i * D + j]);
-      dposition[(i % L) * D + j] += static_cast<double>(dh[i * D + j]);
+      const auto position = static_cast<double>(position_table[(i % L) * D + j]);
+      const auto gradient = static_cast<double>(dh[i * D + j]);
+      h.push_back(static_cast<double>(token_table[tokens[i] * D + j]) + (positions ? position : 0));
+      dtoken[tokens[i] * D + j] += gradient;
+      if (positions) dposition[(i % L) * D + j] += gradient;
     }
   }
+  const Matrix<const T> table(position_table.data(), L + 2, D);
   const auto forward = [&](const Context& context) {
     Strided<T> out(B * L, D, 2);
     embedding_forward<T>(context, {.tokens = tokens.data(),
                                    .batch = B,
                                    .tokens_per_row = L,
                                    .token_table = {token_table.data(), V, D},
-                                   .position_table = {position_table.data(), L + 2, D},
+                                   .position_table = positions ? table : Matrix<const T>(),
                                    .h = out.view()});
     EXPECT_TRUE(out.gaps_untouched());
     return out.values();
@@ -153,12 +199,13 @@ void check_embedding(Index D) {
     Strided<T> upstream(B * L, D, 3, dh);
     std::vector<T> both(V * D, T(1));
     both.resize(both.size() + static_cast<std::size_t>((L + 2) * D), T(2));
+    const Matrix<T> of_positions(both.data() + V * D, L + 2, D);
     embedding_backward<T>(context, {.tokens = tokens.data(),
                                     .batch = B,
                                     .tokens_per_row = L,
                                     .dh = upstream.view(),
                                     .dtoken_table = {both.data(), V, D},
-                                    .dposition_table = {both.data() + V * D, L + 2, D}});
+                                    .dposition_table = positions ? of_positions : Matrix<T>()});
     return both;
   };
   std::vector<double> expected = dtoken;
@@ -171,8 +218,10 @@ void check_embedding(Index D) {
 
 TEST(Embedding, EqualsPlainLoops) {
   for (Index D : {1, 8, 33}) {
-    check_embedding<float>(D);
-    check_embedding<double>(D);
+    for (bool positions : {true, false}) {
+      check_embedding<float>(D, positions);
+      check_embedding<double>(D, positions);
+    }
   }
 }
 

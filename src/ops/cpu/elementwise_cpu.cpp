@@ -1,4 +1,4 @@
-// GELU and zeroing over flat buffers.
+// GELU, gates and zeroing over flat buffers.
 #include <cmath>
 #include <numbers>
 
@@ -48,6 +48,27 @@ void gelu_backward(const Context& context, const T* x, const T* dy, T* dx, Index
 }
 
 template <class T>
+void gated_sum_forward(const Context& context, const GatedSum<T>& args) {
+  for_each_block(context, args.count, [=](Index first, Index last) {
+#pragma omp simd
+    for (Index i = first; i < last; ++i) {
+      args.y[i] = args.residual[i] + args.x[i] + args.value[i] * args.gate[i];
+    }
+  });
+}
+
+template <class T>
+void gated_sum_backward(const Context& context, const GatedSumBackward<T>& args) {
+  for_each_block(context, args.count, [=](Index first, Index last) {
+#pragma omp simd
+    for (Index i = first; i < last; ++i) {
+      args.dvalue[i] = args.dy[i] * args.gate[i];
+      args.dgate[i] = args.dy[i] * args.value[i];
+    }
+  });
+}
+
+template <class T>
 void fill_zero(const Context& context, T* data, Index count) {
   for_each_block(context, count,
                  [=](Index first, Index last) { std::fill(data + first, data + last, T(0)); });
@@ -57,6 +78,10 @@ template void gelu_forward(const Context&, const float*, float*, Index);
 template void gelu_forward(const Context&, const double*, double*, Index);
 template void gelu_backward(const Context&, const float*, const float*, float*, Index);
 template void gelu_backward(const Context&, const double*, const double*, double*, Index);
+template void gated_sum_forward(const Context&, const GatedSum<float>&);
+template void gated_sum_forward(const Context&, const GatedSum<double>&);
+template void gated_sum_backward(const Context&, const GatedSumBackward<float>&);
+template void gated_sum_backward(const Context&, const GatedSumBackward<double>&);
 template void fill_zero(const Context&, float*, Index);
 template void fill_zero(const Context&, double*, Index);
 

@@ -10,8 +10,12 @@ void embedding_forward(const Context& context, const EmbeddingForward<T>& args) 
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index i = 0; i < args.h.rows; ++i) {
     const T* token = args.token_table.row(args.tokens[i]);
-    const T* position = args.position_table.row(i % args.tokens_per_row);
     T* h = args.h.row(i);
+    if (args.position_table.empty()) {
+      std::copy_n(token, D, h);
+      continue;
+    }
+    const T* position = args.position_table.row(i % args.tokens_per_row);
 #pragma omp simd
     for (Index j = 0; j < D; ++j) h[j] = token[j] + position[j];
   }
@@ -30,12 +34,12 @@ void embedding_backward(const Context& context, const EmbeddingBackward<T>& args
     for (Index i = 0; i < args.dh.rows; ++i) {
       const T* dh = args.dh.row(i) + first;
       T* token = args.dtoken_table.row(args.tokens[i]) + first;
+#pragma omp simd
+      for (Index j = 0; j < length; ++j) token[j] += dh[j];
+      if (args.dposition_table.empty()) continue;
       T* position = args.dposition_table.row(i % args.tokens_per_row) + first;
 #pragma omp simd
-      for (Index j = 0; j < length; ++j) {
-        token[j] += dh[j];
-        position[j] += dh[j];
-      }
+      for (Index j = 0; j < length; ++j) position[j] += dh[j];
     }
   }
 }

@@ -2,6 +2,7 @@
 // transposed to (K, D) and every inner loop runs over channels.
 #include "ops/backends.h"
 #include "ops/cpu/blocks.h"
+#include "ops/cpu/vector_math.h"
 
 namespace vla_bench::ops::cpu {
 namespace {
@@ -27,6 +28,45 @@ void transpose_taps(Matrix<const T> weight, T* taps) {  // (D, K) -> (K, D)
   }
 }
 
+/// sum_j taps[j] x[t-K+1+j] + bias at row (b, t) with start = b T, for channels first .. D-1, to
+/// out (D). taps: (K, D).
+template <class T>
+void convolve(const ShortConv<T>& args, const T* taps, Index start, Index t, Index first, T* out) {
+  const Index D = args.x.cols;
+  const Index K = args.weight.cols;
+  for (Index c = first; c < D; ++c) out[c] = args.bias != nullptr ? args.bias[c] : T(0);
+  for (Index j = std::max<Index>(0, K - 1 - t); j < K; ++j) {
+    const T* x = args.x.row(start + t - (K - 1) + j);
+    const T* tap = taps + j * D;
+#pragma omp simd
+    for (Index c = first; c < D; ++c) out[c] += tap[c] * x[c];
+  }
+}
+
+/// dy *= silu'(z) = s (1 + z (1 - s)), s = sigmoid(z), in the columns with a SiLU; z is convolved
+/// again.
+template <class T>
+void silu_backward(const Context& context, const ShortConv<T>& args, const Items& items,
+                   const T* taps, Matrix<T> dy) {
+  const Index D = args.x.cols;
+  const Index first = D - args.silu_columns;
+  T* rows = scratch<T, 1>(items.count() * D);  // z, one row per item
+#pragma omp parallel for num_threads(context.threads) schedule(static)
+  for (Index item = 0; item < items.count(); ++item) {
+    const Index start = items.batch_row(item) * args.tokens;
+    T* z = rows + item * D;
+    for (Index t = items.first(item); t < items.last(item); ++t) {
+      convolve<T>(args, taps, start, t, first, z);
+      T* gradient = dy.row(start + t);
+#pragma omp simd
+      for (Index c = first; c < D; ++c) {
+        const T sigma = 1 / (1 + exp(-z[c]));
+        gradient[c] *= sigma * (1 + z[c] * (1 - sigma));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -41,13 +81,9 @@ void short_conv_forward(const Context& context, const ShortConv<T>& args, Matrix
     const Index start = items.batch_row(item) * args.tokens;
     for (Index t = items.first(item); t < items.last(item); ++t) {
       T* out = y.row(start + t);
-      std::copy_n(args.bias, D, out);
-      for (Index j = std::max<Index>(0, K - 1 - t); j < K; ++j) {
-        const T* x = args.x.row(start + t - (K - 1) + j);
-        const T* tap = taps + j * D;
+      convolve<T>(args, taps, start, t, 0, out);
 #pragma omp simd
-        for (Index c = 0; c < D; ++c) out[c] += tap[c] * x[c];
-      }
+      for (Index c = D - args.silu_columns; c < D; ++c) out[c] = out[c] / (1 + exp(-out[c]));
     }
   }
 }
@@ -63,6 +99,8 @@ void short_conv_backward(const Context& context, const ShortConv<T>& args,
   T* taps = scratch<T>(K * D + items.count() * partial_size);
   T* partials = taps + K * D;
   transpose_taps(args.weight, taps);
+  // Before the loop below, whose items read each other's rows of dy.
+  if (args.silu_columns > 0) silu_backward<T>(context, args, items, taps, gradients.dy);
 #pragma omp parallel for num_threads(context.threads) schedule(static)
   for (Index item = 0; item < items.count(); ++item) {
     const Index start = items.batch_row(item) * args.tokens;
@@ -79,6 +117,11 @@ void short_conv_backward(const Context& context, const ShortConv<T>& args,
 #pragma omp simd
         for (Index c = 0; c < D; ++c) dx[c] += tap[c] * later[c];
       }
+      if (!gradients.residual.empty()) {
+        const T* residual = gradients.residual.row(start + t);
+#pragma omp simd
+        for (Index c = 0; c < D; ++c) dx[c] += residual[c];
+      }
       for (Index j = std::max<Index>(0, K - 1 - t); j < K; ++j) {
         const T* x = args.x.row(start + t - (K - 1) + j);
         T* dtap = dtaps + j * D;
@@ -93,7 +136,7 @@ void short_conv_backward(const Context& context, const ShortConv<T>& args,
     const T* partial = partials + item * partial_size;
     for (Index c = 0; c < D; ++c) {
       for (Index j = 0; j < K; ++j) gradients.dweight.row(c)[j] += partial[j * D + c];
-      gradients.dbias[c] += partial[K * D + c];
+      if (gradients.dbias != nullptr) gradients.dbias[c] += partial[K * D + c];
     }
   }
 }

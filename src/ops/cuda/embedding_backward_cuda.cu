@@ -225,7 +225,8 @@ void embedding_backward(const Context&, const EmbeddingBackward<float>& args) {
         gpu.scratch(gpu.stream(), StreamContext::kCounterBytes + partials * sizeof(float)));
     scatter.partials = reinterpret_cast<float*>(memory + StreamContext::kCounterBytes);
   }
-  const auto positions = static_cast<unsigned>(args.tokens_per_row);
+  const auto positions =
+      static_cast<unsigned>(args.dposition_table.empty() ? 0 : args.tokens_per_row);
   const auto channel_groups = static_cast<unsigned>((args.dh.cols + kChannels - 1) / kChannels);
   scatter_kernel<<<dim3(scatter.cut.value_groups + positions, segments, channel_groups), kThreads,
                    0, gpu.stream()>>>(scatter);

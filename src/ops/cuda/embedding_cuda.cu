@@ -112,6 +112,10 @@ void move_rows(Matrix<const float> from, const std::int32_t* from_rows, Matrix<f
 
 void embedding_forward(const Context&, const EmbeddingForward<float>& args) {
   if (args.h.rows == 0) return;
+  if (args.position_table.empty()) {
+    return move_rows(args.token_table, args.tokens, args.h, nullptr, args.h.rows,
+                     "embedding_forward");
+  }
   dispatch_value(
       args.h.cols,
       [&]<class Value>(int columns) {

@@ -27,10 +27,24 @@ void layer_norm_backward(const Context&, const LayerNormBackward<float>&) {
   not_built("layer_norm_backward");
 }
 
+void rms_norm_forward(const Context&, const RmsNormForward<float>&) {
+  not_built("rms_norm_forward");
+}
+
+void rms_norm_backward(const Context&, const RmsNormBackward<float>&) {
+  not_built("rms_norm_backward");
+}
+
 void gelu_forward(const Context&, const float*, float*, Index) { not_built("gelu_forward"); }
 
 void gelu_backward(const Context&, const float*, const float*, float*, Index) {
   not_built("gelu_backward");
+}
+
+void gated_sum_forward(const Context&, const GatedSum<float>&) { not_built("gated_sum_forward"); }
+
+void gated_sum_backward(const Context&, const GatedSumBackward<float>&) {
+  not_built("gated_sum_backward");
 }
 
 void fill_zero(const Context&, float*, Index) { not_built("fill_zero"); }
