@@ -46,6 +46,21 @@ TEST(ExpandCells, KeysOfOneAxisMoveTogether) {
   EXPECT_EQ(cells[2].title, "vla n_pairs=8 d_h=16 n_heads=4 lr=0.1 seed=42");
 }
 
+// The benchmark gives each mixer its own number of heads at one d_model.
+TEST(ExpandCells, MixersMoveTogetherWithTheirModel) {
+  const auto cells = cells_of(R"({"sweep": {
+      "mixers,model.n_heads,model.d_h,model.bias": [
+          [["softmax"], 1, 64, true],
+          [[{"mixer": "deltanet", "variant": "standard", "output_norm_kind": "rms_head"}],
+           2, 32, false]]}})");
+  ASSERT_EQ(cells.size(), 2u);
+  EXPECT_EQ(cells[0].title, "softmax n_heads=1 d_h=64 bias=true seed=42");
+  EXPECT_EQ(cells[1].config.mixers[0].name(), "deltanet");
+  EXPECT_EQ(cells[1].config.mixers[0].output_norm_kind, OutputNorm::rms_head);
+  EXPECT_EQ(cells[1].config.model.n_heads, 2);
+  EXPECT_FALSE(cells[1].config.model.bias);
+}
+
 TEST(ExpandCells, CellConfigReproducesTheCell) {
   for (const CellConfig& cell : cells_of(R"({"mixers": ["vla", {"penalty": "frozen"}],
                                              "sweep": {"task.n_pairs": [4]}})")) {

@@ -6,6 +6,7 @@
 // std::optional and std::vector of those; a mixer's options, which config/reader.h reads by name.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,7 @@ struct MixerConfig {
   MixerOptions options = VlaOptions{};  // its type identifies the mixer
   std::string label{};                  // empty: mixer_label's default
   std::optional<bool> output_norm{};
+  OutputNorm output_norm_kind = OutputNorm::layer;
 
   std::string_view name() const { return mixer_name(options); }
   template <class O>
@@ -60,8 +62,11 @@ struct MixerConfig {
                      "its defaults",
              .changes_result = false});
     v.field("output_norm", output_norm,
-            {.help = "LayerNorm before the output projection; null: the mixer's published form "
+            {.help = "norm before the output projection; null: the mixer's published form "
                      "(vla and standard deltanet have it)"});
+    v.field("output_norm_kind", output_norm_kind,
+            {.help = "that norm: LayerNorm over d_model, or RMSNorm over each head with one weight "
+                     "for all heads"});
   }
 };
 
@@ -82,25 +87,61 @@ struct ModelConfig {
   Index d_ff = 256;
   Index vocab_size = 128;
   Index max_seq_len = 4096;
+  bool positions = true;
+  std::vector<LayerKind> layers{};
   Index short_conv = 0;
+  Index short_conv_qkv = 0;
+  bool bias = true;
   double init_std = 0.02;
+  bool scaled_residual_init = false;
 
   Index d_model() const { return n_heads * d_h; }
+  LayerKind layer(Index i) const {
+    return layers.empty() ? LayerKind::mixer : layers[static_cast<std::size_t>(i)];
+  }
+  /// How many layers are the mixer, and the last of them.
+  Index mixer_layers() const {
+    Index count = 0;
+    for (Index i = 0; i < n_layers; ++i) count += layer(i) == LayerKind::mixer ? 1 : 0;
+    return count;
+  }
+  Index last_mixer_layer() const {
+    Index last = n_layers - 1;
+    while (last > 0 && layer(last) != LayerKind::mixer) --last;
+    return last;
+  }
 
   template <class V>
   void visit(V& v) {
     v.field("n_heads", n_heads, {.help = "heads; d_model = n_heads * d_h", .min = 1, .max = 1024});
     v.field("d_h", d_h, {.help = "channels per head", .min = 1, .max = 1024});
     v.field("n_layers", n_layers, {.help = "pre-norm blocks", .min = 1, .max = 256});
-    v.field("d_ff", d_ff, {.help = "hidden channels of the MLP", .min = 1, .max = 1 << 20});
+    v.field("d_ff", d_ff,
+            {.help = "hidden channels of the MLP; 0: the identity in its place, h += norm2(h)",
+             .min = 0,
+             .max = 1 << 20});
     v.field("vocab_size", vocab_size,
             {.help = "tokens, separator included", .min = 4, .max = 1 << 24});
     v.field("max_seq_len", max_seq_len, {.help = "learned positions", .min = 1, .max = 1 << 24});
+    v.field("positions", positions, {.help = "learned position embedding"});
+    v.field("layers", layers,
+            {.help = "kind of each layer: the mixer, or a gated convolution u + conv3(u) o (W u + "
+                     "b); empty: every layer is the mixer",
+             .may_be_empty = true});
     v.field("short_conv", short_conv,
             {.help = "taps of a causal depthwise convolution before the mixer; 0 = none",
              .min = 0,
              .max = 64});
+    v.field("short_conv_qkv", short_conv_qkv,
+            {.help = "taps of causal depthwise convolutions on q, k and v each, the one on v with "
+                     "a SiLU; softmax has none; 0 = none",
+             .min = 0,
+             .max = 64});
+    v.field("bias", bias, {.help = "biases of the mixer's projections: q, k, v, gates and output"});
     v.field("init_std", init_std, {.help = "standard deviation of initial weights", .min = 0});
+    v.field("scaled_residual_init", scaled_residual_init,
+            {.help = "initial weights of output projections and of the MLP's second map divided "
+                     "by sqrt(2 n_layers)"});
   }
 };
 

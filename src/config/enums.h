@@ -17,6 +17,8 @@ enum class Penalty { learned, key, frozen };
 enum class WriteDirection { unit, raw };
 enum class Residual { key, write };
 enum class Normaliser { zq, none };
+enum class OutputNorm { layer, rms_head };
+enum class LayerKind { mixer, gated_conv };
 enum class TaskLayout { paper, zoology };
 enum class RowKind { paper, zoology, copy, random };  // no key: follows from experiment and layout
 enum class ProbeSource { model, gaussian };
@@ -56,6 +58,14 @@ template <>
 inline constexpr std::array enum_names<Normaliser> = {
     std::pair{Normaliser::zq, std::string_view("zq")},
     std::pair{Normaliser::none, std::string_view("none")}};
+template <>
+inline constexpr std::array enum_names<OutputNorm> = {
+    std::pair{OutputNorm::layer, std::string_view("layer")},
+    std::pair{OutputNorm::rms_head, std::string_view("rms_head")}};
+template <>
+inline constexpr std::array enum_names<LayerKind> = {
+    std::pair{LayerKind::mixer, std::string_view("mixer")},
+    std::pair{LayerKind::gated_conv, std::string_view("gated_conv")}};
 template <>
 inline constexpr std::array enum_names<TaskLayout> = {
     std::pair{TaskLayout::paper, std::string_view("paper")},

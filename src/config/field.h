@@ -10,6 +10,7 @@ struct FieldInfo {
   double min = -std::numeric_limits<double>::infinity();  // inclusive
   double max = std::numeric_limits<double>::infinity();   // inclusive
   bool changes_result = true;  // part of a cell's identity (config/identity.h)
+  bool may_be_empty = false;   // a list without elements is valid
 };
 
 }  // namespace vla_bench

@@ -221,6 +221,24 @@ TEST(Validate, PaperLayoutFitsVocabularyAndSequence) {
                  R"({"model": {"max_seq_len": 72}})");
 }
 
+TEST(Validate, LayersAreOneKindEach) {
+  EXPECT_EQ(refusal(R"({"model": {"layers": []}})"), "");
+  EXPECT_EQ(refusal(R"({"model": {"layers": ["gated_conv", "mixer"]}})"), "");
+  EXPECT_REFUSED(
+      "/model/layers: expected one kind for each of model.n_layers (2) layers or an "
+      "empty list, got 3",
+      R"({"model": {"layers": ["gated_conv", "mixer", "mixer"]}})");
+  EXPECT_REFUSED("/model/layers: expected at least one layer to be \"mixer\"",
+                 R"({"model": {"layers": ["gated_conv", "gated_conv"]}})");
+  EXPECT_REFUSED("/model/layers/1", R"({"model": {"layers": ["gated_conv", "conv"]}})");
+  // Other lists have at least one element.
+  EXPECT_REFUSED("/seeds: expected at least one element", R"({"seeds": []})");
+}
+
+TEST(Validate, WithoutPositionsAnyLengthFits) {
+  EXPECT_EQ(refusal(R"({"model": {"max_seq_len": 72, "positions": false}})"), "");
+}
+
 TEST(Validate, ZoologyLayoutFitsHalvesAndSequence) {
   EXPECT_EQ(refusal(R"({"task": {"layout": "zoology", "n_pairs": 63}})"), "");
   EXPECT_REFUSED("/task/n_pairs: 64 distinct keys from the lower half",

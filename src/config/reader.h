@@ -199,7 +199,9 @@ void read_value(const Json& json, std::optional<T>& out, const FieldInfo& info,
 template <class T>
 void read_value(const Json& json, std::vector<T>& out, const FieldInfo& info, const Place& place) {
   if (!json.is_array()) place.fail(fmt::format("expected a list, got {}", excerpt(json)));
-  if (json.empty()) place.fail("expected at least one element, got an empty list");
+  if (json.empty() && !info.may_be_empty) {
+    place.fail("expected at least one element, got an empty list");
+  }
   std::vector<T> values(json.size());
   for (std::size_t i = 0; i < json.size(); ++i) {
     read_value(json[i], values[i], info, place.at(i));

@@ -46,7 +46,9 @@ Json type_schema(const std::optional<T>&, const FieldInfo& info) {
 }
 template <class T>
 Json type_schema(const std::vector<T>&, const FieldInfo& info) {
-  return {{"type", "array"}, {"minItems", 1}, {"items", type_schema(T{}, info)}};
+  return {{"type", "array"},
+          {"minItems", info.may_be_empty ? 0 : 1},
+          {"items", type_schema(T{}, info)}};
 }
 
 /// The default as written in a config: mixers by name where that is enough.

@@ -37,6 +37,14 @@ void validate_mixers(const RunConfig& config) {
   }
 }
 
+void validate_layers(const ModelConfig& model) {
+  const auto listed = static_cast<Index>(model.layers.size());
+  require(listed == 0 || listed == model.n_layers, "/model/layers",
+          "expected one kind for each of model.n_layers ({}) layers or an empty list, got {}",
+          model.n_layers, listed);
+  require(model.mixer_layers() > 0, "/model/layers", "expected at least one layer to be \"mixer\"");
+}
+
 void validate_seeds(const RunConfig& config) {
   require(!config.seeds.empty(), "/seeds", "expected at least one seed");
   std::vector<Index> seeds = config.seeds;
@@ -68,6 +76,7 @@ std::string_view computed_in(const RunConfig& config) {
 void validate(const RunConfig& config) {
   validate_name(config);
   validate_mixers(config);
+  validate_layers(config.model);
   validate_seeds(config);
   with_experiment(config.experiment, [&]<class E>() { E::validate(config); });
 }

@@ -22,6 +22,20 @@ TEST(CellWork, CountsATrainingByHand) {
   EXPECT_EQ(flop_of(json), 10 * 5 * (kForwardOfRow + kBackwardOfRow) + 3 * 4 * kForwardOfRow);
 }
 
+TEST(CellWork, CountsTheBlocksOfTheFieldByHand) {
+  // As above with a gated convolution before it (a map, 3 taps), 2 taps on q, k and v, no MLP.
+  const std::string_view json = R"({"experiment": "mqar", "mixers": ["linear"],
+      "model": {"n_heads": 2, "d_h": 2, "d_ff": 0, "vocab_size": 8, "positions": false,
+                "layers": ["gated_conv", "mixer"], "short_conv_qkv": 2, "bias": false},
+      "task": {"n_pairs": 2}, "train": {"steps": 10, "batch": 5, "warmup": 1},
+      "eval": {"batches": 3, "batch": 4}})";
+  constexpr Index kWeights = 4 * 4 + 3 * 4 + 4 * 4 * 4 + 2 * 3 * 4;
+  constexpr Index kHead = 8 * 4;
+  constexpr Index kForwardOfRow = 2 * (7 * kWeights + 2 * kHead + 2 * 7 * 2 * 2 * 2);
+  constexpr Index kBackwardOfRow = 2 * (2 * 7 * kWeights + 2 * 2 * kHead + 2 * 7 * 6 * 2 * 2);
+  EXPECT_EQ(flop_of(json), 10 * 5 * (kForwardOfRow + kBackwardOfRow) + 3 * 4 * kForwardOfRow);
+}
+
 TEST(CellWork, AShortConvolutionIsWork) {
   constexpr const char* kPlain = R"({"experiment": "mqar", "mixers": ["vla"]})";
   constexpr const char* kConvolved =

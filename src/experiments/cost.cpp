@@ -90,7 +90,7 @@ Index forward_flop(const RunConfig& config, Index weights, Index batch, Index ta
   const Index head = times({config.model.vocab_size, config.model.d_model()});
   return plus({times({2, weights, batch, sequence_length(config)}),
                times({2, head, batch, targets}),
-               cores_flop(config, LatencyPass::forward, batch, config.model.n_layers)});
+               cores_flop(config, LatencyPass::forward, batch, config.model.mixer_layers())});
 }
 
 Index cell_flop(const RunConfig& config) {

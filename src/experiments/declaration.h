@@ -42,7 +42,7 @@ void require(bool condition, std::string_view pointer, fmt::format_string<Args..
 /// Checks that the model has an embedding for every position of a row.
 inline void require_positions(const RunConfig& config) {
   const Index tokens = sequence_length(config);
-  require(tokens <= config.model.max_seq_len, "/task/seq_len",
+  require(!config.model.positions || tokens <= config.model.max_seq_len, "/task/seq_len",
           "{} tokens exceed model.max_seq_len of {}", tokens, config.model.max_seq_len);
 }
 

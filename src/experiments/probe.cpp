@@ -124,7 +124,7 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
   model.initialise(seed_);
   Batch batch;
   make_batch(config, RngStream::probe_tokens, 0, 1, batch);
-  const CoreInputs<float> inputs = model.core_inputs(batch, config.model.n_layers - 1);
+  const CoreInputs<float> inputs = model.core_inputs(batch, config.model.last_mixer_layer());
   const auto copy = [&](const HeadView<const float>& view, Index width) {
     return copy_tokens(context.device, view, inputs.dims, width);
   };

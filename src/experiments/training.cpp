@@ -33,7 +33,7 @@ Index Training::work(const RunConfig& config) {
   // Every product of the forward has two in the backward: to its input and to its weights.
   const Index backward =
       plus({times({4, weights, batch, sequence_length(config)}), times({4, head, batch, targets}),
-            cores_flop(config, LatencyPass::backward, batch, config.model.n_layers)});
+            cores_flop(config, LatencyPass::backward, batch, config.model.mixer_layers())});
   const Index step = plus({forward_flop(config, weights, batch, targets), backward});
   return plus(
       {times({config.train.steps, step}),

@@ -94,8 +94,8 @@ std::vector<TensorError> verify_mixer(const GoldenFile& golden, const Context& c
   require_shape(golden, "x", shape);
 
   ParameterTable table;
-  MixerLayer<T> layer(golden.mixer, n_heads, d_model / n_heads, context.device, implementation, "",
-                      table);
+  const ModelConfig model{.n_heads = n_heads, .d_h = d_model / n_heads};
+  MixerLayer<T> layer(model, golden.mixer, context.device, implementation, "", table);
   // Checks every shape: from here on the file's tensors bound all sizes, D * D included.
   const std::vector<T> values = read_parameters<T>(golden, table);
   const Index rows = batch * tokens;

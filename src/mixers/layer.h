@@ -1,6 +1,14 @@
-// A mixer as a model sees it: projections, core, optional LayerNorm, output map.
-//   q, k, v = W_q x, W_k x, W_v x (+ biases);  further maps of x or of the raw keys;
-//   o = core(q, k, v, ...);  y = W_o [LN](o) + b_o.
+// A mixer as a model sees it: projections, convolutions, core, output norm, output map.
+//   1. q, k, v = W_q x, W_k x, W_v x (+ biases)
+//   2. q = conv(q), k = conv(k), v = silu(conv(v)): causal depthwise convolutions of
+//      model.short_conv_qkv taps without bias, if any, as flash-linear-attention's layers have
+//      them. There q and k have a SiLU, too, where that is the mixer's own map; here the core
+//      applies its map to what it gets, so it is never applied twice, and a mixer with another map
+//      (elu1) gets q and k bare.
+//   3. further maps of x, or of the keys as the core gets them
+//   4. o = core(q, k, v, ...)
+//   5. y = W_o norm(o) + b_o. The norm, if any, is a LayerNorm over D, or an RMSNorm over the d
+//      channels of each head with one weight (d) for all heads (arXiv:2406.06484's layer).
 #pragma once
 
 #include <memory>
@@ -15,8 +23,9 @@ namespace vla_bench {
 template <class T>
 class MixerLayer {
  public:
-  /// Adds this layer's parameters to `table` under `prefix` ("blocks.0.attn." or "").
-  MixerLayer(const MixerConfig& config, Index n_heads, Index d_h, Device device,
+  /// Adds this layer's parameters to `table` under `prefix` ("blocks.0.attn." or ""). Of the model
+  /// it reads heads, convolutions, biases and the initial scale of the output map.
+  MixerLayer(const ModelConfig& model, const MixerConfig& mixer, Device device,
              Implementation implementation, const std::string& prefix, ParameterTable& table);
 
   /// x, y: (B * T, D). `parameters` is the flat buffer of the table. With `training`, keeps what
@@ -35,7 +44,7 @@ class MixerLayer {
                 Matrix<T> dx, T* gradients);
 
   /// A layer around a given core.
-  MixerLayer(MixerLayout layout, std::unique_ptr<MixerCore<T>> core, Index n_heads, Index d_h,
+  MixerLayer(const ModelConfig& model, MixerLayout layout, std::unique_ptr<MixerCore<T>> core,
              const std::string& prefix, ParameterTable& table);
 
   /// The core's inputs of the last forward, without its parameters; for probes.
@@ -47,8 +56,14 @@ class MixerLayer {
 
  private:
   struct Offsets {
-    Index weight = 0, bias = 0;
+    Index weight = 0, bias = kNoBias;
   };
+  static constexpr Index kNoBias = -1;
+  /// A bias in the flat buffer of parameters or gradients, or null.
+  template <class U>
+  static U* bias_of(U* flat, const Offsets& offsets) {
+    return offsets.bias == kNoBias ? nullptr : flat + offsets.bias;
+  }
   /// A projection beyond q, k and v.
   struct Further {
     Projection projection;
@@ -56,7 +71,14 @@ class MixerLayer {
     Array<T> values, gradients;  // (M, H w)
   };
 
+  Index d_model() const { return n_heads_ * d_h_; }
   Index width(const Further& further) const { return n_heads_ * further.projection.width; }
+  /// q, k and v as the core reads them.
+  const Array<T>& core_projections() const { return taps_ > 0 ? convolved_ : projections_; }
+  ops::ShortConv<T> convolution(const T* parameters) const;
+  /// Step 5's norm of o_ into normed_, and its backward from d_normed_ to d_o_.
+  void norm_forward(const Context& context, const T* parameters);
+  void norm_backward(const Context& context, const T* parameters, T* gradients);
   /// Parameter gradients and `d_source` accumulate.
   void backward_further(const Context& context, const Further& further, Matrix<const T> source,
                         Matrix<T> d_source, const T* parameters, T* gradients) const;
@@ -64,18 +86,23 @@ class MixerLayer {
   MixerLayout layout_;
   Index n_heads_;
   Index d_h_;
+  Index taps_;  // of the convolutions of q, k and v; 0: none
+  bool bias_;
   std::unique_ptr<MixerCore<T>> core_;
   Offsets qkv_, norm_, output_;
+  Index convolution_ = 0;  // offset of the weights of q, k and v, (3 D, taps)
   std::vector<Further> further_;
   std::vector<Index> core_parameters_;  // offsets, as the layout's
   HeadDims dims_;
   // Activations of the last forward and scratch of the backward.
   Array<T> projections_;         // (M, 3 D): q, k, v
+  Array<T> convolved_;           // (M, 3 D), only with convolutions
   Array<T> o_;                   // (M, D)
   Array<T> normed_;              // (M, D)
-  Array<T> mean_, inverse_std_;  // (M)
+  Array<T> mean_, inverse_std_;  // (M); an RMSNorm has no mean and (M, H)
   Array<T> saved_;               // the core's
   Array<T> d_projections_;       // (M, 3 D)
+  Array<T> d_convolved_;         // (M, 3 D), only with convolutions
   Array<T> d_o_;                 // (M, D)
   Array<T> d_normed_;            // (M, D)
 };

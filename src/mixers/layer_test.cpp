@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "core/error.h"
@@ -26,13 +28,32 @@ std::vector<MixerConfig> variants() {
     MixerConfig other = all[i];
     other.output_norm = !mixer_layout(other, 4).output_norm;
     all.push_back(other);
+    other.output_norm = true;
+    other.output_norm_kind = OutputNorm::rms_head;
+    all.push_back(other);
   }
   return all;
 }
 
-std::vector<std::string> names(const MixerConfig& mixer) {
+ModelConfig model_of(Index n_heads, Index d_h) {
+  ModelConfig model;
+  model.n_heads = n_heads;
+  model.d_h = d_h;
+  return model;
+}
+
+/// The layer of the benchmark: convolutions of q, k and v, no biases.
+ModelConfig field_model(Index n_heads, Index d_h) {
+  ModelConfig model = model_of(n_heads, d_h);
+  model.short_conv_qkv = 3;
+  model.bias = false;
+  return model;
+}
+
+std::vector<std::string> names(const MixerConfig& mixer,
+                               const ModelConfig& model = model_of(2, 4)) {
   ParameterTable table;
-  const MixerLayer<float> layer(mixer, 2, 4, Device::cpu, Implementation::production, "p.", table);
+  const MixerLayer<float> layer(model, mixer, Device::cpu, Implementation::production, "p.", table);
   std::vector<std::string> all;
   for (const Parameter& parameter : table.all()) all.push_back(parameter.name);
   return all;
@@ -46,12 +67,36 @@ TEST(MixerLayer, ParametersCarryTheNamesOfAStateDict) {
                                       "p.Wk.bias", "p.Wv.bias", "p.Wu.weight", "p.norm_o.weight",
                                       "p.norm_o.bias", "p.Wo.weight", "p.Wo.bias"}));
   ParameterTable table;
-  const MixerLayer<float> layer({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
-                                2, 4, Device::cpu, Implementation::production, "", table);
+  const MixerLayer<float> layer(model_of(2, 4),
+                                {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
+                                Device::cpu, Implementation::production, "", table);
   EXPECT_EQ(table.at("Wb.weight").shape, (std::vector<Index>{2, 8}));
   EXPECT_EQ(table.at("Wb.bias").shape, (std::vector<Index>{2}));
   EXPECT_EQ(table.size(), 4 * (64 + 8) + (16 + 2) + 16);
   EXPECT_THROW(table.at("Wg.weight"), BadInput);
+}
+
+TEST(MixerLayer, TheFieldsLayerHasConvolutionsAndNoBiases) {
+  EXPECT_EQ(names({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard},
+                   .output_norm_kind = OutputNorm::rms_head},
+                  field_model(2, 4)),
+            (std::vector<std::string>{"p.Wq.weight", "p.Wk.weight", "p.Wv.weight",
+                                      "p.q_conv1d.weight", "p.k_conv1d.weight", "p.v_conv1d.weight",
+                                      "p.Wb.weight", "p.norm_o.weight", "p.Wo.weight"}));
+  EXPECT_EQ(names({.options = SoftmaxOptions{}}, field_model(2, 4)),
+            (std::vector<std::string>{"p.qkv.weight", "p.o.weight"}));
+
+  ModelConfig model = field_model(2, 4);
+  model.scaled_residual_init = true;
+  ParameterTable table;
+  const MixerLayer<float> layer(model,
+                                {.options = VlaOptions{}, .output_norm_kind = OutputNorm::rms_head},
+                                Device::cpu, Implementation::production, "", table);
+  EXPECT_EQ(table.at("norm_o.weight").shape, (std::vector<Index>{4}));
+  EXPECT_EQ(table.at("v_conv1d.weight").shape, (std::vector<Index>{8, 1, 3}));
+  EXPECT_EQ(table.at("v_conv1d.weight").fan_in, 3);
+  EXPECT_EQ(table.at("Wo.weight").initialisation, Initialisation::scaled_normal);
+  EXPECT_EQ(table.at("Wv.weight").initialisation, Initialisation::normal);
 }
 
 TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
@@ -64,12 +109,13 @@ TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
 
 class Problem {
  public:
-  explicit Problem(const MixerConfig& mixer)
-      : Problem(
-            mixer_layout(mixer, kD / kHeads),
-            make_mixer_core<double>(mixer, kD / kHeads, Device::cpu, Implementation::production)) {}
-  Problem(MixerLayout layout, std::unique_ptr<MixerCore<double>> core)
-      : layer_(std::move(layout), std::move(core), kHeads, kD / kHeads, "", table_) {
+  explicit Problem(const MixerConfig& mixer, const ModelConfig& model = model_of(kHeads, kHead))
+      : Problem(mixer_layout(mixer, kHead),
+                make_mixer_core<double>(mixer, kHead, Device::cpu, Implementation::production),
+                model) {}
+  Problem(MixerLayout layout, std::unique_ptr<MixerCore<double>> core,
+          const ModelConfig& model = model_of(kHeads, kHead))
+      : layer_(model, std::move(layout), std::move(core), "", table_) {
     parameters_.resize(static_cast<std::size_t>(table_.size()));
     gradients_.resize(parameters_.size());
     std::uint32_t lane = 0;
@@ -95,7 +141,7 @@ class Problem {
                     gradients_.data());
   }
 
-  static constexpr Index kBatch = 2, kTokens = 5, kHeads = 2, kD = 6;
+  static constexpr Index kBatch = 2, kTokens = 5, kHeads = 2, kHead = 3, kD = kHeads * kHead;
   ParameterTable table_;
   MixerLayer<double> layer_;
   std::vector<double> parameters_, gradients_;
@@ -145,7 +191,68 @@ TEST(MixerLayer, GradientsMatchCentralDifferences) {
     SCOPED_TRACE(std::string(mixer.name()));
     Problem problem(mixer);
     expect_gradients(problem);
+    Problem of_field(mixer, field_model(Problem::kHeads, Problem::kHead));
+    expect_gradients(of_field);
   }
+}
+
+/// o = v, and what it read, for the test below.
+class ShowCore final : public MixerCore<double> {
+ public:
+  void forward(const Context&, const CoreInputs<double>& inputs, HeadView<double> o,
+               Array<double>*) override {
+    for (const auto* view : {&inputs.q, &inputs.k, &inputs.v}) {
+      for (Index row = 0; row < inputs.dims.rows(); ++row) {
+        for (Index head = 0; head < inputs.dims.heads; ++head) {
+          const double* channels = view->at(row, head);
+          std::copy_n(channels, inputs.dims.d_h, o.at(row, head));
+          seen->insert(seen->end(), channels, channels + inputs.dims.d_h);
+        }
+      }
+    }
+  }
+  void backward(const Context&, const CoreInputs<double>&, const CoreGradients<double>&,
+                const Array<double>&) override {}
+  std::unique_ptr<HeadMemory<double>> memory(Index) const override { return nullptr; }
+  Index state_bytes(const HeadDims&) const override { return 0; }
+  Index saved_bytes(const HeadDims&) const override { return 0; }
+
+  explicit ShowCore(std::vector<double>* seen_) : seen(seen_) {}
+  std::vector<double>* seen;  // q, k, v of all rows, each (B, T, H, d)
+};
+
+// q and k are convolved, v is convolved and goes through a SiLU; against plain loops.
+TEST(MixerLayer, ConvolvesQueriesKeysAndValues) {
+  std::vector<double> seen;
+  const ModelConfig model = field_model(Problem::kHeads, Problem::kHead);
+  Problem problem(MixerLayout{}, std::make_unique<ShowCore>(&seen), model);
+  problem.loss();
+  const Index M = Problem::kBatch * Problem::kTokens;
+  const Index D = Problem::kD;
+  std::vector<double> expected;
+  for (const char* name : {"q", "k", "v"}) {
+    const auto values = [&](const std::string& parameter) {
+      return problem.parameters_.data() + problem.table_.at(parameter).offset;
+    };
+    const double* weight = values(std::string("W") + name + ".weight");
+    const double* taps = values(std::string(name) + "_conv1d.weight");
+    const auto projected = [&](Index row, Index c) {
+      double sum = 0.0;
+      for (Index j = 0; j < D; ++j) sum += weight[c * D + j] * problem.x_[row * D + j];
+      return sum;
+    };
+    for (Index row = 0; row < M; ++row) {
+      for (Index c = 0; c < D; ++c) {
+        double sum = 0.0;
+        for (Index back = 0; back < 3 && back <= row % Problem::kTokens; ++back) {
+          sum += taps[c * 3 + 2 - back] * projected(row - back, c);
+        }
+        expected.push_back(name[0] == 'v' ? sum / (1.0 + std::exp(-sum)) : sum);
+      }
+    }
+  }
+  EXPECT_TRUE(testing::near("q, k, v", std::span<const double>(seen),
+                            std::span<const double>(expected), 1e-14));
 }
 
 /// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one of width 1,
@@ -209,10 +316,17 @@ TEST(MixerLayer, FurtherProjectionsAndParametersReachTheCore) {
 
 TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {
   ParameterTable table;
-  const MixerLayer<float> layer({.options = LinearOptions{}}, 2, 4, Device::cpu,
+  const MixerLayer<float> layer(model_of(2, 4), {.options = LinearOptions{}}, Device::cpu,
                                 Implementation::production, "", table);
   // q, k, v and o of 8 channels for 3 * 5 tokens, and a denominator for each of 2 heads.
   EXPECT_EQ(layer.activation_bytes(3, 5), (15 * 32 + 15 * 2) * 4);
+
+  // Convolved q, k and v, the norm's output and a number for each head more.
+  const MixerLayer<float> of_field(
+      field_model(2, 4),
+      {.options = LinearOptions{}, .output_norm = true, .output_norm_kind = OutputNorm::rms_head},
+      Device::cpu, Implementation::production, "field.", table);
+  EXPECT_EQ(of_field.activation_bytes(3, 5), (15 * 64 + 15 * 4) * 4);
 }
 
 TEST(Registry, RefusesWhatItCannotRun) {

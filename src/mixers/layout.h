@@ -1,18 +1,20 @@
-// The layout of a mixer's layer: projections, further parameters, output norm. Names follow the
-// golden files (a PyTorch state_dict).
+// The layout of a mixer's layer: projections, further parameters, convolutions, output norm. Names
+// follow the golden files (a PyTorch state_dict).
 #pragma once
 
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "config/enums.h"
 #include "core/array.h"
 
 namespace vla_bench {
 
 /// Initial values of a parameter (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and
-/// 0; short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d).
-enum class Initialisation { normal, zeros, ones, uniform_fan_in };
+/// 0; short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d; scaled_normal
+/// N(0, init_std / sqrt(2 n_layers)), for the last maps of residual branches).
+enum class Initialisation { normal, scaled_normal, zeros, ones, uniform_fan_in };
 
 /// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels per
 /// head.
@@ -33,12 +35,20 @@ struct CoreParameter {
 };
 
 struct MixerLayout {
-  /// The maps of the input to q, k and v, all with biases: three names, or the one of a joint map.
+  /// The maps of the input to q, k and v: three names, or the one of a joint map.
   std::vector<std::string> qkv = {"Wq", "Wk", "Wv"};
   std::vector<Projection> more{};  // beyond q, k and v: at most kMostMore
   std::vector<CoreParameter> parameters{};
-  bool output_norm = false;  // "norm_o": LayerNorm over D before the output map
+  /// Whether q, k and v can have convolutions of their own (model.short_conv_qkv).
+  bool convolutions = true;
+  bool output_norm = false;  // "norm_o", before the output map
+  OutputNorm output_norm_kind = OutputNorm::layer;
+  /// Of an RMSNorm. Layers that flash-linear-attention norms as S q / sqrt(d) have d times this:
+  /// the factor only moves epsilon.
+  double rms_epsilon = kRmsEpsilon;
   std::string output = "Wo";
+
+  static constexpr double kRmsEpsilon = 1e-5;
 };
 
 /// Most projections beyond q, k and v, and most parameters, that a mixer can have.

@@ -168,7 +168,7 @@ void deliver_core(MixerCore<T>& core, const Context& context, const CoreInputs<T
   }
 }
 
-/// The layout of the mixer's layer, with the config's output_norm.
+/// The layout of the mixer's layer, with the config's output norm.
 MixerLayout mixer_layout(const MixerConfig& config, Index d_h);
 
 /// Whether this build can run something; `reason` says why not.

@@ -12,9 +12,10 @@ Index Parameter::size() const {
   return size;
 }
 
-Index ParameterTable::add(std::string name, std::vector<Index> shape,
-                          Initialisation initialisation) {
-  parameters_.push_back({std::move(name), std::move(shape), initialisation, size_});
+Index ParameterTable::add(std::string name, std::vector<Index> shape, Initialisation initialisation,
+                          Index fan_in) {
+  if (fan_in == 0) fan_in = shape.back();
+  parameters_.push_back({std::move(name), std::move(shape), initialisation, size_, fan_in});
   size_ += parameters_.back().size();
   return parameters_.back().offset;
 }

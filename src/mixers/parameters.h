@@ -14,6 +14,7 @@ struct Parameter {
   std::vector<Index> shape;
   Initialisation initialisation;
   Index offset = 0;  // into the flat buffer, elements
+  Index fan_in = 0;  // inputs of an output, for uniform_fan_in
 
   Index size() const;
 };
@@ -22,7 +23,9 @@ struct Parameter {
 /// that one product computes Wq, Wk and Wv.
 class ParameterTable {
  public:
-  Index add(std::string name, std::vector<Index> shape, Initialisation initialisation);  // offset
+  /// Returns the offset. A `fan_in` of 0 stands for the last extent of the shape.
+  Index add(std::string name, std::vector<Index> shape, Initialisation initialisation,
+            Index fan_in = 0);
   const std::vector<Parameter>& all() const { return parameters_; }
   const Parameter& at(const std::string& name) const;  // throws BadInput naming it
   Index size() const { return size_; }

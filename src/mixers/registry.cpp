@@ -93,6 +93,7 @@ MixerLayout mixer_layout(const MixerConfig& config, Index d_h) {
   MixerLayout made =
       std::visit([&](const auto& options) { return layout(options, d_h); }, config.options);
   made.output_norm = config.output_norm.value_or(made.output_norm);
+  made.output_norm_kind = config.output_norm_kind;
   return made;
 }
 

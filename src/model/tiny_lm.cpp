@@ -14,7 +14,7 @@ namespace {
 
 /// Checks tokens and rows, which index tables and must not read past them.
 void check_batch(const Batch& batch, const ModelConfig& model) {
-  if (batch.tokens > model.max_seq_len) {
+  if (model.positions && batch.tokens > model.max_seq_len) {
     throw BadInput(fmt::format("[model] batch: expected at most {} tokens a row, got {}",
                                model.max_seq_len, batch.tokens));
   }
@@ -48,7 +48,9 @@ struct Parts {
         Implementation implementation) {
     const Index D = model.d_model();
     token_table = table.add("tok.weight", {model.vocab_size, D}, Initialisation::normal);
-    position_table = table.add("pos.weight", {model.max_seq_len, D}, Initialisation::normal);
+    if (model.positions) {
+      position_table = table.add("pos.weight", {model.max_seq_len, D}, Initialisation::normal);
+    }
     for (Index i = 0; i < model.n_layers; ++i) {
       blocks.emplace_back(model, mixer, device, implementation, i, table);
     }
@@ -83,7 +85,9 @@ struct TinyLm<T>::State : Parts<T> {
   Matrix<T> token_matrix(T* flat) {
     return {flat + token_table, model.vocab_size, model.d_model()};
   }
+  /// Empty without positions.
   Matrix<T> position_matrix(T* flat) {
+    if (!model.positions) return {};
     return {flat + position_table, model.max_seq_len, model.d_model()};
   }
   Matrix<T> resized(Array<T>& array, Index rows, Index cols) {
@@ -135,7 +139,7 @@ struct TinyLm<T>::State : Parts<T> {
     const Matrix<T> gathered = resized(selected, count, D);
     const Matrix<T> normed = resized(selected_normed, count, D);
     ops::gather_rows<T>(context, h, batch.target_rows.data(), gathered);
-    final_norm->forward(context, gathered, values.data(), normed);
+    final_norm->forward(context, gathered, values.data(), {}, normed);
     ops::LinearCrossEntropy<T> products{
         .x = normed,
         .weight = token_matrix(values.data()),
@@ -215,11 +219,14 @@ void TinyLm<T>::initialise(std::uint64_t seed) {
   std::uint32_t index = 0;
   for (const Parameter& parameter : state_->table.all()) {
     Rng rng(seed, RngStream::parameters, index++, 0);
-    const double bound = 1.0 / std::sqrt(static_cast<double>(parameter.shape.back()));
+    const double bound = 1.0 / std::sqrt(static_cast<double>(parameter.fan_in));
+    const double branches = 2.0 * static_cast<double>(state_->model.n_layers);
     const auto draw = [&]() -> double {
       switch (parameter.initialisation) {
         case Initialisation::normal:
           return state_->model.init_std * rng.normal();
+        case Initialisation::scaled_normal:
+          return state_->model.init_std / std::sqrt(branches) * rng.normal();
         case Initialisation::zeros:
           return 0.0;
         case Initialisation::ones:
@@ -286,7 +293,7 @@ void TinyLm<T>::logits(const Batch& batch, Matrix<T> out) {
   Array<T> normed_array, logits_array;
   const Matrix<T> normed = state.resized(normed_array, h.rows, h.cols);
   const Matrix<T> logits = state.resized(logits_array, h.rows, V);
-  state.final_norm->forward(state.context, h, state.values.data(), normed);
+  state.final_norm->forward(state.context, h, state.values.data(), {}, normed);
   ops::linear_forward<T>(
       state.context, {.x = normed, .weight = state.token_matrix(state.values.data()), .y = logits});
   for (Index i = 0; i < h.rows; ++i) {
@@ -298,12 +305,17 @@ void TinyLm<T>::logits(const Batch& batch, Matrix<T> out) {
 template <class T>
 CoreInputs<T> TinyLm<T>::core_inputs(const Batch& batch, Index layer) {
   state_->run_blocks(state_->on_device(batch), false);
-  return state_->blocks.at(static_cast<std::size_t>(layer)).mixer().core_inputs();
+  const MixerLayer<T>* mixer = state_->blocks.at(static_cast<std::size_t>(layer)).mixer();
+  if (mixer == nullptr) {
+    throw RunError(fmt::format("[model] core_inputs: layer {} is a gated convolution", layer));
+  }
+  return mixer->core_inputs();
 }
 
 template <class T>
 std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory(Index head) const {
-  return state_->blocks.front().mixer().core().memory(head);
+  const auto last = static_cast<std::size_t>(state_->model.last_mixer_layer());
+  return state_->blocks[last].mixer()->core().memory(head);
 }
 
 template <class T>

@@ -2,6 +2,11 @@
 //   h = tok[x] + pos;  per block: h += mixer(LN1 h) [a short convolution between, if any];
 //   h += W2 gelu(W1 LN2 h);  logits = LN_f(h) tok^T (tied head, no bias).
 // Loss: mean cross entropy over positions that carry a target.
+// By config it is the small model of the MQAR benchmark (arXiv:2312.04927, HazyResearch/zoology)
+// instead: no pos, a gated convolution as the first layer, no MLP (model/block.h), convolutions of
+// q, k and v and an RMSNorm over heads (mixers/layer.h). Its LayerNorms are the ones here, epsilon
+// 1e-5. It differs from that program in that it has no dropout (there 0.1 on the embedding, and on
+// attention's weights).
 #pragma once
 
 #include <memory>
@@ -51,8 +56,8 @@ class TinyLm {
   void request_gradients(const Batch& batch, ops::LossSums* sums);
   /// Writes all logits (B * T, V) of a batch to host memory.
   void logits(const Batch& batch, Matrix<T> out);
-  /// Runs the blocks and returns the raw projections that the core of `layer` read, valid until the
-  /// next call.
+  /// Runs the blocks and returns what the core of `layer`, a mixer, read, valid until the next
+  /// call: the raw projections, behind their convolutions where there are any.
   CoreInputs<T> core_inputs(const Batch& batch, Index layer);
   /// Makes an empty memory of one head of the model's mixer.
   std::unique_ptr<HeadMemory<T>> memory(Index head) const;

@@ -107,7 +107,7 @@ double counted_flop(const RunConfig& config, TinyLm<float>& model) {
   double weights = 0.0;
   for (const Parameter& parameter : model.parameters().all()) {
     const bool is_table = parameter.name == "tok.weight" || parameter.name == "pos.weight";
-    if (parameter.shape.size() == 2 && !is_table) weights += static_cast<double>(parameter.size());
+    if (parameter.shape.size() >= 2 && !is_table) weights += static_cast<double>(parameter.size());
   }
   const double head_rows = static_cast<double>(config.train.batch * targets_per_row(config));
   const double head = static_cast<double>(config.model.vocab_size) * d_model;
@@ -116,7 +116,7 @@ double counted_flop(const RunConfig& config, TinyLm<float>& model) {
                       .heads = config.model.n_heads,
                       .d_h = config.model.d_h};
   const Work core = core_work(config.mixers.front(), dims, LatencyPass::forward, sizeof(float));
-  const double cores = static_cast<double>(config.model.n_layers * core.flop);
+  const double cores = static_cast<double>(config.model.mixer_layers() * core.flop);
   // Two operations per multiply-add; a backward counts as two forwards.
   return 3.0 * (2.0 * (rows * weights + head_rows * head) + cores);
 }

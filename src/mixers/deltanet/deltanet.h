@@ -131,7 +131,9 @@ namespace vla_bench {
 /// Gates a value channel with Wg, or the strength of a head's writes with Wb.
 inline MixerLayout layout(const DeltaNetOptions& options, Index d_h) {
   if (options.variant == DeltaNetVariant::paper) return {.more = {{.name = "Wg", .width = d_h}}};
-  return {.more = {{.name = "Wb", .width = 1}}, .output_norm = true};
+  return {.more = {{.name = "Wb", .width = 1}},
+          .output_norm = true,
+          .rms_epsilon = MixerLayout::kRmsEpsilon * static_cast<double>(d_h)};
 }
 template <class Body>
 void with_rule(const DeltaNetOptions& options, Index /*d_h*/, const Body& body) {

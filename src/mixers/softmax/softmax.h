@@ -33,9 +33,10 @@ template <class T>
 class HeadMemory;
 struct Support;
 
-/// One joint map to q, k and v.
+/// One joint map to q, k and v, without convolutions, as attention has it in the benchmark of
+/// arXiv:2312.04927.
 inline MixerLayout layout(const SoftmaxOptions& /*options*/, Index /*d_h*/) {
-  return {.qkv = {"qkv"}, .output = "o"};
+  return {.qkv = {"qkv"}, .convolutions = false, .output = "o"};
 }
 
 /// Multiply-adds of a head over a whole sequence: 2 t d (forward) or 5 t d at position t.
