@@ -43,8 +43,8 @@ struct MixerLayout {
   bool convolutions = true;
   bool output_norm = false;  // "norm_o", before the output map
   OutputNorm output_norm_kind = OutputNorm::layer;
-  /// Of an RMSNorm. Layers that flash-linear-attention norms as S q / sqrt(d) have d times this:
-  /// the factor only moves epsilon.
+  /// Of an RMSNorm. flash-linear-attention normalises S q / sqrt(d): a mixer with such a layer has
+  /// d times this, since the factor only moves epsilon.
   double rms_epsilon = kRmsEpsilon;
   std::string output = "Wo";
 

@@ -1,9 +1,15 @@
 // The whole model on a GPU against the CPU in double.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string>
+#include <vector>
+
 #include "core/rng.h"
 #include "model/tiny_lm.h"
-#include "testing/gpu.h"
+#include "testing/gpu_operands.h"
 
 namespace vla_bench {
 namespace {
