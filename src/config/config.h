@@ -81,6 +81,8 @@ inline const std::vector<MixerConfig>& every_mixer() {
 }
 
 struct ModelConfig {
+  static constexpr Index kGatedConvTaps = 3;  // of LayerKind::gated_conv
+
   Index n_heads = 4;
   Index d_h = 32;
   Index n_layers = 2;

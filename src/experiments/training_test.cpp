@@ -83,6 +83,20 @@ TEST(Training, StateBytesAreCountedFromTheConfig) {
   EXPECT_EQ(size_of("\"vla\"", Columns::conv_state_bytes, 1), Value(std::int64_t{0}));
 }
 
+TEST(Training, StateBytesOfTheBenchmarksModel) {
+  const auto sizes = [](const char* mixer) {
+    RunConfig config = training_cell("mqar", mixer).config;
+    config.model.layers = {LayerKind::gated_conv, LayerKind::mixer};
+    config.model.short_conv_qkv = 4;
+    return std::pair(column_of(config, Columns::state_bytes),
+                     column_of(config, Columns::conv_state_bytes));
+  };
+  const auto bytes = [](std::int64_t floats) { return Value(4 * floats); };
+  // Two earlier tokens of the gated convolution's 16 channels, three of q's, k's and v's.
+  EXPECT_EQ(sizes("\"deltanet\""), std::pair(bytes(2 * 8 * 8), bytes((2 + 3 * 3) * 16)));
+  EXPECT_EQ(sizes("\"softmax\""), std::pair(bytes(2 * 2 * 10 * 8), bytes(2 * 16)));
+}
+
 TEST(Training, StateBytesAreTheCores) {
   for (const MixerConfig& mixer : every_mixer()) {
     RunConfig config = training_cell("mqar", "\"vla\"").config;

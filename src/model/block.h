@@ -57,7 +57,7 @@ class GatedConv {
   Index activation_elements(Index batch, Index tokens) const;
 
  private:
-  static constexpr Index kTaps = 3;
+  static constexpr Index kTaps = ModelConfig::kGatedConvTaps;
   ops::ShortConv<T> convolution(Matrix<const T> u, const T* parameters) const;
 
   Index d_model_;

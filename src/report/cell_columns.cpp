@@ -33,12 +33,20 @@ Index state_bytes(const RunConfig& config, Index tokens) {
   const Index head =
       std::visit([&](const auto& options) { return head_state(options, tokens, model.d_h); },
                  config.mixers.front().options);
-  return times({kFloatBytes, model.n_layers, model.n_heads, head});
+  return times({kFloatBytes, model.mixer_layers(), model.n_heads, head});
 }
 
-Index conv_state_bytes(const ModelConfig& model) {
-  const Index earlier = std::max<Index>(model.short_conv - 1, 0);  // tokens before the latest
-  return times({kFloatBytes, model.n_layers, earlier, model.d_model()});
+Index conv_state_bytes(const RunConfig& config) {
+  const ModelConfig& model = config.model;
+  const auto earlier = [](Index taps) { return std::max<Index>(taps - 1, 0); };  // tokens
+  const MixerLayout mixer =
+      std::visit([&](const auto& options) { return layout(options, model.d_h); },
+                 config.mixers.front().options);
+  const Index qkv = mixer.convolutions ? 3 * earlier(model.short_conv_qkv) : 0;
+  const Index mixers = model.mixer_layers();
+  const Index tokens = mixers * (earlier(model.short_conv) + qkv) +
+                       (model.n_layers - mixers) * earlier(ModelConfig::kGatedConvTaps);
+  return times({kFloatBytes, tokens, model.d_model()});
 }
 
 Value column_of(const RunConfig& config, std::string_view column) {
@@ -66,7 +74,7 @@ Value column_of(const RunConfig& config, std::string_view column) {
   }
   if (trains(config.experiment)) {  // latency has its own, of the whole batch
     if (column == Columns::state_bytes) return state_bytes(config, sequence_length(config));
-    if (column == Columns::conv_state_bytes) return conv_state_bytes(config.model);
+    if (column == Columns::conv_state_bytes) return conv_state_bytes(config);
   }
   if (column == Columns::device) return text(enum_name(config.device));
   if (column == Columns::precision) return text(computed_in(config));

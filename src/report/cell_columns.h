@@ -15,7 +15,7 @@ namespace vla_bench {
 Index state_bytes(const RunConfig& config, Index tokens);
 /// Bytes in float32 of the inputs that the convolutions of all layers keep of one sequence:
 /// taps - 1 earlier tokens of each channel.
-Index conv_state_bytes(const ModelConfig& model);
+Index conv_state_bytes(const RunConfig& config);
 
 /// The column's value in `config` (one mixer, one seed, a resolved device). Empty for columns that
 /// are not from the config, and for n_pairs and layout of an experiment that does not read them.
