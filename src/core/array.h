@@ -31,12 +31,18 @@ class Array {
   }
   ~Array() { device_free(device_, data_); }
 
-  /// Resizes to `size` elements. Keeps the contents when size and device stay, else zeroes them.
+  /// Resizes to `size` elements. Keeps the contents when size and device stay. Where the memory is
+  /// large enough it is used again, so that a buffer that was once of its largest size stays where
+  /// captured graphs expect it, and the contents are unspecified; new memory is zero.
   void resize(Device device, Index size) {
-    if (device == device_ && size == size_) return;
+    if (device == device_ && size <= capacity_) {
+      size_ = size;
+      return;
+    }
     Array fresh;
     fresh.device_ = device;
     fresh.size_ = size;
+    fresh.capacity_ = size;
     if (size > 0) {
       fresh.data_ =
           static_cast<T*>(device_allocate(device, static_cast<std::size_t>(size) * sizeof(T)));
@@ -62,12 +68,14 @@ class Array {
   void swap(Array& other) noexcept {
     std::swap(device_, other.device_);
     std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
     std::swap(data_, other.data_);
   }
 
  private:
   Device device_ = Device::cpu;
   Index size_ = 0;
+  Index capacity_ = 0;  // elements of the memory
   T* data_ = nullptr;
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "core/array.h"
 #include "core/error.h"
@@ -21,7 +22,7 @@ TEST(Device, ArraysAreZeroedAndAligned) {
   }
 }
 
-TEST(Device, ResizeKeepsEqualSizesAndZeroesOthers) {
+TEST(Device, ResizeKeepsEqualSizesAndZeroesNewMemory) {
   Array<double> array(Device::cpu, 3);
   array[1] = 5.0;
   array.resize(Device::cpu, 3);
@@ -30,6 +31,21 @@ TEST(Device, ResizeKeepsEqualSizesAndZeroesOthers) {
   EXPECT_EQ(array[1], 0.0);
   array.resize(Device::cpu, 0);
   EXPECT_TRUE(array.empty());
+}
+
+TEST(Device, ResizeStaysInPlaceUpToTheLargestSize) {
+  Array<double> array(Device::cpu, 8);
+  const double* const place = array.data();
+  for (const Index size : {3, 0, 8}) {
+    array.resize(Device::cpu, size);
+    EXPECT_EQ(array.data(), place);
+    EXPECT_EQ(array.size(), size);
+  }
+  Array<double> moved = std::move(array);
+  moved.resize(Device::cpu, 5);
+  EXPECT_EQ(moved.data(), place);
+  array.resize(Device::cpu, 2);
+  EXPECT_NE(array.data(), place);
 }
 
 TEST(Device, NothingToAllocateAndNothingToCopyAreFine) {

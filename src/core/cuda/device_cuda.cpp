@@ -230,6 +230,11 @@ CudaStatus status() {
 void* allocate(std::size_t bytes) {
   const auto lock = exclude_captures();
   const cudaStream_t stream = stream_context().stream();
+  cudaStreamCaptureStatus status;
+  VLA_CUDA(cudaStreamIsCapturing(stream, &status));
+  if (status != cudaStreamCaptureStatusNone) {
+    throw RunError("cuda: memory grew during CUDA graph capture; run the work once before it");
+  }
   void* pointer = nullptr;
   const cudaError_t error = cudaMallocAsync(&pointer, bytes, stream);
   if (error == cudaErrorMemoryAllocation) {
