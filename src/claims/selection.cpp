@@ -29,10 +29,16 @@ Value at(const Table& table, const Row& row, std::string_view column) {
   return found ? row[*found] : Value();
 }
 
+bool is_part_of_slice(std::string_view column) {
+  return column == Columns::slice.name || column == Columns::n_pairs.name ||
+         column == Columns::seq_len.name;
+}
+
 /// The line, and the values of those `differing` columns in which its groups differ.
 std::string row_name(const Table& table, const Row& row,
                      const std::vector<std::size_t>& differing) {
   std::string name = readable_text(at(table, row, Columns::line));
+  const bool is_slice = at(table, row, Columns::slice) != Value();
   const auto cells = table.find_column(Columns::cells);  // behind the keys
   for (const std::size_t column : differing) {
     const std::string& key = table.columns[column];
@@ -40,9 +46,23 @@ std::string row_name(const Table& table, const Row& row,
         key == Columns::line.name || key == Columns::label.name || key == Columns::mixer.name;
     // A cell counts once for all of its tokens.
     if (in_line || key == Columns::t.name || !cells || column >= *cells) continue;
+    // And once for all of its slices.
+    if (is_slice && is_part_of_slice(key)) continue;
     name += fmt::format(" {}={}", key, readable_text(row[column]));
   }
   return name;
+}
+
+/// n_pairs of the row, or of every slice of which it is the mean.
+std::vector<double> pairs_shown(const Table& table, const Row& row) {
+  if (const auto own = number(at(table, row, Columns::n_pairs))) return {*own};
+  std::vector<double> pairs;
+  if (at(table, row, Columns::slice) == Value()) return pairs;
+  for (const Row& other : table.rows) {
+    if (compare(at(table, other, Columns::config), at(table, row, Columns::config)) != 0) continue;
+    if (const auto n = number(at(table, other, Columns::n_pairs))) pairs.push_back(*n);
+  }
+  return pairs;
 }
 
 /// Skipped cells do not count.
@@ -103,13 +123,17 @@ std::vector<std::string> unlearned_groups(const SelectedRows& selected) {
   std::vector<std::string> groups;
   for (const Row* row : selected.rows) {
     const auto loss = number(at(*selected.table, *row, Columns::loss_median));
-    const auto n_pairs = number(at(*selected.table, *row, Columns::n_pairs));
-    if (!loss || !n_pairs) continue;
-    const double bound = std::log(*n_pairs) + kNatsAboveGuessing;
+    const std::vector<double> pairs = pairs_shown(*selected.table, *row);
+    if (!loss || pairs.empty()) continue;
+    double guessing = 0.0;
+    for (const double n : pairs) guessing += std::log(n) / static_cast<double>(pairs.size());
+    const double bound = guessing + kNatsAboveGuessing;
     if (*loss <= bound) continue;
-    groups.push_back(fmt::format("{} (n_pairs {}, median loss {:.2f}, ln {} + {} = {:.2f})",
-                                 readable_text(at(*selected.table, *row, Columns::line)), *n_pairs,
-                                 *loss, *n_pairs, kNatsAboveGuessing, bound));
+    const std::string n = pairs.size() == 1 ? fmt::format("{}", pairs[0]) : "n_pairs of each slice";
+    groups.push_back(fmt::format("{} ({}, median loss {:.2f}, ln {} + {} = {:.2f})",
+                                 readable_text(at(*selected.table, *row, Columns::line)),
+                                 pairs.size() == 1 ? "n_pairs " + n : "mean of slices", *loss, n,
+                                 kNatsAboveGuessing, bound));
   }
   return groups;
 }

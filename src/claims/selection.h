@@ -37,8 +37,9 @@ std::set<std::string> lost_cells(std::span<const Table> tables);
 
 /// Rows whose median seed has an evaluation loss above ln(n_pairs) + 0.3:
 ///   "vla (n_pairs 64, median loss 5.44, ln 64 + 0.3 = 4.46)"
-/// Guessing among the n values shown has a loss of ln(n_pairs) nats; a model above that has not
-/// even learned which tokens are values. Tables without a loss have no such rows.
+/// For the mean of slices, ln(n_pairs) is the mean over its slices. Guessing among the n values
+/// shown has a loss of ln(n_pairs) nats; a model above that has not even learned which tokens are
+/// values. Tables without a loss have no such rows.
 std::vector<std::string> unlearned_groups(const SelectedRows& selected);
 
 }  // namespace vla_bench

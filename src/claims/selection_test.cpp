@@ -88,5 +88,42 @@ TEST(UnlearnedGroups, AreAboveTheLossOfAGuessAmongTheValuesShown) {
   EXPECT_TRUE(unlearned(testing::norm_of("vla", Reduction::max)).empty()) << "no loss";
 }
 
+/// A group with two slices, of which one seed is lost: (mean, 8 pairs, 512 pairs).
+Table sliced_summary(double mean_loss) {
+  Table table;
+  table.name = "accuracy_summary";
+  table.columns = {"line",   "n_pairs", "seq_len",       "slice",      "cells",
+                   "not_ok", "config",  "accuracy_mean", "loss_median"};
+  const auto add = [&](Value n_pairs, Value seq_len, const char* slice, double loss) {
+    table.add({testing::text("vla"), n_pairs, seq_len, testing::text(slice),
+               testing::text("1 of 2"), testing::text("seed 1: diverged: loss is nan at step 17"),
+               testing::text("12345678"), 0.5, loss});
+  };
+  add(Value(), Value(), "mean", mean_loss);
+  add(testing::whole(8), testing::whole(64), "64/8", 2.0);
+  add(testing::whole(512), testing::whole(2048), "2048/512", 6.0);
+  return table;
+}
+
+TEST(LostCells, ACellIsOneInEverySlice) {
+  const std::vector<Table> tables = {sliced_summary(4.0)};
+  EXPECT_EQ(lost_cells(tables), Names{"vla (seed 1: diverged: loss is nan at step 17)"});
+}
+
+TEST(UnlearnedGroups, TheMeanOfSlicesIsComparedWithTheMeanOfTheirGuesses) {
+  // (ln 8 + ln 512) / 2 = ln 64 = 4.16.
+  const auto of_mean = [](double loss) {
+    const std::vector<Table> tables = {sliced_summary(loss)};
+    const Selection mean{.table = "accuracy_summary",
+                         .column = "accuracy_mean",
+                         .where = {{{"slice", {testing::text("mean")}}}}};
+    return unlearned_groups(select_rows(tables, mean, "x"));
+  };
+  EXPECT_TRUE(of_mean(4.4).empty());
+  EXPECT_EQ(of_mean(4.5),
+            std::vector<std::string>{"vla (mean of slices, median loss 4.50, ln n_pairs of each "
+                                     "slice + 0.3 = 4.46)"});
+}
+
 }  // namespace
 }  // namespace vla_bench

@@ -168,17 +168,40 @@ Arguments tiny(const Json& config) {
   const std::string experiment = config.value("experiment", "mqar");
   if (!sweeps(config, "model.d_h")) values.push_back("model.d_h=4");
   if (!sweeps(config, "task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");
+  const Json task = config.value("task", Json::object());
+  if (task.contains("train_segments")) {
+    values.push_back(R"(task.train_segments=[{"n_pairs": 1, "seq_len": 8, "steps": 1},
+                                             {"n_pairs": 2, "seq_len": 12, "steps": 1}])");
+  }
+  if (task.contains("eval_segments")) {
+    values.push_back(R"(task.eval_segments=[{"n_pairs": 1, "seq_len": 8},
+                                            {"n_pairs": 2, "seq_len": 16}])");
+  }
   if (sweeps(config, "task.curriculum")) values.push_back("task.curriculum=2");
   if (experiment == "state_norm" || experiment == "jacobian") values.push_back("task.seq_len=30");
   if (config.value("seeds", Json::array()).size() > 2) values.push_back("seeds=[1,2]");
   return settings(values);
 }
 
+/// The columns of a table of trainings with task.eval_segments.
+std::string with_slices(std::string columns, const std::string& table) {
+  const char* after = table == "accuracy"           ? ",layout,"
+                      : table == "accuracy_summary" ? ",setting,"
+                                                    : "";
+  if (*after != '\0') columns.insert(columns.find(after), ",slice");
+  return columns;
+}
+
+bool has_eval_segments(const Json& config) {
+  return config.value("task", Json::object()).contains("eval_segments");
+}
+
 /// Reads a CSV table by its documented columns; checks that its Markdown has as many rows.
-Table read_report_table(const fs::path& folder, const std::string& name) {
+Table read_report_table(const fs::path& folder, const std::string& name, bool sliced) {
   // A row of a cell is followed by its group.
-  const std::string columns =
+  std::string columns =
       kColumns.contains(name) ? kColumns.at(name) + ",config" : kDerivedColumns.at(name);
+  if (sliced) columns = with_slices(columns, name);
   Schema schema{.name = name, .columns = {}};
   for (std::size_t begin = 0; begin <= columns.size();) {
     const std::size_t end = std::min(columns.find(',', begin), columns.size());
@@ -241,7 +264,9 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   ASSERT_FALSE(cells.empty());
   for (const auto& [path_of_cell, record] : cells) {
     const Table& rows = record.tables.at(0);
-    EXPECT_EQ(first_line(to_csv(rows)), kColumns.at(table));
+    EXPECT_EQ(first_line(to_csv(rows)), has_eval_segments(config)
+                                            ? with_slices(kColumns.at(table), table)
+                                            : kColumns.at(table));
     EXPECT_FALSE(rows.rows.empty()) << path_of_cell;
     EXPECT_FALSE(record.provenance.empty());
     if (table != "accuracy") continue;
@@ -261,7 +286,7 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   std::sort(written.begin(), written.end());
   EXPECT_EQ(written, report_of(table));
   for (const std::string& name : written) {
-    const Table rows = read_report_table(gathered, name);
+    const Table rows = read_report_table(gathered, name, has_eval_segments(config));
     const bool none_expected = name == "latency_crossover" && !has_softmax(config);
     EXPECT_EQ(rows.rows.empty(), none_expected) << name;
   }

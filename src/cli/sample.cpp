@@ -42,7 +42,8 @@ RngStream token_stream(const RunConfig& config) {
 int sample(const SampleOptions& options) {
   const RunConfig config = read_config(find_input(options.config), options.overrides);
   const std::vector<CellConfig> cells = expand_cells(config, Device::cpu);
-  const RunConfig& first = cells.front().config;
+  TrainSizes sizes(cells.front().config);
+  const RunConfig& first = sizes.configs()[sizes.at(0)];
   const auto width = static_cast<Index>(terminal_width(STDOUT_FILENO).value_or(kWidthElsewhere));
   Batch batch;
   make_batch(first, token_stream(first), 0, options.batch, batch);
@@ -61,7 +62,9 @@ void add_sample(CommandLine& command_line) {
       command_line.add("sample", "Print a few sequences of a config's task with their targets",
                        "Example: vla-bench sample configs/mqar.json --batch 3 --set task.n_pairs=4",
                        [options] { return sample(*options); });
-  command.positional(options->config, {"CONFIG", "JSON config; of a sweep, its first cell"});
+  command.positional(
+      options->config,
+      {"CONFIG", "JSON config; of a sweep, its first cell; of segments, the first step's"});
   command.option("--set", options->overrides,
                  {"key.path=JSON", "Override a key of the config (repeatable)"});
   command.option("--batch", options->batch, {"N", "Sequences to print (default 2)"},

@@ -12,10 +12,11 @@
 
 #include "cli/output.h"
 #include "cli/print_tables.h"
-#include "config/identity.h"
+#include "config/read.h"
 #include "core/files.h"
 #include "report/cell_columns.h"
 #include "report/curve_summary.h"
+#include "report/grouping.h"
 #include "report/suite_configs.h"
 #include "report/summary.h"
 
@@ -51,10 +52,16 @@ Table empty_history() {
 }
 
 void append_history(const CellRecord& record, const Table& curve, Table& gathered) {
-  std::vector<Value> whose = columns_of(record.config, kCellColumns);
-  whose.emplace_back(record.group);
+  TrainSizes sizes(record.config);
+  std::vector<std::vector<Value>> whose;
+  for (const RunConfig& config : sizes.configs()) {
+    whose.push_back(columns_of(config, kCellColumns));
+    whose.back().emplace_back(record.group);
+  }
+  const std::size_t step = curve.column(Columns::step);
   for (const std::vector<Value>& row : curve.rows) {
-    std::vector<Value> extended = whose;
+    const auto done = static_cast<Index>(number(row[step]).value_or(1.0));
+    std::vector<Value> extended = whose[sizes.at(std::max<Index>(done - 1, 0))];
     extended.insert(extended.end(), row.begin(), row.end());
     gathered.add(std::move(extended));
   }

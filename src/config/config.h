@@ -66,7 +66,8 @@ struct MixerConfig {
                      "(vla and standard deltanet have it)"});
     v.field("output_norm_kind", output_norm_kind,
             {.help = "that norm: LayerNorm over d_model, or RMSNorm over each head with one weight "
-                     "for all heads"});
+                     "for all heads",
+             .named_at_default = false});
   }
 };
 
@@ -125,10 +126,12 @@ struct ModelConfig {
     v.field("vocab_size", vocab_size,
             {.help = "tokens, separator included", .min = 4, .max = 1 << 24});
     v.field("max_seq_len", max_seq_len, {.help = "learned positions", .min = 1, .max = 1 << 24});
-    v.field("positions", positions, {.help = "learned position embedding"});
+    v.field("positions", positions,
+            {.help = "learned position embedding", .named_at_default = false});
     v.field("layers", layers,
             {.help = "kind of each layer: the mixer, or a gated convolution u + conv3(u) o (W u + "
                      "b); empty: every layer is the mixer",
+             .named_at_default = false,
              .may_be_empty = true});
     v.field("short_conv", short_conv,
             {.help = "taps of a causal depthwise convolution before the mixer; 0 = none",
@@ -138,12 +141,47 @@ struct ModelConfig {
             {.help = "taps of causal depthwise convolutions on q, k and v each, the one on v with "
                      "a SiLU; softmax has none; 0 = none",
              .min = 0,
-             .max = 64});
-    v.field("bias", bias, {.help = "biases of the mixer's projections: q, k, v, gates and output"});
+             .max = 64,
+             .named_at_default = false});
+    v.field("bias", bias,
+            {.help = "biases of the mixer's projections: q, k, v, gates and output",
+             .named_at_default = false});
     v.field("init_std", init_std, {.help = "standard deviation of initial weights", .min = 0});
     v.field("scaled_residual_init", scaled_residual_init,
             {.help = "initial weights of output projections and of the MLP's second map divided "
-                     "by sqrt(2 n_layers)"});
+                     "by sqrt(2 n_layers)",
+             .named_at_default = false});
+  }
+};
+
+/// Rows of one size, for some of the training steps of each cycle.
+struct TrainSegment {
+  Index n_pairs = 0;
+  Index seq_len = 0;
+  Index steps = 0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("n_pairs", n_pairs,
+            {.help = "key-value pairs per sequence", .min = 1, .max = 1 << 20, .required = true});
+    v.field("seq_len", seq_len,
+            {.help = "tokens per sequence", .min = 1, .max = 1 << 30, .required = true});
+    v.field("steps", steps,
+            {.help = "training steps in a cycle", .min = 1, .max = 1LL << 31, .required = true});
+  }
+};
+
+/// Rows of one size, which the evaluation measures as a slice of their own.
+struct EvalSegment {
+  Index n_pairs = 0;
+  Index seq_len = 0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("n_pairs", n_pairs,
+            {.help = "key-value pairs per sequence", .min = 1, .max = 1 << 20, .required = true});
+    v.field("seq_len", seq_len,
+            {.help = "tokens per sequence", .min = 1, .max = 1 << 30, .required = true});
   }
 };
 
@@ -153,6 +191,9 @@ struct TaskConfig {
   Index passes = 1;
   Index rewrites = 0;
   std::optional<Index> seq_len;
+  std::vector<TrainSegment> train_segments;
+  SegmentOrder segment_order = SegmentOrder::in_order;
+  std::vector<EvalSegment> eval_segments;
   Index curriculum = 0;
   double power_a = 0.01;
   bool random_filler = true;
@@ -168,12 +209,14 @@ struct TaskConfig {
     v.field("passes", passes,
             {.help = "mqar: times that the block of pairs is written before the queries",
              .min = 1,
-             .max = 256});
+             .max = 256,
+             .named_at_default = false});
     v.field("rewrites", rewrites,
             {.help = "mqar: keys written again after the pairs, drawn without replacement, each "
                      "with a new value, which is then the one asked for; at most n_pairs",
              .min = 0,
-             .max = 1 << 20});
+             .max = 1 << 20,
+             .named_at_default = false});
     v.field("seq_len", seq_len,
             {.help = "tokens per sequence; null: 2 (passes n_pairs + rewrites) for the pairs and "
                      "n_pairs + 1 (paper) or 2 n_pairs (zoology) more, 64 (copy), 1000 "
@@ -181,6 +224,19 @@ struct TaskConfig {
                      "odd 2 floor((seq_len - 1) / 2) + 1",
              .min = 1,
              .max = 1 << 30});
+    v.field("train_segments", train_segments,
+            {.help = "mqar: sizes of training sequences in place of n_pairs and seq_len, each for "
+                     "its number of steps; they repeat in cycles until train.steps",
+             .named_at_default = false,
+             .may_be_empty = true});
+    v.field("segment_order", segment_order,
+            {.help = "a cycle's steps: segment by segment, or shuffled anew in each cycle",
+             .named_at_default = false});
+    v.field("eval_segments", eval_segments,
+            {.help = "mqar: sizes of evaluated sequences in place of n_pairs and seq_len; each is "
+                     "a slice with rows of its own in the tables, beside the mean of slices",
+             .named_at_default = false,
+             .may_be_empty = true});
     v.field("curriculum", curriculum,
             {.help = "mqar, paper layout: training steps over which the distinct pairs of a "
                      "sequence grow from 1 to n_pairs, the other pairs repeating them; 0 = n_pairs "
@@ -198,11 +254,14 @@ struct TrainConfig {
   Index batch = 64;
   double lr = 3e-4;
   Index warmup = 300;
+  Index lr_every = 1;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double adam_eps = 1e-8;
   double weight_decay = 0.01;
   double clip_norm = 1.0;
+  double stop_accuracy = 0.0;
+  Index stop_every = 500;
   Index log_every = 50;
   Index checkpoint_every = 500;
 
@@ -212,12 +271,29 @@ struct TrainConfig {
     v.field("batch", batch, {.help = "sequences per step", .min = 1, .max = 1 << 20});
     v.field("lr", lr, {.help = "peak learning rate", .min = 0});
     v.field("warmup", warmup, {.help = "steps of linear warm-up; cosine to 0 after", .min = 0});
+    v.field("lr_every", lr_every,
+            {.help = "steps for which the cosine's learning rate stays; arXiv:2312.04927 has an "
+                     "epoch",
+             .min = 1,
+             .max = 1LL << 31,
+             .named_at_default = false});
     v.field("beta1", beta1, {.help = "AdamW", .min = 0, .max = 0.999999999});
     v.field("beta2", beta2, {.help = "AdamW", .min = 0, .max = 0.999999999});
     v.field("adam_eps", adam_eps, {.help = "AdamW", .min = 0});
     v.field("weight_decay", weight_decay, {.help = "AdamW, on all parameters", .min = 0});
     v.field("clip_norm", clip_norm,
-            {.help = "global gradient norm is clipped to this", .min = 1e-30});
+            {.help = "global gradient norm is clipped to this; 0 = no clipping", .min = 0});
+    v.field("stop_accuracy", stop_accuracy,
+            {.help = "training stops at this accuracy, the mean of eval_segments; 0 = never. "
+                     "Tested on eval.batches batches a slice of a random stream of their own",
+             .min = 0,
+             .max = 1,
+             .named_at_default = false});
+    v.field("stop_every", stop_every,
+            {.help = "steps between these tests",
+             .min = 1,
+             .max = 1LL << 31,
+             .named_at_default = false});
     v.field(
         "log_every", log_every,
         {.help = "steps between rows of the learning curve", .min = 1, .changes_result = false});

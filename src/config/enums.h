@@ -20,6 +20,7 @@ enum class Normaliser { zq, none };
 enum class OutputNorm { layer, rms_head };
 enum class LayerKind { mixer, gated_conv };
 enum class TaskLayout { paper, zoology };
+enum class SegmentOrder { in_order, shuffled };
 enum class RowKind { paper, zoology, copy, random };  // no key: follows from experiment and layout
 enum class ProbeSource { model, gaussian };
 enum class RecallKeys { feature, gaussian };
@@ -70,6 +71,10 @@ template <>
 inline constexpr std::array enum_names<TaskLayout> = {
     std::pair{TaskLayout::paper, std::string_view("paper")},
     std::pair{TaskLayout::zoology, std::string_view("zoology")}};
+template <>
+inline constexpr std::array enum_names<SegmentOrder> = {
+    std::pair{SegmentOrder::in_order, std::string_view("in_order")},
+    std::pair{SegmentOrder::shuffled, std::string_view("shuffled")}};
 template <>
 inline constexpr std::array enum_names<ProbeSource> = {
     std::pair{ProbeSource::model, std::string_view("model")},

@@ -10,7 +10,11 @@ struct FieldInfo {
   double min = -std::numeric_limits<double>::infinity();  // inclusive
   double max = std::numeric_limits<double>::infinity();   // inclusive
   bool changes_result = true;  // part of a cell's identity (config/identity.h)
-  bool may_be_empty = false;   // a list without elements is valid
+  // Whether tables say the default where other experiments have no such key. Not of keys that are
+  // newer than the committed tables.
+  bool named_at_default = true;
+  bool required = false;      // has no default
+  bool may_be_empty = false;  // a list
 };
 
 }  // namespace vla_bench

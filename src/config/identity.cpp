@@ -58,6 +58,21 @@ template <class T>
 std::string key_text(const std::vector<T>& values) {
   return to_json(values).dump();
 }
+// "[64/4x391,128/8x79]" and "[64/4,64/8]": short enough for the name of a line.
+std::string key_text(const TrainSegment& segment) {
+  return fmt::format("{}x{}", slice_name(segment.seq_len, segment.n_pairs), segment.steps);
+}
+std::string key_text(const EvalSegment& segment) {
+  return slice_name(segment.seq_len, segment.n_pairs);
+}
+template <class Segment>
+std::string list_text(const std::vector<Segment>& segments) {
+  std::vector<std::string> texts;
+  for (const Segment& segment : segments) texts.push_back(key_text(segment));
+  return fmt::format("[{}]", fmt::join(texts, ","));
+}
+std::string key_text(const std::vector<TrainSegment>& segments) { return list_text(segments); }
+std::string key_text(const std::vector<EvalSegment>& segments) { return list_text(segments); }
 
 /// Collects the keys that can change a result: all of a mixer, or those of the sections that are
 /// read.
@@ -76,7 +91,9 @@ class KeyCollector {
       member.visit(*this);
       prefix_ = outer;
     } else if (of_mixer_ || is_read(name, read_)) {
-      keys.push_back({std::move(name), key_text(std::as_const(member)), false});
+      keys.push_back({.key = std::move(name),
+                      .value = key_text(std::as_const(member)),
+                      .named_at_default = info.named_at_default});
     }
   }
   void field(const char*, std::vector<MixerConfig>&, const FieldInfo&) {}  // collected separately
@@ -130,6 +147,7 @@ void append_keys(std::vector<IdentityKey>& keys, std::vector<IdentityKey> own,
                  const std::vector<IdentityKey>& defaults) {
   for (std::size_t i = 0; i < own.size(); ++i) {
     own[i].is_default = own[i].value == defaults[i].value;
+    if (own[i].is_default && !own[i].named_at_default) continue;
     keys.push_back(std::move(own[i]));
   }
 }

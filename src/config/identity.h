@@ -17,13 +17,14 @@ struct IdentityKey {
   std::string key;    // "train.lr", "mixer.lambda_0", "seed"
   std::string value;  // as written in a config: 0.001, frozen, null
   bool is_default = false;
+  bool named_at_default = true;  // FieldInfo's
 };
 
 /// The keys that can change the result of `cell` (one mixer, one seed, no sweep, a resolved
 /// device), in the order of the config: experiment, device, precision where something is computed
 /// in it, the seed, the mixer's keys, and those of the other sections that its experiment reads.
 /// Not among them: name, label, threads, how often a run logs or writes checkpoints. task.seq_len
-/// is resolved to a length.
+/// is resolved to a length. Keys that are not named at their default are left out there.
 std::vector<IdentityKey> identity_keys(const RunConfig& cell);
 
 /// The keys that are not at their default, sorted, one per line ("train.lr=0.001"). Keys that later

@@ -27,6 +27,19 @@ TEST(Identity, NamesWhatIsNotAtItsDefault) {
             "task.n_pairs=8\ntrain.clip_norm=2\ntrain.lr=0.001\n");
 }
 
+TEST(Identity, SegmentsAreInItWhereThereAreAny) {
+  EXPECT_EQ(identity_text(cell_of(R"({"mixers": ["vla"], "task": {
+                "train_segments": [{"n_pairs": 4, "seq_len": 64, "steps": 391},
+                                   {"n_pairs": 8, "seq_len": 128, "steps": 79}],
+                "eval_segments": [{"n_pairs": 8, "seq_len": 64}]}})")),
+            "device=cpu\nexperiment=mqar\nmixer.mixer=vla\nseed=42\n"
+            "task.eval_segments=[64/8]\ntask.train_segments=[64/4x391,128/8x79]\n");
+  EXPECT_EQ(hash_of(R"({"mixers": ["vla"], "task": {"train_segments": [], "eval_segments": [],
+                        "segment_order": "in_order"},
+                        "train": {"lr_every": 1, "stop_accuracy": 0, "stop_every": 500}})"),
+            hash_of(kVla));
+}
+
 TEST(Identity, IsWhatCanChangeTheResult) {
   const std::string base = hash_of(kVla);
   for (const char* same : {
@@ -92,6 +105,16 @@ TEST(Identity, KeysTellTheirDefaults) {
   EXPECT_EQ(find("task.seq_len").value, "73");
   EXPECT_TRUE(find("task.seq_len").is_default);
   EXPECT_EQ(find("mixer.u_scale").value, "null");
+  // Newer than the committed tables: told only where it is not at its default.
+  const auto has_segments = [](const RunConfig& cell) {
+    const auto all = identity_keys(cell);
+    return std::any_of(all.begin(), all.end(),
+                       [](const IdentityKey& key) { return key.key == "task.eval_segments"; });
+  };
+  RunConfig cell = cell_of(kVla);
+  EXPECT_FALSE(has_segments(cell));
+  cell.task.eval_segments = {{.n_pairs = 4, .seq_len = 64}};
+  EXPECT_TRUE(has_segments(cell));
 }
 
 }  // namespace

@@ -31,6 +31,9 @@ MixerOptions read_mixer(const std::map<std::string, std::string>& texts, std::st
 /// pointer. parse_config calls it for every point; ignores `config.sweep`.
 void validate(const RunConfig& config);
 
+// Where a config has task.train_segments or task.eval_segments, the functions below take the config
+// of one size: see TrainSizes and eval_slices.
+
 /// Tokens per row: task.seq_len or its default. copy: the odd 2 floor((seq_len - 1) / 2) + 1;
 /// recall: one write per pair.
 Index sequence_length(const RunConfig& config);
@@ -38,6 +41,48 @@ Index sequence_length(const RunConfig& config);
 Index targets_per_row(const RunConfig& config);
 /// How a row of tokens is made; random: uniformly random tokens without targets.
 RowKind row_kind(const RunConfig& config);
+
+/// The sizes of training sequences, and which of them a step has: a function of (seed, step) only.
+/// A cycle has every segment for its number of steps, in the order of task.train_segments or
+/// shuffled (segment_order, RngStream::segments). Without segments there is one size.
+class TrainSizes {
+ public:
+  explicit TrainSizes(const RunConfig& config);
+
+  /// The distinct sizes in the order of their first segment: configs of one size.
+  const std::vector<RunConfig>& configs() const { return configs_; }
+  /// The position in configs() of training step `step`, counted from 0.
+  std::size_t at(Index step);
+  /// Steps of a cycle, and those of each size.
+  Index cycle() const { return starts_.back(); }
+  Index steps_of(std::size_t size) const;
+
+ private:
+  void shuffle(Index cycle);
+
+  std::vector<RunConfig> configs_;
+  std::vector<std::size_t> size_of_;  // (segments)
+  std::vector<Index> starts_;         // (segments + 1), steps of a cycle before each segment
+  bool shuffled_ = false;
+  std::uint64_t seed_ = 0;
+  Index shuffled_cycle_ = -1;
+  std::vector<std::uint32_t> order_;  // (cycle), segments of that cycle's steps
+};
+
+/// What the evaluation measures by itself.
+struct Slice {
+  std::string name;  // slice_name; "" without task.eval_segments
+  RunConfig config;  // of one size
+};
+/// In the order of task.eval_segments; without them one slice of n_pairs and seq_len.
+std::vector<Slice> eval_slices(const RunConfig& config);
+/// Whether the config's rows in tables are slices and their mean.
+bool has_slices(const RunConfig& config);
+
+/// "64/4": tokens and pairs, as arXiv:2312.04927 has them.
+std::string slice_name(Index seq_len, Index n_pairs);
+/// The slice of tables that is the mean of all, each with the same weight.
+inline constexpr std::string_view kMeanSlice = "mean";
 
 /// Most bytes of a label or a run's name, so that tables and legends can show it; folder names,
 /// which have the same limit, may have at most 255.

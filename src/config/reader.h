@@ -130,7 +130,10 @@ class Reader {
   void field(const char* key, T& member, const FieldInfo& info) {
     known_.push_back(key);
     const auto found = object_.find(key);
-    if (found == object_.end()) return;
+    if (found == object_.end()) {
+      if (info.required) place_.fail(fmt::format("expected a key \"{}\"", key));
+      return;
+    }
     read_value(*found, member, info, place_.at(key));
   }
   void sweep(const char* key, std::vector<SweepAxis>& axes, const FieldInfo& info) {

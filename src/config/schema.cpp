@@ -70,7 +70,11 @@ class SchemaWriter {
   void field(const char* key, T& member, const FieldInfo& info) {
     Json schema = {{"description", info.help}};
     schema.update(type_schema(member, info));
-    if constexpr (!ConfigStruct<T>) schema["default"] = default_json(member);
+    if (info.required) {
+      required_.push_back(key);
+    } else if constexpr (!ConfigStruct<T>) {
+      schema["default"] = default_json(member);
+    }
     add(key, std::move(schema));
   }
   void sweep(const char* key, std::vector<SweepAxis>&, const FieldInfo& info) {
@@ -80,9 +84,11 @@ class SchemaWriter {
                         {"default", Json::object()}};
   }
   Json take() {
-    return {{"type", "object"},
-            {"additionalProperties", false},
-            {"properties", std::move(properties_)}};
+    Json schema = {{"type", "object"},
+                   {"additionalProperties", false},
+                   {"properties", std::move(properties_)}};
+    if (!required_.empty()) schema["required"] = std::move(required_);
+    return schema;
   }
 
  private:
@@ -98,6 +104,7 @@ class SchemaWriter {
   }
 
   Json properties_ = Json::object();
+  Json required_ = Json::array();
 };
 
 template <ConfigStruct T>

@@ -95,6 +95,7 @@ class KeySetter {
       return;
     }
     const auto [digits, inner] = split_first(rest_);
+    if (list.empty()) place_.fail(fmt::format("\"{}\" is empty, it has no element", first_));
     std::size_t index = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
     // Each element has one spelling: two would hide that a sweep sets it twice.
@@ -118,6 +119,8 @@ class KeySetter {
         }
         return;
       }
+    } else if constexpr (ConfigStruct<T>) {
+      if (!inner.empty()) return KeySetter(inner, value_, place_).set(element);
     } else if (!inner.empty()) {
       place_.fail(fmt::format("elements of \"{}\" have no keys", first_));
     }

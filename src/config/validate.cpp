@@ -4,8 +4,11 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <utility>
 
+#include "config/identity.h"
 #include "config/read.h"
+#include "core/rng.h"
 #include "experiments/list.h"
 
 namespace vla_bench {
@@ -53,6 +56,20 @@ void validate_seeds(const RunConfig& config) {
   require(twice == seeds.end(), "/seeds", "{} stands twice", twice == seeds.end() ? 0 : *twice);
 }
 
+/// The config with rows of one size in place of its segments.
+RunConfig of_one_size(RunConfig config) {
+  config.task.train_segments.clear();
+  config.task.eval_segments.clear();
+  return config;
+}
+template <class Segment>
+RunConfig of_one_size(const RunConfig& config, const Segment& segment) {
+  RunConfig sized = of_one_size(config);
+  sized.task.n_pairs = segment.n_pairs;
+  sized.task.seq_len = segment.seq_len;
+  return sized;
+}
+
 }  // namespace
 
 Index sequence_length(const RunConfig& config) {
@@ -65,6 +82,79 @@ Index targets_per_row(const RunConfig& config) {
 
 RowKind row_kind(const RunConfig& config) {
   return with_experiment(config.experiment, [&]<class E>() { return E::row_kind(config); });
+}
+
+TrainSizes::TrainSizes(const RunConfig& config)
+    : starts_{0},
+      shuffled_(config.task.segment_order == SegmentOrder::shuffled),
+      seed_(static_cast<std::uint64_t>(config.seeds.empty() ? 0 : config.seeds.front())) {
+  const std::vector<TrainSegment>& segments = config.task.train_segments;
+  if (segments.empty() || !reads_key(config, "task.train_segments")) {
+    configs_.push_back(of_one_size(config));
+    size_of_.push_back(0);
+    starts_.push_back(1);
+    return;
+  }
+  for (const TrainSegment& segment : segments) {
+    const auto same = std::find_if(configs_.begin(), configs_.end(), [&](const RunConfig& known) {
+      return known.task.n_pairs == segment.n_pairs && known.task.seq_len == segment.seq_len;
+    });
+    size_of_.push_back(static_cast<std::size_t>(same - configs_.begin()));
+    if (same == configs_.end()) configs_.push_back(of_one_size(config, segment));
+    starts_.push_back(starts_.back() + segment.steps);
+  }
+}
+
+std::size_t TrainSizes::at(Index step) {
+  const Index in_cycle = step % cycle();
+  if (size_of_.size() == 1) return 0;
+  if (shuffled_) {
+    if (step / cycle() != shuffled_cycle_) shuffle(step / cycle());
+    return size_of_[order_[static_cast<std::size_t>(in_cycle)]];
+  }
+  const auto after = std::upper_bound(starts_.begin(), starts_.end(), in_cycle);
+  return size_of_[static_cast<std::size_t>(after - starts_.begin()) - 1];
+}
+
+/// Fisher and Yates's shuffle of the cycle's steps.
+void TrainSizes::shuffle(Index cycle) {
+  order_.clear();
+  for (std::size_t segment = 0; segment < size_of_.size(); ++segment) {
+    const Index steps = starts_[segment + 1] - starts_[segment];
+    order_.insert(order_.end(), static_cast<std::size_t>(steps),
+                  static_cast<std::uint32_t>(segment));
+  }
+  Rng rng(seed_, RngStream::segments, static_cast<std::uint32_t>(cycle), 0);
+  for (std::size_t left = order_.size(); left > 1; --left) {
+    std::swap(order_[left - 1], order_[rng.below(static_cast<std::uint32_t>(left))]);
+  }
+  shuffled_cycle_ = cycle;
+}
+
+Index TrainSizes::steps_of(std::size_t size) const {
+  Index steps = 0;
+  for (std::size_t segment = 0; segment < size_of_.size(); ++segment) {
+    if (size_of_[segment] == size) steps += starts_[segment + 1] - starts_[segment];
+  }
+  return steps;
+}
+
+bool has_slices(const RunConfig& config) {
+  return !config.task.eval_segments.empty() && reads_key(config, "task.eval_segments");
+}
+
+std::vector<Slice> eval_slices(const RunConfig& config) {
+  if (!has_slices(config)) return {{.name = "", .config = of_one_size(config)}};
+  std::vector<Slice> slices;
+  for (const EvalSegment& segment : config.task.eval_segments) {
+    slices.push_back({.name = slice_name(segment.seq_len, segment.n_pairs),
+                      .config = of_one_size(config, segment)});
+  }
+  return slices;
+}
+
+std::string slice_name(Index seq_len, Index n_pairs) {
+  return fmt::format("{}/{}", seq_len, n_pairs);
 }
 
 std::string_view computed_in(const RunConfig& config) {

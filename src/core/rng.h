@@ -17,11 +17,13 @@ namespace vla_bench {
 enum class RngStream : std::uint32_t {
   parameters = 1,    // index: parameter's position in the table, substream: 0
   train_batch = 2,   // index: step, substream: row of the batch
-  eval_batch = 3,    // index: batch, substream: row
+  eval_batch = 3,    // index: batch, counted over all slices, substream: row
   probe_tokens = 4,  // index: 0, substream: row
   recall = 5,        // index: trial, substream: 0 keys, 1 codebook, 2 value ids
   gaussian = 6,      // index: token, substream: head
   benchmark = 7,     // inputs of timings and tests
+  segments = 8,      // index: cycle, substream: 0
+  stop_batch = 9,    // index: batch, substream: row
 };
 
 /// Maps a uniform 32-bit value to 0 .. n-1 by multiply-shift; the bias is below n / 2^32.

@@ -1,4 +1,7 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "core/count.h"
 #include "experiments/cost.h"
@@ -79,6 +82,29 @@ TEST(CellWork, StopsAtTheLargestCount) {
   EXPECT_EQ(flop_of(R"({"experiment": "latency", "mixers": ["softmax"],
                         "task": {"seq_len": 1073741824}})"),
             kMostCounted);
+}
+
+TEST(CellWork, SegmentsCountTheirStepsAndSlices) {
+  const auto flop = [](const std::string& task, int steps, int batches) {
+    return flop_of(fmt::format(R"({{"experiment": "mqar", "mixers": ["vla"], "task": {{{}}},
+                                   "train": {{"steps": {}, "warmup": 0}},
+                                   "eval": {{"batches": {}}}}})",
+                               task, steps, batches));
+  };
+  const auto small = [&](int steps, int batches) {
+    return flop(R"("n_pairs": 4, "seq_len": 20)", steps, batches);
+  };
+  const auto large = [&](int steps, int batches) {
+    return flop(R"("n_pairs": 8, "seq_len": 30)", steps, batches);
+  };
+  const Index evaluation = small(1, 2) - small(1, 1) + large(1, 2) - large(1, 1);
+  // 7 steps are a cycle of 5 and 2 more, of which each size has its part, rounded down.
+  const Index steps = small(5, 1) - small(1, 1) + large(3, 1) - large(1, 1);
+  const std::string segments =
+      R"("train_segments": [{"n_pairs": 4, "seq_len": 20, "steps": 3},
+                            {"n_pairs": 8, "seq_len": 30, "steps": 2}],
+         "eval_segments": [{"n_pairs": 4, "seq_len": 20}, {"n_pairs": 8, "seq_len": 30}])";
+  EXPECT_EQ(flop(segments, 7, 3), steps + 3 * evaluation);
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ struct Columns {
   // Identity of a cell (report/cell_columns.h has the values), and its status.
   static constexpr Column experiment{"experiment"}, label{"label"}, mixer{"mixer"},
       n_pairs{"n_pairs"}, layout{"layout"}, d_h{"d_h"}, n_heads{"n_heads"}, seq_len{"seq_len"},
-      short_conv{"short_conv"}, batch{"batch"}, trials{"trials"}, source{"source"}, seed{"seed"},
-      learning_rate{"learning_rate"}, queries{"queries"}, device{"device"}, precision{"precision"},
-      status{"status"}, reason{"reason"};
+      slice{"slice"}, short_conv{"short_conv"}, batch{"batch"}, trials{"trials"}, source{"source"},
+      seed{"seed"}, learning_rate{"learning_rate"}, queries{"queries"}, device{"device"},
+      precision{"precision"}, status{"status"}, reason{"reason"};
 
   // Trainings and their learning curves.
   static constexpr Column accuracy{"accuracy"}, loss{"loss"}, steps{"steps"},

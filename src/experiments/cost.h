@@ -13,7 +13,9 @@ namespace vla_bench {
 /// multiply-add, counted from its mathematics as mixers/work.h does for the cores:
 ///
 ///   mqar, copy   steps x (6 x weights x rows, 6 x head x rows with a target, the cores' forward
-///                and backward) and a forward of every evaluation batch
+///                and backward), each size of task.train_segments in its part of the steps, and a
+///                forward of every evaluation batch, also of the tests of train.stop_accuracy;
+///                a training that stops early has fewer
 ///   recall       trials x (n writes and reads, n decodings among the codebook)
 ///   state_norm   T steps of the memories; from a model also its forward
 ///   jacobian     that, a rank-one product a step and two SVDs at each recorded token

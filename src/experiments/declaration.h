@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -39,11 +40,13 @@ void require(bool condition, std::string_view pointer, fmt::format_string<Args..
   throw BadInput(fmt::format("{}: {}", pointer, fmt::format(format, std::forward<Args>(args)...)));
 }
 
-/// Checks that the model has an embedding for every position of a row.
-inline void require_positions(const RunConfig& config) {
+/// Checks that the model has an embedding for every position of a row; `pointer` is that of the
+/// object with the key seq_len.
+inline void require_positions(const RunConfig& config, std::string_view pointer = "/task") {
   const Index tokens = sequence_length(config);
-  require(!config.model.positions || tokens <= config.model.max_seq_len, "/task/seq_len",
-          "{} tokens exceed model.max_seq_len of {}", tokens, config.model.max_seq_len);
+  require(!config.model.positions || tokens <= config.model.max_seq_len,
+          fmt::format("{}/seq_len", pointer), "{} tokens exceed model.max_seq_len of {}", tokens,
+          config.model.max_seq_len);
 }
 
 /// Defaults of an experiment: it steps memories on the CPU.
@@ -82,10 +85,22 @@ struct Training : Experiment {
          device,     precision, status,     reason}};
     return schema;
   }
-  /// "accuracy_summary": mean, deviation and interval over the cells that are ok, of accuracy (over
-  /// `queries` draws per seed), loss and train_seconds; loss_median. train_seconds is empty, with a
-  /// note, when these cells ran on several processors or with different numbers of threads or jobs,
-  /// whose times are not comparable; state_bytes and conv_state_bytes (report/cell_columns.h).
+  /// The table with task.eval_segments. A cell that is ok has a row for each slice and, before
+  /// them, the mean of slices, without n_pairs and seq_len.
+  static const Schema& sliced_table() {
+    static const Schema schema = [] {
+      Schema sliced = table();
+      auto& columns = sliced.columns;
+      columns.insert(std::find(columns.begin(), columns.end(), layout.name), slice.name);
+      return sliced;
+    }();
+    return schema;
+  }
+  /// "accuracy_summary": for each slice, mean, deviation and interval over the cells that are ok,
+  /// of accuracy (over `queries` draws per seed), loss and train_seconds; loss_median.
+  /// train_seconds is empty, with a note, when these cells ran on several processors or with
+  /// different numbers of threads or jobs, whose times are not comparable; state_bytes and
+  /// conv_state_bytes (report/cell_columns.h).
   static std::vector<Table> summarise(std::span<const CellGroup> groups);
   static Index work(const RunConfig& config);
   static double seconds(const RunConfig& config, double flop, Device device, int threads);
@@ -101,6 +116,12 @@ struct Training : Experiment {
             train.steps, task.curriculum);
     require(train.warmup <= train.steps, "/train/warmup", "at most train.steps ({}), got {}",
             train.steps, train.warmup);
+    // Batches of an evaluation are numbered over all slices, in 32 bits.
+    constexpr Index kMostBatches = Index{1} << 32;
+    const auto slices = static_cast<Index>(has_slices(config) ? task.eval_segments.size() : 1);
+    require(config.eval.batches <= kMostBatches / slices, "/eval/batches",
+            "at most {} over all of task.eval_segments, got {} for each of {}", kMostBatches,
+            config.eval.batches, slices);
   }
 };
 

@@ -52,5 +52,9 @@ inline bool is_timed(ExperimentKind kind) {
 inline const Schema& table_of(ExperimentKind kind) {
   return with_experiment(kind, []<class E>() -> const Schema& { return E::table(); });
 }
+/// The table of one of its cells, which with task.eval_segments has one column more.
+inline const Schema& table_of(const RunConfig& config) {
+  return has_slices(config) ? Training::sliced_table() : table_of(config.experiment);
+}
 
 }  // namespace vla_bench

@@ -18,7 +18,7 @@ bool has_status(const Schema& schema) {
 
 }  // namespace
 
-Record::Record(const Schema& schema, const RunConfig& config, Device device) : schema_(schema) {
+Record::Record(const Schema& schema, const RunConfig& config, Device device) : schema_(&schema) {
   values_.reserve(schema.columns.size());
   for (const std::string_view column : schema.columns) {
     // The actual device, since a config may leave the choice open.
@@ -32,24 +32,29 @@ Record::Record(const Schema& schema, const RunConfig& config, Device device) : s
   }
 }
 
-Record& Record::set(const Column& column, Value value) {
-  const auto found = std::find(schema_.columns.begin(), schema_.columns.end(), column.name);
-  if (found == schema_.columns.end()) {
-    throw std::logic_error(fmt::format("table {} has no column {}", schema_.name, column.name));
+std::size_t Record::position(const Column& column) const {
+  const auto& columns = schema_->columns;
+  const auto found = std::find(columns.begin(), columns.end(), column.name);
+  if (found == columns.end()) {
+    throw std::logic_error(fmt::format("table {} has no column {}", schema_->name, column.name));
   }
-  values_[static_cast<std::size_t>(found - schema_.columns.begin())] = std::move(value);
+  return static_cast<std::size_t>(found - columns.begin());
+}
+
+Record& Record::set(const Column& column, Value value) {
+  values_[position(column)] = std::move(value);
   return *this;
 }
 
 Record& Record::set_status(CellStatus status, const std::string& reason) {
-  if (!has_status(schema_)) return *this;
+  if (!has_status(*schema_)) return *this;
   set(Columns::status, std::string(status_name(status)));
   return set(Columns::reason, reason.empty() ? Value() : Value(reason));
 }
 
 CellResult unmeasured(const CellConfig& cell, const CellEnvironment& environment, CellStatus status,
                       const std::string& reason) {
-  const Schema& schema = table_of(cell.config.experiment);
+  const Schema& schema = table_of(cell.config);
   CellResult result{
       .status = status, .reason = reason, .warning = {}, .table = Table(schema), .history = {}};
   if (has_status(schema)) {

@@ -22,9 +22,13 @@ class Record {
   Record& set_status(CellStatus status, const std::string& reason);
 
   const std::vector<Value>& values() const { return values_; }
+  /// Throws as set does.
+  const Value& value(const Column& column) const { return values_[position(column)]; }
 
  private:
-  const Schema& schema_;
+  std::size_t position(const Column& column) const;
+
+  const Schema* schema_;
   std::vector<Value> values_;
 };
 

@@ -8,6 +8,7 @@
 #include "experiments/cost.h"
 #include "experiments/declaration.h"
 #include "experiments/experiment.h"
+#include "experiments/list.h"
 #include "experiments/record.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
@@ -23,21 +24,73 @@ Table history_table(const std::vector<HistoryRow>& history) {
   return table;
 }
 
-}  // namespace
-
-Index Training::work(const RunConfig& config) {
+/// Operations of one training step on rows of one size.
+Index step_flop(const RunConfig& config) {
   const Index weights = block_weights(config);
-  const Index targets = vla_bench::targets_per_row(config);
+  const Index targets = targets_per_row(config);
   const Index batch = config.train.batch;
   const Index head = times({config.model.vocab_size, config.model.d_model()});
   // Every product of the forward has two in the backward: to its input and to its weights.
   const Index backward =
       plus({times({4, weights, batch, sequence_length(config)}), times({4, head, batch, targets}),
             cores_flop(config, LatencyPass::backward, batch, config.model.mixer_layers())});
-  const Index step = plus({forward_flop(config, weights, batch, targets), backward});
-  return plus(
-      {times({config.train.steps, step}),
-       times({config.eval.batches, forward_flop(config, weights, config.eval.batch, targets)})});
+  return plus({forward_flop(config, weights, batch, targets), backward});
+}
+
+/// Operations of all training steps; a last, partial cycle has each size in its part of a cycle.
+Index steps_flop(const RunConfig& config) {
+  const TrainSizes sizes(config);
+  const Index whole = config.train.steps / sizes.cycle();
+  const Index rest = config.train.steps % sizes.cycle();
+  Index flop = 0;
+  for (std::size_t size = 0; size < sizes.configs().size(); ++size) {
+    const Index in_cycle = sizes.steps_of(size);
+    const Index in_rest = times({in_cycle, rest}) / sizes.cycle();
+    const Index steps = plus({times({in_cycle, whole}), in_rest});
+    flop = plus({flop, times({steps, step_flop(sizes.configs()[size])})});
+  }
+  return flop;
+}
+
+/// Operations of one evaluation of all slices.
+Index evaluation_flop(const RunConfig& config) {
+  Index flop = 0;
+  for (const Slice& slice : eval_slices(config)) {
+    const RunConfig& sized = slice.config;
+    const Index batch =
+        forward_flop(sized, block_weights(sized), sized.eval.batch, targets_per_row(sized));
+    flop = plus({flop, times({sized.eval.batches, batch})});
+  }
+  return flop;
+}
+
+/// The table's rows of a finished evaluation: the mean of slices first, or the only row.
+void add_measured_rows(const RunConfig& config, const Record& cell,
+                       const std::vector<LossResult>& slices, const Context& context,
+                       Table& table) {
+  const LossResult mean = mean_of(slices);
+  Record row = cell;
+  row.set(Columns::accuracy, mean.accuracy).set(Columns::loss, mean.loss);
+  table.add(row.values());
+  if (!has_slices(config)) return;
+  for (std::size_t i = 0; const Slice& slice : eval_slices(config)) {
+    Record own(Training::sliced_table(), slice.config, context.device);
+    own.set(Columns::slice, slice.name)
+        .set(Columns::steps, cell.value(Columns::steps))
+        .set(Columns::train_seconds, cell.value(Columns::train_seconds))
+        .set(Columns::accuracy, slices[i].accuracy)
+        .set(Columns::loss, slices[i].loss);
+    table.add(own.values());
+    ++i;
+  }
+}
+
+}  // namespace
+
+Index Training::work(const RunConfig& config) {
+  const TrainConfig& train = config.train;
+  const Index tests = train.stop_accuracy > 0.0 ? (train.steps - 1) / train.stop_every : 0;
+  return plus({steps_flop(config), times({tests + 1, evaluation_flop(config)})});
 }
 
 CellResult Training::run(const CellConfig& cell, const CellEnvironment& environment) {
@@ -55,9 +108,10 @@ CellResult Training::run(const CellConfig& cell, const CellEnvironment& environm
 
   CellResult result;
   result.warning = outcome.warning;
-  result.table = Table(Training::table());
+  const Schema& schema = table_of(config);
+  result.table = Table(schema);
   result.history = history_table(outcome.history);
-  Record record(Training::table(), config, context.device);
+  Record record(schema, config, context.device);
   record.set(Columns::steps, outcome.steps_done).set(Columns::train_seconds, outcome.train_seconds);
 
   if (outcome.interrupted) {
@@ -67,17 +121,20 @@ CellResult Training::run(const CellConfig& cell, const CellEnvironment& environm
     result.status = CellStatus::diverged;
     result.reason = outcome.reason;
   } else {
-    const LossResult evaluation = evaluate<float>(context, config, model, environment.stop);
+    const std::vector<LossResult> slices =
+        Evaluation<float>(context, config, model, RngStream::eval_batch).run(environment.stop);
+    const double loss = mean_of(slices).loss;
     if (environment.stop != nullptr && environment.stop->load()) {
       result.status = CellStatus::interrupted;
       result.reason = "stopped in the evaluation";
-    } else if (std::isfinite(evaluation.loss)) {
-      record.set(Columns::accuracy, evaluation.accuracy).set(Columns::loss, evaluation.loss);
+    } else if (std::isfinite(loss)) {
+      add_measured_rows(config, record, slices, context, result.table);
+      return result;
     } else {
       // The last update can break parameters whose loss was still finite.
       result.status = CellStatus::diverged;
-      result.reason = fmt::format("evaluation loss is {} after step {}",
-                                  without_nan_sign(evaluation.loss), outcome.steps_done);
+      result.reason = fmt::format("evaluation loss is {} after step {}", without_nan_sign(loss),
+                                  outcome.steps_done);
     }
   }
   result.table.add(record.set_status(result.status, result.reason).values());

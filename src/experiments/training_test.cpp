@@ -188,5 +188,53 @@ TEST(Record, RowOfAnUnmeasuredCellSaysWhy) {
   }
 }
 
+TEST(Training, SlicesHaveRowsAndAMean) {
+  CellConfig cell = training_cell("mqar", R"("vla")");
+  cell.config.task.train_segments = {{.n_pairs = 1, .seq_len = 8, .steps = 2},
+                                     {.n_pairs = 3, .seq_len = 12, .steps = 1}};
+  cell.config.task.eval_segments = {{.n_pairs = 1, .seq_len = 8}, {.n_pairs = 5, .seq_len = 30}};
+  const CellResult result = run_cell(cell, on_threads(1));
+  ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
+  const Table& table = result.table;
+  ASSERT_EQ(table.rows.size(), 3U);
+  EXPECT_EQ(text(table, 0, "slice"), "mean");
+  EXPECT_TRUE(is_empty(table, 0, "n_pairs"));
+  EXPECT_TRUE(is_empty(table, 0, "seq_len"));
+  EXPECT_EQ(text(table, 1, "slice"), "8/1");
+  EXPECT_EQ(text(table, 2, "slice"), "30/5");
+  EXPECT_EQ(table.rows[2][table.column("n_pairs")], Value(std::int64_t{5}));
+  EXPECT_EQ(table.rows[2][table.column("seq_len")], Value(std::int64_t{30}));
+  EXPECT_EQ(table.rows[2][table.column("queries")], Value(std::int64_t{2 * 4 * 19}));
+  EXPECT_EQ(table.rows[0][table.column("queries")], Value(std::int64_t{2 * 4 * (5 + 19)}));
+  for (const char* column : {"accuracy", "loss"}) {
+    EXPECT_DOUBLE_EQ(number(table, 0, column),
+                     (number(table, 1, column) + number(table, 2, column)) / 2.0);
+  }
+  EXPECT_EQ(table.rows[2][table.column("steps")], Value(std::int64_t{30}));
+  EXPECT_EQ(number(table, 2, "train_seconds"), number(table, 0, "train_seconds"));
+}
+
+TEST(Training, ASlicedCellThatDivergedHasOneRow) {
+  CellConfig cell = training_cell("mqar", R"("linear")", 1e30);
+  cell.config.task.eval_segments = {{.n_pairs = 1, .seq_len = 8}};
+  const CellResult result = run_cell(cell, on_threads(1));
+  EXPECT_EQ(result.status, CellStatus::diverged);
+  ASSERT_EQ(result.table.rows.size(), 1U);
+  EXPECT_EQ(text(result.table, 0, "slice"), "mean");
+  EXPECT_TRUE(is_empty(result.table, 0, "accuracy"));
+}
+
+TEST(Training, StepsAreThoseThatWereDone) {
+  CellConfig cell = training_cell("copy", R"("linear")", 1e-2, 200);
+  cell.config.train.stop_accuracy = 0.5;
+  cell.config.train.stop_every = 10;
+  const CellResult result = run_cell(cell, on_threads(1));
+  ASSERT_EQ(result.status, CellStatus::ok);
+  const auto steps = std::get<std::int64_t>(result.table.rows[0][result.table.column("steps")]);
+  EXPECT_LT(steps, 200);
+  EXPECT_EQ(steps % 10, 0);
+  EXPECT_EQ(result.history.rows.back()[0], Value(steps));
+}
+
 }  // namespace
 }  // namespace vla_bench

@@ -34,13 +34,6 @@ void check_batch(const Batch& batch, const ModelConfig& model) {
   }
 }
 
-LossResult means(const ops::LossSums& sums) {
-  const auto count = static_cast<double>(sums.count);
-  return {.loss = sums.loss / count,
-          .accuracy = static_cast<double>(sums.correct) / count,
-          .count = sums.count};
-}
-
 /// A model's parts and the offsets of their parameters; only State allocates memory for values.
 template <class T>
 struct Parts {
@@ -64,6 +57,13 @@ struct Parts {
 };
 
 }  // namespace
+
+LossResult loss_result(const ops::LossSums& sums) {
+  const auto count = static_cast<double>(sums.count);
+  return {.loss = sums.loss / count,
+          .accuracy = static_cast<double>(sums.correct) / count,
+          .count = sums.count};
+}
 
 ParameterTable tiny_lm_parameters(const ModelConfig& model, const MixerConfig& mixer) {
   return std::move(Parts<float>(model, mixer, Device::cpu, Implementation::production).table);
@@ -172,7 +172,7 @@ struct TinyLm<T>::State : Parts<T> {
     request(loss.data());
     ops::LossSums sums;
     device_copy(Device::cpu, &sums, context.device, loss.data(), sizeof(sums));
-    return means(sums);
+    return loss_result(sums);
   }
 
   ModelConfig model;
@@ -245,11 +245,13 @@ void TinyLm<T>::initialise(std::uint64_t seed) {
 
 template <class T>
 LossResult TinyLm<T>::evaluate(const Batch& batch) {
-  State& state = *state_;
-  return state.answer([&](ops::LossSums* sums) {
-    const Batch& placed = state.on_device(batch);
-    state.head(placed, state.run_blocks(placed, false), false, sums);
-  });
+  return state_->answer([&](ops::LossSums* sums) { request_loss(batch, sums); });
+}
+
+template <class T>
+void TinyLm<T>::request_loss(const Batch& batch, ops::LossSums* sums) {
+  const Batch& placed = state_->on_device(batch);
+  state_->head(placed, state_->run_blocks(placed, false), false, sums);
 }
 
 template <class T>

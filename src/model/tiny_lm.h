@@ -26,6 +26,7 @@ struct LossResult {
   double accuracy = 0.0;  // exact match, fraction of counted positions
   Index count = 0;
 };
+LossResult loss_result(const ops::LossSums& sums);
 
 /// The parameters of such a model, in table order, without making one: to check a file before
 /// allocating memory for what it claims to hold.
@@ -50,6 +51,8 @@ class TinyLm {
 
   /// Returns the loss; computes no gradients.
   LossResult evaluate(const Batch& batch);
+  /// evaluate without waiting for the device; the loss goes to *sums, in device memory.
+  void request_loss(const Batch& batch, ops::LossSums* sums);
   /// Returns the loss; overwrites gradients() with those of the mean loss.
   LossResult forward_backward(const Batch& batch);
   /// forward_backward without waiting for the device; the loss goes to *sums, in device memory.

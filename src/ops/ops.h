@@ -252,11 +252,11 @@ void short_conv_backward(const Context& context, const ShortConv<T>& args,
                          const ShortConvGradients<T>& gradients);
 
 /// One step of the optimiser on a flat buffer: the gradients' Euclidean norm, accumulated in double
-/// over fixed blocks; their scale min(1, clip_norm / (norm + 1e-6)) (torch's clip_grad_norm_); then
-/// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in the order of torch: p *= 1 - lr wd; m, v
-/// updated; p -= lr m_hat / (sqrt(v_hat) + eps), at the schedule's rate for state->step.
-/// Writes norm and rate to *state and increments its step. A loss in *state or a norm that is not
-/// finite sets state->diverged; later steps then change nothing.
+/// over fixed blocks; their scale min(1, clip_norm / (norm + 1e-6)) (torch's clip_grad_norm_), 1
+/// for a clip_norm of 0; then AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in the order of
+/// torch: p *= 1 - lr wd; m, v updated; p -= lr m_hat / (sqrt(v_hat) + eps), at the schedule's rate
+/// for state->step. Writes norm and rate to *state and increments its step. A loss in *state or a
+/// norm that is not finite sets state->diverged; later steps then change nothing.
 template <class T>
 struct OptimiserStep {
   T* parameters;       // (count)

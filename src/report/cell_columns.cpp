@@ -26,6 +26,26 @@ Index head_state(const Options& options, Index tokens, Index d) {
   }
 }
 
+/// Evaluated queries of rows of one size.
+Index queries(const RunConfig& config) {
+  return config.eval.batches * config.eval.batch * targets_per_row(config);
+}
+
+Index slice_queries(const RunConfig& config) {
+  Index sum = 0;
+  for (const Slice& slice : eval_slices(config)) sum += queries(slice.config);
+  return sum;
+}
+
+/// The most tokens of an evaluated row.
+Index longest(const RunConfig& config) {
+  Index tokens = 0;
+  for (const Slice& slice : eval_slices(config)) {
+    tokens = std::max(tokens, sequence_length(slice.config));
+  }
+  return tokens;
+}
+
 }  // namespace
 
 Index state_bytes(const RunConfig& config, Index tokens) {
@@ -58,6 +78,11 @@ Value column_of(const RunConfig& config, std::string_view column) {
   if (column == Columns::experiment) return text(enum_name(config.experiment));
   if (column == Columns::label) return mixer_label(mixer);
   if (column == Columns::mixer) return text(mixer.name());
+  if (has_slices(config)) {  // the row of their mean
+    if (column == Columns::slice) return text(kMeanSlice);
+    if (column == Columns::n_pairs || column == Columns::seq_len) return {};
+    if (column == Columns::queries) return slice_queries(config);
+  }
   if (column == Columns::n_pairs && read("task.n_pairs")) return config.task.n_pairs;
   if (column == Columns::layout && read("task.layout")) return text(enum_name(config.task.layout));
   if (column == Columns::d_h) return config.model.d_h;
@@ -69,11 +94,9 @@ Value column_of(const RunConfig& config, std::string_view column) {
   if (column == Columns::source) return text(enum_name(config.probe.source));
   if (column == Columns::seed) return config.seeds.front();
   if (column == Columns::learning_rate) return config.train.lr;
-  if (column == Columns::queries) {
-    return config.eval.batches * config.eval.batch * targets_per_row(config);
-  }
+  if (column == Columns::queries) return queries(config);
   if (trains(config.experiment)) {  // latency has its own, of the whole batch
-    if (column == Columns::state_bytes) return state_bytes(config, sequence_length(config));
+    if (column == Columns::state_bytes) return state_bytes(config, longest(config));
     if (column == Columns::conv_state_bytes) return conv_state_bytes(config);
   }
   if (column == Columns::device) return text(enum_name(config.device));

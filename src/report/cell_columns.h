@@ -19,6 +19,8 @@ Index conv_state_bytes(const RunConfig& config);
 
 /// The column's value in `config` (one mixer, one seed, a resolved device). Empty for columns that
 /// are not from the config, and for n_pairs and layout of an experiment that does not read them.
+/// With task.eval_segments it is that of the mean of slices; a slice's own are those of
+/// Slice::config.
 Value column_of(const RunConfig& config, std::string_view column);
 std::vector<Value> columns_of(const RunConfig& config, std::span<const Column> columns);
 

@@ -96,23 +96,24 @@ void CurveSummary::Group::append_rows(Table& table) const {
   struct Measured {
     std::vector<double> accuracies, losses;
   };
-  std::map<Index, Measured> steps;
-  for (const Curve& curve : curves) {
-    for (const CurvePoint& point : curve) {
-      Measured& measured = steps[point.step];
+  // By step and size: at one step seeds may have different sizes (segment_order).
+  std::map<std::pair<Index, std::size_t>, Measured> points;
+  for (std::size_t cell = 0; cell < curves.size(); ++cell) {
+    TrainSizes sizes(cells.cells[cell]->config);
+    for (const CurvePoint& point : curves[cell]) {
+      Measured& measured = points[{point.step, sizes.at(std::max<Index>(point.step - 1, 0))}];
       measured.losses.push_back(point.loss);
       if (!std::isnan(point.accuracy)) measured.accuracies.push_back(point.accuracy);
     }
   }
-  const RunConfig& config = cells.config();
-  const double draws = static_cast<double>(config.train.batch * targets_per_row(config));
-  SummaryRow row{.name = name,
-                 .keys = training_keys(config),
-                 .states = states,
-                 .note = versions_note(states),
-                 .config = cells.hash};
-  for (const auto& [step, measured] : steps) {
-    row.along = {step};
+  const TrainSizes sizes(cells.config());
+  SummaryRow row{
+      .name = name, .states = states, .note = versions_note(states), .config = cells.hash};
+  for (const auto& [point, measured] : points) {
+    const RunConfig& config = sizes.configs()[point.second];
+    const double draws = static_cast<double>(config.train.batch * targets_per_row(config));
+    row.keys = training_keys(config);
+    row.along = {point.first};
     row.cells = cells_text(measured.losses.size(), states.size());
     row.measured.clear();
     append_fraction(row.measured, measured.accuracies, draws);

@@ -14,8 +14,9 @@
 namespace vla_bench {
 
 /// Makes "history_curve": the mean learning curve of each group of trainings over its cells that
-/// are ok, one row per step. Diverged cells are left out, since their end would look like progress
-/// of the others. An accuracy is over the draws of one training batch.
+/// are ok, one row per step and, with task.train_segments, per size of the rows: n_pairs and
+/// seq_len are those of the step's batch. Diverged cells are left out, since their end would look
+/// like progress of the others. An accuracy is over the draws of one training batch.
 ///
 /// The curves are added one by one, in any order, and only their numbers are kept: 24 bytes per row
 /// of a history, 150 MB for 10^5 cells of 60 rows. Sums are in the order of seeds, so the order of

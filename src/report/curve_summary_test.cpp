@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "testing/records.h"
 
@@ -88,6 +89,44 @@ TEST(CurveSummary, OtherExperimentsAreNoMatter) {
   std::size_t rows = 0;
   summary.each_group([&](const Table& group) { rows += group.rows.size(); });
   EXPECT_EQ(rows, 2u);
+}
+
+// Two seeds shuffle their steps differently: rows of one step are averaged only in one size.
+TEST(CurveSummary, SizesOfSegmentsAreNeverAveragedTogether) {
+  std::vector<CellRecord> records = records_of(
+      R"({"mixers": ["vla"], "seeds": [1, 2], "task": {"segment_order": "shuffled",
+          "train_segments": [{"n_pairs": 2, "seq_len": 7, "steps": 8},
+                             {"n_pairs": 4, "seq_len": 13, "steps": 8}]}})");
+  for (CellRecord& record : records) {
+    add_row(record, Training::table(), {{"accuracy", 0.5}, {"loss", 0.1}});
+  }
+  CurveSummary summary(records);
+  std::map<Index, std::map<Index, int>> expected;  // step -> pairs -> seeds
+  for (const CellRecord& record : records) {
+    TrainSizes sizes(record.config);
+    Table curve(history_schema());
+    for (Index step = 1; step <= 16; ++step) {
+      const Index n = sizes.configs()[sizes.at(step - 1)].task.n_pairs;
+      ++expected[step][n];
+      curve.add({step, 1.0, 0.1 * static_cast<double>(n), 1e-3, 1.0});
+    }
+    summary.add(record, curve);
+  }
+  const Table table = summary.table();
+  std::size_t row = 0;
+  std::size_t mixed = 0;
+  for (const auto& [step, pairs] : expected) {
+    if (pairs.size() == 2) ++mixed;
+    for (const auto& [n, seeds] : pairs) {
+      ASSERT_LT(row, table.rows.size());
+      EXPECT_EQ(real(table, row, "step"), static_cast<double>(step));
+      EXPECT_EQ(text(table, row, "cells"), seeds == 1 ? "1 of 2" : "2 of 2");
+      EXPECT_NEAR(real(table, row, "accuracy_mean"), 0.1 * real(table, row, "n_pairs"), 1e-15);
+      ++row;
+    }
+  }
+  EXPECT_EQ(row, table.rows.size());
+  EXPECT_GT(mixed, 0u) << "the seeds' orders differ";
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"
+#include "experiments/list.h"
 #include "report/stored_table.h"
 
 namespace vla_bench {
@@ -131,6 +132,7 @@ Table read_cell_table(const Json& json, const std::string& name, const RunConfig
                       const std::string& place) {
   const Schema* schema = find_schema(name);
   if (schema == nullptr) fail(place, fmt::format("no such table: {}", name));
+  if (const Schema& own = table_of(config); own.name == name) schema = &own;
   const Table stored = read_table(json, name, place);
   try {
     return as_today(stored, *schema, config);

@@ -7,24 +7,41 @@
 
 #include "experiments/list.h"
 #include "report/grouping.h"
+#include "report/stored_table.h"
 
 namespace vla_bench {
 namespace {
 
+/// The table with every column that some cell's has.
+const Schema& widest(std::span<const CellGroup> groups, const Schema& schema) {
+  const auto sliced = std::find_if(groups.begin(), groups.end(), [](const CellGroup& group) {
+    return has_slices(group.config());
+  });
+  return sliced == groups.end() ? schema : table_of(sliced->config());
+}
+
 /// The rows of all cells, each followed by its cell's group.
 Table raw_table(std::span<const CellGroup> groups, const Schema& schema) {
   Table raw(schema);
+  const std::vector<std::string> columns = raw.columns;
   raw.columns.emplace_back(Columns::config);
   for (const CellGroup& group : groups) {
     for (const CellRecord* cell : group.cells) {
       const Table* table = cell->table(schema.name);
       if (table == nullptr) continue;
-      for (const std::vector<Value>& stored : table->rows) {
-        std::vector<Value> row;
-        row.reserve(raw.columns.size());
-        row = stored;
-        row.emplace_back(group.hash);
-        raw.add(std::move(row));
+      const auto add = [&](const Table& whole) {
+        for (const std::vector<Value>& stored : whole.rows) {
+          std::vector<Value> row;
+          row.reserve(raw.columns.size());
+          row = stored;
+          row.emplace_back(group.hash);
+          raw.add(std::move(row));
+        }
+      };
+      if (table->columns == columns) {
+        add(*table);
+      } else {
+        add(as_today(*table, schema, cell->config));
       }
     }
   }
@@ -47,7 +64,7 @@ std::vector<Table> gather_tables(std::span<const CellRecord> cells) {
     if (own.empty()) return;
     const std::vector<CellGroup> groups =
         group_cells(own, E::is_timed ? Machines::apart : Machines::together);
-    tables.push_back(raw_table(groups, schema));
+    tables.push_back(raw_table(groups, widest(groups, schema)));
     std::vector<Table> summaries = E::summarise(groups);
     std::move(summaries.begin(), summaries.end(), std::back_inserter(tables));
   });

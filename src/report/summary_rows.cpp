@@ -56,13 +56,18 @@ double unit_roundoff(std::string_view precision) {
 }
 
 std::vector<double> first_numbers(std::span<const CellRecord* const> cells, const Schema& schema,
-                                  const Column& column) {
-  const std::size_t at = Table(schema).column(column);
+                                  const Column& column, std::string_view slice) {
+  const Value wanted = text_value(std::string(slice));
   std::vector<double> numbers;
   for (const CellRecord* cell : cells) {
     const Table* table = cell->table(schema.name);
-    if (table == nullptr || table->rows.empty()) continue;
-    if (const auto value = number(table->rows.front()[at])) numbers.push_back(*value);
+    if (table == nullptr) continue;
+    const auto is_wanted = [&](const std::vector<Value>& row) {
+      return slice.empty() || compare(row[table->column(Columns::slice)], wanted) == 0;
+    };
+    const auto row = std::find_if(table->rows.begin(), table->rows.end(), is_wanted);
+    if (row == table->rows.end()) continue;
+    if (const auto value = number((*row)[table->column(column)])) numbers.push_back(*value);
   }
   return numbers;
 }

@@ -34,9 +34,10 @@ void append_rounded(std::vector<Value>& row, std::span<const double> observation
 /// Half the distance from 1 to the next larger number: 2^-24 in float32.
 double unit_roundoff(std::string_view precision);
 
-/// The number in one column of the first row of each cell's table; omits cells without one.
+/// The number in one column of each cell's table, in its first row, or in the first that has
+/// `slice` in that column; omits cells without one.
 std::vector<double> first_numbers(std::span<const CellRecord* const> cells, const Schema& schema,
-                                  const Column& column);
+                                  const Column& column, std::string_view slice = "");
 
 /// line, `keys`, setting, `along`, cells, not_ok, `measured`, note, config.
 std::vector<std::string> summary_columns(std::span<const Column> keys,

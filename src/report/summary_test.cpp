@@ -253,5 +253,84 @@ TEST(Summary, RecallWithOtherKeysIsAnotherLine) {
 
 TEST(Summary, NoCellsGiveNoTables) { EXPECT_TRUE(gather_tables({}).empty()); }
 
+constexpr const char* kSlices = R"({"mixers": ["vla"], "seeds": [1, 2], "task": {
+    "eval_segments": [{"n_pairs": 4, "seq_len": 64}, {"n_pairs": 8, "seq_len": 64}]},
+    "train": {"steps": 900, "stop_accuracy": 0.9}})";
+
+/// A cell with the accuracies of its two slices.
+CellRecord sliced(CellRecord record, double first, double second, std::int64_t steps) {
+  record.tables.emplace_back(Training::sliced_table());
+  add_row(record, Training::sliced_table(),
+          {{"steps", steps}, {"accuracy", (first + second) / 2.0}, {"loss", 1.5}});
+  for (const Slice& slice : eval_slices(record.config)) {
+    const bool is_first = slice.config.task.n_pairs == 4;
+    CellRecord own = record;
+    own.config = slice.config;
+    own.tables.clear();
+    own.tables.emplace_back(Training::sliced_table());
+    add_row(own, Training::sliced_table(),
+            {{"slice", slice.name},
+             {"steps", steps},
+             {"accuracy", is_first ? first : second},
+             {"loss", is_first ? 1.0 : 2.0}});
+    record.tables[0].add(own.tables[0].rows[0]);
+  }
+  return record;
+}
+
+TEST(Summary, SlicesAreNeverAveragedTogether) {
+  std::vector<CellRecord> cells = records_of(kSlices);
+  cells[0] = sliced(std::move(cells[0]), 1.0, 0.25, 500);
+  cells[1] = sliced(std::move(cells[1]), 0.75, 0.5, 900);
+  // A cell without slices in the same tables.
+  cells.push_back(trained(training(42, "", "\"linear\""), 0.125));
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& raw = find(tables, "accuracy");
+  ASSERT_EQ(raw.rows.size(), 7u);
+  EXPECT_EQ(cell(raw, 0, "slice"), Value()) << "linear";
+  EXPECT_EQ(text(raw, 1, "slice"), "mean");
+  EXPECT_EQ(cell(raw, 1, "n_pairs"), Value());
+  EXPECT_EQ(cell(raw, 1, "seq_len"), Value());
+  EXPECT_EQ(cell(raw, 1, "queries"), Value(std::int64_t{20 * 32 * (55 + 47)}));
+  EXPECT_EQ(text(raw, 3, "slice"), "64/4");
+  EXPECT_EQ(cell(raw, 3, "n_pairs"), Value(std::int64_t{4}));
+
+  const Table& summary = find(tables, "accuracy_summary");
+  ASSERT_EQ(summary.rows.size(), 4u);
+  EXPECT_EQ(cell(summary, 0, "slice"), Value());
+  EXPECT_EQ(real(summary, 0, "accuracy_mean"), 0.125);
+  EXPECT_EQ(text(summary, 1, "slice"), "mean");
+  EXPECT_EQ(cell(summary, 1, "n_pairs"), Value());
+  EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.625);
+  EXPECT_EQ(real(summary, 1, "accuracy_sd"), 0.0);
+  EXPECT_EQ(real(summary, 2, "n_pairs"), 4);
+  EXPECT_EQ(real(summary, 2, "seq_len"), 64);
+  EXPECT_EQ(real(summary, 2, "accuracy_mean"), 0.875);
+  EXPECT_EQ(text(summary, 3, "slice"), "64/8");
+  EXPECT_EQ(real(summary, 3, "accuracy_mean"), 0.375);
+  EXPECT_EQ(real(summary, 3, "loss_median"), 2.0);
+  EXPECT_EQ(text(summary, 3, "note"), "reached train.stop_accuracy: 1 of 2 after 500 steps");
+  EXPECT_EQ(text(summary, 2, "line"), "vla");
+}
+
+TEST(Summary, ASlicedCellThatIsNotOkHasTheRowOfItsMean) {
+  std::vector<CellRecord> cells = records_of(kSlices);
+  cells[0] = sliced(std::move(cells[0]), 1.0, 0.25, 900);
+  cells[1].outcome = {.status = "diverged", .reason = "loss is nan at step 17"};
+  add_row(cells[1], Training::sliced_table(), {{"steps", std::int64_t{17}}});
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  ASSERT_EQ(summary.rows.size(), 3u);
+  for (std::size_t row = 0; row < 3; ++row) {
+    EXPECT_EQ(text(summary, row, "cells"), "1 of 2");
+    EXPECT_EQ(text(summary, row, "not_ok"), "seed 2: diverged: loss is nan at step 17");
+  }
+  EXPECT_EQ(real(summary, 2, "accuracy_mean"), 0.25);
+}
+
+TEST(Summary, WithoutSlicesThereIsNoSuchColumn) {
+  const std::vector<CellRecord> cells = {trained(training(1), 0.9)};
+  for (const Table& table : gather_tables(cells)) EXPECT_FALSE(table.find_column("slice"));
+}
+
 }  // namespace
 }  // namespace vla_bench

@@ -1,10 +1,16 @@
 #include "report/training_summary.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
 #include <set>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
 
+#include "config/read.h"
 #include "experiments/declaration.h"
 #include "report/cell_columns.h"
 #include "report/grouping.h"
@@ -27,13 +33,50 @@ std::string times_note(std::span<const CellRecord* const> cells) {
   return "train_seconds: ran on several processors, or with several numbers of threads or jobs";
 }
 
-std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name) {
+/// Which cells stopped before train.steps, and after how many; empty when none did.
+std::string stopped_note(std::span<const CellRecord* const> cells) {
+  Index stopped = 0;
+  Index first = 0;
+  Index last = 0;
+  for (const CellRecord* cell : cells) {
+    const std::vector<double> steps =
+        first_numbers(std::span(&cell, 1), Training::table(), Columns::steps);
+    const TrainConfig& train = cell->config.train;
+    if (train.stop_accuracy == 0.0 || steps.empty()) continue;
+    if (steps[0] >= static_cast<double>(train.steps)) continue;
+    const auto own = static_cast<Index>(steps[0]);
+    first = stopped == 0 ? own : std::min(first, own);
+    last = std::max(last, own);
+    ++stopped;
+  }
+  if (stopped == 0) return "";
+  return fmt::format("reached train.stop_accuracy: {} after {} steps",
+                     cells_text(static_cast<std::size_t>(stopped), cells.size()),
+                     first == last ? std::to_string(first) : fmt::format("{} to {}", first, last));
+}
+
+/// A slice of the summary's rows: its name, and the config of its columns.
+using Part = std::pair<std::string, RunConfig>;
+
+/// The mean of slices and every slice, or all that there is.
+std::vector<Part> parts_of(const RunConfig& config) {
+  std::vector<Part> parts;
+  if (has_slices(config)) parts.emplace_back(kMeanSlice, config);
+  for (Slice& slice : eval_slices(config)) {
+    parts.emplace_back(std::move(slice.name), std::move(slice.config));
+  }
+  return parts;
+}
+
+/// `with_slice`: whether the table has that column, the last of the keys.
+std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, const Part& part,
+                                bool with_slice) {
   const auto [states, ok] = ends_of(group);
-  const auto numbers = [&ok_cells = ok](const Column& column) {
-    return first_numbers(ok_cells, Training::table(), column);
+  const auto numbers = [&ok_cells = ok, &part](const Column& column) {
+    return first_numbers(ok_cells, Training::table(), column, part.first);
   };
-  const RunConfig& config = group.config();
-  const std::string notes[] = {versions_note(states), times_note(ok)};
+  const RunConfig& config = part.second;
+  const std::string notes[] = {versions_note(states), times_note(ok), stopped_note(ok)};
 
   std::vector<Value> measured;
   append_fraction(measured, numbers(Columns::accuracy),
@@ -45,8 +88,10 @@ std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name) {
                  notes[1].empty() ? numbers(Columns::train_seconds) : std::vector<double>(),
                  "float64", kNotNegative);
   for (const Column& size : kSizes) measured.push_back(column_of(config, size));
+  std::vector<Value> keys = training_keys(config);
+  if (with_slice) keys.push_back(text_value(part.first));
   return summary_row({.name = name,
-                      .keys = training_keys(config),
+                      .keys = std::move(keys),
                       .cells = cells_text(states),
                       .states = states,
                       .measured = std::move(measured),
@@ -66,9 +111,19 @@ std::vector<Value> training_keys(const RunConfig& config) {
 }
 
 NamedCells named_training(const CellGroup& group) {
-  return named_cells(group, {Columns::experiment, Columns::n_pairs, Columns::d_h, Columns::n_heads,
-                             Columns::seq_len, Columns::layout, Columns::short_conv,
-                             Columns::device, Columns::precision});
+  constexpr Column kPlaces[] = {Columns::experiment, Columns::n_pairs, Columns::d_h,
+                                Columns::n_heads,    Columns::seq_len, Columns::layout,
+                                Columns::short_conv, Columns::device,  Columns::precision};
+  const RunConfig& config = group.config();
+  NamedCells cells{.label = group.label, .hash = group.hash, .config = &config};
+  for (const Part& part : parts_of(config)) {
+    cells.places.push_back(columns_of(part.second, kPlaces));
+  }
+  const TrainSizes sizes(config);  // of the learning curves
+  for (const RunConfig& sized : sizes.configs()) {
+    cells.places.push_back(columns_of(sized, kPlaces));
+  }
+  return cells;
 }
 
 std::vector<LineName> name_trainings(std::span<const NamedCells> groups) {
@@ -83,16 +138,25 @@ std::vector<Table> Training::summarise(std::span<const CellGroup> groups) {
   std::vector<NamedCells> named;
   for (const CellGroup& group : groups) named.push_back(named_training(group));
   const std::vector<LineName> names = name_trainings(named);
+  const bool sliced = std::any_of(groups.begin(), groups.end(), [](const CellGroup& group) {
+    return has_slices(group.config());
+  });
   SortedRows rows;
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    rows.add(line_order(names[i], named[i]), {accuracy_row(groups[i], names[i])});
+    std::vector<std::vector<Value>> own;
+    for (const Part& part : parts_of(groups[i].config())) {
+      own.push_back(accuracy_row(groups[i], names[i], part, sliced));
+    }
+    rows.add(line_order(names[i], named[i]), std::move(own));
   }
+  std::vector<Column> keys(std::begin(kTrainingKeys), std::end(kTrainingKeys));
+  if (sliced) keys.push_back(slice);
   std::vector<std::string> measured;
   append_quantity_columns(measured, {accuracy, loss});
   measured.emplace_back(loss_median);
   append_quantity_columns(measured, {train_seconds});
   for (const Column& size : kSizes) measured.emplace_back(size);
-  return {rows.take("accuracy_summary", summary_columns(kTrainingKeys, std::move(measured)))};
+  return {rows.take("accuracy_summary", summary_columns(keys, std::move(measured)))};
 }
 
 }  // namespace vla_bench

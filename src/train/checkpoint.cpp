@@ -38,6 +38,7 @@ std::string told_config(RunConfig config) {
 
 constexpr const char* kIdentity = "identity";
 constexpr const char* kChecksum = "checksum";
+constexpr const char* kStopped = "stopped";
 
 /// hash_hex of the whole file except the checksum itself.
 std::string checksum_of(const TensorFile& file) {
@@ -154,8 +155,7 @@ fs::path optimiser_path(const fs::path& checkpoint, Index step) {
 
 template <class T>
 void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& model,
-                     OptimiserState<T>& optimiser, const std::vector<HistoryRow>& history,
-                     double train_seconds) {
+                     OptimiserState<T>& optimiser, const TrainLog& log) {
   const ParameterTable& table = model.parameters();
   const Index steps_done = optimiser.read().step;
   const std::string step = std::to_string(steps_done);
@@ -165,12 +165,12 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   add_slices(moments, table, optimiser.first_moment, "exp_avg.");
   add_slices(moments, table, optimiser.second_moment, "exp_avg_sq.");
   std::vector<double> rows;
-  for (const HistoryRow& row : history) {
+  for (const HistoryRow& row : log.history) {
     rows.insert(rows.end(),
                 {static_cast<double>(row.step), row.loss, row.accuracy, row.lr, row.gradient_norm});
   }
-  moments.add("history", {static_cast<Index>(history.size()), kHistoryColumns}, rows.data());
-  moments.add("train_seconds", {1}, &train_seconds);
+  moments.add("history", {static_cast<Index>(log.history.size()), kHistoryColumns}, rows.data());
+  moments.add("train_seconds", {1}, &log.train_seconds);
   write_sealed(moments, optimiser_path(path, steps_done));
 
   TensorFile parameters;
@@ -178,6 +178,7 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
                            {"step", step},
                            {"config", told_config(config)},
                            {kIdentity, identity_text(config)}};
+  if (log.stopped) parameters.metadata()[kStopped] = "true";
   add_slices(parameters, table, model.values(), "");
   write_sealed(parameters, path);
   remove_earlier_optimisers(path.parent_path(), steps_done);
@@ -185,8 +186,7 @@ void save_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
 
 template <class T>
 void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& model,
-                     OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,
-                     double& train_seconds) {
+                     OptimiserState<T>& optimiser, TrainLog& log) {
   const TensorFile parameters = read_sealed(path);
   if (parameters.text(kIdentity) != identity_text(config)) {
     throw BadInput(
@@ -210,15 +210,16 @@ void load_checkpoint(const fs::path& path, const RunConfig& config, TinyLm<T>& m
   copy_to(first_moment, optimiser.first_moment);
   copy_to(second_moment, optimiser.second_moment);
   optimiser.write({.step = steps_done});
-  history = std::move(rows);
-  train_seconds = seconds;
+  log = {.history = std::move(rows),
+         .train_seconds = seconds,
+         .stopped = parameters.metadata().contains(kStopped)};
 }
 
-#define VLA_INSTANTIATE(T)                                                                   \
-  template void save_checkpoint(const std::filesystem::path&, const RunConfig&, TinyLm<T>&,  \
-                                OptimiserState<T>&, const std::vector<HistoryRow>&, double); \
-  template void load_checkpoint(const std::filesystem::path&, const RunConfig&, TinyLm<T>&,  \
-                                OptimiserState<T>&, std::vector<HistoryRow>&, double&);
+#define VLA_INSTANTIATE(T)                                                                  \
+  template void save_checkpoint(const std::filesystem::path&, const RunConfig&, TinyLm<T>&, \
+                                OptimiserState<T>&, const TrainLog&);                       \
+  template void load_checkpoint(const std::filesystem::path&, const RunConfig&, TinyLm<T>&, \
+                                OptimiserState<T>&, TrainLog&);
 VLA_INSTANTIATE(float)
 VLA_INSTANTIATE(double)
 #undef VLA_INSTANTIATE

@@ -2,7 +2,7 @@
 //   checkpoint.safetensors         the parameters under their PyTorch names and nothing else, the
 //                                  tied head once, as tok.weight: load_state_dict(load_file(...),
 //                                  strict=False) takes it; step, resolved config and identity in
-//                                  the metadata
+//                                  the metadata, and "stopped" where stop_accuracy was reached
 //   optimizer.<step>.safetensors   exp_avg.<name>, exp_avg_sq.<name>, history (rows, 5) and
 //                                  train_seconds (1)
 // The metadata of both has a checksum of the whole content, which loading verifies.
@@ -22,15 +22,13 @@ namespace vla_bench {
 /// Throws RunError when the files cannot be written.
 template <class T>
 void save_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
-                     OptimiserState<T>& optimiser, const std::vector<HistoryRow>& history,
-                     double train_seconds);
+                     OptimiserState<T>& optimiser, const TrainLog& log);
 
 /// Throws BadInput naming the file and the tensor when the checkpoint does not fit the model, is of
 /// a config of another identity (config/identity.h), or is damaged; nothing is changed then.
 template <class T>
 void load_checkpoint(const std::filesystem::path& path, const RunConfig& config, TinyLm<T>& model,
-                     OptimiserState<T>& optimiser, std::vector<HistoryRow>& history,
-                     double& train_seconds);
+                     OptimiserState<T>& optimiser, TrainLog& log);
 
 /// Path of the optimiser's file of a checkpoint at `step`.
 std::filesystem::path optimiser_path(const std::filesystem::path& checkpoint, Index step);

@@ -24,10 +24,10 @@ template <class T>
 struct Saved {
   SmallRun<T> run;
   OptimiserState<T> optimiser{run.context, run.model.values().size()};
-  std::vector<HistoryRow> history = {
-      {.step = 1, .loss = 0.1, .accuracy = 0.25, .lr = 1e-3, .gradient_norm = 2.5},
-      {.step = 2, .loss = 0.3, .accuracy = 0.5, .lr = 1e-4, .gradient_norm = 1.0 / 3.0}};
-  double seconds = 12.5;
+  TrainLog log = {
+      .history = {{.step = 1, .loss = 0.1, .accuracy = 0.25, .lr = 1e-3, .gradient_norm = 2.5},
+                  {.step = 2, .loss = 0.3, .accuracy = 0.5, .lr = 1e-4, .gradient_norm = 1.0 / 3}},
+      .train_seconds = 12.5};
 
   explicit Saved(Index step) {
     const Index count = run.model.values().size();
@@ -38,7 +38,7 @@ struct Saved {
     }
   }
   void save(const std::filesystem::path& path) {
-    save_checkpoint(path, run.config, run.model, optimiser, history, seconds);
+    save_checkpoint(path, run.config, run.model, optimiser, log);
   }
 };
 
@@ -46,15 +46,14 @@ template <class T>
 struct Loaded {
   SmallRun<T> run;
   OptimiserState<T> optimiser;
-  std::vector<HistoryRow> history;
-  double seconds = 0.0;
+  TrainLog log;
 
   explicit Loaded(RunConfig config = small_run_config())
       : run(std::move(config)), optimiser(run.context, run.model.values().size()) {
     std::fill(run.model.values().begin(), run.model.values().end(), T(-1));
   }
   void load(const std::filesystem::path& path) {
-    load_checkpoint(path, run.config, run.model, optimiser, history, seconds);
+    load_checkpoint(path, run.config, run.model, optimiser, log);
   }
 };
 
@@ -75,13 +74,13 @@ void check_round_trip(DType stored_as) {
   EXPECT_TRUE(same(loaded.optimiser.first_moment, saved.optimiser.first_moment));
   EXPECT_TRUE(same(loaded.optimiser.second_moment, saved.optimiser.second_moment));
   EXPECT_EQ(loaded.optimiser.read().step, 5);
-  EXPECT_EQ(loaded.seconds, 12.5);
-  ASSERT_EQ(loaded.history.size(), 2u);
-  EXPECT_EQ(loaded.history[1].step, 2);
-  EXPECT_EQ(loaded.history[1].loss, 0.3);
-  EXPECT_EQ(loaded.history[1].accuracy, 0.5);
-  EXPECT_EQ(loaded.history[1].lr, 1e-4);
-  EXPECT_EQ(loaded.history[1].gradient_norm, 1.0 / 3.0);
+  EXPECT_EQ(loaded.log.train_seconds, 12.5);
+  ASSERT_EQ(loaded.log.history.size(), 2u);
+  EXPECT_EQ(loaded.log.history[1].step, 2);
+  EXPECT_EQ(loaded.log.history[1].loss, 0.3);
+  EXPECT_EQ(loaded.log.history[1].accuracy, 0.5);
+  EXPECT_EQ(loaded.log.history[1].lr, 1e-4);
+  EXPECT_EQ(loaded.log.history[1].gradient_norm, 1.0 / 3.0);
 
   // For torch users the file has only the parameters, under their state_dict names.
   const TensorFile file = TensorFile::read(path);
@@ -155,7 +154,7 @@ TEST(Checkpoint, ChangesNothingWhenItIsRefused) {
   EXPECT_THROW(loaded.load(path), BadInput);
   EXPECT_EQ(loaded.run.values(), values);
   EXPECT_EQ(loaded.optimiser.read().step, 0);
-  EXPECT_TRUE(loaded.history.empty());
+  EXPECT_TRUE(loaded.log.history.empty());
 }
 
 TEST(Checkpoint, RefusesAnotherConfig) {

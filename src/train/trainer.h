@@ -1,9 +1,13 @@
-// The training loop: fresh data every step, clipping, AdamW, warm-up and cosine, checkpoints.
+// The training loop: fresh data every step, clipping, AdamW, warm-up and cosine, stopping at an
+// accuracy, checkpoints.
 #pragma once
 
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,14 +46,20 @@ template <class T>
 void request_optimiser_step(const Context& context, const TrainConfig& config, TinyLm<T>& model,
                             OptimiserState<T>& optimiser);
 
-struct TrainOutcome {
+/// What a run and all that it resumed have recorded.
+struct TrainLog {
+  // Every log_every steps, at tests of stop_accuracy and at the last step.
+  std::vector<HistoryRow> history{};
+  double train_seconds = 0.0;  // only training steps
+  bool stopped = false;        // stop_accuracy was reached: no step is left
+};
+
+struct TrainOutcome : TrainLog {
   bool diverged = false;     // a loss or gradient norm was not finite
   bool interrupted = false;  // *stop was set; a checkpoint was written
   std::string reason;        // "loss is nan at step 17"
   std::string warning;       // why the checkpoint could not be used and training began at step 0
   Index steps_done = 0;
-  double train_seconds = 0.0;  // only training steps, summed over all resumed runs
-  std::vector<HistoryRow> history;
 };
 
 /// Trains as the config says (config.train, config.task, config.seeds[0]). Resumes from
@@ -63,10 +73,35 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
                    const std::function<void(const TrainProgress&)>& progress,
                    const std::atomic<bool>* stop);
 
-/// Returns mean loss and accuracy over config.eval's fresh batches, or over those begun before
-/// *stop was set (`stop` may be null).
+/// Evaluates a model on config.eval's fresh batches of each slice (config/read.h). On a GPU a batch
+/// of a slice is a CUDA graph, captured when the first is needed.
 template <class T>
-LossResult evaluate(const Context& context, const RunConfig& config, TinyLm<T>& model,
-                    const std::atomic<bool>* stop = nullptr);
+class Evaluation {
+ public:
+  /// Batches are those of `stream`. On a GPU it allocates the memory of all slices and warms up, so
+  /// that nothing that is captured later moves. The arguments must outlive this object.
+  Evaluation(const Context& context, const RunConfig& config, TinyLm<T>& model, RngStream stream);
+  ~Evaluation();
+
+  /// Returns mean loss and accuracy of each slice, or over those batches begun before *stop was set
+  /// (`stop` may be null).
+  std::vector<LossResult> run(const std::atomic<bool>* stop = nullptr);
+
+ private:
+  struct SliceBatches;
+
+  void request_batch(SliceBatches& slice);
+  LossResult run_slice(SliceBatches& slice, const std::atomic<bool>* stop);
+
+  Context context_;
+  const RunConfig& config_;
+  TinyLm<T>& model_;
+  RngStream stream_;
+  std::vector<std::unique_ptr<SliceBatches>> slices_;
+  Array<ops::LossSums> sums_;  // (1), on the device
+};
+
+/// Means over slices, each with the same weight; the sum of counts.
+LossResult mean_of(std::span<const LossResult> slices);
 
 }  // namespace vla_bench

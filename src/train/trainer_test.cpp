@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numbers>
@@ -17,6 +18,7 @@
 namespace vla_bench {
 namespace {
 
+using testing::segmented_run_config;
 using testing::small_run_config;
 using testing::SmallRun;
 using testing::TemporaryFolder;
@@ -99,6 +101,148 @@ TEST_P(TrainerTest, KilledRunReachesTheSameBits) {
   EXPECT_EQ(outcome.steps_done, 7);
   EXPECT_EQ(outcome.history.size(), 3u);
   EXPECT_EQ(resumed.values(), undisturbed.values());
+}
+
+class SegmentsTest : public TrainerTest {};
+
+INSTANTIATE_TEST_SUITE_P(Mixers, SegmentsTest, ::testing::ValuesIn(every_mixer()),
+                         [](const auto& mixer) { return std::string(mixer.param.name()); });
+
+TEST_P(SegmentsTest, NothingOfOneSizeReachesTheOther) {
+  for (const TaskLayout layout : {TaskLayout::paper, TaskLayout::zoology}) {
+    RunConfig config = segmented_run_config(GetParam(), layout);
+    // With evaluations between the steps.
+    config.train.stop_accuracy = 1.0;
+    config.train.stop_every = 2;
+    SmallRun<float> run(config);
+    EXPECT_EQ(run.train().steps_done, 9);
+    EXPECT_EQ(run.values(), testing::train_on_new_models<float>(config, run.context))
+        << enum_name(layout);
+  }
+}
+
+TEST_P(SegmentsTest, EvaluatesEachSliceOnItsOwnBatches) {
+  const RunConfig config = segmented_run_config(GetParam(), TaskLayout::zoology);
+  SmallRun<float> run(config);
+  Evaluation<float> evaluation(run.context, config, run.model, RngStream::eval_batch);
+  const std::vector<LossResult> results = evaluation.run();
+  ASSERT_EQ(results.size(), 3u);
+  Index index = 0;
+  for (std::size_t i = 0; const Slice& slice : eval_slices(config)) {
+    double loss = 0.0;
+    for (Index batches = 0; batches < config.eval.batches; ++batches) {
+      SmallRun<float> fresh(config);
+      Batch batch;
+      make_batch(slice.config, RngStream::eval_batch, index++, config.eval.batch, batch);
+      loss += fresh.model.evaluate(batch).loss / static_cast<double>(config.eval.batches);
+    }
+    EXPECT_DOUBLE_EQ(results[i].loss, loss) << slice.name;
+    ++i;
+  }
+  EXPECT_EQ(results[1].count, 2 * 3 * 4);  // batches x rows x pairs
+  const std::vector<LossResult> again = evaluation.run();
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(again[i].loss, results[i].loss);
+  EXPECT_DOUBLE_EQ(mean_of(results).loss,
+                   (results[0].loss + results[1].loss + results[2].loss) / 3.0);
+}
+
+TEST(Segments, ResumeAtAnyStep) {
+  for (const SegmentOrder order : {SegmentOrder::in_order, SegmentOrder::shuffled}) {
+    RunConfig config = segmented_run_config({.options = LinearOptions{}}, TaskLayout::paper);
+    config.task.segment_order = order;
+    SmallRun<float> undisturbed(config);
+    undisturbed.train();
+    const TemporaryFolder folder;
+    const std::atomic<bool> stop = true;
+    TrainOutcome outcome;
+    std::vector<float> reached;
+    do {
+      SmallRun<float> run(config);
+      outcome = run.train(folder.path() / "checkpoint.safetensors", &stop);
+      reached = run.values();
+    } while (outcome.interrupted);
+    EXPECT_EQ(outcome.steps_done, 9);
+    EXPECT_EQ(reached, undisturbed.values()) << enum_name(order);
+  }
+}
+
+/// A copying task that is learned in the course of its 60 steps.
+RunConfig stopping_config() {
+  RunConfig config = small_run_config({.options = LinearOptions{}});
+  config.experiment = experiment_kind<Copy>;
+  config.task.seq_len = 15;
+  config.train.steps = 60;
+  config.train.log_every = 7;
+  config.train.stop_accuracy = 0.7;
+  config.train.stop_every = 5;
+  return config;
+}
+
+TEST(StopAccuracy, StopsAtTheFirstTestThatReachesIt) {
+  RunConfig config = stopping_config();
+  SmallRun<float> run(config);
+  const TrainOutcome outcome = run.train();
+  ASSERT_TRUE(outcome.stopped);
+  EXPECT_LT(outcome.steps_done, 60);
+  EXPECT_EQ(outcome.steps_done % 5, 0);
+  EXPECT_EQ(outcome.history.back().step, outcome.steps_done);
+  // On a stream of its own, and at every test before it was below.
+  const auto accuracy_after = [&](Index steps) {
+    config.train.stop_accuracy = 0.0;
+    SmallRun<float> again(config);
+    const std::atomic<bool> stop = true;
+    const TemporaryFolder folder;
+    for (Index done = 0; done < steps;) {
+      done = again.train(folder.path() / "checkpoint.safetensors", &stop).steps_done;
+    }
+    Evaluation<float> test(again.context, config, again.model, RngStream::stop_batch);
+    return mean_of(test.run()).accuracy;
+  };
+  for (Index step = 5; step < outcome.steps_done; step += 5) EXPECT_LT(accuracy_after(step), 0.7);
+  EXPECT_GE(accuracy_after(outcome.steps_done), 0.7);
+}
+
+TEST(StopAccuracy, AResumedRunDoesNotTrainOn) {
+  const RunConfig config = stopping_config();
+  const TemporaryFolder folder;
+  const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+  SmallRun<float> run(config);
+  const TrainOutcome outcome = run.train(checkpoint);
+  ASSERT_TRUE(outcome.stopped);
+  SmallRun<float> resumed(config);
+  const TrainOutcome again = resumed.train(checkpoint);
+  EXPECT_TRUE(again.stopped);
+  EXPECT_EQ(again.steps_done, outcome.steps_done);
+  EXPECT_EQ(again.train_seconds, outcome.train_seconds);
+  EXPECT_EQ(resumed.values(), run.values());
+}
+
+// A run that is stopped in a test has decided nothing: the test is made again.
+TEST(StopAccuracy, AnInterruptedTestIsMadeAgain) {
+  const RunConfig config = stopping_config();
+  SmallRun<float> undisturbed(config);
+  const TrainOutcome expected = undisturbed.train();
+  ASSERT_TRUE(expected.stopped);
+  const TemporaryFolder folder;
+  const std::filesystem::path checkpoint = folder.path() / "checkpoint.safetensors";
+  const std::atomic<bool> stop = true;
+  for (int sitting = 1; sitting <= 7; ++sitting) {
+    SmallRun<float> run(config);
+    const TrainOutcome outcome = run.train(checkpoint, &stop);
+    EXPECT_TRUE(outcome.interrupted);
+    EXPECT_FALSE(outcome.stopped);
+    EXPECT_EQ(outcome.steps_done, std::min(sitting, 5)) << "the first test is after step 5";
+  }
+  SmallRun<float> resumed(config);
+  const TrainOutcome outcome = resumed.train(checkpoint);
+  EXPECT_TRUE(outcome.stopped);
+  EXPECT_EQ(outcome.steps_done, expected.steps_done);
+  EXPECT_EQ(resumed.values(), undisturbed.values());
+  ASSERT_EQ(outcome.history.size(), expected.history.size());
+  for (std::size_t i = 0; i < expected.history.size(); ++i) {
+    EXPECT_EQ(outcome.history[i].step, expected.history[i].step);
+    EXPECT_EQ(outcome.history[i].loss, expected.history[i].loss);
+  }
 }
 
 // A checkpoint that cannot be used costs its steps, but changes no bit of the result.
@@ -188,9 +332,10 @@ TEST(Trainer, LearnsToCopy) {
   config.task.seq_len = 15;
   config.train.steps = 60;
   SmallRun<float> run(config);
-  const LossResult before = evaluate<float>(run.context, config, run.model);
+  Evaluation<float> evaluation(run.context, config, run.model, RngStream::eval_batch);
+  const LossResult before = evaluation.run().front();
   run.train();
-  const LossResult after = evaluate<float>(run.context, config, run.model);
+  const LossResult after = evaluation.run().front();
   EXPECT_EQ(before.count, 2 * 3 * 7);  // batches x rows x copied tokens
   EXPECT_EQ(after.count, before.count);
   EXPECT_GT(before.loss, 2.0);  // guessing among 16 tokens costs log 16 = 2.77
@@ -260,6 +405,23 @@ TEST(Schedule, DegenerateWarmups) {
   config.warmup = 10;
   EXPECT_DOUBLE_EQ(learning_rate(config, 9), 0.9);
 }
+
+TEST(Schedule, IsSteppedOnceACycle) {
+  const Schedule config{.peak = 2.0, .warmup = 0, .steps = 32 * 707, .every = 707};
+  for (const Index cycle : {0, 1, 16, 31}) {
+    const double rate = 1.0 + std::cos(std::numbers::pi * static_cast<double>(cycle) / 32.0);
+    EXPECT_DOUBLE_EQ(learning_rate(config, 707 * cycle), rate);
+    EXPECT_EQ(learning_rate(config, 707 * cycle + 706), learning_rate(config, 707 * cycle));
+  }
+  // The warm-up is by steps; a last part may be shorter.
+  const Schedule warm{.peak = 1.0, .warmup = 4, .steps = 15, .every = 4};
+  EXPECT_EQ(learning_rate(warm, 1), 0.25);
+  EXPECT_EQ(learning_rate(warm, 7), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(warm, 8), 0.75);  // a third of the way
+  EXPECT_DOUBLE_EQ(learning_rate(warm, 14), 0.25);
+}
+
+TEST(Schedule, AClipNormOfZeroDoesNotClip) { EXPECT_EQ(clip_factor(1e9, 0.0), 1.0); }
 
 TEST(Schedule, ClippingIsTorchs) {
   EXPECT_EQ(clip_factor(0.5, 1.0), 1.0);

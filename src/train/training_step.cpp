@@ -11,29 +11,56 @@ TrainingStep<T>::TrainingStep(const Context& context, const RunConfig& config, T
       config_(config),
       model_(model),
       optimiser_(optimiser),
-      batches_(context, config),
+      sizes_(config),
+      step_(optimiser.read().step),
       next_index_(context.device, 1) {
-  const Index first = optimiser.read().step;
-  device_copy(context.device, next_index_.data(), Device::cpu, &first, sizeof(first));
-  request_next_batch();
-  ops::join_side_streams(context);
-  // Everything except the update, to warm up.
-  model_.request_gradients(batch_, &optimiser_.training.data()->loss);
-  ops::join_side_streams(context);
-  device_wait(context.device);
-  replay_.emplace(context.device, [this] { request_step(); });
+  for (const RunConfig& sized : sizes_.configs()) {
+    batches_.push_back(std::make_unique<Batches>(context, sized));
+  }
+  // The first step's size last: its batch stays.
+  const std::size_t first = sizes_.at(step_);
+  for (std::size_t size = 0; size < batches_.size(); ++size) {
+    if (size != first) warm_up(*batches_[size]);
+  }
+  warm_up(*batches_[first]);
+}
+
+/// Makes the batch of the next step in this size and runs everything except the update.
+template <class T>
+void TrainingStep<T>::warm_up(Batches& batches) {
+  device_copy(context_.device, next_index_.data(), Device::cpu, &step_, sizeof(step_));
+  request_batch(batches);
+  ops::join_side_streams(context_);
+  model_.request_gradients(batches.ready, &optimiser_.training.data()->loss);
+  ops::join_side_streams(context_);
+  device_wait(context_.device);
 }
 
 template <class T>
-void TrainingStep<T>::request_next_batch() {
-  batches_.make_next(RngStream::train_batch, next_index_.data(), config_.train.batch, batch_);
+void TrainingStep<T>::request() {
+  const std::pair sizes(sizes_.at(step_), sizes_.at(step_ + 1));
+  ++step_;
+  auto replay = replays_.find(sizes);
+  if (replay == replays_.end()) {
+    const auto work = [this, &now = *batches_[sizes.first], &next = *batches_[sizes.second]] {
+      request_step(now, next);
+    };
+    replay = replays_.try_emplace(sizes, context_.device, work).first;
+  }
+  replay->second.run();
+}
+
+template <class T>
+void TrainingStep<T>::request_batch(Batches& batches) {
+  batches.maker.make_next(RngStream::train_batch, next_index_.data(), config_.train.batch,
+                          batches.ready);
 }
 
 // Nothing reads the batch after the gradients, so the next one is made beside the update.
 template <class T>
-void TrainingStep<T>::request_step() {
-  model_.request_gradients(batch_, &optimiser_.training.data()->loss);
-  request_next_batch();
+void TrainingStep<T>::request_step(Batches& now, Batches& next) {
+  model_.request_gradients(now.ready, &optimiser_.training.data()->loss);
+  request_batch(next);
   request_optimiser_step(context_, config_.train, model_, optimiser_);
   ops::join_side_streams(context_);
 }
