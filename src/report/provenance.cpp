@@ -3,6 +3,7 @@
 #include <Eigen/src/Core/util/Macros.h>  // only the version: Eigen/Core takes seconds to compile
 #include <fmt/core.h>
 #include <fmt/ranges.h>
+#include <hwy/highway.h>
 #include <spdlog/version.h>
 #include <xxhash.h>
 
