@@ -23,7 +23,8 @@ runs, and call the script again, which finds NAME_wider1 beside RUN and goes on 
     scripts/best_rates.py results/runs/NAME best.json --wider wider.json --tables TABLES
 
 After --times of it (2), without --wider, or where one rate has no ratio, it writes CONFIG and says on
-standard error which best rates lie at an edge and why they stay there.
+standard error which best rates lie at an edge and why they stay there. Where the rates were chosen with
+fewer steps than the final runs have, --steps gives theirs.
 """
 
 from __future__ import annotations
@@ -341,6 +342,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--wider", type=Path, help="config to write while best rates lie at an edge")
     parser.add_argument("--times", type=int, default=TIMES, help="how often at most (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=FRESH_SEEDS, help="of CONFIG")
+    parser.add_argument("--steps", type=int, help="train.steps of CONFIG (those of the sweep)")
     options = parser.parse_args(arguments)
     try:
         sweep = read_sweep(options.run, options.tables)
@@ -354,6 +356,8 @@ def main(arguments: list[str]) -> int:
         else:
             name, path = sweep.stem.removesuffix("_rates") + "_best", options.config
             config = sweep.config([(one, one.rate) for one in best], name, options.seeds)
+            if options.steps:
+                config["train"]["steps"] = options.steps
         write_atomically(path, to_text(config, sweep.stem))
     except (Incomplete, OSError, ValueError, KeyError, TypeError) as error:
         told(str(error))

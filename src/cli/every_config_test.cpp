@@ -150,8 +150,6 @@ Arguments tiny(const Json& config) {
   std::vector<std::string> values = {
       "sweep=" + short_sweep(config),  // first, since the others remove their keys from it
       "model.n_heads=2",
-      "model.n_layers=1",
-      "model.d_ff=8",
       "train.steps=3",
       "train.warmup=1",
       "train.batch=2",
@@ -165,6 +163,9 @@ Arguments tiny(const Json& config) {
       "latency.min_repeats=1",
       "latency.max_repeats=2",
       "threads=1"};
+  const Json model = config.value("model", Json::object());
+  if (!model.contains("layers")) values.push_back("model.n_layers=1");
+  if (model.value("d_ff", 1) > 0) values.push_back("model.d_ff=8");
   const std::string experiment = config.value("experiment", "mqar");
   if (!sweeps(config, "model.d_h")) values.push_back("model.d_h=4");
   if (!sweeps(config, "task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");

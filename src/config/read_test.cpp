@@ -256,7 +256,7 @@ TEST(Validate, PassesAndRewritesFitVocabularyAndSequence) {
       "/task/seq_len: 8 pairs in 2 passes with 8 rewrites, the separator and a query "
       "need at least 50 tokens, got 49",
       R"({"task": {"n_pairs": 8, "passes": 2, "rewrites": 8, "seq_len": 49}})");
-  EXPECT_REFUSED("/task/rewrites: at most the 8 of task.n_pairs, got 9",
+  EXPECT_REFUSED("/task/rewrites: at most the 8 of /task/n_pairs, got 9",
                  R"({"task": {"n_pairs": 8, "rewrites": 9}})");
   EXPECT_REFUSED(
       "/task/rewrites: 65 distinct values from the upper half of the vocabulary need "

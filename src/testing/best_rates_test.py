@@ -289,6 +289,11 @@ class BestRates(unittest.TestCase):
         self.assertEqual(self.best("--seeds", "7", "8")["train"]["lr"], 0.001)
         self.assertEqual(self.best("--seeds", "7", "8")["seeds"], [7, 8])
 
+    def test_the_final_runs_may_have_more_steps(self) -> None:
+        self.add(0.01, 0.9)
+        steps = self.best()["train"]["steps"]
+        self.assertEqual(self.best("--steps", str(4 * steps))["train"]["steps"], 4 * steps)
+
     def test_a_pack_gives_what_its_folder_gives(self) -> None:
         self.add(0.001, 0.9)
         self.add(0.01, 0.5)
