@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/statistics.h"
 #include "testing/records.h"
 
 namespace vla_bench {
@@ -303,6 +304,10 @@ TEST(Summary, SlicesAreNeverAveragedTogether) {
   EXPECT_EQ(cell(summary, 1, "n_pairs"), Value());
   EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.625);
   EXPECT_EQ(real(summary, 1, "accuracy_sd"), 0.0);
+  // Equal weights: the variance of a mean of two, p (1 - p) (1 / q1 + 1 / q2) / 4.
+  const double draws = 4.0 / (1.0 / (20 * 32 * 55) + 1.0 / (20 * 32 * 47));
+  EXPECT_NEAR(real(summary, 1, "accuracy_high") - 0.625,
+              12.70620473617471 * std::sqrt(fraction_variance(0.625, draws) / 2.0), 1e-12);
   EXPECT_EQ(real(summary, 2, "n_pairs"), 4);
   EXPECT_EQ(real(summary, 2, "seq_len"), 64);
   EXPECT_EQ(real(summary, 2, "accuracy_mean"), 0.875);

@@ -68,6 +68,19 @@ std::vector<Part> parts_of(const RunConfig& config) {
   return parts;
 }
 
+/// Evaluated queries; of the mean of slices, which have equal weights, the number of draws with the
+/// variance of that mean.
+double draws_of(const RunConfig& config) {
+  const auto queries = [](const RunConfig& one) {
+    return *number(column_of(one, Columns::queries));
+  };
+  if (!has_slices(config)) return queries(config);
+  const std::vector<Slice> slices = eval_slices(config);
+  double inverse = 0.0;
+  for (const Slice& slice : slices) inverse += 1.0 / queries(slice.config);
+  return static_cast<double>(slices.size() * slices.size()) / inverse;
+}
+
 /// `with_slice`: whether the table has that column, the last of the keys.
 std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, const Part& part,
                                 bool with_slice) {
@@ -79,8 +92,7 @@ std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, co
   const std::string notes[] = {versions_note(states), times_note(ok), stopped_note(ok)};
 
   std::vector<Value> measured;
-  append_fraction(measured, numbers(Columns::accuracy),
-                  *number(column_of(config, Columns::queries)));
+  append_fraction(measured, numbers(Columns::accuracy), draws_of(config));
   const std::vector<double> losses = numbers(Columns::loss);
   append_rounded(measured, losses, computed_in(config), kNotNegative);
   measured.push_back(losses.empty() ? Value() : Value(quantile(losses, 0.5)));
