@@ -170,6 +170,7 @@ Arguments tiny(const Json& config) {
   if (!sweeps(config, "model.d_h")) values.push_back("model.d_h=4");
   if (!sweeps(config, "task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");
   const Json task = config.value("task", Json::object());
+  if (task.value("curriculum", 0) > 0) values.push_back("task.curriculum=2");
   if (task.contains("train_segments")) {
     values.push_back(R"(task.train_segments=[{"n_pairs": 1, "seq_len": 8, "steps": 1},
                                              {"n_pairs": 2, "seq_len": 12, "steps": 1}])");
