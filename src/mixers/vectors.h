@@ -6,6 +6,9 @@
 // horizontal sums; for dot products of rows, `sum_each` reduces kVectorLength rows together.
 #pragma once
 
+// With AVX2 Highway asks for AES and PCLMUL, which nothing here uses and x86-64-v3 does not
+// include.
+#define HWY_DISABLE_PCLMUL_AES
 #include <hwy/highway.h>
 
 #include "core/array.h"
