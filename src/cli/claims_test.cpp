@@ -123,5 +123,40 @@ TEST(Claims, NoVerdictRestsOnSurvivors) {
   EXPECT_EQ(tables["criteria"][0]["not_ok"], row["not_ok"]);
 }
 
+// In two steps no model learns to recall 8 pairs.
+TEST(Claims, MayRestOnThePlateau) {
+  const TemporaryFolder folder;
+  const fs::path experiment = folder.path() / "experiments" / "01_x";
+  fs::create_directories(experiment);
+  std::ofstream(experiment / "config.json")
+      << R"({"experiment": "mqar", "name": "x", "mixers": ["vla"], "seeds": [1, 2],
+             "device": "cpu", "model": {"n_heads": 2, "d_h": 8, "n_layers": 1, "d_ff": 16,
+             "vocab_size": 16, "max_seq_len": 64}, "task": {"n_pairs": 8},
+             "train": {"steps": 2, "batch": 4, "warmup": 1, "log_every": 1},
+             "eval": {"batches": 1, "batch": 4}})";
+  std::ofstream(experiment / "expected.json")
+      << R"({"id": "X1", "title": "VLA stays on its plateau", "question": "q", "command": "c",
+             "published": {"value": "0", "source": "s"}, "configs": ["config.json"],
+             "criteria": [{"what": "cells", "why": "w", "table": "accuracy_summary",
+                           "column": "left_plateau", "where": {"label": "vla"},
+                           "equals": "0 of 2"},
+                          {"what": "step", "why": "w", "table": "accuracy_summary",
+                           "column": "plateau_step_median", "where": {"label": "vla"},
+                           "accept": [null, 2]}]})";
+  const std::string runs = (folder.path() / "runs").string();
+  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
+            0);
+  const Outcome claims =
+      run_program({"claims", runs, "--experiments", (folder.path() / "experiments").string(),
+                   "--format", "json"});
+  EXPECT_EQ(claims.exit_code, 0) << claims.err;
+  const Json criteria = Json::parse(claims.out)["criteria"];
+  EXPECT_EQ(criteria[0]["measured"], "0 of 2");
+  EXPECT_EQ(criteria[0]["met"], "yes");
+  EXPECT_EQ(criteria[1]["measured"], nullptr);
+  EXPECT_EQ(criteria[1]["met"], "no");
+  EXPECT_EQ(criteria[1]["note"], "the row holds no number");
+}
+
 }  // namespace
 }  // namespace vla_bench

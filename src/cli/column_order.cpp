@@ -55,6 +55,8 @@ constexpr auto kLeastTelling = std::to_array<std::string_view>({
     Columns::flop,
     Columns::conv_state_bytes,
     Columns::state_bytes,
+    Columns::plateau_step_min,
+    Columns::plateau_step_max,
     Columns::loss_median,
     "loss_low",
     "loss_high",

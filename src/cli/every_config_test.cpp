@@ -56,6 +56,7 @@ const std::map<std::string, std::string> kDerivedColumns = {
      "line,experiment,label,mixer,n_pairs,d_h,n_heads,seq_len,layout,short_conv,steps,"
      "learning_rate,device,precision,setting,cells,not_ok,accuracy_mean,accuracy_sd,"
      "accuracy_low,accuracy_high,loss_mean,loss_sd,loss_low,loss_high,loss_median,"
+     "left_plateau,plateau_step_median,plateau_step_min,plateau_step_max,"
      "train_seconds_mean,train_seconds_sd,train_seconds_low,train_seconds_high,state_bytes,"
      "conv_state_bytes,note,config"},
     {"history",
@@ -202,7 +203,9 @@ bool has_eval_segments(const Json& config) {
 Table read_report_table(const fs::path& folder, const std::string& name, bool sliced) {
   // A row of a cell is followed by its group.
   std::string columns =
-      kColumns.contains(name) ? kColumns.at(name) + ",config" : kDerivedColumns.at(name);
+      kColumns.contains(name)
+          ? kColumns.at(name) + (name == "accuracy" ? ",plateau_step,config" : ",config")
+          : kDerivedColumns.at(name);
   if (sliced) columns = with_slices(columns, name);
   Schema schema{.name = name, .columns = {}};
   for (std::size_t begin = 0; begin <= columns.size();) {

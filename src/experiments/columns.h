@@ -32,7 +32,8 @@ struct Columns {
   // Trainings and their learning curves.
   static constexpr Column accuracy{"accuracy"}, loss{"loss"}, steps{"steps"},
       train_seconds{"train_seconds"}, step{"step"}, gradient_norm{"gradient_norm"},
-      state_bytes{"state_bytes"}, conv_state_bytes{"conv_state_bytes"};
+      state_bytes{"state_bytes"}, conv_state_bytes{"conv_state_bytes"},
+      plateau_step{"plateau_step"};  // only in reports: Plateau::left
 
   // Recall: the 95% interval over trials.
   static constexpr Column low{"low"}, high{"high"};
@@ -50,7 +51,9 @@ struct Columns {
 
   // Summaries (report/summary.h); for each quantity they have mean, sd, low and high.
   static constexpr Column line{"line"}, setting{"setting"}, cells{"cells"}, not_ok{"not_ok"},
-      note{"note"}, config{"config"}, loss_median{"loss_median"}, interval_over{"interval_over"},
+      note{"note"}, config{"config"}, loss_median{"loss_median"}, left_plateau{"left_plateau"},
+      plateau_step_median{"plateau_step_median"}, plateau_step_min{"plateau_step_min"},
+      plateau_step_max{"plateau_step_max"}, interval_over{"interval_over"},
       linear_over_label{"linear_over_label"}, sigma_max_max{"sigma_max_max"},
       closed_form_gap{"closed_form_gap"}, processor{"processor"}, threads{"threads"};
 };

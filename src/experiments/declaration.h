@@ -61,6 +61,9 @@ struct Experiment : Columns {
   static void validate(const RunConfig&) {}
   static Index targets_per_row(const RunConfig&) { return 0; }
   static RowKind row_kind(const RunConfig&) { return RowKind::random; }
+  /// Distinct key-value pairs that the rows of a training batch (counted from 0) show, for a config
+  /// of one size; 0: its rows show none.
+  static Index distinct_pairs(const RunConfig&, Index /*batch*/) { return 0; }
   /// The random stream of its first tokens; empty when it works on vectors.
   static std::optional<RngStream> token_stream(const RunConfig&) { return std::nullopt; }
   /// Whether its numbers are computed in double precision for any config.
@@ -97,7 +100,10 @@ struct Training : Experiment {
     return schema;
   }
   /// "accuracy_summary": for each slice, mean, deviation and interval over the cells that are ok,
-  /// of accuracy (over `queries` draws per seed), loss and train_seconds; loss_median.
+  /// of accuracy (over `queries` draws per seed), loss and train_seconds; loss_median. Where the
+  /// row is that of the whole training (the only one, or the mean of slices), how many of these
+  /// cells left their plateau (left_plateau), and plateau_step_median, _min and _max over those
+  /// that did (report/plateau.h).
   /// train_seconds is empty, with a note, when these cells ran on several processors or with
   /// different numbers of threads or jobs, whose times are not comparable; state_bytes and
   /// conv_state_bytes (report/cell_columns.h).

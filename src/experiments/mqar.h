@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "config/curriculum.h"
 #include "experiments/declaration.h"
 
 namespace vla_bench {
@@ -26,6 +27,11 @@ struct Mqar : Training {
   }
   static RowKind row_kind(const RunConfig& config) {
     return has_separator(config) ? RowKind::paper : RowKind::zoology;
+  }
+
+  static Index distinct_pairs(const RunConfig& config, Index batch) {
+    return vla_bench::distinct_pairs(static_cast<std::int32_t>(config.task.n_pairs),
+                                     config.task.curriculum, batch);
   }
 
   static void validate(const RunConfig& config) {

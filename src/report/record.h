@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "report/plateau.h"
 #include "report/table.h"
 
 namespace vla_bench {
@@ -59,6 +60,7 @@ struct CellRecord {
   std::vector<Table> tables{};       // the experiment's
   Table history{};                   // the learning curve of a training, if requested
   bool has_history = false;          // whether there is one, requested or not
+  std::optional<Plateau> plateau{};  // of the learning curve, only in a record of find_cells
   // Where it was found:
   std::string run{};    // the results folder's or pack's name, "04_capacity"
   std::string place{};  // a folder, or a pack and the line in it, for messages

@@ -20,10 +20,16 @@ const Schema& widest(std::span<const CellGroup> groups, const Schema& schema) {
   return sliced == groups.end() ? schema : table_of(sliced->config());
 }
 
-/// The rows of all cells, each followed by its cell's group.
-Table raw_table(std::span<const CellGroup> groups, const Schema& schema) {
+Value plateau_step_of(const CellRecord& cell) {
+  return cell.plateau && cell.plateau->left ? Value(*cell.plateau->left) : Value();
+}
+
+/// The rows of all cells, each with its cell's group as the last column. Those of trainings have
+/// plateau_step before it, but only in a cell's first row, which is that of the whole training.
+Table raw_table(std::span<const CellGroup> groups, const Schema& schema, bool has_plateau) {
   Table raw(schema);
   const std::vector<std::string> columns = raw.columns;
+  if (has_plateau) raw.columns.emplace_back(Columns::plateau_step);
   raw.columns.emplace_back(Columns::config);
   for (const CellGroup& group : groups) {
     for (const CellRecord* cell : group.cells) {
@@ -34,6 +40,10 @@ Table raw_table(std::span<const CellGroup> groups, const Schema& schema) {
           std::vector<Value> row;
           row.reserve(raw.columns.size());
           row = stored;
+          if (has_plateau) {
+            const bool is_first = &stored == &whole.rows.front();
+            row.push_back(is_first ? plateau_step_of(*cell) : Value());
+          }
           row.emplace_back(group.hash);
           raw.add(std::move(row));
         }
@@ -64,7 +74,7 @@ std::vector<Table> gather_tables(std::span<const CellRecord> cells) {
     if (own.empty()) return;
     const std::vector<CellGroup> groups =
         group_cells(own, E::is_timed ? Machines::apart : Machines::together);
-    tables.push_back(raw_table(groups, widest(groups, schema)));
+    tables.push_back(raw_table(groups, widest(groups, schema), E::trains));
     std::vector<Table> summaries = E::summarise(groups);
     std::move(summaries.begin(), summaries.end(), std::back_inserter(tables));
   });

@@ -254,6 +254,50 @@ TEST(Summary, RecallWithOtherKeysIsAnotherLine) {
 
 TEST(Summary, NoCellsGiveNoTables) { EXPECT_TRUE(gather_tables({}).empty()); }
 
+TEST(Summary, HowManyCellsLeftTheirPlateauAndWhen) {
+  std::vector<CellRecord> cells;
+  for (int seed = 1; seed <= 6; ++seed) cells.push_back(trained(training(seed), 0.5));
+  cells[0].plateau = Plateau{.left = 1500};
+  cells[1].plateau = Plateau{.left = 500};
+  cells[2].plateau = Plateau{};
+  cells[3].plateau = Plateau{.left = 2500};
+  cells[4].outcome.status = "diverged";
+  cells[4].plateau = Plateau{.left = 100};  // not ok; seed 6 has no learning curve
+  const std::vector<Table> tables = gather_tables(cells);
+  const Table& summary = find(tables, "accuracy_summary");
+  EXPECT_EQ(text(summary, 0, "cells"), "5 of 6");
+  EXPECT_EQ(text(summary, 0, "left_plateau"), "3 of 4");
+  EXPECT_EQ(real(summary, 0, "plateau_step_median"), 1500);
+  EXPECT_EQ(real(summary, 0, "plateau_step_min"), 500);
+  EXPECT_EQ(real(summary, 0, "plateau_step_max"), 2500);
+
+  const Table& raw = find(tables, "accuracy");
+  ASSERT_EQ(raw.rows.size(), 6u);
+  EXPECT_EQ(cell(raw, 0, "seed"), Value(std::int64_t{1}));
+  EXPECT_EQ(cell(raw, 0, "plateau_step"), Value(std::int64_t{1500}));
+  EXPECT_EQ(cell(raw, 2, "plateau_step"), Value()) << "not left";
+  EXPECT_EQ(raw.columns.back(), "config");
+}
+
+TEST(Summary, WhereNoCellLeftThePlateauThereIsNoStep) {
+  CellRecord record = trained(training(1), 0.5);
+  record.plateau = Plateau{};
+  const Table summary = find(gather_tables(std::span(&record, 1)), "accuracy_summary");
+  EXPECT_EQ(text(summary, 0, "left_plateau"), "0 of 1");
+  for (const char* column : {"plateau_step_median", "plateau_step_min", "plateau_step_max"}) {
+    EXPECT_EQ(cell(summary, 0, column), Value());
+  }
+}
+
+TEST(Summary, WithoutAPlateauItsColumnsAreEmpty) {
+  const std::vector<CellRecord> cells = {trained(training(1), 0.5)};
+  const Table summary = find(gather_tables(cells), "accuracy_summary");
+  for (const char* column :
+       {"left_plateau", "plateau_step_median", "plateau_step_min", "plateau_step_max"}) {
+    EXPECT_EQ(cell(summary, 0, column), Value());
+  }
+}
+
 constexpr const char* kSlices = R"({"mixers": ["vla"], "seeds": [1, 2], "task": {
     "eval_segments": [{"n_pairs": 4, "seq_len": 64}, {"n_pairs": 8, "seq_len": 64}]},
     "train": {"steps": 900, "stop_accuracy": 0.9}})";
@@ -283,6 +327,8 @@ TEST(Summary, SlicesAreNeverAveragedTogether) {
   std::vector<CellRecord> cells = records_of(kSlices);
   cells[0] = sliced(std::move(cells[0]), 1.0, 0.25, 500);
   cells[1] = sliced(std::move(cells[1]), 0.75, 0.5, 900);
+  cells[0].plateau = Plateau{.left = 300};
+  cells[1].plateau = Plateau{};
   // A cell without slices in the same tables.
   cells.push_back(trained(training(42, "", "\"linear\""), 0.125));
   const std::vector<Table> tables = gather_tables(cells);
@@ -295,6 +341,8 @@ TEST(Summary, SlicesAreNeverAveragedTogether) {
   EXPECT_EQ(cell(raw, 1, "queries"), Value(std::int64_t{20 * 32 * (55 + 47)}));
   EXPECT_EQ(text(raw, 3, "slice"), "64/4");
   EXPECT_EQ(cell(raw, 3, "n_pairs"), Value(std::int64_t{4}));
+  EXPECT_EQ(cell(raw, 1, "plateau_step"), Value(std::int64_t{300})) << "of the whole training";
+  EXPECT_EQ(cell(raw, 3, "plateau_step"), Value());
 
   const Table& summary = find(tables, "accuracy_summary");
   ASSERT_EQ(summary.rows.size(), 4u);
@@ -304,6 +352,10 @@ TEST(Summary, SlicesAreNeverAveragedTogether) {
   EXPECT_EQ(cell(summary, 1, "n_pairs"), Value());
   EXPECT_EQ(real(summary, 1, "accuracy_mean"), 0.625);
   EXPECT_EQ(real(summary, 1, "accuracy_sd"), 0.0);
+  EXPECT_EQ(text(summary, 1, "left_plateau"), "1 of 2");
+  EXPECT_EQ(real(summary, 1, "plateau_step_median"), 300);
+  EXPECT_EQ(cell(summary, 2, "left_plateau"), Value()) << "slices share one training";
+  EXPECT_EQ(cell(summary, 3, "plateau_step_median"), Value());
   // Equal weights: the variance of a mean of two, p (1 - p) (1 / q1 + 1 / q2) / 4.
   const double draws = 4.0 / (1.0 / (20 * 32 * 55) + 1.0 / (20 * 32 * 47));
   EXPECT_NEAR(real(summary, 1, "accuracy_high") - 0.625,

@@ -55,6 +55,24 @@ std::string stopped_note(std::span<const CellRecord* const> cells) {
                      first == last ? std::to_string(first) : fmt::format("{} to {}", first, last));
 }
 
+/// Whether a row of that slice stands for the whole training.
+bool is_whole(std::string_view slice) { return slice.empty() || slice == kMeanSlice; }
+
+/// left_plateau, plateau_step_median, _min and _max; empty where no learning curve has a plateau.
+void append_plateau(std::vector<Value>& measured, std::span<const CellRecord* const> cells) {
+  std::size_t known = 0;
+  std::vector<double> steps;
+  for (const CellRecord* cell : cells) {
+    if (!cell->plateau) continue;
+    ++known;
+    if (cell->plateau->left) steps.push_back(static_cast<double>(*cell->plateau->left));
+  }
+  measured.push_back(known == 0 ? Value() : Value(cells_text(steps.size(), known)));
+  for (const double q : {0.5, 0.0, 1.0}) {
+    measured.push_back(steps.empty() ? Value() : Value(quantile(steps, q)));
+  }
+}
+
 /// A slice of the summary's rows: its name, and the config of its columns.
 using Part = std::pair<std::string, RunConfig>;
 
@@ -96,6 +114,7 @@ std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, co
   const std::vector<double> losses = numbers(Columns::loss);
   append_rounded(measured, losses, computed_in(config), kNotNegative);
   measured.push_back(losses.empty() ? Value() : Value(quantile(losses, 0.5)));
+  append_plateau(measured, is_whole(part.first) ? ok : std::vector<const CellRecord*>());
   append_rounded(measured,
                  notes[1].empty() ? numbers(Columns::train_seconds) : std::vector<double>(),
                  "float64", kNotNegative);
@@ -165,7 +184,10 @@ std::vector<Table> Training::summarise(std::span<const CellGroup> groups) {
   if (sliced) keys.push_back(slice);
   std::vector<std::string> measured;
   append_quantity_columns(measured, {accuracy, loss});
-  measured.emplace_back(loss_median);
+  for (const Column& column :
+       {loss_median, left_plateau, plateau_step_median, plateau_step_min, plateau_step_max}) {
+    measured.emplace_back(column);
+  }
   append_quantity_columns(measured, {train_seconds});
   for (const Column& size : kSizes) measured.emplace_back(size);
   return {rows.take("accuracy_summary", summary_columns(keys, std::move(measured)))};

@@ -96,6 +96,10 @@ Read read_from(std::string_view line, const std::string& place, RecordSource sou
   try {
     read.record = read_record(line, place, ReadHistory::no, &shared);
     read.record.run = run;
+    // The curve itself is not kept, so what is wanted of it is taken here.
+    if (read.record.has_history) {
+      read.record.plateau = plateau_of(read.record.config, read_history(line, place));
+    }
   } catch (const BadInput& error) {
     read.problem = error.what();
   }

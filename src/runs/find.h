@@ -45,7 +45,7 @@ struct FoundCells {
 /// comparable_rows the first in path order counts, and none when copies differ. (Timings are copies
 /// of each other only on one processor with the same number of threads.) Damaged records are
 /// problems and left out, and so are folders of earlier versions, which `vla-bench pack` reads.
-/// Throws BadInput when a root is missing.
+/// Of a learning curve only CellRecord::plateau is kept. Throws BadInput when a root is missing.
 FoundCells find_cells(const std::vector<std::filesystem::path>& roots);
 
 /// Calls `visit` with each record that has a learning curve and with that curve, in order.

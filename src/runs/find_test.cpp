@@ -1,5 +1,6 @@
 #include "runs/find.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -153,6 +154,28 @@ TEST_F(Find, HistoriesAreReadWhereAskedFor) {
     steps.push_back(std::get<std::int64_t>(curve.rows.at(0)[0]));
   });
   EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 4}));
+}
+
+TEST_F(Find, OfALearningCurveWhenItsPlateauEndedIsKept) {
+  const auto trained = [](int seed, double last) {
+    CellRecord record = testing::record_of(
+        fmt::format(R"({{"mixers": ["vla"], "task": {{"n_pairs": 8}}, "seeds": [{}]}})", seed));
+    record.history = Table(history_schema());
+    record.history.add({std::int64_t{50}, 2.1, 0.1, 1e-3, 1.0});
+    record.history.add({std::int64_t{100}, last, 0.9, 1e-3, 1.0});
+    return record;
+  };
+  seal_in("a", trained(1, 0.2));
+  write_pack(at("b.jsonl"), {.name = "b"}, {seal(trained(2, 0.2)), seal(trained(3, 2.0))});
+  seal_in("c", cell(4, 0.5, true));
+  const FoundCells found = find_cells({folder_.path()});
+  ASSERT_EQ(found.records.size(), 4u);
+  EXPECT_FALSE(found.records[1].plateau.has_value()) << "recall";
+  // Those of folders come before those of packs.
+  for (const std::size_t i : {0u, 2u, 3u}) ASSERT_TRUE(found.records[i].plateau.has_value());
+  EXPECT_EQ(found.records[0].plateau->left, 100);
+  EXPECT_EQ(found.records[2].plateau->left, 100);
+  EXPECT_EQ(found.records[3].plateau->left, std::nullopt);
 }
 
 TEST_F(Find, FoldersOfEarlierVersionsAreNamed) {

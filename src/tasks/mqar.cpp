@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "config/curriculum.h"
 #include "ops/ops.h"
 #include "tasks/make_rows.h"
 #include "tasks/query_slots.h"

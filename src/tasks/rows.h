@@ -111,15 +111,6 @@ VLA_HOST_DEVICE void repeat_and_rewrite(Draws& draws, const MqarRow& row, const 
   repeat_tokens(2 * rewritten, 2 * row.rewrites, inputs + pairs_end);
 }
 
-/// Distinct pairs in the rows of training batch `index` when they grow from 1 to n over the first
-/// `curriculum` batches; 0: n from the start.
-VLA_HOST_DEVICE inline std::int32_t distinct_pairs(std::int32_t n_pairs, std::int64_t curriculum,
-                                                   std::int64_t index) {
-  if (index >= curriculum) return n_pairs;
-  // Both factors are below 2^31.
-  return 1 + static_cast<std::int32_t>((n_pairs - 1) * index / curriculum);
-}
-
 /// `k1 v1 .. kn vn`, p times, r rewrites, `SEP q1 .. qm`, m = T - 2 (p n + r) - 1: keys distinct
 /// and values with replacement from 0 .. V-2, queries uniform among the keys with replacement
 /// (arXiv:2605.11196, notebook 07: p = 1, r = 0); the target is the key's last value. With c

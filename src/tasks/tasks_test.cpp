@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "config/curriculum.h"
 #include "config/read.h"
 #include "ops/ops.h"
 #include "tasks/batch.h"

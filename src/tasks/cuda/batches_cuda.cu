@@ -8,6 +8,7 @@
 // T = 512 takes about 30 us, most of them in 64 walks down and up the tree of weights.
 #include <cuda_runtime.h>
 
+#include "config/curriculum.h"
 #include "core/cuda/check.h"
 #include "tasks/cuda/batches_cuda.h"
 
