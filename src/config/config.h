@@ -307,12 +307,26 @@ struct TrainConfig {
 struct EvalConfig {
   Index batches = 20;
   Index batch = 32;
+  Index probe_sequences = 0;
+  Index hold_penalty_after = 0;
 
   template <class V>
   void visit(V& v) {
     v.field("batches", batches,
             {.help = "fresh batches of the final evaluation", .min = 1, .max = 1LL << 31});
     v.field("batch", batch, {.help = "sequences per batch", .min = 1, .max = 1 << 20});
+    v.field("probe_sequences", probe_sequences,
+            {.help = "mqar: sequences of each slice on which the trained model's memory is probed "
+                     "with random values under its own keys (column probe_accuracy); 0: none",
+             .min = 0,
+             .max = 1 << 20,
+             .named_at_default = false});
+    v.field("hold_penalty_after", hold_penalty_after,
+            {.help = "vla: the final evaluation holds A as it is after this many tokens of a "
+                     "sequence, so that later writes take their direction from it; 0: never",
+             .min = 0,
+             .max = 1LL << 31,
+             .named_at_default = false});
   }
 };
 

@@ -24,6 +24,7 @@ enum class RngStream : std::uint32_t {
   benchmark = 7,     // inputs of timings and tests
   segments = 8,      // index: cycle, substream: 0
   stop_batch = 9,    // index: batch, substream: row
+  codes = 10,        // index: token of the vocabulary, substream: head
 };
 
 /// Maps a uniform 32-bit value to 0 .. n-1 by multiply-shift; the bias is below n / 2^32.

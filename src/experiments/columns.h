@@ -33,7 +33,7 @@ struct Columns {
   static constexpr Column accuracy{"accuracy"}, loss{"loss"}, steps{"steps"},
       train_seconds{"train_seconds"}, step{"step"}, gradient_norm{"gradient_norm"},
       state_bytes{"state_bytes"}, conv_state_bytes{"conv_state_bytes"},
-      plateau_step{"plateau_step"};  // only in reports: Plateau::left
+      probe_accuracy{"probe_accuracy"}, plateau_step{"plateau_step"};
 
   // Recall: the 95% interval over trials.
   static constexpr Column low{"low"}, high{"high"};

@@ -20,6 +20,8 @@ struct Copy : Training {
             "a token, the separator and the copy need at least 3 tokens, got {}",
             config.task.seq_len.value_or(0));
     require_positions(config);
+    require(config.eval.probe_sequences == 0, "/eval/probe_sequences",
+            "only mqar has values to probe a memory with, got {}", config.eval.probe_sequences);
     validate_training(config, false);
   }
 };

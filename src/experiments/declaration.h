@@ -88,17 +88,32 @@ struct Training : Experiment {
          device,     precision, status,     reason}};
     return schema;
   }
-  /// The table with task.eval_segments. A cell that is ok has a row for each slice and, before
-  /// them, the mean of slices, without n_pairs and seq_len.
-  static const Schema& sliced_table() {
-    static const Schema schema = [] {
-      Schema sliced = table();
-      auto& columns = sliced.columns;
-      columns.insert(std::find(columns.begin(), columns.end(), layout.name), slice.name);
-      return sliced;
-    }();
-    return schema;
+  /// What table() has besides in some cells.
+  struct Extras {
+    // With task.eval_segments. A cell that is ok has a row for each slice and, before them, the
+    // mean of slices, without n_pairs and seq_len.
+    bool slice = false;
+    bool probe_accuracy = false;  // with eval.probe_sequences
+  };
+  static const Schema& table_with(Extras extras) {
+    const auto make = [](bool with_slice, bool with_probe) {
+      Schema schema = table();
+      const auto add = [&columns = schema.columns](const Column& column, const Column& before) {
+        columns.insert(std::find(columns.begin(), columns.end(), before.name), column.name);
+      };
+      if (with_slice) add(slice, layout);
+      if (with_probe) add(probe_accuracy, loss);
+      return schema;
+    };
+    static const Schema schemas[] = {make(false, false), make(false, true), make(true, false),
+                                     make(true, true)};
+    return schemas[2 * extras.slice + extras.probe_accuracy];
   }
+  static Extras extras_of(const RunConfig& config) {
+    return {.slice = has_slices(config), .probe_accuracy = config.eval.probe_sequences > 0};
+  }
+  /// What some group has.
+  static Extras extras_of(std::span<const CellGroup> groups);
   /// "accuracy_summary": for each slice, mean, deviation and interval over the cells that are ok,
   /// of accuracy (over `queries` draws per seed), loss and train_seconds; loss_median. Where the
   /// row is that of the whole training (the only one, or the mean of slices), how many of these
@@ -128,6 +143,27 @@ struct Training : Experiment {
     require(config.eval.batches <= kMostBatches / slices, "/eval/batches",
             "at most {} over all of task.eval_segments, got {} for each of {}", kMostBatches,
             config.eval.batches, slices);
+    require_penalties(config);
+  }
+
+ private:
+  /// Checks that every mixer has a penalty matrix to hold.
+  static void require_penalties(const RunConfig& config) {
+    if (config.eval.hold_penalty_after == 0) return;
+    for (const MixerConfig& mixer : config.mixers) {
+      const bool has_penalty = std::visit(
+          [](const auto& own) {
+            if constexpr (requires { own.hold_after; }) {
+              return own.penalty != Penalty::frozen;
+            } else {
+              return false;
+            }
+          },
+          mixer.options);
+      require(has_penalty, "/eval/hold_penalty_after",
+              "only vla with penalty learned or key has a matrix to hold, got the mixer {}",
+              mixer_label(mixer));
+    }
   }
 };
 

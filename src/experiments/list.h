@@ -52,9 +52,10 @@ inline bool is_timed(ExperimentKind kind) {
 inline const Schema& table_of(ExperimentKind kind) {
   return with_experiment(kind, []<class E>() -> const Schema& { return E::table(); });
 }
-/// The table of one of its cells, which with task.eval_segments has one column more.
+/// The table of one of its cells, with the columns that only some cells have.
 inline const Schema& table_of(const RunConfig& config) {
-  return has_slices(config) ? Training::sliced_table() : table_of(config.experiment);
+  if (!trains(config.experiment)) return table_of(config.experiment);
+  return Training::table_with(Training::extras_of(config));
 }
 
 }  // namespace vla_bench

@@ -22,30 +22,25 @@ constexpr Index kLongestGrowingMemory = 8192;
 // Tokens between checks of the stop flag: a fraction of a second at any d_h.
 constexpr Index kTokensPerStopCheck = 256;
 
-/// Copies the tokens of one row, (T, H, width), from the memory of `device`.
+/// Copies (B, T, H, width) from the memory of `device`.
 std::vector<double> copy_tokens(Device device, const HeadView<const float>& view,
                                 const HeadDims& dims, Index width) {
   // One copy of everything between the first and the last element, other projections included.
   const Index span =
-      (dims.tokens - 1) * view.row_stride + (dims.heads - 1) * view.head_stride + width;
+      (dims.rows() - 1) * view.row_stride + (dims.heads - 1) * view.head_stride + width;
   std::vector<float> memory(static_cast<std::size_t>(span));
   device_copy(Device::cpu, memory.data(), device, view.data, memory.size() * sizeof(float));
   const HeadView<const float> host(memory.data(), view.row_stride, view.head_stride);
 
   std::vector<double> values;
-  values.reserve(static_cast<std::size_t>(dims.tokens * dims.heads * width));
-  for (Index t = 0; t < dims.tokens; ++t) {
+  values.reserve(static_cast<std::size_t>(dims.rows() * dims.heads * width));
+  for (Index row = 0; row < dims.rows(); ++row) {
     for (Index head = 0; head < dims.heads; ++head) {
-      const float* source = host.at(t, head);
+      const float* source = host.at(row, head);
       values.insert(values.end(), source, source + width);
     }
   }
   return values;
-}
-
-void assign(const std::vector<double>& from, Index index, Index width, std::vector<double>& out) {
-  const auto first = from.begin() + index * width;
-  out.assign(first, first + width);
 }
 
 bool all_finite(const std::vector<double>& values) {
@@ -111,49 +106,58 @@ std::vector<Index> recorded_tokens(Index tokens) {
   return recorded;
 }
 
+LayerTokens::LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inputs, Device device)
+    : heads_(inputs.dims.heads) {
+  const auto copy = [&](const HeadView<const float>& view, Index width) {
+    return Projected{.width = width, .values = copy_tokens(device, view, inputs.dims, width)};
+  };
+  const Index d_h = inputs.dims.d_h;
+  q_ = copy(inputs.q, d_h);
+  k_ = copy(inputs.k, d_h);
+  v_ = copy(inputs.v, d_h);
+  for (const Projection& projection : mixer_layout(mixer, d_h).more) {
+    more_.push_back(copy(inputs.more[more_.size()], projection.width));
+  }
+}
+
+void LayerTokens::read(Index row, Index head, ProbeToken& out) const {
+  const auto assign = [&](const Projected& from, std::vector<double>& to) {
+    const auto first = from.values.begin() + (row * heads_ + head) * from.width;
+    to.assign(first, first + from.width);
+  };
+  assign(q_, out.q);
+  assign(k_, out.k);
+  assign(v_, out.v);
+  out.more.resize(more_.size());
+  for (std::size_t i = 0; i < more_.size(); ++i) assign(more_[i], out.more[i]);
+}
+
 ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
     : source_(config.probe.source),
       seed_(static_cast<std::uint64_t>(config.seeds.front())),
-      heads_(config.model.n_heads),
       d_h_(config.model.d_h) {
-  for (const Projection& projection : mixer_layout(config.mixers.front(), d_h_).more) {
+  const MixerConfig& mixer = config.mixers.front();
+  for (const Projection& projection : mixer_layout(mixer, d_h_).more) {
     widths_.push_back(projection.width);
   }
   if (source_ == ProbeSource::gaussian) return;
-  TinyLm<float> model(config.model, config.mixers.front(), context);
+  TinyLm<float> model(config.model, mixer, context);
   model.initialise(seed_);
   Batch batch;
   make_batch(config, RngStream::probe_tokens, 0, 1, batch);
   const CoreInputs<float> inputs = model.core_inputs(batch, config.model.last_mixer_layer());
-  const auto copy = [&](const HeadView<const float>& view, Index width) {
-    return copy_tokens(context.device, view, inputs.dims, width);
-  };
-  q_ = copy(inputs.q, d_h_);
-  k_ = copy(inputs.k, d_h_);
-  v_ = copy(inputs.v, d_h_);
-  for (std::size_t i = 0; i < widths_.size(); ++i) {
-    more_.push_back(copy(inputs.more[i], widths_[i]));
-  }
+  tokens_ = LayerTokens(mixer, inputs, context.device);
 }
 
 void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
+  if (source_ == ProbeSource::model) return tokens_.read(t - 1, head, out);
+  Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
+          static_cast<std::uint32_t>(head));
+  draw(rng, d_h_, out.q);
+  draw(rng, d_h_, out.k);
+  draw(rng, d_h_, out.v);
   out.more.resize(widths_.size());
-  if (source_ == ProbeSource::gaussian) {
-    Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
-            static_cast<std::uint32_t>(head));
-    draw(rng, d_h_, out.q);
-    draw(rng, d_h_, out.k);
-    draw(rng, d_h_, out.v);
-    for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
-    return;
-  }
-  const Index index = (t - 1) * heads_ + head;
-  assign(q_, index, d_h_, out.q);
-  assign(k_, index, d_h_, out.k);
-  assign(v_, index, d_h_, out.v);
-  for (std::size_t i = 0; i < widths_.size(); ++i) {
-    assign(more_[i], index, widths_[i], out.more[i]);
-  }
+  for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
 }
 
 CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,

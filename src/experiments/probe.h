@@ -30,6 +30,27 @@ struct ProbeToken {
   TokenInputs<double> view() const;
 };
 
+/// What the core of a layer reads, in double on the host.
+class LayerTokens {
+ public:
+  LayerTokens() = default;
+  /// `inputs` are in the memory of `device`; the mixer's.
+  LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inputs, Device device);
+
+  /// Returns token `row` of (B T), from 0. Thread-safe.
+  void read(Index row, Index head, ProbeToken& out) const;
+
+ private:
+  struct Projected {
+    Index width = 0;
+    std::vector<double> values{};  // (B, T, H, width)
+  };
+
+  Index heads_ = 0;
+  Projected q_, k_, v_;
+  std::vector<Projected> more_;
+};
+
 class ProbeInputs {
  public:
   ProbeInputs(const RunConfig& config, const Context& context);
@@ -40,11 +61,9 @@ class ProbeInputs {
  private:
   ProbeSource source_;
   std::uint64_t seed_;
-  Index heads_;
   Index d_h_;
-  std::vector<Index> widths_;              // w of every projection beyond q, k and v
-  std::vector<double> q_, k_, v_;          // (T, H, d); only for source model
-  std::vector<std::vector<double>> more_;  // (T, H, w) each
+  std::vector<Index> widths_;  // w of every projection beyond q, k and v
+  LayerTokens tokens_;         // only for source model
 };
 
 /// Called after every token; calls for one head come in order from one thread. At recorded tokens

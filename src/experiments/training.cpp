@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
+#include <vector>
 
 #include "core/count.h"
 #include "core/text.h"
@@ -10,8 +12,10 @@
 #include "experiments/experiment.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
+#include "experiments/trained_probe.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
+#include "train/trainer.h"
 
 namespace vla_bench {
 namespace {
@@ -64,25 +68,87 @@ Index evaluation_flop(const RunConfig& config) {
   return flop;
 }
 
+/// What the final evaluation measured of a slice.
+struct Measured {
+  LossResult loss;
+  std::optional<double> probe_accuracy;  // with eval.probe_sequences
+};
+
+void set_measured(const Measured& measured, Record& row) {
+  row.set(Columns::accuracy, measured.loss.accuracy).set(Columns::loss, measured.loss.loss);
+  if (measured.probe_accuracy) row.set(Columns::probe_accuracy, *measured.probe_accuracy);
+}
+
+Measured mean_of(const std::vector<Measured>& slices) {
+  std::vector<LossResult> losses;
+  double probes = 0.0;
+  for (const Measured& slice : slices) {
+    losses.push_back(slice.loss);
+    probes += slice.probe_accuracy.value_or(0.0);
+  }
+  Measured mean{.loss = mean_of(losses), .probe_accuracy = {}};
+  if (slices.front().probe_accuracy) {
+    mean.probe_accuracy = probes / static_cast<double>(slices.size());
+  }
+  return mean;
+}
+
 /// The table's rows of a finished evaluation: the mean of slices first, or the only row.
 void add_measured_rows(const RunConfig& config, const Record& cell,
-                       const std::vector<LossResult>& slices, const Context& context,
-                       Table& table) {
-  const LossResult mean = mean_of(slices);
+                       const std::vector<Measured>& slices, const Context& context, Table& table) {
   Record row = cell;
-  row.set(Columns::accuracy, mean.accuracy).set(Columns::loss, mean.loss);
+  set_measured(mean_of(slices), row);
   table.add(row.values());
   if (!has_slices(config)) return;
   for (std::size_t i = 0; const Slice& slice : eval_slices(config)) {
-    Record own(Training::sliced_table(), slice.config, context.device);
+    Record own(table_of(config), slice.config, context.device);
     own.set(Columns::slice, slice.name)
         .set(Columns::steps, cell.value(Columns::steps))
-        .set(Columns::train_seconds, cell.value(Columns::train_seconds))
-        .set(Columns::accuracy, slices[i].accuracy)
-        .set(Columns::loss, slices[i].loss);
+        .set(Columns::train_seconds, cell.value(Columns::train_seconds));
+    set_measured(slices[i], own);
     table.add(own.values());
     ++i;
   }
+}
+
+/// The mixer of the final evaluation.
+MixerConfig evaluated_mixer(const RunConfig& config) {
+  MixerConfig mixer = config.mixers.front();
+  std::visit(
+      [&](auto& own) {
+        if constexpr (requires { own.hold_after; }) {
+          own.hold_after = config.eval.hold_penalty_after;
+        }
+      },
+      mixer.options);
+  return mixer;
+}
+
+std::vector<Measured> measure(const Context& context, const RunConfig& config, TinyLm<float>& model,
+                              const std::atomic<bool>* stop) {
+  std::vector<Measured> measured;
+  for (const LossResult& loss :
+       Evaluation<float>(context, config, model, RngStream::eval_batch).run(stop)) {
+    measured.push_back({.loss = loss, .probe_accuracy = {}});
+  }
+  if (config.eval.probe_sequences == 0) return measured;
+  Index first_batch = 0;
+  for (std::size_t i = 0; const Slice& slice : eval_slices(config)) {
+    measured[i++].probe_accuracy =
+        probe_accuracy(slice.config, evaluated_mixer(config), first_batch, context, model, stop);
+    first_batch += config.eval.batches;
+  }
+  return measured;
+}
+
+/// The final evaluation of the trained model, its penalty matrix held where the config says so.
+std::vector<Measured> evaluate(const Context& context, const RunConfig& config,
+                               TinyLm<float>& trained, const std::atomic<bool>* stop) {
+  if (config.eval.hold_penalty_after == 0) return measure(context, config, trained, stop);
+  TinyLm<float> held(config.model, evaluated_mixer(config), context);
+  device_copy(context.device, held.values().data(), context.device, trained.values().data(),
+              static_cast<std::size_t>(trained.values().bytes()));
+  return measure(context, config, held, stop);
 }
 
 }  // namespace
@@ -121,9 +187,8 @@ CellResult Training::run(const CellConfig& cell, const CellEnvironment& environm
     result.status = CellStatus::diverged;
     result.reason = outcome.reason;
   } else {
-    const std::vector<LossResult> slices =
-        Evaluation<float>(context, config, model, RngStream::eval_batch).run(environment.stop);
-    const double loss = mean_of(slices).loss;
+    const std::vector<Measured> slices = evaluate(context, config, model, environment.stop);
+    const double loss = mean_of(slices).loss.loss;
     if (environment.stop != nullptr && environment.stop->load()) {
       result.status = CellStatus::interrupted;
       result.reason = "stopped in the evaluation";

@@ -214,6 +214,35 @@ TEST(Training, SlicesHaveRowsAndAMean) {
   EXPECT_EQ(number(table, 2, "train_seconds"), number(table, 0, "train_seconds"));
 }
 
+TEST(Training, ProbesTheTrainedMemory) {
+  CellConfig cell = training_cell("mqar", R"("vla")");
+  cell.config.eval.probe_sequences = 4;
+  const CellResult whole = run_cell(cell, on_threads(1));
+  ASSERT_EQ(whole.table.rows.size(), 1U);
+  EXPECT_GT(number(whole.table, 0, "probe_accuracy"), 0.0);
+
+  cell.config.task.eval_segments = {{.n_pairs = 3, .seq_len = 10}, {.n_pairs = 5, .seq_len = 30}};
+  const CellResult sliced = run_cell(cell, on_threads(1));
+  const Table& table = sliced.table;
+  ASSERT_EQ(table.rows.size(), 3U);
+  EXPECT_EQ(number(table, 1, "probe_accuracy"), number(whole.table, 0, "probe_accuracy"));
+  EXPECT_DOUBLE_EQ(number(table, 0, "probe_accuracy"),
+                   (number(table, 1, "probe_accuracy") + number(table, 2, "probe_accuracy")) / 2.0);
+}
+
+TEST(Training, HoldsThePenaltyMatrixInTheEvaluation) {
+  CellConfig cell = training_cell("mqar", R"("vla")");
+  const auto loss = [&](Index held_after) {
+    cell.config.eval.hold_penalty_after = held_after;
+    const CellResult result = run_cell(cell, on_threads(1));
+    EXPECT_EQ(result.status, CellStatus::ok) << result.reason;
+    return number(result.table, 0, "loss");
+  };
+  const double changing = loss(0);
+  EXPECT_EQ(changing, loss(10));  // as long as its sequences
+  EXPECT_NE(changing, loss(2));
+}
+
 TEST(Training, ASlicedCellThatDivergedHasOneRow) {
   CellConfig cell = training_cell("mqar", R"("linear")", 1e30);
   cell.config.task.eval_segments = {{.n_pairs = 1, .seq_len = 8}};

@@ -14,10 +14,8 @@ namespace {
 
 /// The table with every column that some cell's has.
 const Schema& widest(std::span<const CellGroup> groups, const Schema& schema) {
-  const auto sliced = std::find_if(groups.begin(), groups.end(), [](const CellGroup& group) {
-    return has_slices(group.config());
-  });
-  return sliced == groups.end() ? schema : table_of(sliced->config());
+  if (!trains(groups.front().config().experiment)) return schema;
+  return Training::table_with(Training::extras_of(groups));
 }
 
 Value plateau_step_of(const CellRecord& cell) {

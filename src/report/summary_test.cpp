@@ -304,16 +304,16 @@ constexpr const char* kSlices = R"({"mixers": ["vla"], "seeds": [1, 2], "task": 
 
 /// A cell with the accuracies of its two slices.
 CellRecord sliced(CellRecord record, double first, double second, std::int64_t steps) {
-  record.tables.emplace_back(Training::sliced_table());
-  add_row(record, Training::sliced_table(),
+  record.tables.emplace_back(Training::table_with({.slice = true}));
+  add_row(record, Training::table_with({.slice = true}),
           {{"steps", steps}, {"accuracy", (first + second) / 2.0}, {"loss", 1.5}});
   for (const Slice& slice : eval_slices(record.config)) {
     const bool is_first = slice.config.task.n_pairs == 4;
     CellRecord own = record;
     own.config = slice.config;
     own.tables.clear();
-    own.tables.emplace_back(Training::sliced_table());
-    add_row(own, Training::sliced_table(),
+    own.tables.emplace_back(Training::table_with({.slice = true}));
+    add_row(own, Training::table_with({.slice = true}),
             {{"slice", slice.name},
              {"steps", steps},
              {"accuracy", is_first ? first : second},
@@ -374,7 +374,7 @@ TEST(Summary, ASlicedCellThatIsNotOkHasTheRowOfItsMean) {
   std::vector<CellRecord> cells = records_of(kSlices);
   cells[0] = sliced(std::move(cells[0]), 1.0, 0.25, 900);
   cells[1].outcome = {.status = "diverged", .reason = "loss is nan at step 17"};
-  add_row(cells[1], Training::sliced_table(), {{"steps", std::int64_t{17}}});
+  add_row(cells[1], Training::table_with({.slice = true}), {{"steps", std::int64_t{17}}});
   const Table summary = find(gather_tables(cells), "accuracy_summary");
   ASSERT_EQ(summary.rows.size(), 3u);
   for (std::size_t row = 0; row < 3; ++row) {

@@ -99,9 +99,16 @@ double draws_of(const RunConfig& config) {
   return static_cast<double>(slices.size() * slices.size()) / inverse;
 }
 
-/// `with_slice`: whether the table has that column, the last of the keys.
+/// The same for eval.probe_sequences of an evaluation's sequences.
+double probe_draws_of(const RunConfig& config) {
+  const EvalConfig& eval = config.eval;
+  return draws_of(config) * static_cast<double>(eval.probe_sequences) /
+         static_cast<double>(eval.batches * eval.batch);
+}
+
+/// `extras`: the columns that the table has besides; the slice is the last of the keys.
 std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, const Part& part,
-                                bool with_slice) {
+                                const Training::Extras& extras) {
   const auto [states, ok] = ends_of(group);
   const auto numbers = [&ok_cells = ok, &part](const Column& column) {
     return first_numbers(ok_cells, Training::table(), column, part.first);
@@ -119,8 +126,11 @@ std::vector<Value> accuracy_row(const CellGroup& group, const LineName& name, co
                  notes[1].empty() ? numbers(Columns::train_seconds) : std::vector<double>(),
                  "float64", kNotNegative);
   for (const Column& size : kSizes) measured.push_back(column_of(config, size));
+  if (extras.probe_accuracy) {
+    append_fraction(measured, numbers(Columns::probe_accuracy), probe_draws_of(config));
+  }
   std::vector<Value> keys = training_keys(config);
-  if (with_slice) keys.push_back(text_value(part.first));
+  if (extras.slice) keys.push_back(text_value(part.first));
   return summary_row({.name = name,
                       .keys = std::move(keys),
                       .cells = cells_text(states),
@@ -165,23 +175,31 @@ std::vector<LineName> name_trainings(std::span<const NamedCells> groups) {
   return name_lines(groups, shown);
 }
 
+Training::Extras Training::extras_of(std::span<const CellGroup> groups) {
+  Extras all;
+  for (const CellGroup& group : groups) {
+    const Extras own = extras_of(group.config());
+    all.slice = all.slice || own.slice;
+    all.probe_accuracy = all.probe_accuracy || own.probe_accuracy;
+  }
+  return all;
+}
+
 std::vector<Table> Training::summarise(std::span<const CellGroup> groups) {
   std::vector<NamedCells> named;
   for (const CellGroup& group : groups) named.push_back(named_training(group));
   const std::vector<LineName> names = name_trainings(named);
-  const bool sliced = std::any_of(groups.begin(), groups.end(), [](const CellGroup& group) {
-    return has_slices(group.config());
-  });
+  const Extras extras = extras_of(groups);
   SortedRows rows;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     std::vector<std::vector<Value>> own;
     for (const Part& part : parts_of(groups[i].config())) {
-      own.push_back(accuracy_row(groups[i], names[i], part, sliced));
+      own.push_back(accuracy_row(groups[i], names[i], part, extras));
     }
     rows.add(line_order(names[i], named[i]), std::move(own));
   }
   std::vector<Column> keys(std::begin(kTrainingKeys), std::end(kTrainingKeys));
-  if (sliced) keys.push_back(slice);
+  if (extras.slice) keys.push_back(slice);
   std::vector<std::string> measured;
   append_quantity_columns(measured, {accuracy, loss});
   for (const Column& column :
@@ -190,6 +208,7 @@ std::vector<Table> Training::summarise(std::span<const CellGroup> groups) {
   }
   append_quantity_columns(measured, {train_seconds});
   for (const Column& size : kSizes) measured.emplace_back(size);
+  if (extras.probe_accuracy) append_quantity_columns(measured, {probe_accuracy});
   return {rows.take("accuracy_summary", summary_columns(keys, std::move(measured)))};
 }
 

@@ -1,5 +1,5 @@
-// A matrix M (d, d) run through its updates in time, a column on a few threads: columns do not
-// meet. What recurrence_cuda.h needs of S and vla.h of A when every update is known:
+// The states of a matrix M (d, d) from its updates, in time, a column on a few threads: columns are
+// independent once every update is known. recurrence_cuda.h needs it for S, vla.h for A:
 //   before_t = M_{t-1}^T b_t;   M_t = D_t(M_{t-1}) + x_t y_t^T;   after_t = f_t M_t^T c_t
 #pragma once
 
@@ -7,25 +7,30 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Counts tokens; true at every period-th (never for a period of 0), without a division a token.
+/// Counts tokens; true at every period-th (never for a period of 0) of the first `tokens`, without
+/// a division a token.
 class NudgeCounter {
  public:
-  __device__ explicit NudgeCounter(int period) : period_(period), left_(period) {}
+  __device__ NudgeCounter(int period, int tokens) : period_(period), tokens_(tokens) { rewind(); }
   __device__ bool next() {
     if (--left_ != 0) return false;
-    left_ = period_;
+    tokens_ -= period_;
+    rewind();
     return true;
   }
 
  private:
-  int period_, left_;
+  __device__ void rewind() { left_ = period_ <= tokens_ ? period_ : 0; }
+
+  int period_, tokens_, left_;
 };
 
 /// M_0 and what is added to M besides the updates.
 struct PenaltyState {
-  float initial = 0.0F;  // M_0 = initial I
-  float nudge = 0.0F;    // M += nudge I after every period-th token
-  int period = 0;        // 0: never
+  float initial = 0.0F;   // M_0 = initial I
+  float nudge = 0.0F;     // M += nudge I after every period-th token
+  int period = 0;         // 0: never
+  int nudged_tokens = 0;  // only the first may be nudged
 };
 
 struct ColumnsInTimeArgs {
@@ -88,7 +93,7 @@ struct ColumnsInTime {
       }
     };
     if constexpr (kPenalty) add_to_diagonal(args.penalty.initial);
-    NudgeCounter nudges(args.penalty.period);
+    NudgeCounter nudges(args.penalty.period, args.penalty.nudged_tokens);
 
     const auto walk = [&](int, int buffer) {
       const auto load = [&](int t, Operands& token) {

@@ -6,7 +6,7 @@
 
 namespace vla_bench::mixers {
 
-/// What is there of the recurrence.
+/// Which parts of the recurrence a rule uses.
 struct RecurrenceForm {
   enum class Residual { none, along_r, along_a };  // along_a: r is a
   enum class Normaliser { none, sums_a, sums_f };  // sums_a: f is a
@@ -22,8 +22,7 @@ struct RecurrenceForm {
   constexpr bool has_f() const { return normaliser == Normaliser::sums_f; }
 };
 
-/// Numbers of a lane's state: S (d, d), z (d) where there is one, and what the rule has beside
-/// them.
+/// Numbers of a lane's state: S (d, d), z (d) with a normaliser, and the rule's own.
 template <class Rule>
 constexpr Index state_size(const Rule& rule, Index d) {
   Index own = 0;
@@ -39,7 +38,7 @@ namespace vla_bench {
 struct TokenCost {
   Index forward = 0, backward = 0;
 };
-/// Of the recurrence, as recurrence.h counts it.
+/// The recurrence's, as recurrence.h counts it.
 constexpr TokenCost token_cost(const mixers::RecurrenceForm& form) {
   return form.has_residual() ? TokenCost{3, 9} : TokenCost{2, 6};
 }

@@ -7,7 +7,7 @@
 
 namespace vla_bench::mixers {
 
-/// What a forward pass leaves for the backward of a lane. Null pointers: not wanted.
+/// What a forward pass saves for the backward pass of a lane. Null pointers: not wanted.
 template <class E>
 struct LaneTrace {
   E* e = nullptr;  // (T, stride), with a residual

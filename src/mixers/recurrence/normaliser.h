@@ -3,9 +3,9 @@
 // Backward, upstream y = dL/do, t = T .. 1:
 //   dc_t = -(y_t . o_t) / c_t, 0 where c_t < floor
 //   df_t = sum_{s >= t} dc_s q_s;  dq_t = dc_t z_t
-// 2 d multiply-adds per token and head in each direction. A thread a channel walks through the
-// tokens; their loads are asked for many tokens at a time. The walks depend on nothing that other
-// kernels of a pass compute, and run as further blocks of their launches.
+// 2 d multiply-adds per token and head in each direction. Each channel has a thread, which runs
+// through the tokens and issues the loads of many tokens at once. These scans do not depend on what
+// the other kernels of a pass compute, so they run as further blocks of their launches.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -21,9 +21,8 @@ struct NormaliserForward {
   float* denominator = nullptr;  // (B, T, H): c before its floor
   float* scale = nullptr;        // (B, T, H): 1 / max(c, floor)
 };
-/// On its own, for VLA without a penalty; vla_penalty_cuda.h runs it beside the penalty path, and
-/// recurrence_cuda.h does linear attention's, whose f is what it writes along, with the state's
-/// rows.
+/// A launch of its own, for VLA with a frozen penalty. vla_penalty_cuda.h runs it beside the
+/// penalty path; recurrence_cuda.h computes linear attention's, whose f is a, with the rows of S.
 void normaliser_forward(cudaStream_t stream, const NormaliserForward& args);
 
 /// What the backward's kernels start from.

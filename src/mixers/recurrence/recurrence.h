@@ -36,9 +36,9 @@
 
 namespace vla_bench::mixers {
 
-/// What a rule makes of the tokens of a tile. Row i belongs to the tile's token i; rows are
-/// `stride` elements apart, channels beyond d stay zero. Rows that the form does not have need not
-/// be set.
+/// The vectors that a rule computes for the tokens of a tile. Row i belongs to the tile's token i;
+/// rows are `stride` elements apart, channels beyond d stay zero. Rows that the form does not have
+/// need not be set.
 template <class T>
 struct RecurrenceRows {
   Index stride = 0;
@@ -64,7 +64,7 @@ struct RecurrenceGradients {
   const T* down = nullptr;  // of RecurrenceRows::own
 };
 
-/// A rule at work on one lane, tile by tile. A thread has its own.
+/// A rule applied to one lane, tile by tile. Each thread has its own.
 template <class T>
 class LaneRule {
  public:
@@ -97,7 +97,7 @@ class LaneRule {
   virtual void bind_key(const Tile& tile, const T* key, const RecurrenceRows<T>& rows) = 0;
 };
 
-/// A rule for heads of d channels, and what the core around it has to know.
+/// A rule for heads of d channels, and what the core needs to know of it.
 template <class T>
 class RecurrentRule {
  public:

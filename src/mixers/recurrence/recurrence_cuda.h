@@ -11,10 +11,10 @@
 //   1. dv = de;  dS -= de r^T;  dr = -S_{t-1}^T de
 // dD of a head is the sum over i and j, of row i over j, of column j over i.
 //
-// Rows of S do not meet in 1 and 2, nor rows of dS in the chain of de: both run with a row on a few
-// threads, no barrier between tokens. Once every de is known, columns do not meet either:
-// S is run through once more for dq and dr, in time, and dS for da, against time, with a column on
-// a few threads. So no state is kept between forward and backward, only e (T, d), whatever T is.
+// Rows of S are independent in 1 and 2, as are rows of dS in the chain of de: both passes give a
+// row to a few threads and need no barrier between tokens. Once every de is known, columns are
+// independent too: S is computed once more for dq and dr, in time, and dS for da, against time,
+// with a column on a few threads. So only e (T, d) is saved from forward to backward, no state.
 //
 // The decay's gradient needs S and dS of the same token. It takes S from checkpoints every
 // kCheckpointTokens tokens: to divide S by its decay on the way back would blow up where the decay
@@ -48,7 +48,7 @@ inline Index checkpoint_size(const HeadDims& dims) {
   return dims.lanes() * ((dims.tokens + kCheckpointTokens - 1) / kCheckpointTokens) * d * d;
 }
 
-/// What recurs. d is one of kHeadSizes.
+/// Inputs of the recurrence. d is one of kHeadSizes.
 struct RecurrenceInputs {
   HeadDims dims;
   TokenView<const float> r;  // (B, T, H, d); empty: no residual

@@ -29,6 +29,9 @@ struct VlaOptions {
   Index period = 20;
   double stab_eps = 1e-4;
   Normaliser normaliser = Normaliser::zq;
+  /// No key of its own: eval.hold_penalty_after sets it. Later tokens leave out (2) and (3) of
+  /// vla.h: A stays as it is. 0: never.
+  Index hold_after = 0;
 
   /// Length of the penalty direction u at d_h channels.
   double u_length(Index d_h) const {

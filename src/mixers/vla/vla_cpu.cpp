@@ -24,16 +24,18 @@ struct Settings {
         inverse_lambda(static_cast<T>(1.0 / config.lambda_0)),
         per_eps(static_cast<T>(config.per_eps)),
         stab_eps(static_cast<T>(config.stab_eps)),
-        period(config.period) {}
+        period(config.period),
+        hold_after(config.hold_after) {}
 
   bool has_penalty() const { return rule.penalty != Penalty::frozen; }
-  bool nudged(Index token) const { return period > 0 && (token + 1) % period == 0; }
+  bool held(Index token) const { return hold_after > 0 && token >= hold_after; }
+  bool nudged(Index token) const { return period > 0 && (token + 1) % period == 0 && !held(token); }
   Index matrix() const { return d * stride; }
 
   Index d, stride;
   VlaRule rule;
   T inverse_lambda, per_eps, stab_eps;
-  Index period;
+  Index period, hold_after;
 };
 
 /// What a lane keeps for the backward: a, w / sqrt(delta) (T, stride), |b|, delta before its floor
@@ -78,6 +80,7 @@ class VlaLane final : public LaneRule<T> {
 
  private:
   void features(const Tile& tile, const CoreInputs<T>& inputs, const RecurrenceRows<T>& rows);
+  void hold(const Tile& tile);
   void advance(const Tile& tile, const RecurrenceRows<T>& rows);
   void recompute_history(Index first, Index count);
   void tile_backward(const Tile& tile, const CoreInputs<T>& inputs, const CoreGradients<T>& out);
@@ -148,11 +151,20 @@ void VlaLane<T>::bind(const Tile& tile, const CoreInputs<T>& inputs,
   if (settings_.has_penalty()) advance(tile, rows);
 }
 
+/// Tokens that leave A as it is: with u = 0, (2) subtracts 0.
+template <class T>
+void VlaLane<T>::hold(const Tile& tile) {
+  for (Index i = 0; i < tile.count; ++i) {
+    if (settings_.held(tile.first + i)) std::fill_n(u_ + i * settings_.stride, settings_.d, T(0));
+  }
+}
+
 /// (2) to (4) for the tokens of a tile.
 template <class T>
 void VlaLane<T>::advance(const Tile& tile, const RecurrenceRows<T>& rows) {
   const Index d = settings_.d;
   const Index stride = settings_.stride;
+  hold(tile);
   std::fill_n(u_ + tile.count * stride, stride, T(0));
   if (keeps_) {
     std::copy_n(matrix_, settings_.matrix(),

@@ -14,15 +14,19 @@ namespace mixers {
 namespace cuda {
 namespace {
 
+/// Longer than any sequence is never: the kernels count in int.
+int in_int(Index tokens) { return static_cast<int>(std::min<Index>(tokens, INT32_MAX)); }
+
 class VlaRule final : public CudaRule {
  public:
   VlaRule(const VlaOptions& config, Index d_h)
       : features_(make_cuda_rule(config, d_h)),
+        hold_after_(config.hold_after),
         settings_{.inverse_lambda = static_cast<float>(1.0 / config.lambda_0),
                   .stab_eps = static_cast<float>(config.stab_eps),
                   .per_eps = static_cast<float>(config.per_eps),
-                  // Longer than any sequence is never: the kernels count in int.
-                  .period = static_cast<int>(std::min<Index>(config.period, INT32_MAX)),
+                  .period = in_int(config.period),
+                  .nudged_tokens = in_int(config.hold_after > 0 ? config.hold_after : INT32_MAX),
                   .unit_write = config.write == WriteDirection::unit} {}
 
   const RecurrenceForm& form() const override { return features_->form(); }
@@ -36,7 +40,8 @@ class VlaRule final : public CudaRule {
     const Kept<float> own(views.dims, kept);
     RuleViews with_u = views;
     with_u.row_own = own.u;
-    features_->bind(stream, with_u, {}, nullptr, for_backward);         // (1)
+    features_->bind(stream, with_u, {}, nullptr, for_backward);  // (1)
+    hold_directions(stream, views.dims, hold_after_, own.u.data);
     PenaltyForward penalty{.dims = views.dims, .settings = settings_};  // (2) to (4), (7)
     penalty.u = own.u;
     penalty.k = views.row_r;
@@ -103,6 +108,7 @@ class VlaRule final : public CudaRule {
   }
 
   std::unique_ptr<CudaRule> features_;
+  Index hold_after_;
   PenaltySettings settings_;
   Array<float> db_, dw_, du_, dk_;  // (B, T, H, d)
   Array<float> w_share_;            // (B, T, H)

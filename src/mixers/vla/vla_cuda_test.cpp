@@ -39,6 +39,8 @@ std::vector<MixerConfig> variants() {
   all.back().period = 3;
   all.back().per_eps = 0.05;
   all.back().lambda_0 = 0.5;
+  all.push_back(all.back());
+  all.back().hold_after = 10;
   all.push_back(vla);
   all.back().normaliser = Normaliser::none;
   std::vector<MixerConfig> mixers;

@@ -17,9 +17,10 @@ __device__ inline float inverse_root(float x) {
   return fmaf(fmaf(-half, y, 0.5F), y, y);
 }
 
-/// A lane's matrix lies on one block, a row on two threads: a vector of d channels is then summed
-/// up in one shuffle; from d = 64 on four, since the work of a thread would then outlast it. Tokens
-/// of a tile as shared memory allows; even, for the exchange goes back and forth.
+/// A lane's matrix is held by one block, a row by two threads: one shuffle then sums up a vector of
+/// d channels. From d = 64 on by four, where a thread's own work would take longer than the
+/// shuffles. As many tokens a tile as shared memory allows; even, since two buffers of the exchange
+/// alternate.
 template <int D, int kTokens>
 using PenaltyShape = LineShape<D, D <= 32 ? 2 : 4, 1, D*(D <= 32 ? 2 : 4), kTokens>;
 template <int D>
@@ -41,7 +42,7 @@ template <int D>
 struct ForwardTiles {
   static constexpr int C = ForwardShape<D>::kTokens;
   InputTile<C, D> u, k;
-  // w of the token at hand and of the one before: who is slow may still read the one before.
+  // w of this token and of the one before, which slow threads may still be reading.
   alignas(16) float exchange[2][D];
   OutputTile<C, D> b, w;
   OutputTile<C, 1> delta;
@@ -53,8 +54,8 @@ __device__ inline void penalty_forward(const ForwardArgs& args, ForwardTiles<D>&
   constexpr int C = Shape::kTokens;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
-  // u and k of the next token are asked for before the barrier they would wait at; at d = 128 no
-  // registers are left for that.
+  // u and k of the next token are loaded before the barrier that would delay them; at d = 128 there
+  // are no registers for that.
   constexpr bool kAhead = D <= 64;
   const Pipeline<C, kThreads> pipeline(args.tokens, args.heads);
   const int row = Shape::line(0);
@@ -66,7 +67,7 @@ __device__ inline void penalty_forward(const ForwardArgs& args, ForwardTiles<D>&
   for (int e = 0; e < E; ++e) {
     matrix[e] = Shape::channel(e) == row ? settings.inverse_lambda : 0.0F;
   }
-  NudgeCounter nudges(settings.period);
+  NudgeCounter nudges(settings.period, settings.nudged_tokens);
   const auto walk = [&](int, int buffer) {
     float u[E], k[E];
     const auto load = [&](int t, float(&to_u)[E], float(&to_k)[E]) {
@@ -245,7 +246,7 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
       const float own = Shape::dot(gradient, w);
       float* shared = tiles.exchange[back % 2];
       if (writes_row) shared[row] = own;
-      // Asked for before the barrier that they would wait at.
+      // Loaded before the barrier that would delay them.
       Shape::load(tiles.u.at(buffer, t), u);
       const float own_u = tiles.u.at(buffer, t)[row];
       const float factor = tiles.factor[t];
@@ -285,6 +286,16 @@ __global__ void __launch_bounds__(ColumnShape<D>::kThreads, 1)
 }
 
 }  // namespace
+
+void hold_directions(cudaStream_t stream, const HeadDims& dims, Index hold_after, float* u) {
+  if (hold_after == 0 || hold_after >= dims.tokens) return;
+  const auto bytes = [&](Index tokens) {
+    return static_cast<std::size_t>(tokens * dims.heads * dims.d_h) * sizeof(float);
+  };
+  VLA_CUDA(cudaMemset2DAsync(u + hold_after * dims.heads * dims.d_h, bytes(dims.tokens), 0,
+                             bytes(dims.tokens - hold_after), static_cast<std::size_t>(dims.batch),
+                             stream));
+}
 
 void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {
   const ForwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
@@ -344,7 +355,8 @@ void penalty_reads(cudaStream_t stream, const PenaltyReads& args) {
                                       .after = {args.dims, args.dk},
                                       .penalty = {.initial = args.settings.inverse_lambda,
                                                   .nudge = args.settings.per_eps,
-                                                  .period = args.settings.period}};
+                                                  .period = args.settings.period,
+                                                  .nudged_tokens = args.settings.nudged_tokens}};
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
     using Shape = ColumnShape<D>;

@@ -4,10 +4,10 @@
 // With w^ = w / sqrt(delta), A_t = A_{t-1} - w^ w^^T stays symmetric to the last bit, and
 //   A_t k = A_{t-1} k - w^ (w^ . k) [+ per_eps k at a nudge]
 // so both products of a token (with u and with k) are taken of A_{t-1} at once: one exchange of w
-// between the threads of a lane a token, and the length of b is divided out a tile at a time, off
-// the chain. The backward carries G = dA against time with one exchange of G w^ a token; what it
-// needs of A itself (A_t db, A_{t-1} dw) waits until every db and dw is known, and comes from one
-// more run through A in time whose columns do not meet.
+// between the threads of a lane per token, and the length of b is divided out for a whole tile, off
+// the chain. The backward carries G = dA against time with one exchange of G w^ per token; what it
+// needs of A itself (A_t db, A_{t-1} dw) is computed once every db and dw is known, by one more
+// pass over A in time whose columns are independent.
 //
 // Multiply-adds per token and head: forward 4 d^2 (with A u, w w^T, A k: 3 d^2 of vla.h, and the
 // dot products), backward 6 d^2 (two symmetric updates, G w^) and 3 d^2.
@@ -19,6 +19,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 #include "mixers/recurrence/normaliser.h"
 #include "mixers/recurrence/token_view.h"
 
@@ -29,8 +31,12 @@ struct PenaltySettings {
   float stab_eps = 0.0F;
   float per_eps = 0.0F;
   int period = 0;
+  int nudged_tokens = INT32_MAX;  // only the first may be nudged
   bool unit_write = true;
 };
+
+/// Tokens from `hold_after` on (0: none) leave A as it is: sets their u, dense (B, T, H, d), to 0.
+void hold_directions(cudaStream_t stream, const HeadDims& dims, Index hold_after, float* u);
 
 /// (2) to (4). Views (B, T, H, d); scalars (B, T, H).
 struct PenaltyForward {
@@ -61,7 +67,7 @@ struct PenaltyBackward {
 };
 void penalty_backward(cudaStream_t stream, const PenaltyBackward& args);
 
-/// A run through again: du = A_{t-1} dw + w_share w^, dk = A_t db.
+/// The pass over A in time: du = A_{t-1} dw + w_share w^, dk = A_t db.
 struct PenaltyReads {
   HeadDims dims;
   PenaltySettings settings;

@@ -95,11 +95,12 @@ class ReferenceLane final : public LaneRule<double> {
     token.k = k;
     token.u = u;
     token.before = A_;
+    const bool held = config_.hold_after > 0 && t >= config_.hold_after;
     if (rule_.penalty != Penalty::frozen) {
-      token.w = times(A_, u);
+      token.w = held ? zeros(d_) : times(A_, u);
       token.delta = 1.0 + dot(u, token.w);
       add_outer(A_, token.w, token.w, -1.0 / std::max(token.delta, config_.stab_eps));
-      const bool nudged = config_.period > 0 && (t + 1) % config_.period == 0;
+      const bool nudged = !held && config_.period > 0 && (t + 1) % config_.period == 0;
       for (std::size_t i = 0; nudged && i < A_.d; ++i) A_(i, i) += config_.per_eps;
     }
     token.after = A_;

@@ -4,6 +4,7 @@
 #include "mixers/recurrence/recurrence.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/vla/vla.h"
+#include "mixers/vla/vla_penalty_cuda.h"
 #include "mixers/vla/vla_token_cuda.h"
 
 namespace vla_bench {
@@ -38,6 +39,8 @@ class SequentialVlaCore final : public MixerCore<float> {
     // A frozen A needs no u; its write direction is made here and once more by the token's step.
     (has_penalty ? features.row_own : features.row_a) = own(direction_);
     features_->bind(stream, features, {}, nullptr, false);
+    const Index hold_after = options_.hold_after;
+    if (has_penalty) hold_directions(stream, dims, hold_after, direction_.data());
 
     state_.resize(context.device, dims.lanes() * token_state_size(dims.d_h));
     VlaTokens tokens{.dims = dims};
@@ -56,7 +59,10 @@ class SequentialVlaCore final : public MixerCore<float> {
     tokens.tied = options_.residual == Residual::write;
     tokens.normalises = options_.normaliser == Normaliser::zq;
     start_tokens(stream, tokens);
-    for (Index t = 0; t < dims.tokens; ++t) step_token(stream, tokens, t);
+    for (Index t = 0; t < dims.tokens; ++t) {
+      if (hold_after > 0 && t >= hold_after) tokens.period = 0;
+      step_token(stream, tokens, t);
+    }
   }
 
   void backward(const Context& /*context*/, const CoreInputs<float>& /*inputs*/,

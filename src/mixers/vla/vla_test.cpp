@@ -75,6 +75,11 @@ std::vector<Variant> variants() {
          c.period = 7;
          c.u_scale = 0.8;
        })},
+      {"held", vla([](VlaOptions& c) {
+         c.period = 4;
+         c.per_eps = 0.05;
+         c.hold_after = 6;
+       })},
   };
 }
 
