@@ -4,8 +4,10 @@
 // a step takes longer than its limit.
 //   training_step_cuda_benchmark [float32|tf32|bf16]
 //   training_step_cuda_benchmark float32|tf32|bf16 head
+//   training_step_cuda_benchmark float32|tf32|bf16 CONFIG
 // The second form times only the head, loss and gradients, at the published size and at zoology's
-// (batch 256, 64 targets a row, V = 8,192), in chunks of rows and with all logits held.
+// (batch 256, 64 targets a row, V = 8,192), in chunks of rows and with all logits held. The third
+// times a step of each size of task.train_segments, for each model and mixer of a config.
 //
 // Counted work, two operations per multiply-add: weights in products x 4,672 tokens x 6 (forward,
 // dx, dW), the head over the 1,536 positions with a target, and three times the forward of the
@@ -27,8 +29,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "config/read.h"
@@ -134,13 +138,13 @@ struct Ceilings {
   double flop_per_s = 0.0, bytes_per_s = 0.0;
 };
 
-/// Times of blocks of kStepsPerBlock calls, in milliseconds a call.
+/// Times of `blocks` blocks of kStepsPerBlock calls, in milliseconds a call.
 template <class Request>
-std::vector<double> block_milliseconds(const Request& request) {
+std::vector<double> block_milliseconds(const Request& request, int blocks = kBlocks) {
   for (int i = 0; i < kWarmUpSteps; ++i) request();
   device_wait(Device::cuda);
   std::vector<double> milliseconds;
-  for (int block = 0; block < kBlocks; ++block) {
+  for (int block = 0; block < blocks; ++block) {
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < kStepsPerBlock; ++i) request();
     device_wait(Device::cuda);
@@ -149,37 +153,74 @@ std::vector<double> block_milliseconds(const Request& request) {
   return milliseconds;
 }
 
+struct StepTimes {
+  double median_ms = 0.0, p10_ms = 0.0, p90_ms = 0.0;
+  double gflop = 0.0, megabytes = 0.0, floor_ms = 0.0;
+};
+
+/// Times steps of the config's first mixer; throws RunError when they are not all counted.
+StepTimes time_steps(const Context& context, const RunConfig& config, const Ceilings& ceilings,
+                     int blocks) {
+  TinyLm<float> model(config.model, config.mixers.front(), context);
+  model.initialise(42);
+  OptimiserState<float> optimiser(context, model.values().size());
+  TrainingStep<float> step(context, config, model, optimiser);
+
+  const std::vector<double> milliseconds = block_milliseconds([&] { step.request(); }, blocks);
+
+  const ops::TrainingState state = optimiser.read();
+  const Index steps = kWarmUpSteps + blocks * kStepsPerBlock;
+  if (state.diverged != 0 || state.step != steps) {
+    throw RunError(
+        fmt::format("{} of {} steps counted, loss {}", state.step, steps, state.loss.loss));
+  }
+  const double flop = counted_flop(config, model);
+  const double bytes = counted_bytes(config, model);
+  return {.median_ms = quantile(milliseconds, 0.5),
+          .p10_ms = quantile(milliseconds, 0.1),
+          .p90_ms = quantile(milliseconds, 0.9),
+          .gflop = flop * 1e-9,
+          .megabytes = bytes * 1e-6,
+          .floor_ms = 1e3 * std::max(flop / ceilings.flop_per_s, bytes / ceilings.bytes_per_s)};
+}
+
 /// Times one mixer and prints its row; returns whether a step took at most `most_ms`.
 bool time_mixer(const Context& context, const MixerConfig& mixer, double most_ms,
                 const Ceilings& ceilings) {
   RunConfig config;
   config.mixers = {mixer};
   config.task.n_pairs = 24;
-  TinyLm<float> model(config.model, config.mixers.front(), context);
-  model.initialise(42);
-  OptimiserState<float> optimiser(context, model.values().size());
-  TrainingStep<float> step(context, config, model, optimiser);
-
-  const std::vector<double> milliseconds = block_milliseconds([&] { step.request(); });
-
-  const ops::TrainingState state = optimiser.read();
-  constexpr Index kSteps = kWarmUpSteps + kBlocks * kStepsPerBlock;
-  if (state.diverged != 0 || state.step != kSteps) {
-    throw RunError(
-        fmt::format("{} of {} steps counted, loss {}", state.step, kSteps, state.loss.loss));
-  }
-  const double median = quantile(milliseconds, 0.5);
-  const double flop = counted_flop(config, model);
-  const double bytes = counted_bytes(config, model);
-  const double floor = 1e3 * std::max(flop / ceilings.flop_per_s, bytes / ceilings.bytes_per_s);
-  const bool in_time = median <= most_ms;
+  const StepTimes times = time_steps(context, config, ceilings, kBlocks);
+  const bool in_time = times.median_ms <= most_ms;
   fmt::print(
       "| {:8} | {:9} | {:9.3f} | {:6.3f} | {:6.3f} | {:7.3f} | {:5.2f} | {:5.0f} | {:8.3f} |"
       " {:7} |\n",
-      mixer.name(), enum_name(context.precision), median, quantile(milliseconds, 0.1),
-      quantile(milliseconds, 0.9), most_ms, flop * 1e-9, bytes * 1e-6, floor,
-      in_time ? "ok" : "over");
+      mixer.name(), enum_name(context.precision), times.median_ms, times.p10_ms, times.p90_ms,
+      most_ms, times.gflop, times.megabytes, times.floor_ms, in_time ? "ok" : "over");
   return in_time;
+}
+
+/// Times each size that the config trains on, once for each mixer and model: cells that differ in
+/// the learning rate or seed do the same work.
+void time_sizes(const Context& context, const std::string& file, const Ceilings& ceilings) {
+  constexpr int kFewBlocks = 5;
+  fmt::print(
+      "| mixer            | d_model | tokens/pairs | median_ms | GFLOP |    MB | floor_ms |\n"
+      "| ---------------- | ------: | -----------: | --------: | ----: | ----: | -------: |\n");
+  std::set<std::pair<std::string, Index>> timed;
+  for (const CellConfig& cell : expand_cells(read_config(file, {}), Device::cuda)) {
+    const std::string label = mixer_label(cell.config.mixers.front());
+    const Index d_model = cell.config.model.d_model();
+    if (!timed.emplace(label, d_model).second) continue;
+    const TrainSizes sizes(cell.config);
+    for (const RunConfig& sized : sizes.configs()) {
+      const StepTimes times = time_steps(context, sized, ceilings, kFewBlocks);
+      fmt::print("| {:16.16} | {:7} | {:>12} | {:9.3f} | {:5.1f} | {:5.0f} | {:8.3f} |\n", label,
+                 d_model, slice_name(sequence_length(sized), sized.task.n_pairs), times.median_ms,
+                 times.gflop, times.megabytes, times.floor_ms);
+      std::fflush(stdout);
+    }
+  }
 }
 
 /// Times the head of M targets in chunks of `chunk` rows, as a replayed graph, and prints its row.
@@ -245,10 +286,11 @@ int run(int argc, char** argv) {
   fmt::print("{}\nproducts of 4096^3: {:.1f} TFLOP/s, copies: {:.2f} TB/s\n\n",
              cuda_status().detail, ceilings.flop_per_s * 1e-12, ceilings.bytes_per_s * 1e-12);
   if (argc > 2) {
-    if (argv[2] != std::string_view("head")) {
-      throw BadInput(fmt::format("expected head, got \"{}\"", argv[2]));
+    if (argv[2] == std::string_view("head")) {
+      time_heads(context, ceilings);
+    } else {
+      time_sizes(context, argv[2], ceilings);
     }
-    time_heads(context, ceilings);
     return kExitDone;
   }
   fmt::print(
