@@ -101,7 +101,7 @@ inline constexpr bool kReadsAhead = D <= 64;
 /// walk_tile's kUnroll in column passes. A whole tile lets the compiler begin a token before the
 /// one in front has ended; with two columns a thread that takes more registers than there are.
 template <class Shape>
-inline constexpr int kUnroll = Shape::kLines == 1 ? Shape::kTokens : 2;
+inline constexpr int kUnroll = Shape::kLines == 1 ? Shape::kTokens : 1;
 
 /// Lines whose states of kCheckpointTokens tokens stand in registers: at most 16 channels of each.
 template <int D>
