@@ -37,6 +37,7 @@ using Arguments = std::vector<std::string>;
 /// A cell's table in a report: each row is followed by its group.
 Schema reported(std::string_view name) {
   Schema schema = *find_schema(name);
+  schema.columns.emplace_back("plateau_step");
   schema.columns.emplace_back("config");
   return schema;
 }

@@ -188,25 +188,41 @@ Arguments tiny(const Json& config) {
 
 /// The columns of a table of trainings with task.eval_segments.
 std::string with_slices(std::string columns, const std::string& table) {
-  const char* after = table == "accuracy"           ? ",layout,"
-                      : table == "accuracy_summary" ? ",setting,"
-                                                    : "";
-  if (*after != '\0') columns.insert(columns.find(after), ",slice");
+  const char* before = table == "accuracy"           ? ",layout,"
+                       : table == "accuracy_summary" ? ",setting,"
+                                                     : "";
+  if (*before != '\0') columns.insert(columns.find(before), ",slice");
   return columns;
 }
 
-bool has_eval_segments(const Json& config) {
-  return config.value("task", Json::object()).contains("eval_segments");
+/// The same with eval.probe_sequences.
+std::string with_probes(std::string columns, const std::string& table) {
+  if (table == "accuracy") columns.insert(columns.find(",loss,"), ",probe_accuracy");
+  if (table == "accuracy_summary") {
+    columns.insert(columns.find(",note,"),
+                   ",probe_accuracy_mean,probe_accuracy_sd,probe_accuracy_low,probe_accuracy_high");
+  }
+  return columns;
+}
+
+/// The columns that the tables of a config's cells have.
+std::string columns_with(const Json& config, std::string columns, const std::string& table) {
+  const auto has = [&](const char* section, const char* key) {
+    return config.value(section, Json::object()).contains(key);
+  };
+  if (has("task", "eval_segments")) columns = with_slices(columns, table);
+  if (has("eval", "probe_sequences")) columns = with_probes(columns, table);
+  return columns;
 }
 
 /// Reads a CSV table by its documented columns; checks that its Markdown has as many rows.
-Table read_report_table(const fs::path& folder, const std::string& name, bool sliced) {
+Table read_report_table(const fs::path& folder, const std::string& name, const Json& config) {
   // A row of a cell is followed by its group.
   std::string columns =
       kColumns.contains(name)
           ? kColumns.at(name) + (name == "accuracy" ? ",plateau_step,config" : ",config")
           : kDerivedColumns.at(name);
-  if (sliced) columns = with_slices(columns, name);
+  columns = columns_with(config, columns, name);
   Schema schema{.name = name, .columns = {}};
   for (std::size_t begin = 0; begin <= columns.size();) {
     const std::size_t end = std::min(columns.find(',', begin), columns.size());
@@ -269,9 +285,7 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   ASSERT_FALSE(cells.empty());
   for (const auto& [path_of_cell, record] : cells) {
     const Table& rows = record.tables.at(0);
-    EXPECT_EQ(first_line(to_csv(rows)), has_eval_segments(config)
-                                            ? with_slices(kColumns.at(table), table)
-                                            : kColumns.at(table));
+    EXPECT_EQ(first_line(to_csv(rows)), columns_with(config, kColumns.at(table), table));
     EXPECT_FALSE(rows.rows.empty()) << path_of_cell;
     EXPECT_FALSE(record.provenance.empty());
     if (table != "accuracy") continue;
@@ -291,7 +305,7 @@ TEST_P(EveryConfig, RunsAtTinySizeAndItsTablesParse) {
   std::sort(written.begin(), written.end());
   EXPECT_EQ(written, report_of(table));
   for (const std::string& name : written) {
-    const Table rows = read_report_table(gathered, name, has_eval_segments(config));
+    const Table rows = read_report_table(gathered, name, config);
     const bool none_expected = name == "latency_crossover" && !has_softmax(config);
     EXPECT_EQ(rows.rows.empty(), none_expected) << name;
   }
