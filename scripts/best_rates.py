@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from files import write_atomically
+from plotting.lines import SCHEMA
 from plotting.tables import Report, Row, group, number, ok_of, setting_of
 from plotting.training import is_mean, usual_length
 
@@ -94,10 +95,11 @@ class Cell:
             else:
                 values[key] = value
         if values["task.seq_len"] is None:
-            # Keys that an older record lacks are at their defaults.
-            written = values.get("task.passes", 1), values.get("task.rewrites", 0)
             values["task.seq_len"] = usual_length(
-                values["task.layout"], values["task.n_pairs"], *written
+                values["task.layout"],
+                values["task.n_pairs"],
+                values["task.passes"],
+                values["task.rewrites"],
             )
         return values
 
@@ -148,6 +150,17 @@ def keys_that_differ(cells: list[Cell]) -> list[str]:
     ]
 
 
+def completed(config: Config) -> Config:
+    """The config with the keys that came after its cell's version, at their defaults."""
+    sections = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]
+    for section, values in config.items():
+        if not isinstance(values, dict) or section == "sweep":
+            continue
+        known = {key: one for key, one in sections[section]["properties"].items() if "default" in one}
+        config[section] = {key: one["default"] for key, one in known.items()} | values
+    return config
+
+
 def read_cells(run: Path) -> list[Cell]:
     """The finished cells, in the order of their hashes."""
     if run.is_dir():
@@ -156,7 +169,7 @@ def read_cells(run: Path) -> list[Cell]:
         first, *lines = run.read_text(encoding="utf-8").splitlines() or ["{}"]
         if "pack" not in json.loads(first):
             raise Incomplete(f"{run}: neither a folder nor a pack")
-    cells = [Cell(json.loads(line)["config"]) for line in lines]
+    cells = [Cell(completed(json.loads(line)["config"])) for line in lines]
     if not cells:
         raise Incomplete(f"{run}: no finished training in it")
     return cells

@@ -45,6 +45,7 @@ class BestRates(unittest.TestCase):
         short_conv: int = 4,
         curriculum: int | None = None,
         wider: int = 0,
+        newer: dict[str, object] | None = None,
     ) -> None:
         """A cell of the run, or of the one that widened it; its record has no outcome, which is in the
         summary."""
@@ -65,6 +66,7 @@ class BestRates(unittest.TestCase):
             "device": "cuda",
             "precision": "float32",
             "threads": 0,
+            **(newer or {}),
         }
         run = self.run_folder.with_name(f"12_fair_track_rates_wider{wider}")
         folder = (run if wider else self.run_folder) / f"{n}-{lr}-{seed}-{short_conv}-{curriculum}"
@@ -196,6 +198,15 @@ class BestRates(unittest.TestCase):
         ((keys, rows),) = self.best()["sweep"].items()
         self.assertTrue(keys.endswith("task.seq_len,task.curriculum,train.lr"), keys)
         self.assertEqual([row[-2:] for row in rows], [[0, 0.01], [1500, 0.001]])
+
+    def test_a_key_that_older_cells_lack_is_at_its_default(self) -> None:
+        train = {"steps": 3000, "lr": 1e-3}
+        self.add(1e-3, 0.5, seed=51)
+        self.add(1e-3, 0.5, seed=52, newer={"train": {**train, "stop_every": 500}})
+        self.assertEqual(self.best()["train"]["stop_every"], 500)
+        self.add(1e-3, 0.5, seed=53, newer={"train": {**train, "stop_every": 7}})
+        self.out.unlink()
+        self.assertIn("2 configs of the run fit", self.refused())
 
     def test_a_row_of_no_cell_is_refused(self) -> None:
         self.add(0.001, 0.9, curriculum=1500)
