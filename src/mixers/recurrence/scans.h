@@ -16,22 +16,31 @@ namespace vla_bench::mixers {
 /// What multiplies M: nothing, a factor per token, per column or per row.
 enum class Factor { none, all, columns, rows };
 
-/// Rows of factors: (count) for Factor::all, else (count, stride).
-template <Factor kFactor, class T>
+/// The factors of token t on N vectors of columns from `column` on, held in registers: a store
+/// through a vector may alias anything, so the compiler would load them again for every row of M.
+/// Rows of `factors`: (count) for Factor::all, else (count, stride).
+template <Factor kFactor, int N, class T>
 struct FactorAt {
-  static constexpr Index W = kVectorLength<T>;
+  FactorAt() = default;
+  FactorAt(const T* factors, Index stride, Index t, Index column) {
+    if constexpr (kFactor == Factor::all) held[0] = broadcast(factors[t]);
+    if constexpr (kFactor == Factor::columns) {
+      for (int n = 0; n < N; ++n) {
+        held[n] = load(factors + t * stride + column + n * kVectorLength<T>);
+      }
+    }
+    if constexpr (kFactor == Factor::rows) row = factors + t * stride;
+  }
 
-  FactorAt(const T* factors, Index stride, Index t)
-      : row(kFactor == Factor::all ? factors + t : factors + t * stride) {}
-
-  /// Of row j and the vector of columns from `column` on.
-  void apply(Vector<T>& m, Index j, Index column) const {
-    if constexpr (kFactor == Factor::all) m *= broadcast(row[0]);
-    if constexpr (kFactor == Factor::columns) m *= load(row + column);
+  /// Of row j and vector n of its columns.
+  void apply(Vector<T>& m, Index j, int n) const {
+    if constexpr (kFactor == Factor::all) m *= held[0];
+    if constexpr (kFactor == Factor::columns) m *= held[n];
     if constexpr (kFactor == Factor::rows) m *= broadcast(row[j]);
   }
 
-  const T* row;
+  Vector<T> held[kFactor == Factor::columns ? N : 1];
+  const T* row = nullptr;
 };
 
 /// Tokens that share a pass over M in plain_scan: a row is loaded and stored once for four updates
@@ -56,28 +65,29 @@ template <Factor kFactor, bool kAgainstTime, class T>
 void plain_scan(const PlainScan<T>& args) {
   constexpr Index W = kVectorLength<T>;
   constexpr Index U = kPlainTokens;
-  const Index stride = args.stride;
-  for_column_blocks<T>(stride, [&]<int N>(Index column) {
+  for_column_blocks<T>(args.stride, [&]<int N>(Index column) {
+    // Copied, for the compiler would load a captured reference again after every store.
+    const Index d = args.d;
+    const Index stride = args.stride;
     for (Index t = 0; t < args.count; t += U) {
       const T* x = args.x + t * stride;
       const T* c = args.c + t * stride;
-      const FactorAt<kFactor, T> factors[U] = {{args.factors, stride, t},
-                                               {args.factors, stride, t + 1},
-                                               {args.factors, stride, t + 2},
-                                               {args.factors, stride, t + 3}};
       // Two vectors of columns at a time: their four updates and four sums fill 16 registers.
       constexpr int P = N < 2 ? N : 2;
       for (int part = 0; part < N; part += P) {
         const Index at = column + part * W;
         Vector<T> y[U][P];
         Vector<T> sum[U][P] = {};
+        FactorAt<kFactor, P, T> factors[U];
 #pragma GCC unroll 4
         for (Index u = 0; u < U; ++u) {
+          factors[u] = {args.factors, stride, t + u, at};
 #pragma GCC unroll 2
           for (int n = 0; n < P; ++n) y[u][n] = load(args.y + (t + u) * stride + at + n * W);
         }
-        for (Index j = 0; j < args.d; ++j) {
-          T* row = args.m + j * stride + at;
+        T* const block = args.m + at;
+        for (Index j = 0; j < d; ++j) {
+          T* row = block + j * stride;
           Vector<T> m[P];
 #pragma GCC unroll 2
           for (int n = 0; n < P; ++n) m[n] = load(row + n * W);
@@ -87,10 +97,10 @@ void plain_scan(const PlainScan<T>& args) {
             const Vector<T> cj = broadcast(c[u * stride + j]);
 #pragma GCC unroll 2
             for (int n = 0; n < P; ++n) {
-              if constexpr (!kAgainstTime) factors[u].apply(m[n], j, at + n * W);
+              if constexpr (!kAgainstTime) factors[u].apply(m[n], j, n);
               m[n] += xj * y[u][n];
               sum[u][n] += cj * m[n];
-              if constexpr (kAgainstTime) factors[u].apply(m[n], j, at + n * W);
+              if constexpr (kAgainstTime) factors[u].apply(m[n], j, n);
             }
           }
 #pragma GCC unroll 2
@@ -123,19 +133,20 @@ struct WriteScan {
 template <Factor kFactor, class T, class Prepare>
 void write_scan(const WriteScan<T>& args, const Prepare& prepare) {
   constexpr Index W = kVectorLength<T>;
-  const Index d = args.d;
-  const Index stride = args.stride;
-  for_column_blocks<T>(stride, [&]<int N>(Index column) {
+  for_column_blocks<T>(args.stride, [&]<int N>(Index column) {
+    const Index d = args.d;
+    const Index stride = args.stride;
     Vector<T> ahead[N] = {};
     for (Index j = 0; j < d; ++j) {
       const Vector<T> cj = broadcast(args.next[j]);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) ahead[n] += cj * load(args.m + j * stride + column + n * W);
     }
+    T* const m = args.m + column;
     for (Index t = 0; t < args.count; ++t) {
       Vector<T> y[N];
       prepare(t, column, ahead, y);
-      const FactorAt<kFactor, T> factor(args.factors, stride, t);
+      const FactorAt<kFactor, N, T> factor(args.factors, stride, t, column);
       Vector<T> sum[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sum[n] = ahead[n] = Vector<T>{};
@@ -143,14 +154,14 @@ void write_scan(const WriteScan<T>& args, const Prepare& prepare) {
       const T* c = args.c + t * stride;
       const T* next = args.next + (t + 1) * stride;
       for (Index j = 0; j < d; ++j) {
-        T* row = args.m + j * stride + column;
+        T* row = m + j * stride;
         const Vector<T> xj = broadcast(x[j]);
         const Vector<T> cj = broadcast(c[j]);
         const Vector<T> nj = broadcast(next[j]);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
           Vector<T> fresh = load(row + n * W);
-          factor.apply(fresh, j, column + n * W);
+          factor.apply(fresh, j, n);
           fresh += xj * y[n];
           store(row + n * W, fresh);
           sum[n] += cj * fresh;
@@ -184,15 +195,16 @@ struct AdjointScan {
 template <Factor kFactor, bool kResidual, bool kHistory, class T, class Finish>
 void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
   constexpr Index W = kVectorLength<T>;
-  const Index d = args.d;
-  const Index stride = args.stride;
-  for_column_blocks<T>(stride, [&]<int N>(Index column) {
+  for_column_blocks<T>(args.stride, [&]<int N>(Index column) {
+    const Index d = args.d;
+    const Index stride = args.stride;
+    T* const m = args.m + column;
     for (Index t = 1; t <= args.count; ++t) {
       Vector<T> y[N] = {};
       Vector<T> s[N];
       Vector<T> out[N] = {};
       Vector<T> dfactor[N] = {};
-      const FactorAt<kFactor, T> factor(args.factors, stride, t - 1);
+      const FactorAt<kFactor, N, T> factor(args.factors, stride, t - 1, column);
       const T* state = nullptr;
       if constexpr (kHistory) state = args.history + (args.count - t) * d * stride + column;
 #pragma GCC unroll 4
@@ -205,7 +217,7 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
       const T* p = args.p + t * stride;
       const T* c = args.c + t * stride;
       for (Index j = 0; j < d; ++j) {
-        T* row = args.m + j * stride + column;
+        T* row = m + j * stride;
         Vector<T> xj{};
         if constexpr (kResidual) xj = broadcast(x[j]);
         const Vector<T> pj = broadcast(p[j]);
@@ -213,7 +225,7 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
           Vector<T> fresh = load(row + n * W);
-          factor.apply(fresh, j, column + n * W);
+          factor.apply(fresh, j, n);
           if constexpr (kResidual) fresh += xj * y[n];
           fresh += pj * s[n];
           store(row + n * W, fresh);
@@ -235,19 +247,30 @@ void adjoint_scan(const AdjointScan<T>& args, const Finish& finish) {
 template <Factor kFactor, class T>
 void recompute_history(const AdjointScan<T>& scan, const T* x, const T* y, T* history) {
   constexpr Index W = kVectorLength<T>;
-  const Index size = scan.d * scan.stride;
-  for (Index t = 0; t + 1 < scan.count; ++t) {
-    const Index at = scan.count - t;
-    const FactorAt<kFactor, T> factor(scan.factors, scan.stride, at);
-    for (Index j = 0; j < scan.d; ++j) {
-      const Vector<T> xj = broadcast(x[at * scan.stride + j]);
-      for (Index i = 0; i < scan.stride; i += W) {
-        Vector<T> state = load(history + t * size + j * scan.stride + i);
-        factor.apply(state, j, i);
-        state += xj * load(y + at * scan.stride + i);
-        store(history + (t + 1) * size + j * scan.stride + i, state);
+  const Index d = scan.d;
+  const Index stride = scan.stride;
+  const Index count = scan.count;
+  const T* factors = scan.factors;
+  for (Index t = 0; t + 1 < count; ++t) {
+    const Index at = count - t;
+    for_column_blocks<T>(stride, [=]<int N>(Index column) {
+      const FactorAt<kFactor, N, T> factor(factors, stride, at, column);
+      Vector<T> added[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) added[n] = load(y + at * stride + column + n * W);
+      const T* before = history + t * d * stride + column;
+      T* after = history + (t + 1) * d * stride + column;
+      for (Index j = 0; j < d; ++j) {
+        const Vector<T> xj = broadcast(x[at * stride + j]);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+          Vector<T> state = load(before + j * stride + n * W);
+          factor.apply(state, j, n);
+          state += xj * added[n];
+          store(after + j * stride + n * W, state);
+        }
       }
-    }
+    });
   }
 }
 
