@@ -1,4 +1,4 @@
-// vla-bench info: the program's build and the machine.
+// vla-bench info and schema: the program's build, the machine, and what a config can say.
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/print_tables.h"
+#include "config/read.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "core/threads.h"
@@ -62,6 +63,15 @@ void add_info(CommandLine& command_line) {
       command_line.add("info", "Print version, build, processor, devices and library versions",
                        "Example: vla-bench info --json", [json] { return info(*json); });
   command.flag("--json", *json, "As one JSON object");
+}
+
+void add_schema(CommandLine& command_line) {
+  command_line.add("schema",
+                   "Print the JSON Schema of a config: every key, its default, range and meaning",
+                   "Example: vla-bench schema > configs/schema.json", [] {
+                     print(config_schema());
+                     return kExitDone;
+                   });
 }
 
 }  // namespace vla_bench::cli

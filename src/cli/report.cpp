@@ -2,17 +2,19 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
-#include "cli/narrow_table.h"
 #include "cli/output.h"
 #include "cli/print_tables.h"
 #include "cli/write_report.h"
 #include "core/error.h"
+#include "report/grouping.h"
 
 namespace vla_bench::cli {
 namespace {
@@ -31,6 +33,37 @@ void check_narrowing(const ReportOptions& options) {
   if (options.names.size() != 1 || !options.out.empty()) {
     throw BadInput("--where and --column: expected one --table and no --out");
   }
+}
+
+/// The rows of `table` for which all `conditions` ("n_pairs=8") hold, with only `columns`, in that
+/// order (all when it is empty). Compares values as numbers when both are numbers.
+Table narrowed(const Table& table, const std::vector<std::string>& conditions,
+               const std::vector<std::string>& columns) {
+  std::vector<std::pair<std::size_t, Value>> wanted;
+  for (const std::string& condition : conditions) {
+    const std::size_t equals = condition.find('=');
+    if (equals == std::string::npos) {
+      throw BadInput(fmt::format("--where: expected COLUMN=VALUE, got \"{}\"", condition));
+    }
+    wanted.emplace_back(table.column(condition.substr(0, equals), "--where"),
+                        field_value(condition.substr(equals + 1)));
+  }
+  std::vector<std::size_t> shown;
+  for (const std::string& name : columns) shown.push_back(table.column(name, "--column"));
+
+  Table part;
+  part.name = table.name;
+  part.columns = columns.empty() ? table.columns : columns;
+  for (const std::vector<Value>& row : table.rows) {
+    const bool holds = std::all_of(wanted.begin(), wanted.end(), [&](const auto& condition) {
+      return compare(row[condition.first], condition.second) == 0;
+    });
+    if (!holds) continue;
+    std::vector<Value> values;
+    for (const std::size_t column : shown) values.push_back(row[column]);
+    part.add(columns.empty() ? row : std::move(values));
+  }
+  return part;
 }
 
 int report(const ReportOptions& options) {

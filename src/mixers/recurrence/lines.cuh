@@ -1,7 +1,7 @@
 // Lines of a matrix (d, d), its rows or its columns, spread over the threads of a block.
 #pragma once
 
-#include "mixers/recurrence/decay.h"
+#include "mixers/recurrence/form.h"
 #include "mixers/recurrence/pipeline.cuh"
 #include "mixers/recurrence/recurrence_cuda.h"
 

@@ -3,7 +3,7 @@
 //
 // One lane (batch element and head), S (d, d) with value rows i and key columns j, S_0 = 0:
 //   1. e_t = v_t - S_{t-1} r_t            residual (e_t = v_t without r)
-//   2. S_t = D_t(S_{t-1}) + e_t a_t^T     write; D_t as decay.h says
+//   2. S_t = D_t(S_{t-1}) + e_t a_t^T     write; D_t as form.h says
 //   3. n_t = S_t q_t;  o_t = c_t n_t      read (c = 1 without a scale)
 // Backward, upstream y = dL/do, dn = c y, t = T .. 1, dS carried against time:
 //   3. dS += dn q^T;            dq = S_t^T dn
@@ -33,7 +33,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "mixers/recurrence/decay.h"
+#include "mixers/recurrence/form.h"
 #include "mixers/recurrence/normaliser.h"
 #include "mixers/recurrence/token_view.h"
 

@@ -8,7 +8,7 @@
 // visited.
 #pragma once
 
-#include "mixers/recurrence/decay.h"
+#include "mixers/recurrence/form.h"
 #include "mixers/vectors.h"
 
 namespace vla_bench::mixers {

@@ -1,1 +1,0 @@
-"""The results page: one HTML file from results folders and the ledger of claims."""

@@ -1,1 +1,0 @@
-"""Figures from the tables that `vla-bench report --out` writes."""
