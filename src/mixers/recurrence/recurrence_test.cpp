@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
+#include "mixers/recurrence/chunked.h"
 #include "mixers/recurrence/cpu_token.h"
 #include "testing/mixer_cases.h"
 
@@ -133,6 +135,54 @@ TEST(Recurrence, ProductionEqualsTheReferenceInEveryForm) {
                       rounding_tolerance<float>(dims), describe(dims) + " float");
     }
   }
+}
+
+std::unique_ptr<MixerCore<double>> in_chunks(const RecurrenceForm& form, Index d,
+                                             const mixers::ChunkPlan& plan) {
+  return mixers::make_chunked_reference(
+      std::make_unique<CpuRule<double, PassedThrough>>(PassedThrough{form}, d), plan);
+}
+
+TEST(Recurrence, ChunksEqualTheReferenceInEveryFormTheyHave) {
+  for (const RecurrenceForm& form : forms()) {
+    if (!mixers::supports_chunks(form).ok) continue;
+    SCOPED_TRACE(name(form));
+    for (Index chunk : {1, 7, 16}) {
+      for (Index tokens : {Index{1}, Index{2}, chunk - 1, chunk, chunk + 1, 3 * chunk + 5}) {
+        if (tokens == 0) continue;
+        const HeadDims dims{.batch = 2, .tokens = tokens, .heads = 2, .d_h = 9};
+        const CoreTensors tensors = tensors_of(form, dims, 34);
+        const CoreRun expected = run_core<double>(*reference(form, dims.d_h), tensors);
+        for (Index chunks_per_segment : {0, 1, 2}) {
+          const mixers::ChunkPlan plan{chunk, chunks_per_segment};
+          expect_same_run(run_core<double>(*in_chunks(form, dims.d_h, plan), tensors), expected,
+                          1e-10, describe(dims) + " C=" + std::to_string(chunk));
+        }
+      }
+    }
+  }
+}
+
+TEST(Recurrence, ChunksGoOnAfterADecayOfZero) {
+  RecurrenceForm form{Residual::along_r, Decay::head, true, Normaliser::sums_f, 0.05};
+  const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 8};
+  CoreTensors tensors = tensors_of(form, dims, 35);
+  for (std::size_t i = 0; i < tensors.more[kDecay].size(); i += 7) {
+    tensors.more[kDecay][i] = -800;  // sigmoid(-800) is 0 in double
+  }
+  const CoreRun expected = run_core<double>(*reference(form, 8), tensors);
+  for (Index chunks_per_segment : {0, 1}) {
+    const mixers::ChunkPlan plan{16, chunks_per_segment};
+    expect_same_run(run_core<double>(*in_chunks(form, 8, plan), tensors), expected, 1e-10, "zeros");
+  }
+}
+
+TEST(Recurrence, ChunksRefuseADecayPerChannel) {
+  for (Decay decay : {Decay::rows, Decay::columns}) {
+    RecurrenceForm form{.decay = decay};
+    EXPECT_THROW(in_chunks(form, 8, {}), BadInput);
+  }
+  EXPECT_THROW(in_chunks({}, 8, {.chunk = 0}), BadInput);
 }
 
 TEST(Recurrence, GradientsOfTheReferenceAreThoseOfItsForward) {
