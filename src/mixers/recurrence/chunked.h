@@ -48,12 +48,14 @@
 //      segment runs 8 to 11 with its own D_out
 // z and dz are sums from the left and from the right; sums of segments join by addition.
 //
-// Cost per token and head, multiply-adds, triangles counted as halves: forward 3 d^2 + 2 d C (with
-// segments 6 d^2 + 3 d C, and d^3 a segment); backward 6 d^2 + 4 d C after the forward of the same
-// chunk, and 2 d^2 + C^2 for 13. Without a residual: forward 2 d^2 + d C, backward 4 d^2 + 2 d C.
+// Cost per token and head, multiply-adds, triangles counted as halves: forward 3 d^2 + 2 d C, with
+// segments 7 d^2 + 3 d C and d^3 a segment; after it the backward 6 d^2 + 4 d C, with segments
+// 9 d^2 + 5 d C and d^3 a segment, and C^2 / 6 for 13, whose products other steps have too. Without
+// a residual: forward 2 d^2 + d C, backward 4 d^2 + 2 d C.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "mixers/mixer.h"
 #include "mixers/recurrence/recurrence.h"
@@ -66,11 +68,19 @@ struct ChunkPlan {
   Index chunks_per_segment = 0;  // 0: the whole lane is one segment
 };
 
+struct TokenRange {
+  Index first, count;
+};
+/// The chunks of every segment of a lane.
+std::vector<std::vector<TokenRange>> cut(Index tokens, const ChunkPlan& plan);
+/// Throws BadInput unless a chunk has tokens.
+void check(const ChunkPlan& plan);
+
 /// The form exists for no decay and one per head and token, with any residual and normaliser.
 Support supports_chunks(const RecurrenceForm& form);
 
-/// Steps 1 to 15 in double precision. Throws BadInput where the rule's form is not supported or
-/// the plan has no tokens in a chunk.
+/// Steps 1 to 15 in double precision, everything computed again in the backward. Throws BadInput
+/// for a form or plan that cannot be.
 std::unique_ptr<MixerCore<double>> make_chunked_reference(
     std::unique_ptr<RecurrentRule<double>> rule, const ChunkPlan& plan);
 

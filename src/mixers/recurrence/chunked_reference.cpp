@@ -1,5 +1,6 @@
 // chunked.h in double precision, one step at a time; numbers are its steps. The chunked forms are
 // tested against it; it is never optimised.
+#define EIGEN_DONT_PARALLELIZE  // one thread, as the other references
 #include <Eigen/Dense>
 #include <algorithm>
 #include <vector>
@@ -40,9 +41,9 @@ Matrix left_after(const Vector& alpha) {
 
 /// A chunk's tokens and what does not depend on S.
 struct Chunk {
-  Chunk(const Rows& rows, Index first_, Index count_)
-      : first(first_),
-        count(count_),
+  Chunk(const Rows& rows, const TokenRange& range)
+      : first(range.first),
+        count(range.count),
         r(rows.r.middleCols(first, count)),
         a(rows.a.middleCols(first, count)),
         q(rows.q.middleCols(first, count)),
@@ -147,11 +148,9 @@ using Segment = std::vector<Chunk>;
 
 std::vector<Segment> cut(const Rows& rows, const ChunkPlan& plan) {
   std::vector<Segment> segments;
-  for (Index first = 0; first < rows.q.cols(); first += plan.chunk) {
-    const bool full = !segments.empty() && plan.chunks_per_segment > 0 &&
-                      static_cast<Index>(segments.back().size()) == plan.chunks_per_segment;
-    if (segments.empty() || full) segments.emplace_back();
-    segments.back().emplace_back(rows, first, std::min(plan.chunk, rows.q.cols() - first));
+  for (const std::vector<TokenRange>& ranges : mixers::cut(rows.q.cols(), plan)) {
+    Segment& segment = segments.emplace_back();
+    for (const TokenRange& range : ranges) segment.emplace_back(rows, range);
   }
   return segments;
 }
@@ -384,6 +383,21 @@ class ChunkedReference final : public MixerCore<double> {
 
 }  // namespace
 
+std::vector<std::vector<TokenRange>> cut(Index tokens, const ChunkPlan& plan) {
+  std::vector<std::vector<TokenRange>> segments;
+  for (Index first = 0; first < tokens; first += plan.chunk) {
+    const bool full = !segments.empty() && plan.chunks_per_segment > 0 &&
+                      static_cast<Index>(segments.back().size()) == plan.chunks_per_segment;
+    if (segments.empty() || full) segments.emplace_back();
+    segments.back().push_back({first, std::min(plan.chunk, tokens - first)});
+  }
+  return segments;
+}
+
+void check(const ChunkPlan& plan) {
+  if (plan.chunk < 1) throw BadInput("a chunk has at least 1 token");
+}
+
 Support supports_chunks(const RecurrenceForm& form) {
   if (form.decay == Decay::none || form.decay == Decay::head) return {};
   return {.ok = false,
@@ -394,7 +408,7 @@ std::unique_ptr<MixerCore<double>> make_chunked_reference(
     std::unique_ptr<RecurrentRule<double>> rule, const ChunkPlan& plan) {
   const Support support = supports_chunks(rule->form());
   if (!support.ok) throw BadInput(support.reason);
-  if (plan.chunk < 1) throw BadInput("a chunk has at least 1 token");
+  check(plan);
   return std::make_unique<ChunkedReference>(std::move(rule), plan);
 }
 

@@ -177,6 +177,27 @@ TEST(Recurrence, ChunksGoOnAfterADecayOfZero) {
   }
 }
 
+TEST(Recurrence, LanesAreCutIntoChunksAndSegments) {
+  const auto lengths = [](Index tokens, const mixers::ChunkPlan& plan) {
+    std::vector<std::vector<Index>> of_segments;
+    Index next = 0;
+    for (const auto& segment : mixers::cut(tokens, plan)) {
+      std::vector<Index>& of_chunks = of_segments.emplace_back();
+      for (const mixers::TokenRange& range : segment) {
+        EXPECT_EQ(range.first, next);
+        next += range.count;
+        of_chunks.push_back(range.count);
+      }
+    }
+    return of_segments;
+  };
+  using Lengths = std::vector<std::vector<Index>>;
+  EXPECT_EQ(lengths(10, {.chunk = 3}), (Lengths{{3, 3, 3, 1}}));
+  EXPECT_EQ(lengths(10, {.chunk = 3, .chunks_per_segment = 2}), (Lengths{{3, 3}, {3, 1}}));
+  EXPECT_EQ(lengths(10, {.chunk = 5, .chunks_per_segment = 1}), (Lengths{{5}, {5}}));
+  EXPECT_EQ(lengths(10, {.chunk = 64, .chunks_per_segment = 3}), (Lengths{{10}}));
+}
+
 TEST(Recurrence, ChunksRefuseADecayPerChannel) {
   for (Decay decay : {Decay::rows, Decay::columns}) {
     RecurrenceForm form{.decay = decay};

@@ -58,9 +58,9 @@
 // and no nudges.
 //
 // Cost per token and head, multiply-adds, triangles counted as halves: forward 2.5 d^2 + 2 d C +
-// C^2 / 6 (1.5 d^2 + 2 d C + C^2 / 6 by the second form of 4), with segments 4 d^2 + 1.5 d C +
-// C^2 / 6 more and 4 d^3 a segment; backward 4 d^2 + 4 d C + C^2 after the forward of the same
-// chunk.
+// C^2 / 6, by the second form of 4 1.5 d^2 + d C + C^2 / 6; with segments 4 d^2 + 1.5 d C + C^2 / 6
+// more, and 7 d^3 a segment. After it the backward: 4 d^2 + 4 d C + C^2; with segments the chain of
+// G, 2 d^2 + 3 d C + C^2, twice, and 1.5 d^3 a segment.
 #pragma once
 
 #include <Eigen/Core>
@@ -71,18 +71,19 @@
 
 namespace vla_bench {
 
-/// Pivots (delta before its floor) below this are counted.
-inline constexpr double kLeastPivot = 0.999;
-
 /// Steps 1 to 15 as a rule for make_chunked_reference or make_recurrent_reference, which give it a
 /// lane as one tile. A frozen penalty has no chain: its rule is the reference's. `low_pivots`, if
-/// not null, outlives the rule and gains the number of low pivots of every forward. Throws BadInput
-/// for segments with stab_eps above 1 (Floors), and where a chunk has no tokens.
+/// not null, outlives the rule and gains the number of low pivots of every forward, the one that a
+/// backward repeats too. Throws BadInput for segments with stab_eps above 1 (Floors) and for a plan
+/// that cannot be.
 std::unique_ptr<mixers::RecurrentRule<double>> make_chunked_reference_rule(
     const VlaOptions& options, Index d_h, const mixers::ChunkPlan& plan,
     Index* low_pivots = nullptr);
 
 namespace mixers::vla {
+
+/// Pivots (delta before its floor) below this are counted.
+inline constexpr double kLeastPivot = 0.999;
 
 /// What a segment makes of A (12).
 struct PenaltyElement {

@@ -1,7 +1,9 @@
 // vla_chunked.h in double precision, one step at a time; numbers are its steps. The chunked forms
 // are tested against it; it is never optimised.
+#define EIGEN_DONT_PARALLELIZE  // one thread, as the other references
 #include <Eigen/Dense>
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <vector>
 
@@ -171,12 +173,20 @@ Matrix pass_backward(const Chunk& chunk, const Pass& pass, const Matrix& db, Mat
   return du;
 }
 
-/// R of R R^T = J, positive semidefinite: by pivots of falling size, those of rounding left out.
+/// R of R R^T = J, positive semidefinite: Cholesky, the largest pivot first, until only rounding is
+/// left. In the order of channels a small pivot of a singular J would leave errors of 1e-16 /
+/// pivot.
 Matrix root(const Matrix& J) {
-  const Eigen::LDLT<Matrix> ldlt(J);
-  const Matrix L = ldlt.matrixL();
-  const Vector pivots = ldlt.vectorD().cwiseMax(0.0).cwiseSqrt();
-  return ldlt.transpositionsP().transpose() * Matrix(L * pivots.asDiagonal());
+  Matrix left = J, R = Matrix::Zero(J.rows(), J.cols());
+  const double least = 1e-15 * J.diagonal().maxCoeff();
+  for (Index column = 0; column < J.cols(); ++column) {
+    Index largest = 0;
+    const double pivot = left.diagonal().maxCoeff(&largest);
+    if (!(pivot > least)) break;
+    R.col(column) = left.col(largest) / std::sqrt(pivot);
+    left -= R.col(column) * R.col(column).transpose();
+  }
+  return R;
 }
 
 /// 12
@@ -195,13 +205,12 @@ using Segment = std::vector<Chunk>;
 std::vector<Segment> cut(const VlaOptions& options, const ChunkPlan& plan, const Matrix& u,
                          const Matrix& k) {
   std::vector<Segment> segments;
-  for (Index first = 0; first < u.cols(); first += plan.chunk) {
-    const bool full = !segments.empty() && plan.chunks_per_segment > 0 &&
-                      static_cast<Index>(segments.back().size()) == plan.chunks_per_segment;
-    if (segments.empty() || full) segments.emplace_back();
-    const Index count = std::min(plan.chunk, u.cols() - first);
-    segments.back().push_back(
-        make_chunk(options, first, u.middleCols(first, count), k.middleCols(first, count)));
+  for (const std::vector<TokenRange>& ranges : mixers::cut(u.cols(), plan)) {
+    Segment& segment = segments.emplace_back();
+    for (const auto& [first, count] : ranges) {
+      segment.push_back(
+          make_chunk(options, first, u.middleCols(first, count), k.middleCols(first, count)));
+    }
   }
   return segments;
 }
@@ -364,9 +373,10 @@ class ChunkedRule final : public RecurrentRule<double> {
 PenaltyElement penalty_element(const VlaOptions& options, Index first, const Matrix& u,
                                Index chunk) {
   PenaltyElement element = start_of_element(u.rows());
-  for (Index done = 0; done < u.cols(); done += chunk) {
-    const Matrix part = u.middleCols(done, std::min(chunk, u.cols() - done));
-    extend(element, make_chunk(options, first + done, part, part));
+  const auto segments = mixers::cut(u.cols(), {.chunk = chunk});
+  for (const TokenRange& range : segments.front()) {
+    const Matrix part = u.middleCols(range.first, range.count);
+    extend(element, make_chunk(options, first + range.first, part, part));
   }
   return element;
 }
@@ -398,7 +408,7 @@ PenaltyElement compose(const PenaltyElement& one, const PenaltyElement& two) {
 
 std::unique_ptr<mixers::RecurrentRule<double>> make_chunked_reference_rule(
     const VlaOptions& options, Index d_h, const mixers::ChunkPlan& plan, Index* low_pivots) {
-  if (plan.chunk < 1) throw BadInput("a chunk has at least 1 token");
+  mixers::check(plan);
   if (options.penalty == Penalty::frozen) return make_reference_rule(options, d_h);
   if (plan.chunks_per_segment > 0 && options.stab_eps > 1.0) {
     throw BadInput("vla.stab_eps: segments need at most 1, since a higher floor can be met");
