@@ -74,7 +74,7 @@ struct TokenRange {
 /// The chunks of every segment of a lane.
 std::vector<std::vector<TokenRange>> cut(Index tokens, const ChunkPlan& plan);
 /// Throws BadInput unless a chunk has tokens.
-void check(const ChunkPlan& plan);
+void check_plan(const ChunkPlan& plan);
 
 /// The form exists for no decay and one per head and token, with any residual and normaliser.
 Support supports_chunks(const RecurrenceForm& form);

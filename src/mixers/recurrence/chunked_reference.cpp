@@ -394,7 +394,7 @@ std::vector<std::vector<TokenRange>> cut(Index tokens, const ChunkPlan& plan) {
   return segments;
 }
 
-void check(const ChunkPlan& plan) {
+void check_plan(const ChunkPlan& plan) {
   if (plan.chunk < 1) throw BadInput("a chunk has at least 1 token");
 }
 
@@ -408,7 +408,7 @@ std::unique_ptr<MixerCore<double>> make_chunked_reference(
     std::unique_ptr<RecurrentRule<double>> rule, const ChunkPlan& plan) {
   const Support support = supports_chunks(rule->form());
   if (!support.ok) throw BadInput(support.reason);
-  check(plan);
+  check_plan(plan);
   return std::make_unique<ChunkedReference>(std::move(rule), plan);
 }
 

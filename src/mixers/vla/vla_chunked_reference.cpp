@@ -85,7 +85,7 @@ Cholesky factor(const Matrix& M, double floor) {
   for (Index t = 0; t < C; ++t) {
     const Index below = C - 1 - t;
     const double delta = M(t, t) - L.row(t).head(t).squaredNorm();
-    if (delta < kLeastPivot) ++cholesky.low_pivots;
+    if (!(delta >= kLeastPivot)) ++cholesky.low_pivots;
     if (delta < floor) {
       cholesky.any_floored = cholesky.floored[static_cast<std::size_t>(t)] = true;
     }
@@ -174,8 +174,8 @@ Matrix pass_backward(const Chunk& chunk, const Pass& pass, const Matrix& db, Mat
 }
 
 /// R of R R^T = J, positive semidefinite: Cholesky, the largest pivot first, until only rounding is
-/// left. In the order of channels a small pivot of a singular J would leave errors of 1e-16 /
-/// pivot.
+/// left. In the order of channels, a small pivot of a singular J would leave an error of 1e-16 over
+/// that pivot.
 Matrix root(const Matrix& J) {
   Matrix left = J, R = Matrix::Zero(J.rows(), J.cols());
   const double least = 1e-15 * J.diagonal().maxCoeff();
@@ -278,8 +278,8 @@ class ChunkedLane final : public LaneRule<double> {
     }
   }
 
-  /// Elements of all segments but the last, then A from one segment to the next
-  /// (13), then every segment for itself.
+  /// 12 and 13: A from one segment to the next, by elements, and every segment with its own A.
+  /// Nothing waits for the last segment's A_out.
   void run_segments() {
     passes_.assign(segments_.size(), {});
     F_.assign(segments_.size(), Matrix::Identity(d_, d_));
@@ -308,12 +308,14 @@ class ChunkedLane final : public LaneRule<double> {
     return G;
   }
 
-  /// 15
+  /// 15. Nothing waits for G at the first segment's entry.
   void run_segments_back(const Matrix& db, Matrix& du) const {
     Matrix G_out = Matrix::Zero(d_, d_);
     for (std::size_t i = segments_.size(); i-- > 0;) {
-      const Matrix G_local = run_segment_back(i, db, Matrix::Zero(d_, d_), du);
       run_segment_back(i, db, G_out, du);
+      if (i == 0) break;
+      Matrix local_du(d_, db.cols());
+      const Matrix G_local = run_segment_back(i, db, Matrix::Zero(d_, d_), local_du);
       G_out = F_[i].transpose() * G_out * F_[i] + G_local;
     }
   }
@@ -339,7 +341,7 @@ class ChunkedLane final : public LaneRule<double> {
   Index* low_pivots_;
   std::vector<Segment> segments_;
   std::vector<std::vector<Pass>> passes_;
-  std::vector<Matrix> F_;  // of a segment (13); of the last nothing: no G comes to it
+  std::vector<Matrix> F_;  // (13); the last segment has none: no G comes to it
   Matrix b_;               // (d, T)
 };
 
@@ -408,7 +410,7 @@ PenaltyElement compose(const PenaltyElement& one, const PenaltyElement& two) {
 
 std::unique_ptr<mixers::RecurrentRule<double>> make_chunked_reference_rule(
     const VlaOptions& options, Index d_h, const mixers::ChunkPlan& plan, Index* low_pivots) {
-  mixers::check(plan);
+  mixers::check_plan(plan);
   if (options.penalty == Penalty::frozen) return make_reference_rule(options, d_h);
   if (plan.chunks_per_segment > 0 && options.stab_eps > 1.0) {
     throw BadInput("vla.stab_eps: segments need at most 1, since a higher floor can be met");
