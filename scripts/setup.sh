@@ -73,11 +73,12 @@ install_packages() {
   "${as_root[@]}" install -y --no-install-recommends "$@"
 }
 
-# Only a build with CUDA uses cuDNN's front end.
+# Lines that end with "# CUDA" are only for a build with CUDA.
 requirements() {
-  cat "$root/scripts/requirements.txt"
   if command -v nvcc > /dev/null; then
-    cat "$root/scripts/requirements-cuda.txt"
+    cat "$root/scripts/requirements.txt"
+  else
+    grep -v '# CUDA$' "$root/scripts/requirements.txt"
   fi
 }
 
