@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "config/read.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "experiments/probe.h"
@@ -51,76 +52,91 @@ class ProbedSequence {
  public:
   ProbedSequence(const RunConfig& slice, const Batch& batch, Index row, const LayerTokens& layer,
                  const Codes& codes)
-      : config_(slice), batch_(batch), first_(row * batch.tokens), layer_(layer), codes_(codes) {
+      : d_(slice.model.d_h),
+        tokens_(batch.tokens),
+        first_(row * batch.tokens),
+        inputs_(batch.inputs.data() + first_),
+        targets_(batch.targets.data() + first_),
+        layer_(layer),
+        codes_(codes) {
+    std::set<Index> written;
     // Every second token of what is shown is a value.
-    for (Index t = 1; t < slice.task.written_tokens(); t += 2) {
-      written_.insert(batch.inputs[first_ + t]);
-    }
-    scores_.resize(static_cast<std::size_t>(batch.tokens) * written_.size());
+    for (Index t = 1; t < slice.task.written_tokens(); t += 2) written.insert(inputs_[t]);
+    written_.assign(written.begin(), written.end());
+    const auto count = std::count_if(targets_, targets_ + tokens_, is_target);
+    scores_.resize(static_cast<std::size_t>(count) * written_.size());
   }
 
   /// Steps an empty memory of one head through the sequence and adds its part to the scores.
   void step(Index head, HeadMemory<double>& memory) {
-    const Index d = config_.model.d_h;
-    std::vector<double> o(static_cast<std::size_t>(d));
+    std::vector<double> o(static_cast<std::size_t>(d_));
     ProbeToken token;
     auto score = scores_.begin();
-    for (Index t = 0; t < batch_.tokens; ++t) {
+    for (Index t = 0; t < tokens_; ++t) {
       layer_.read(first_ + t, head, token);
-      const double length = std::sqrt(dot(token.v.data(), token.v.data(), d));
-      const double* code = codes_.of(batch_.inputs[first_ + t], head);
-      for (Index i = 0; i < d; ++i) token.v[static_cast<std::size_t>(i)] = length * code[i];
+      const double length = std::sqrt(dot(token.v.data(), token.v.data(), d_));
+      const double* code = codes_.of(inputs_[t], head);
+      for (Index i = 0; i < d_; ++i) token.v[static_cast<std::size_t>(i)] = length * code[i];
       memory.step(token.view(), o.data());
-      for (const Index value : written_) *score++ += dot(o.data(), codes_.of(value, head), d);
+      if (!is_target(targets_[t])) continue;
+      for (const Index value : written_) *score++ += dot(o.data(), codes_.of(value, head), d_);
     }
   }
 
   /// Targets decoded right by the scores of all heads.
   Index correct() const {
     Index count = 0;
-    const std::vector<Index> values(written_.begin(), written_.end());
-    const auto n = static_cast<std::ptrdiff_t>(values.size());
-    for (Index t = 0; t < batch_.tokens; ++t) {
-      const std::int32_t target = batch_.targets[first_ + t];
-      if (target == kIgnoreTarget) continue;
-      const auto scores = scores_.begin() + t * n;
-      const auto best = std::max_element(scores, scores + n) - scores;
-      count += values[static_cast<std::size_t>(best)] == target;
+    auto scores = scores_.begin();
+    for (Index t = 0; t < tokens_; ++t) {
+      if (!is_target(targets_[t])) continue;
+      const auto end = scores + static_cast<std::ptrdiff_t>(written_.size());
+      const auto best = std::max_element(scores, end) - scores;
+      count += written_[static_cast<std::size_t>(best)] == targets_[t];
+      scores = end;
     }
     return count;
   }
 
  private:
-  const RunConfig& config_;
-  const Batch& batch_;
+  static bool is_target(std::int32_t target) { return target != kIgnoreTarget; }
+
+  Index d_, tokens_;
   Index first_;  // row of its first token in (B T)
+  const std::int32_t *inputs_, *targets_;
   const LayerTokens& layer_;
   const Codes& codes_;
-  std::set<Index> written_;
-  std::vector<double> scores_;  // (T, written values)
+  std::vector<Index> written_;  // ascending
+  std::vector<double> scores_;  // (targets, written values)
 };
 
 }  // namespace
 
-double probe_accuracy(const RunConfig& slice, const MixerConfig& mixer, Index first_batch,
-                      const Context& context, TinyLm<float>& model, const std::atomic<bool>* stop) {
-  const ModelConfig& sizes = slice.model;
-  Batch batch;
-  make_batch(slice, RngStream::eval_batch, first_batch, slice.eval.probe_sequences, batch);
-  const LayerTokens layer(mixer, model.core_inputs(batch, sizes.last_mixer_layer()),
-                          context.device);
-  const Codes codes(slice);
+std::vector<double> probe_accuracies(const RunConfig& config, const MixerConfig& mixer,
+                                     const Context& context, TinyLm<float>& model,
+                                     const std::atomic<bool>* stop) {
+  const ModelConfig& sizes = config.model;
+  const Codes codes(config);
   const auto core =
       make_mixer_core<double>(mixer, sizes.d_h, Device::cpu, Implementation::production);
-  std::vector<Index> correct(static_cast<std::size_t>(batch.batch));
-  parallel_items(context.threads, batch.batch, [&](Index row) {
-    if (stop != nullptr && stop->load()) return;
-    ProbedSequence sequence(slice, batch, row, layer, codes);
-    for (Index head = 0; head < sizes.n_heads; ++head) sequence.step(head, *core->memory(head));
-    correct[static_cast<std::size_t>(row)] = sequence.correct();
-  });
-  return static_cast<double>(std::accumulate(correct.begin(), correct.end(), Index{0})) /
-         static_cast<double>(batch.target_rows.size());
+  std::vector<double> accuracies;
+  for (Index first_batch = 0; const Slice& slice : eval_slices(config)) {
+    Batch batch;
+    make_batch(slice.config, RngStream::eval_batch, first_batch, config.eval.probe_sequences,
+               batch);
+    first_batch += config.eval.batches;
+    const LayerTokens layer(mixer, model.core_inputs(batch, sizes.last_mixer_layer()),
+                            context.device);
+    std::vector<Index> correct(static_cast<std::size_t>(batch.batch));
+    parallel_items(context.threads, batch.batch, [&](Index row) {
+      if (stop != nullptr && stop->load()) return;
+      ProbedSequence sequence(slice.config, batch, row, layer, codes);
+      for (Index head = 0; head < sizes.n_heads; ++head) sequence.step(head, *core->memory(head));
+      correct[static_cast<std::size_t>(row)] = sequence.correct();
+    });
+    const Index sum = std::accumulate(correct.begin(), correct.end(), Index{0});
+    accuracies.push_back(static_cast<double>(sum) / static_cast<double>(batch.target_rows.size()));
+  }
+  return accuracies;
 }
 
 }  // namespace vla_bench

@@ -17,17 +17,17 @@
 #pragma once
 
 #include <atomic>
+#include <vector>
 
 #include "config/config.h"
 #include "model/tiny_lm.h"
 
 namespace vla_bench {
 
-/// `slice`: the config of one size, `first_batch` the number of its first evaluation batch. `mixer`
-/// is the one evaluated. Sequences that had not begun when *stop was set (`stop` may be null) count
-/// as wrong.
-double probe_accuracy(const RunConfig& slice, const MixerConfig& mixer, Index first_batch,
-                      const Context& context, TinyLm<float>& model,
-                      const std::atomic<bool>* stop = nullptr);
+/// The accuracy of each slice (config/read.h). `mixer` is the one evaluated. Sequences that had not
+/// begun when *stop was set (`stop` may be null) count as wrong.
+std::vector<double> probe_accuracies(const RunConfig& config, const MixerConfig& mixer,
+                                     const Context& context, TinyLm<float>& model,
+                                     const std::atomic<bool>* stop = nullptr);
 
 }  // namespace vla_bench

@@ -132,12 +132,9 @@ std::vector<Measured> measure(const Context& context, const RunConfig& config, T
     measured.push_back({.loss = loss, .probe_accuracy = {}});
   }
   if (config.eval.probe_sequences == 0) return measured;
-  Index first_batch = 0;
-  for (std::size_t i = 0; const Slice& slice : eval_slices(config)) {
-    measured[i++].probe_accuracy =
-        probe_accuracy(slice.config, evaluated_mixer(config), first_batch, context, model, stop);
-    first_batch += config.eval.batches;
-  }
+  const std::vector<double> probes =
+      probe_accuracies(config, evaluated_mixer(config), context, model, stop);
+  for (std::size_t i = 0; i < probes.size(); ++i) measured[i].probe_accuracy = probes[i];
   return measured;
 }
 

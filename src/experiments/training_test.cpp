@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "core/error.h"
 #include "core/files.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
@@ -233,6 +234,27 @@ TEST(Training, ProbesTheTrainedMemory) {
                    (number(table, 1, "probe_accuracy") + number(table, 2, "probe_accuracy")) / 2.0);
 }
 
+TEST(Training, RefusesAProbeOrAPenaltyToHoldWhereThereIsNone) {
+  const auto refusal = [](std::string_view json) -> std::string {
+    try {
+      parse_config(json, "x.json");
+    } catch (const BadInput& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal(R"({"experiment": "copy", "eval": {"probe_sequences": 1}})")
+                .find("/eval/probe_sequences: only mqar has values"),
+            std::string::npos);
+  for (const char* mixers : {R"("vla", "linear")", R"({"mixer": "vla", "penalty": "frozen"})"}) {
+    const std::string refused =
+        refusal(fmt::format(R"({{"mixers": [{}], "eval": {{"hold_penalty_after": 1}}}})", mixers));
+    EXPECT_NE(refused.find("/eval/hold_penalty_after: only vla with penalty learned or key"),
+              std::string::npos)
+        << refused;
+  }
+}
+
 TEST(Training, HoldsThePenaltyMatrixInTheEvaluation) {
   CellConfig cell = training_cell("mqar", R"("vla")");
   const auto loss = [&](Index held_after) {
@@ -318,7 +340,7 @@ void make_recaller(const RunConfig& config, bool delays, TinyLm<float>& model) {
 double probe(const RunConfig& config, bool delays) {
   TinyLm<float> model(config.model, config.mixers.front(), kCpu);
   make_recaller(config, delays, model);
-  return probe_accuracy(config, config.mixers.front(), 0, kCpu, model);
+  return probe_accuracies(config, config.mixers.front(), kCpu, model).at(0);
 }
 
 TEST(TrainedProbe, TellsAMemoryThatHoldsItsPairsFromOneThatDoesNot) {
@@ -335,7 +357,7 @@ TEST(TrainedProbe, IsTheSameForAnyNumberOfThreads) {
   TinyLm<float> model(config.model, config.mixers.front(), kCpu);
   model.initialise(5);
   const auto probe = [&](int threads) {
-    return probe_accuracy(config, config.mixers.front(), 0, {Device::cpu, threads}, model);
+    return probe_accuracies(config, config.mixers.front(), {Device::cpu, threads}, model).at(0);
   };
   const double accuracy = probe(1);
   EXPECT_EQ(accuracy, probe(3));
