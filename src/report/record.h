@@ -72,7 +72,8 @@ struct CellRecord {
 /// The record's line, without a newline.
 std::string seal(const CellRecord& record);
 
-enum class ReadHistory { no, yes };
+/// losses: of the learning curve only the columns step and loss.
+enum class ReadHistory { no, losses, yes };
 
 /// Cache of the parts that records of a sweep share: configs that differ only in the seed, and
 /// provenances. Records read with the same cache parse such parts once. Thread-safe.

@@ -10,6 +10,7 @@
 #include "config/read.h"
 #include "core/error.h"
 #include "experiments/list.h"
+#include "report/grouping.h"
 
 namespace vla_bench {
 namespace {
@@ -87,6 +88,28 @@ TEST(Record, LeavesTheCurveUnreadUntilAsked) {
   CellRecord without = example();
   without.history.rows.clear();
   EXPECT_FALSE(read_record(seal(without), "there", ReadHistory::yes).has_history);
+}
+
+TEST(Record, LossesAreThoseOfTheCurve) {
+  CellRecord record = example();
+  record.history = Table(history_schema());
+  const double losses[] = {4.852030263919617, 0.0, 3.0, 1.25e-300, 1e21};
+  for (std::int64_t step = 1; const double loss : losses) {
+    record.history.add({step * 50, loss, 0.5, 1e-3, 2.5});
+    ++step;
+  }
+  const auto expect_losses = [&](std::size_t columns) {
+    const Table read = read_record(seal(record), "there", ReadHistory::losses).history;
+    EXPECT_EQ(read.columns.size(), columns);
+    ASSERT_EQ(read.rows.size(), record.history.rows.size());
+    for (std::size_t i = 0; i < read.rows.size(); ++i) {
+      EXPECT_EQ(read.rows[i][read.column("step")], record.history.rows[i][0]);
+      EXPECT_EQ(number(read.rows[i][read.column("loss")]), number(record.history.rows[i][1]));
+    }
+  };
+  expect_losses(2);
+  record.history.add({std::int64_t{300}, std::numeric_limits<double>::infinity(), 0.5, 1e-3, 2.5});
+  expect_losses(history_schema().columns.size());  // the whole curve
 }
 
 TEST(Record, HeadSaysHowTheCellEnded) {

@@ -94,12 +94,12 @@ Read read_from(std::string_view line, const std::string& place, RecordSource sou
                const std::string& run, SharedParts& shared) {
   Read read{.source = std::move(source)};
   try {
-    read.record = read_record(line, place, ReadHistory::no, &shared);
-    read.record.run = run;
+    CellRecord& record = read.record;
+    record = read_record(line, place, ReadHistory::losses, &shared);
+    record.run = run;
     // The curve itself is not kept, so what is wanted of it is taken here.
-    if (read.record.has_history) {
-      read.record.plateau = plateau_of(read.record.config, read_history(line, place));
-    }
+    if (record.has_history) record.plateau = plateau_of(record.config, record.history);
+    record.history = {};
   } catch (const BadInput& error) {
     read.problem = error.what();
   }
