@@ -89,6 +89,17 @@ TEST(Claims, HaveAVerdictOnceTheirCellsAreFinished) {
   EXPECT_EQ(run_program({"claims", (folder.path() / "nowhere").string()}).exit_code, 2);
 }
 
+/// Runs FOLDER/experiments/01_x/config.json and returns the ledger and its criteria.
+Json claims_after_run(const fs::path& folder) {
+  const std::string runs = (folder / "runs").string();
+  const std::string config = (folder / "experiments/01_x/config.json").string();
+  EXPECT_EQ(run_program({"run", config, "--out", runs}).exit_code, 0);
+  const Outcome claims = run_program(
+      {"claims", runs, "--experiments", (folder / "experiments").string(), "--format", "json"});
+  EXPECT_EQ(claims.exit_code, 0) << claims.err;
+  return Json::parse(claims.out);
+}
+
 // Case 1: five of six seeds diverge at this rate. What the last one measured decides nothing.
 TEST(Claims, NoVerdictRestsOnSurvivors) {
   const TemporaryFolder folder;
@@ -106,14 +117,7 @@ TEST(Claims, NoVerdictRestsOnSurvivors) {
              "criteria": [{"what": "mean", "why": "w", "table": "accuracy_summary",
                            "column": "accuracy_mean", "where": {"label": "vla"},
                            "accept": [0, 1]}]})";
-  const std::string runs = (folder.path() / "runs").string();
-  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
-            0);
-  const Outcome claims =
-      run_program({"claims", runs, "--experiments", (folder.path() / "experiments").string(),
-                   "--format", "json"});
-  EXPECT_EQ(claims.exit_code, 0) << claims.err;
-  const Json tables = Json::parse(claims.out);
+  const Json tables = claims_after_run(folder.path());
   const Json& row = tables["ledger"][0];
   EXPECT_EQ(row["finished"], "6 of 6");
   EXPECT_EQ(row["cells"], "1 of 6");
@@ -143,14 +147,7 @@ TEST(Claims, MayRestOnThePlateau) {
                           {"what": "step", "why": "w", "table": "accuracy_summary",
                            "column": "plateau_step_median", "where": {"label": "vla"},
                            "accept": [null, 2]}]})";
-  const std::string runs = (folder.path() / "runs").string();
-  ASSERT_EQ(run_program({"run", (experiment / "config.json").string(), "--out", runs}).exit_code,
-            0);
-  const Outcome claims =
-      run_program({"claims", runs, "--experiments", (folder.path() / "experiments").string(),
-                   "--format", "json"});
-  EXPECT_EQ(claims.exit_code, 0) << claims.err;
-  const Json criteria = Json::parse(claims.out)["criteria"];
+  const Json criteria = claims_after_run(folder.path())["criteria"];
   EXPECT_EQ(criteria[0]["measured"], "0 of 2");
   EXPECT_EQ(criteria[0]["met"], "yes");
   EXPECT_EQ(criteria[1]["measured"], nullptr);

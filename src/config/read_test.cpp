@@ -278,15 +278,6 @@ TEST(Validate, OtherExperiments) {
                  R"({"task": {"curriculum": 5, "layout": "zoology"}})");
   EXPECT_REFUSED("/task/curriculum: only the paper layout of mqar has one, got 5",
                  R"({"experiment": "copy", "task": {"curriculum": 5}})");
-  EXPECT_REFUSED("/eval/probe_sequences: only mqar has values to probe a memory with, got 1",
-                 R"({"experiment": "copy", "eval": {"probe_sequences": 1}})");
-  EXPECT_REFUSED(
-      "/eval/hold_penalty_after: only vla with penalty learned or key has a matrix to "
-      "hold, got the mixer linear",
-      R"({"mixers": ["vla", "linear"], "eval": {"hold_penalty_after": 1}})");
-  EXPECT_REFUSED("got the mixer vla penalty=frozen",
-                 R"({"mixers": [{"mixer": "vla", "penalty": "frozen"}],
-                     "eval": {"hold_penalty_after": 1}})");
   EXPECT_REFUSED("exceed model.max_seq_len",
                  R"({"experiment": "state_norm", "task": {"seq_len": 5000}})");
   EXPECT_EQ(refusal(R"({"experiment": "state_norm", "probe": {"source": "gaussian"},
