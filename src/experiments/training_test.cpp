@@ -295,16 +295,17 @@ constexpr Context kCpu{Device::cpu, 1};
 RunConfig recall_config(const std::string& mixer, const std::string& task) {
   return testing::cell_of(R"({"experiment": "mqar", "seeds": [3], "mixers": [)" + mixer + R"(],
       "model": {"n_heads": 1, "d_h": 128, "n_layers": 1, "d_ff": 0, "vocab_size": 128,
-                "positions": false, "short_conv_qkv": 2, "bias": false},
+                "positions": false, "short_conv_qkv": 4, "bias": false},
       "task": )" + task + R"(,
       "eval": {"batches": 1, "batch": 8, "probe_sequences": 8}})")
       .config;
 }
 
-/// A model whose keys are those of the token before, where k's convolution `delays`, and whose
-/// queries are those of the token itself: a memory of it holds every value under its key. Output
-/// projection and head stay 0: it has learned to write and to read, and nothing else.
-void make_recaller(const RunConfig& config, bool delays, TinyLm<float>& model) {
+/// A model whose values are those of the token `delay` before, whose keys are those of the token
+/// one further back, where it `binds`, and whose queries are those of the token itself: a memory of
+/// it holds every value under its key. Output projection and head stay 0: it has learned to write
+/// and to read, and nothing else.
+void make_recaller(const RunConfig& config, bool binds, Index delay, TinyLm<float>& model) {
   std::fill_n(model.values().data(), model.values().size(), 0.0F);
   const Index D = config.model.d_model();
   const auto set = [&](const std::string& suffix, const auto& value_at) {
@@ -321,8 +322,8 @@ void make_recaller(const RunConfig& config, bool delays, TinyLm<float>& model) {
   const auto diagonal = [D](float value) {
     return [D, value](Index row, Index i) { return i - row * D == row ? value : 0.0F; };
   };
-  const auto tap = [](Index which) {
-    return [which](Index, Index i) { return i % 2 == which ? 1.0F : 0.0F; };
+  const auto back = [](Index tokens) {
+    return [tokens](Index, Index i) { return i % 4 == 3 - tokens ? 1.0F : 0.0F; };
   };
   set("tok.weight", diagonal(1.0F));
   for (const Parameter& parameter : model.parameters().all()) {
@@ -332,14 +333,14 @@ void make_recaller(const RunConfig& config, bool delays, TinyLm<float>& model) {
   set("Wq.weight", diagonal(20.0F));
   set("Wk.weight", diagonal(20.0F));
   set("Wv.weight", diagonal(1.0F));
-  set("q_conv1d.weight", tap(1));
-  set("k_conv1d.weight", tap(delays ? 0 : 1));
-  set("v_conv1d.weight", tap(1));
+  set("q_conv1d.weight", back(0));
+  set("k_conv1d.weight", back(binds ? delay + 1 : delay));
+  set("v_conv1d.weight", back(delay));
 }
 
-double probe(const RunConfig& config, bool delays) {
+double probe(const RunConfig& config, bool binds, Index delay) {
   TinyLm<float> model(config.model, config.mixers.front(), kCpu);
-  make_recaller(config, delays, model);
+  make_recaller(config, binds, delay, model);
   return probe_accuracies(config, config.mixers.front(), kCpu, model).at(0);
 }
 
@@ -347,8 +348,8 @@ TEST(TrainedProbe, TellsAMemoryThatHoldsItsPairsFromOneThatDoesNot) {
   for (const char* task : {R"({"n_pairs": 8})", R"({"n_pairs": 8, "layout": "zoology"})",
                            R"({"n_pairs": 8, "passes": 2})"}) {
     const RunConfig config = recall_config(R"("linear")", task);
-    EXPECT_GT(probe(config, true), 0.85) << task;
-    EXPECT_LT(probe(config, false), 0.5) << task;
+    for (Index delay : {0, 1, 2}) EXPECT_GT(probe(config, true, delay), 0.85) << task << delay;
+    EXPECT_LT(probe(config, false, 0), 0.5) << task;
   }
 }
 

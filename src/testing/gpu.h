@@ -3,9 +3,22 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #include "core/device.h"
 #include "testing/mixer_cases.h"
-#include "testing/small_tests.h"
+
+namespace vla_bench::testing {
+
+/// Whether the environment variable VLA_SMALL_TESTS is set, and not to 0: tests then use the
+/// smallest sizes that reach every branch, and do not check times.
+inline bool small_tests() {
+  const char* value = std::getenv("VLA_SMALL_TESTS");
+  return value != nullptr && *value != '\0' && std::string_view(value) != "0";
+}
+
+}  // namespace vla_bench::testing
 
 /// First line of every test that runs kernels.
 #define VLA_NEEDS_GPU()                                              \
