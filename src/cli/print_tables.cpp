@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "cli/output.h"
-#include "cli/terminal.h"
 #include "cli/terminal_table.h"
+#include "cli/terminal_text.h"
 #include "core/error.h"
 
 namespace vla_bench::cli {

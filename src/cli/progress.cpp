@@ -8,7 +8,6 @@
 #include <cstdio>
 
 #include "cli/output.h"
-#include "cli/terminal.h"
 #include "cli/terminal_text.h"
 
 namespace vla_bench::cli {

@@ -9,7 +9,7 @@
 #include "cli/commands.h"
 #include "cli/installed_files.h"
 #include "cli/output.h"
-#include "cli/terminal.h"
+#include "cli/terminal_text.h"
 #include "config/read.h"
 #include "core/error.h"
 #include "experiments/list.h"

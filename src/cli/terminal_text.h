@@ -1,12 +1,18 @@
-// Fits text into a number of columns. Widths are in characters of UTF-8, each one column wide.
+// The width of the terminal, and text that fits a number of columns. Widths are in characters of
+// UTF-8, each one column wide.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace vla_bench::cli {
+
+/// Columns of the terminal of a file descriptor: the variable COLUMNS if it is an integer, else the
+/// terminal's own width, else 80. Empty when the descriptor is not a terminal.
+std::optional<std::size_t> terminal_width(int descriptor);
 
 /// The text on one line: control characters (line ends, escape sequences) become spaces.
 std::string one_line(std::string_view text);
