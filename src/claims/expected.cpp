@@ -83,7 +83,7 @@ void check(Claim& claim, const Place& place) {
   require_text(claim.command, "command", place);
   require_text(claim.published.value, "value", place.at("published"));
   require_text(claim.published.source, "source", place.at("published"));
-  if (claim.generated.empty()) require_elements(claim.configs, "configs", place);
+  require_elements(claim.configs, "configs", place);
   for (std::size_t i = 0; i < claim.configs.size(); ++i) {
     std::error_code ignored;
     if (fs::is_regular_file(claim.folder / claim.configs[i], ignored)) continue;

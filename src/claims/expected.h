@@ -109,8 +109,7 @@ struct Condition {
 struct Claim {
   std::string id, title, question;
   Published published;
-  std::vector<std::string> configs;    // paths relative to the file's folder
-  std::vector<std::string> generated;  // configs that a script makes from finished runs
+  std::vector<std::string> configs;  // paths relative to the file's folder
   std::string command;
   std::vector<Criterion> criteria;  // the first is the headline
   std::optional<Condition> condition;
@@ -123,7 +122,6 @@ struct Claim {
     v.field("question", question, {.help = "what is asked"});
     v.field("published", published, {.help = "what was published"});
     v.field("configs", configs, {.help = "whose cells decide"});
-    v.field("generated", generated, {.help = "configs that a script makes from finished runs"});
     v.field("command", command, {.help = "runs them"});
     v.field("criteria", criteria, {.help = "what is measured; the first is the headline"});
     v.field("condition", condition, {.help = "under which it holds when not as stated"});

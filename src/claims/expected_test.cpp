@@ -133,12 +133,6 @@ TEST_F(Expected, SaysWhatACriterionIsAbout) {
   EXPECT_EQ(parse(memory)[0].criteria[0].about, Subject::memory);
 }
 
-TEST_F(Expected, AGeneratedConfigMayBeMissing) {
-  const std::string text =
-      claim_text("\"configs\": [\"config.json\"]", "\"generated\": [\"best.json\"]");
-  EXPECT_EQ(parse(text)[0].generated, std::vector<std::string>{"best.json"});
-}
-
 TEST_F(Expected, FoldersAreReadInOrderAndIdsAreUnique) {
   for (const char* name : {"02_b", "01_a"}) {
     const std::filesystem::path folder = folder_.path() / name;

@@ -55,19 +55,10 @@ Run run_on(const std::vector<RunConfig>& configs, Device device, const CellIndex
   return run;
 }
 
-/// The existing configs; `missing` lists the names of generated ones that do not exist.
-std::vector<RunConfig> read_configs(const Claim& claim, std::string& missing) {
+std::vector<RunConfig> read_configs(const Claim& claim) {
   std::vector<RunConfig> configs;
   for (const std::string& name : claim.configs) {
     configs.push_back(read_config(claim.folder / name, {}));
-  }
-  for (const std::string& name : claim.generated) {
-    std::error_code ignored;
-    if (fs::is_regular_file(claim.folder / name, ignored)) {
-      configs.push_back(read_config(claim.folder / name, {}));
-    } else {
-      missing += (missing.empty() ? "" : ", ") + name;
-    }
   }
   return configs;
 }
@@ -143,7 +134,7 @@ const CellRecord* CellIndex::find(const std::string& hash) const {
 
 Assessment assess(const Claim& claim, const CellIndex& cells) {
   Assessment assessment{.claim = &claim};
-  const std::vector<RunConfig> configs = read_configs(claim, assessment.missing);
+  const std::vector<RunConfig> configs = read_configs(claim);
   const Run on_gpu = run_on(configs, Device::cuda, cells);
   const Run on_cpu = run_on(configs, Device::cpu, cells);
   const bool gpu =
@@ -151,7 +142,7 @@ Assessment assess(const Claim& claim, const CellIndex& cells) {
   const Run& run = gpu ? on_gpu : on_cpu;
   describe_run(run, gpu ? Device::cuda : Device::cpu, assessment);
 
-  const bool finished = run.complete() && assessment.missing.empty();
+  const bool finished = run.complete();
   std::vector<Table> tables;
   if (finished) tables = gather_tables(run.finished);
   const auto judge_all = [&](const std::vector<Criterion>& criteria) {
@@ -180,8 +171,7 @@ Table ledger_table(std::span<const Assessment> assessments) {
     const auto met =
         std::count_if(assessment.criteria.begin(), assessment.criteria.end(),
                       [](const Judgement& judgement) { return judgement.finding == Finding::met; });
-    std::string finished = fmt::format("{} of {}", assessment.finished, assessment.cells);
-    if (!assessment.missing.empty()) finished += fmt::format("; not made: {}", assessment.missing);
+    const std::string finished = fmt::format("{} of {}", assessment.finished, assessment.cells);
     const bool conditional = assessment.verdict == Verdict::not_as_stated;
     table.add({claim.id, claim.title, claim.published.value, headline.value, value_of(headline.low),
                value_of(headline.high), headline.cells, std::string(enum_name(assessment.verdict)),

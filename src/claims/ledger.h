@@ -39,7 +39,6 @@ struct Assessment {
   std::string device;                 // "" where none is finished
   std::vector<std::string> machines;  // processors or GPUs, by their provenance
   std::vector<std::string> runs;      // folders and packs of the cells
-  std::string missing;                // generated configs that do not exist yet
 };
 Assessment assess(const Claim& claim, const CellIndex& cells);
 

@@ -26,7 +26,6 @@ class Ledger : public ::testing::Test {
               .question = "does it copy?",
               .published = {.value = "1.000", .source = "notebook 07"},
               .configs = {"config.json"},
-              .generated = {},
               .command = "vla-bench run config.json",
               .criteria = {accuracy(0.99)},
               .condition = {},
@@ -147,16 +146,6 @@ TEST_F(Ledger, NamesThePackThatACellLiesIn) {
   packed.place = "reference/01_copy.jsonl:3";
   const Assessment done = assess_with({cell(0, Device::cpu, 1.0), packed});
   EXPECT_EQ(done.runs, (std::vector<std::string>{"reference/01_copy.jsonl", "runs/01_copy"}));
-}
-
-TEST_F(Ledger, AMissingGeneratedConfigIsNoRun) {
-  claim_.generated = {"best.json"};
-  const std::vector<CellRecord> cells = {cell(0, Device::cpu, 1.0), cell(1, Device::cpu, 1.0)};
-  const Assessment waiting = assess_with(cells);
-  EXPECT_EQ(waiting.verdict, Verdict::no_run);
-  EXPECT_EQ(waiting.missing, "best.json");
-  std::ofstream(folder_.path() / "best.json") << kConfig;
-  EXPECT_EQ(assess_with(cells).verdict, Verdict::reproduced);
 }
 
 TEST_F(Ledger, TablesHoldARowAClaimAndARowACriterion) {
