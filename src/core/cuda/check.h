@@ -1,4 +1,5 @@
-// Errors of the CUDA runtime as exceptions. Only for files that are part of a CUDA build.
+// Errors of the CUDA runtime as exceptions, and the first thing to check. Only for files that are
+// part of a CUDA build.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,6 +12,9 @@ namespace vla_bench::cuda {
 inline void check(cudaError_t error, const char* call) {
   if (error != cudaSuccess) fail(error, call);
 }
+
+/// Returns cudaSuccess when this binary holds code for the current device.
+cudaError_t find_code();
 
 }  // namespace vla_bench::cuda
 

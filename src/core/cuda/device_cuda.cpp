@@ -9,7 +9,6 @@
 #include <string>
 
 #include "core/cuda/check.h"
-#include "core/cuda/probe.h"
 #include "core/cuda/stream_context.h"
 #include "core/cuda_device.h"
 #include "core/error.h"

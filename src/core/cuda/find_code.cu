@@ -1,4 +1,4 @@
-#include "core/cuda/probe.h"
+#include "core/cuda/check.h"
 
 namespace vla_bench::cuda {
 namespace {
