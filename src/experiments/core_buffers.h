@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "mixers/mixer.h"
+#include "mixers/parameters.h"
 
 namespace vla_bench {
 
@@ -25,10 +26,12 @@ struct CoreBuffers {
   Array<T> d_o;            // (B, T, H, d)
   Array<T> d_projections;  // (B, T, 3, H, d)
   std::vector<More> more;
-  Array<T> saved;  // the core's
+  std::vector<More> parameters;  // the core's, (H, ...) each; a width is its size
+  Array<T> saved;                // the core's
 
-  /// All projections and the upstream gradient are standard normal draws of `seed`, rounded to
-  /// binary32 for every T, so that float and double code see the same inputs.
+  /// All projections and the upstream gradient are standard normal draws of `seed`, parameters have
+  /// initial values, rounded to binary32 for every T, so that float and double code see the same
+  /// inputs.
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
       : dims(head_dims) {
@@ -42,6 +45,15 @@ struct CoreBuffers {
       fill(context, seed, lane, dims.heads * added.width, added.values);
     }
     fill(context, seed, kUpstream, width(), d_o);
+    const MixerLayout layout = mixer_layout(mixer, dims.d_h);
+    for (const auto& drawn : initial_core_parameters(layout, dims.heads, seed)) {
+      More& added = parameters.emplace_back();
+      added.width = static_cast<Index>(drawn.size());
+      const std::vector<T> values(drawn.begin(), drawn.end());
+      added.values.resize(context.device, added.width);
+      device_copy(context.device, added.values.data(), Device::cpu, values.data(),
+                  static_cast<std::size_t>(added.values.bytes()));
+    }
     make_outputs();
   }
 
@@ -53,6 +65,13 @@ struct CoreBuffers {
       More& added = more.emplace_back();
       added.width = from.width;
       rotate(from.values, first, added.values);
+    }
+    for (const More& from : other.parameters) {
+      More& added = parameters.emplace_back();
+      added.width = from.width;
+      added.values.resize(from.values.device(), from.width);
+      device_copy(added.values.device(), added.values.data(), from.values.device(),
+                  from.values.data(), static_cast<std::size_t>(from.values.bytes()));
     }
     rotate(other.d_o, first, d_o);
     make_outputs();
@@ -73,6 +92,9 @@ struct CoreBuffers {
     for (std::size_t i = 0; i < more.size(); ++i) {
       inputs.more[i] = {more[i].values.data(), dims.heads * more[i].width, more[i].width};
     }
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      inputs.parameters[i] = parameters[i].values.data();
+    }
     return inputs;
   }
   HeadView<T> output() { return {o.data(), width(), dims.d_h}; }
@@ -84,6 +106,9 @@ struct CoreBuffers {
                                .dv = projection<T>(d_projections.data(), 2)};
     for (std::size_t i = 0; i < more.size(); ++i) {
       gradients.dmore[i] = {more[i].gradients.data(), dims.heads * more[i].width, more[i].width};
+    }
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      gradients.dparameters[i] = parameters[i].gradients.data();
     }
     return gradients;
   }
@@ -99,8 +124,10 @@ struct CoreBuffers {
   void make_outputs() {
     o.resize(d_o.device(), d_o.size());
     d_projections.resize(projections.device(), projections.size());
-    for (More& projection : more) {
-      projection.gradients.resize(projection.values.device(), projection.values.size());
+    for (auto* both : {&more, &parameters}) {
+      for (More& input : *both) {
+        input.gradients.resize(input.values.device(), input.values.size());
+      }
     }
   }
 

@@ -26,6 +26,7 @@ bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   std::vector<double> out(ones.size());
   TokenInputs<double> token{ones.data(), ones.data(), ones.data()};
   token.more.fill(ones.data());
+  token.parameters.fill(ones.data());
   memory->step(token, out.data());
   return memory->jacobian().has_value();
 }

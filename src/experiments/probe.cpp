@@ -10,6 +10,7 @@
 #include "core/rng.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
+#include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
 
@@ -85,6 +86,7 @@ class HeadValues {
 TokenInputs<double> ProbeToken::view() const {
   TokenInputs<double> view{q.data(), k.data(), v.data()};
   for (std::size_t i = 0; i < more.size(); ++i) view.more[i] = more[i].data();
+  for (std::size_t i = 0; i < parameters.size(); ++i) view.parameters[i] = parameters[i].data();
   return view;
 }
 
@@ -115,8 +117,15 @@ LayerTokens::LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inpu
   q_ = copy(inputs.q, d_h);
   k_ = copy(inputs.k, d_h);
   v_ = copy(inputs.v, d_h);
-  for (const Projection& projection : mixer_layout(mixer, d_h).more) {
+  const MixerLayout layout = mixer_layout(mixer, d_h);
+  for (const Projection& projection : layout.more) {
     more_.push_back(copy(inputs.more[more_.size()], projection.width));
+  }
+  for (const CoreParameter& parameter : layout.parameters) {
+    std::vector<float> values(static_cast<std::size_t>(core_parameter_size(parameter, heads_)));
+    device_copy(Device::cpu, values.data(), device, inputs.parameters[parameters_.size()],
+                values.size() * sizeof(float));
+    parameters_.emplace_back(values.begin(), values.end());
   }
 }
 
@@ -130,6 +139,7 @@ void LayerTokens::read(Index row, Index head, ProbeToken& out) const {
   assign(v_, out.v);
   out.more.resize(more_.size());
   for (std::size_t i = 0; i < more_.size(); ++i) assign(more_[i], out.more[i]);
+  out.parameters = parameters_;
 }
 
 ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
@@ -137,10 +147,12 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
       seed_(static_cast<std::uint64_t>(config.seeds.front())),
       d_h_(config.model.d_h) {
   const MixerConfig& mixer = config.mixers.front();
-  for (const Projection& projection : mixer_layout(mixer, d_h_).more) {
-    widths_.push_back(projection.width);
+  const MixerLayout layout = mixer_layout(mixer, d_h_);
+  for (const Projection& projection : layout.more) widths_.push_back(projection.width);
+  if (source_ == ProbeSource::gaussian) {
+    parameters_ = initial_core_parameters(layout, config.model.n_heads, seed_);
+    return;
   }
-  if (source_ == ProbeSource::gaussian) return;
   TinyLm<float> model(config.model, mixer, context);
   model.initialise(seed_);
   Batch batch;
@@ -158,6 +170,7 @@ void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
   draw(rng, d_h_, out.v);
   out.more.resize(widths_.size());
   for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
+  out.parameters = parameters_;
 }
 
 CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,

@@ -54,8 +54,9 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
     if (projection.bias) further.offsets.bias = bias(projection.name, width(further));
   }
   for (const CoreParameter& parameter : layout_.parameters) {
-    core_parameters_.push_back(
-        table.add(prefix + parameter.name, parameter.shape, parameter.initialisation));
+    core_parameters_.push_back(table.add(prefix + parameter.name,
+                                         core_parameter_shape(parameter, n_heads_),
+                                         parameter.initialisation));
   }
   if (layout_.output_norm) {
     const bool by_head = layout_.output_norm_kind == OutputNorm::rms_head;
@@ -69,7 +70,7 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
 }
 
 template <class T>
-CoreInputs<T> MixerLayer<T>::core_inputs() const {
+CoreInputs<T> MixerLayer<T>::core_inputs(const T* parameters) const {
   const Index D = d_model();
   const T* base = core_projections().data();
   CoreInputs<T> inputs;
@@ -79,6 +80,9 @@ CoreInputs<T> MixerLayer<T>::core_inputs() const {
   inputs.v = {base + 2 * D, 3 * D, d_h_};
   for (std::size_t i = 0; i < further_.size(); ++i) {
     inputs.more[i] = {further_[i].values.data(), width(further_[i]), further_[i].projection.width};
+  }
+  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
+    inputs.parameters[i] = parameters + core_parameters_[i];
   }
   return inputs;
 }
@@ -173,11 +177,8 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
                             .y = {further.values.data(), M, width(further)}});
   }
 
-  CoreInputs<T> inputs = core_inputs();
-  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
-    inputs.parameters[i] = parameters + core_parameters_[i];
-  }
-  core_->forward(context, inputs, {o_.data(), D, d_h_}, training ? &saved_ : nullptr);
+  core_->forward(context, core_inputs(parameters), {o_.data(), D, d_h_},
+                 training ? &saved_ : nullptr);
 
   if (layout_.output_norm) norm_forward(context, parameters);
   const Matrix<const T> read(layout_.output_norm ? normed_.data() : o_.data(), M, D);
@@ -229,7 +230,6 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
 
   const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
   const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, 3 * D);
-  CoreInputs<T> inputs = core_inputs();
   CoreGradients<T> core_gradients{.o = {o_.data(), D, d_h_},
                                   .d_o = {d_o_.data(), D, d_h_},
                                   .dq = {d_read.data, 3 * D, d_h_},
@@ -241,10 +241,9 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
     core_gradients.dmore[i] = {further.gradients.data(), width(further), further.projection.width};
   }
   for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
-    inputs.parameters[i] = parameters + core_parameters_[i];
     core_gradients.dparameters[i] = gradients + core_parameters_[i];
   }
-  core_->backward(context, inputs, core_gradients, saved_);
+  core_->backward(context, core_inputs(parameters), core_gradients, saved_);
 
   const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
   for (const Further& further : further_) {

@@ -47,8 +47,8 @@ class MixerLayer {
   MixerLayer(const ModelConfig& model, MixerLayout layout, std::unique_ptr<MixerCore<T>> core,
              const std::string& prefix, ParameterTable& table);
 
-  /// The core's inputs of the last forward, without its parameters; for probes.
-  CoreInputs<T> core_inputs() const;
+  /// The core's inputs of the last forward, with its parameters in the flat buffer.
+  CoreInputs<T> core_inputs(const T* parameters) const;
   const MixerCore<T>& core() const { return *core_; }
   const MixerLayout& layout() const { return layout_; }
   /// Bytes kept between forward and backward for this shape.

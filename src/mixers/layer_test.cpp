@@ -259,11 +259,10 @@ TEST(MixerLayer, ConvolvesQueriesKeysAndValues) {
 /// and a parameter of the core, (H, d).
 class ToyCore final : public MixerCore<double> {
  public:
-  static MixerLayout layout(Index heads, Index d) {
+  static MixerLayout layout(Index d) {
     return {.more = {{.name = "Wa", .width = d, .source = Projection::Source::key, .bias = false},
                      {.name = "Wb", .width = 1}},
-            .parameters = {
-                {.name = "gain", .shape = {heads, d}, .initialisation = Initialisation::ones}}};
+            .parameters = {{.name = "gain", .shape = {d}, .initialisation = Initialisation::ones}}};
   }
 
   void forward(const Context&, const CoreInputs<double>& inputs, HeadView<double> o,
@@ -306,12 +305,37 @@ class ToyCore final : public MixerCore<double> {
 
 TEST(MixerLayer, FurtherProjectionsAndParametersReachTheCore) {
   constexpr Index d = Problem::kD / Problem::kHeads;
-  Problem problem(ToyCore::layout(Problem::kHeads, d), std::make_unique<ToyCore>());
+  Problem problem(ToyCore::layout(d), std::make_unique<ToyCore>());
   EXPECT_EQ(problem.table_.at("gain").shape, (std::vector<Index>{Problem::kHeads, d}));
   EXPECT_EQ(problem.table_.at("gain").initialisation, Initialisation::ones);
   EXPECT_EQ(problem.table_.at("Wb.weight").shape,
             (std::vector<Index>{Problem::kHeads, Problem::kD}));
   expect_gradients(problem);
+}
+
+TEST(InitialValues, OfADecayHaveTheirDistributions) {
+  constexpr Index kHeads = 4000;
+  const MixerLayout layout{
+      .parameters = {{.name = "a", .initialisation = Initialisation::decay_rate},
+                     {.name = "b", .initialisation = Initialisation::decay_step}}};
+  const auto values = initial_core_parameters(layout, kHeads, 3);
+  ASSERT_EQ(values.size(), 2);
+  ASSERT_EQ(values[0].size(), kHeads);
+  double rates = 0.0, log_steps = 0.0;
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    const double rate = std::exp(values[0][h]);
+    const double step = std::log1p(std::exp(values[1][h]));
+    // Rounded to float.
+    EXPECT_TRUE(rate >= 1 - 1e-6 && rate <= 16 + 1e-5) << rate;
+    EXPECT_TRUE(step >= 1e-3 * (1 - 1e-5) && step <= 0.1 * (1 + 1e-5)) << step;
+    rates += rate / kHeads;
+    log_steps += std::log10(step) / kHeads;
+  }
+  // Four standard errors of the mean: 15 / sqrt(12 n), and 2 / sqrt(12 n) for log10.
+  EXPECT_NEAR(rates, 8.5, 4 * 15 / std::sqrt(12.0 * kHeads));
+  EXPECT_NEAR(log_steps, -2.0, 4 * 2 / std::sqrt(12.0 * kHeads));
+  EXPECT_EQ(values, initial_core_parameters(layout, kHeads, 3));
+  EXPECT_NE(values, initial_core_parameters(layout, kHeads, 4));
 }
 
 TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {

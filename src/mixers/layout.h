@@ -13,8 +13,18 @@ namespace vla_bench {
 
 /// Initial values of a parameter (the protocol: weights N(0, init_std), biases 0, LayerNorm 1 and
 /// 0; short convolutions uniform in +-1/sqrt(taps), torch's default for Conv1d; scaled_normal
-/// N(0, init_std / sqrt(2 n_layers)), for the last maps of residual branches).
-enum class Initialisation { normal, scaled_normal, zeros, ones, uniform_fan_in };
+/// N(0, init_std / sqrt(2 n_layers)), for the last maps of residual branches). Of a decay by
+/// exp(-exp(a) softplus(x + b)) (arXiv:2405.21060): decay_rate, for a, the logarithm of a uniform
+/// draw from [1, 16]; decay_step, for b, such that softplus(b) is log-uniform in [1e-3, 0.1].
+enum class Initialisation {
+  normal,
+  scaled_normal,
+  zeros,
+  ones,
+  uniform_fan_in,
+  decay_rate,
+  decay_step
+};
 
 /// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels per
 /// head.
@@ -27,10 +37,10 @@ struct Projection {
   bool bias = true;
 };
 
-/// A parameter that the core itself reads, as a flat array of the given shape.
+/// A parameter that the core itself reads: a flat array (H, shape...).
 struct CoreParameter {
   std::string name;
-  std::vector<Index> shape;
+  std::vector<Index> shape{};  // of one head; empty: a number
   Initialisation initialisation = Initialisation::zeros;
 };
 

@@ -58,7 +58,7 @@ struct CoreInputs {
   HeadDims dims;
   HeadView<const T> q, k, v;                        // (B, T, H, d)
   std::array<HeadView<const T>, kMostMore> more{};  // (B, T, H, w)
-  std::array<const T*, kMostMore> parameters{};
+  std::array<const T*, kMostMore> parameters{};     // (H, ...)
 };
 
 template <class T>
@@ -75,6 +75,7 @@ template <class T>
 struct TokenInputs {
   const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d)
   std::array<const T*, kMostMore> more{};            // (w)
+  std::array<const T*, kMostMore> parameters{};      // as CoreInputs::parameters, of all heads
 };
 
 /// One token of a core's inputs on the CPU.
@@ -84,6 +85,7 @@ TokenInputs<T> token_inputs(const CoreInputs<T>& inputs, Index row, Index head) 
   for (std::size_t i = 0; i < kMostMore; ++i) {
     if (!inputs.more[i].empty()) token.more[i] = inputs.more[i].at(row, head);
   }
+  token.parameters = inputs.parameters;
   return token;
 }
 

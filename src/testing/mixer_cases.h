@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "testing/compare.h"
 
@@ -24,9 +25,10 @@ namespace vla_bench::testing {
 /// precisions see the same numbers.
 struct CoreTensors {
   HeadDims dims;
-  std::vector<double> q, k, v, d_o;       // (B, T, H, d)
-  std::vector<Index> widths;              // of the projections beyond q, k and v
-  std::vector<std::vector<double>> more;  // (B, T, H, width) each
+  std::vector<double> q, k, v, d_o;             // (B, T, H, d)
+  std::vector<Index> widths;                    // of the projections beyond q, k and v
+  std::vector<std::vector<double>> more;        // (B, T, H, width) each
+  std::vector<std::vector<double>> parameters;  // of the core, (H, ...) each
 };
 
 /// Normal draws times `scale`; adds `shift` to q and k (a strongly negative one activates clamps).
@@ -49,13 +51,20 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
     tensors.widths.push_back(projection.width);
     fill(tensors.more.emplace_back(), projection.width, 4 + index, 0.0);
   }
+  for (const CoreParameter& parameter : mixer_layout(mixer, dims.d_h).parameters) {
+    const Index size = core_parameter_size(parameter, dims.heads);
+    Rng rng(seed, RngStream::benchmark, 1, static_cast<std::uint32_t>(tensors.parameters.size()));
+    auto& values = tensors.parameters.emplace_back(static_cast<std::size_t>(size));
+    for (double& value : values) value = static_cast<float>(scale * rng.normal());
+  }
   return tensors;
 }
 
 /// A core's results, in double for comparison.
 struct CoreRun {
-  std::vector<double> o, dq, dk, dv;       // (B, T, H, d)
-  std::vector<std::vector<double>> dmore;  // (B, T, H, width) each
+  std::vector<double> o, dq, dk, dv;             // (B, T, H, d)
+  std::vector<std::vector<double>> dmore;        // (B, T, H, width) each
+  std::vector<std::vector<double>> dparameters;  // (H, ...) each
 
   /// All results by name, o first.
   std::vector<std::pair<std::string, const std::vector<double>*>> all() const {
@@ -63,6 +72,9 @@ struct CoreRun {
         {"o", &o}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv}};
     for (std::size_t i = 0; i < dmore.size(); ++i) {
       named.emplace_back("dmore[" + std::to_string(i) + "]", &dmore[i]);
+    }
+    for (std::size_t i = 0; i < dparameters.size(); ++i) {
+      named.emplace_back("dparameters[" + std::to_string(i) + "]", &dparameters[i]);
     }
     return named;
   }
@@ -133,6 +145,15 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
     inputs.more[i] = {more.back().data(), dims.heads * width, width};
     gradients.dmore[i] = {dmore.back().data(), dims.heads * width, width};
   }
+  constexpr T kEarlier = 0.5;  // a gradient that this pass has to add to
+  std::vector<Array<T>> parameters, dparameters;
+  for (std::size_t i = 0; i < tensors.parameters.size(); ++i) {
+    const std::size_t size = tensors.parameters[i].size();
+    parameters.push_back(upload(tensors.parameters[i]));
+    dparameters.push_back(to_device(context.device, std::vector<T>(size, kEarlier)));
+    inputs.parameters[i] = parameters.back().data();
+    gradients.dparameters[i] = dparameters.back().data();
+  }
 
   Array<T> saved;
   const HeadView<T> output(o.data(), D, dims.d_h);
@@ -159,6 +180,10 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   for (const Array<T>& values : dmore) {
     const std::vector<T> host = testing::to_host(values);
     run.dmore.emplace_back(host.begin(), host.end());
+  }
+  for (const Array<T>& values : dparameters) {
+    auto& host = run.dparameters.emplace_back();
+    for (const T value : testing::to_host(values)) host.push_back(value - kEarlier);
   }
   return run;
 }
@@ -269,6 +294,9 @@ inline void expect_central_differences(MixerCore<double>& core, const CoreTensor
   for (std::vector<double>& values : moved.more) {
     differentiate(values, numeric.dmore.emplace_back());
   }
+  for (std::vector<double>& values : moved.parameters) {
+    differentiate(values, numeric.dparameters.emplace_back());
+  }
   expect_same_run(run, numeric, tolerance, "central differences " + describe(tensors.dims));
 }
 
@@ -319,6 +347,10 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
     const auto first = values.begin() + static_cast<std::ptrdiff_t>(position * width);
     return std::vector<T>(first, first + static_cast<std::ptrdiff_t>(width));
   };
+  std::vector<std::vector<T>> parameters;
+  for (const std::vector<double>& values : tensors.parameters) {
+    parameters.emplace_back(values.begin(), values.end());
+  }
   std::vector<T> o(static_cast<std::size_t>(dims.d_h));
   for (Index head = 0; head < dims.heads; ++head) {
     const std::unique_ptr<HeadMemory<T>> memory = core.memory(head);
@@ -334,6 +366,9 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
         for (std::size_t i = 0; i < tensors.more.size(); ++i) {
           more.push_back(token(tensors.more[i], position, tensors.widths[i]));
           inputs.more[i] = more.back().data();
+        }
+        for (std::size_t i = 0; i < parameters.size(); ++i) {
+          inputs.parameters[i] = parameters[i].data();
         }
         memory->step(inputs, o.data());
         std::copy(o.begin(), o.end(),

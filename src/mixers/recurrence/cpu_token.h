@@ -52,6 +52,8 @@ class CpuToken : public CpuMath<T, Size> {
   Channels k() const { return load(at(inputs_.k)); }
   Channels more(std::size_t i) const { return load(at(inputs_.more[i])); }
   T more_scalar(std::size_t i) const { return *at(inputs_.more[i]); }
+  /// This head's number of the core's parameter i.
+  T parameter(std::size_t i) const { return inputs_.parameters[i][tile_.head]; }
 
   void put_r(const Channels& x) const { store(x, row(rows_.r)); }
   void put_a(const Channels& x) const { store(x, row(rows_.a)); }
@@ -73,6 +75,8 @@ class CpuToken : public CpuMath<T, Size> {
   void put_dk(const Channels& x) const { store(x, at(out_->dk)); }
   void put_dmore(std::size_t i, const Channels& x) const { store(x, at(out_->dmore[i])); }
   void put_dmore(std::size_t i, T x) const { *at(out_->dmore[i]) = x; }
+  /// This token's share of the gradient of parameter(i).
+  void put_dparameter(std::size_t i, T x) const { out_->dparameters[i][tile_.head] += x; }
 
  private:
   template <class E>

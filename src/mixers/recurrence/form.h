@@ -23,7 +23,8 @@ struct RecurrenceForm {
   Decay decay = Decay::none;
   bool decay_has_gradient = false;
   Normaliser normaliser = Normaliser::none;
-  double floor = 0.0;  // of z . q
+  double floor = 0.0;    // of z . q
+  Index parameters = 0;  // of its core, (H) each, that the rule reads
 
   constexpr bool has_residual() const { return residual != Residual::none; }
   constexpr bool normalises() const { return normaliser != Normaliser::none; }

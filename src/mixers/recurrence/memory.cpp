@@ -26,6 +26,7 @@ void RecurrentMemory<T>::step(const TokenInputs<T>& token, T* o) {
                        .k = {token.k, 0, 0},
                        .v = {token.v, 0, 0}};
   for (std::size_t i = 0; i < kMostMore; ++i) inputs.more[i] = {token.more[i], 0, 0};
+  inputs.parameters = token.parameters;
   state_.advance(next_tile(), inputs, *rule_, {o, 0, 0}, {});
 }
 

@@ -3,6 +3,7 @@
 #include "core/cuda/stream_context.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
+#include "ops/cuda/column_sums.h"
 
 namespace vla_bench::mixers::cuda {
 namespace {
@@ -74,6 +75,7 @@ class RecurrentCore final : public MixerCore<float> {
     for (std::size_t i = 0; i < kMostMore; ++i) {
       if (!inputs.more[i].empty()) views.more[i] = token_view(inputs.dims, inputs.more[i]);
     }
+    views.parameters = inputs.parameters;
     return views;
   }
   RecurrenceInputs recurrence(const HeadDims& dims, const Trace<const float>& trace) const {
@@ -108,6 +110,7 @@ class RecurrentCore final : public MixerCore<float> {
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
+  Array<float> d_parameters_;                   // (parameters, B, T, H): shares of the tokens
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
 
@@ -205,7 +208,18 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   for (std::size_t i = 0; i < kMostMore; ++i) {
     if (!gradients.dmore[i].empty()) views.raw_dmore[i] = token_view(dims, gradients.dmore[i]);
   }
+  const auto parameters = static_cast<std::size_t>(form_.parameters);
+  std::array<Matrix<float>, kMostMore> shares;
+  d_parameters_.resize(context.device, form_.parameters * dims.rows() * dims.heads);
+  for (std::size_t i = 0; i < parameters; ++i) {
+    float* const share = d_parameters_.data() + static_cast<Index>(i) * dims.rows() * dims.heads;
+    shares[i] = {share, dims.rows(), dims.heads};
+    views.dparameters[i] = token_view(dims, share, 1);
+  }
   rule_->unbind(stream, views, trace.kept);
+  for (std::size_t i = 0; i < parameters; ++i) {
+    ops::cuda::add_column_sums(stream, shares[i], gradients.dparameters[i]);
+  }
 }
 
 }  // namespace

@@ -161,6 +161,7 @@ class RecurrentCore final : public MixerCore<T> {
     LaneRule<T>& rule;
     BackwardScratch<T>& scratch;
   };
+  void add_parameter_gradients(const HeadDims& dims, const CoreGradients<T>& gradients) const;
   void against_time(const Lane& lane) const;
   void in_time(const Lane& lane) const;
   void plain_tile_against_time(const Lane& lane, const Tile& tile) const;
@@ -185,6 +186,7 @@ class RecurrentCore final : public MixerCore<T> {
   Index d_, stride_;
   Factor key_factor_;
   std::vector<Thread> threads_;
+  Array<T> d_parameters_;  // (parameters, B, H): of each lane
 };
 
 template <class T>
@@ -207,6 +209,8 @@ template <class T>
 void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inputs,
                                 const CoreGradients<T>& gradients, const Array<T>& saved) {
   const HeadDims& dims = inputs.dims;
+  d_parameters_.resize(Device::cpu, form_.parameters * dims.lanes());
+  std::fill_n(d_parameters_.data(), d_parameters_.size(), T(0));
   for_each_lane(context, dims, [&](Index index, Thread& thread) {
     if (thread.backward == nullptr || thread.backward_tokens != dims.tokens) {
       thread.backward = std::make_unique<BackwardScratch<T>>(form_, d_, dims.tokens);
@@ -214,8 +218,13 @@ void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inp
     }
     // The rule reads what it kept.
     thread.rule->start(dims.tokens, const_cast<T*>(kept(saved.data(), dims, index)));
+    CoreGradients<T> of_lane = gradients;
+    for (Index i = 0; i < form_.parameters; ++i) {
+      of_lane.dparameters[static_cast<std::size_t>(i)] =
+          d_parameters_.data() + i * dims.lanes() + index / dims.heads * dims.heads;
+    }
     const Lane lane{.inputs = inputs,
-                    .gradients = gradients,
+                    .gradients = of_lane,
                     .batch = index / dims.heads,
                     .head = index % dims.heads,
                     .trace = trace(saved.data(), dims, index),
@@ -223,8 +232,21 @@ void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inp
                     .scratch = *thread.backward};
     against_time(lane);
     in_time(lane);
-    thread.rule->finish(inputs, gradients);
+    thread.rule->finish(inputs, of_lane);
   });
+  add_parameter_gradients(dims, gradients);
+}
+
+/// Lanes summed over their tokens; heads sum their lanes here, in the order of the batch.
+template <class T>
+void RecurrentCore<T>::add_parameter_gradients(const HeadDims& dims,
+                                               const CoreGradients<T>& gradients) const {
+  for (Index i = 0; i < form_.parameters; ++i) {
+    T* const sums = gradients.dparameters[static_cast<std::size_t>(i)];
+    for (Index lane = 0; lane < dims.lanes(); ++lane) {
+      sums[lane % dims.heads] += d_parameters_[i * dims.lanes() + lane];
+    }
+  }
 }
 
 /// dn and dc of a tile.
