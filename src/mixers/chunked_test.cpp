@@ -84,6 +84,7 @@ TEST(Chunked, Retention) { expect_chunks({.options = RetentionOptions{}}); }
 TEST(Chunked, DeltaNetStandard) {
   expect_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}});
 }
+TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
   EXPECT_THROW(chunked_core(paper, 8, {}, {}), BadInput);
