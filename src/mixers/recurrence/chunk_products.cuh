@@ -74,6 +74,51 @@ struct InnerRange {
   int first, end;
 };
 
+/// A tile of 16 R rows and 8 S columns of a product, in the registers of a warp.
+template <int R, int S>
+struct WarpTile {
+  float values[R][S][4] = {};
+
+  /// += A B of the inner indices in `inner`; the tile's rows are A's first, its columns B's.
+  template <Grade kGrade>
+  __device__ void add_product(const Matrix& a, const Matrix& b, InnerRange inner) {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll 2
+    for (int k = inner.first; k < inner.end; k += 8) {
+      Left<kGrade> x[R];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const int i = 16 * r + g;
+        x[r] = left<kGrade>(a(i, k + t), a(i + 8, k + t), a(i, k + t + 4), a(i + 8, k + t + 4));
+      }
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const int j = 8 * s + g;
+        const Right<kGrade> y = right<kGrade>(b(k + t, j), b(k + t + 4, j));
+#pragma unroll
+        for (int r = 0; r < R; ++r) multiply_add<kGrade>(values[r][s], x[r], y);
+      }
+    }
+  }
+  /// done(i, j, value_ij, value_ij+1) with the tile's first element at (row, column).
+  template <class Done>
+  __device__ void each_pair(int row, int column, const Done& done) const {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const int i = row + 16 * r + g;
+        const int j = column + 8 * s + 2 * t;
+        done(i, j, values[r][s][0], values[r][s][1]);
+        done(i + 8, j, values[r][s][2], values[r][s][3]);
+      }
+    }
+  }
+};
+
 /// C (M, N) = A (M, K) B (K, N) by kWarps warps: tiles of 16 R rows and 8 S columns, tile i by warp
 /// i % kWarps. range(i, j) is the InnerRange of the tile whose first element is (i, j), an empty
 /// one leaves the tile out; done(i, j, c_ij, c_ij+1) takes the product two neighbours at a time. No
@@ -86,41 +131,15 @@ __device__ inline void multiply(int warp, const Matrix& a, const Matrix& b, cons
   constexpr int kAcross = N / (8 * S);
   constexpr int kTiles = M / (16 * R) * kAcross;
   static_assert(M % (16 * R) == 0 && N % (8 * S) == 0 && K % 8 == 0);
-  const int g = static_cast<int>(threadIdx.x) % 32 / 4;
-  const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll 1
   for (int tile = warp; tile < kTiles; tile += kWarps) {
     const int row = tile / kAcross * 16 * R;
     const int column = tile % kAcross * 8 * S;
     const InnerRange inner = range(row, column);
     if (inner.first >= inner.end) continue;
-    float c[R][S][4] = {};
-#pragma unroll 2
-    for (int k = inner.first; k < inner.end; k += 8) {
-      Left<kGrade> x[R];
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int i = row + 16 * r + g;
-        x[r] = left<kGrade>(a(i, k + t), a(i + 8, k + t), a(i, k + t + 4), a(i + 8, k + t + 4));
-      }
-#pragma unroll
-      for (int s = 0; s < S; ++s) {
-        const int j = column + 8 * s + g;
-        const Right<kGrade> y = right<kGrade>(b(k + t, j), b(k + t + 4, j));
-#pragma unroll
-        for (int r = 0; r < R; ++r) multiply_add<kGrade>(c[r][s], x[r], y);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int s = 0; s < S; ++s) {
-        const int i = row + 16 * r + g;
-        const int j = column + 8 * s + 2 * t;
-        done(i, j, c[r][s][0], c[r][s][1]);
-        done(i + 8, j, c[r][s][2], c[r][s][3]);
-      }
-    }
+    WarpTile<R, S> c;
+    c.template add_product<kGrade>(a.from(row, 0), b.from(0, column), inner);
+    c.each_pair(row, column, done);
   }
 }
 /// The same over all of K.
