@@ -3,7 +3,7 @@
 //
 // A 16 x 16 block on the diagonal lies in one warp's registers, half a row a thread. Its
 // elimination is that of L D L^T, applied to I at once, so that a pivot's chain is one reciprocal
-// and two multiplications: the entries that the next pivot needs are on their way between threads
+// and one multiplication: the entries that the next pivot needs are on their way between threads
 // while the reciprocal is taken. Off the diagonal everything is products of blocks X Y^T; an
 // accumulator of mma m16n8k8 is an operand of the next one as it stands, if the order of the
 // columns that are summed over is changed in both operands alike.
@@ -14,6 +14,7 @@
 
 #include "mixers/recurrence/chunk_products.cuh"
 #include "mixers/recurrence/lines.cuh"
+#include "ops/cuda/approximate.cuh"
 #include "ops/cuda/named_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
@@ -75,12 +76,16 @@ struct WarpBlock {
       const float(&from)[4] = x.part[k];
       const auto a = left<Grade::float32>(kSign * from[0], kSign * from[2], kSign * from[1],
                                           kSign * from[3]);
+      const Right<Grade::float32> b[2] = {right<Grade::float32>(y.part[k][0], y.part[k][1]),
+                                          right<Grade::float32>(y.part[k][2], y.part[k][3])};
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        const auto b = right<Grade::float32>(y.part[k][2 * n], y.part[k][2 * n + 1]);
-        ops::cuda::multiply_add_tf32(small.part[n], a.low, b.high[0], b.high[1]);
-        ops::cuda::multiply_add_tf32(small.part[n], a.high, b.low[0], b.low[1]);
-        ops::cuda::multiply_add_tf32(part[n], a.high, b.high[0], b.high[1]);
+        ops::cuda::multiply_add_tf32(small.part[n], a.low, b[n].high[0], b[n].high[1]);
+        ops::cuda::multiply_add_tf32(part[n], a.high, b[n].high[0], b[n].high[1]);
+      }
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        ops::cuda::multiply_add_tf32(small.part[n], a.high, b[n].low[0], b[n].low[1]);
       }
     }
 #pragma unroll
@@ -119,17 +124,18 @@ __device__ inline void invert_factor_of_block(float* block, float floor, float* 
     x[c] = row == column ? 1.0F : 0.0F;
   }
   __syncwarp();
+  const float inverse_floor = 1.0F / floor;
   float pivot = __shfl_sync(kAll, m[0], 0);
   float own_pivot = pivot;
 #pragma unroll
   for (int j = 0; j < 16; ++j) {
     if (row == j) own_pivot = pivot;
-    const float inverse = __fdividef(1.0F, at_least(pivot, floor));
+    const float inverse = pivot < floor ? inverse_floor : ops::cuda::reciprocal(pivot);
     const float along = __shfl_sync(kAll, m[j / 2], lane - half + j % 2);
     if (j < 15) {
       const float across = __shfl_sync(kAll, m[j / 2], 2 * (j + 1) + j % 2);
       const float next = __shfl_sync(kAll, m[(j + 1) / 2], 2 * (j + 1) + (j + 1) % 2);
-      pivot = fmaf(-across * inverse, across, next);
+      pivot = fmaf(-across * across, inverse, next);
     }
     const float factor = row > j ? -along * inverse : 0.0F;
 #pragma unroll

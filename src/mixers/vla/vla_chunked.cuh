@@ -12,8 +12,10 @@ namespace vla_bench::mixers::cuda {
 /// Warps that share a task, and this one's rank among them.
 struct Team {
   int rank, size;
+  /// Its rank comes from one thread, so that the compiler knows a warp to stay together.
   __device__ static Team block() {
-    return {static_cast<int>(threadIdx.x) / 32, static_cast<int>(blockDim.x) / 32};
+    return {__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0),
+            static_cast<int>(blockDim.x) / 32};
   }
 };
 
