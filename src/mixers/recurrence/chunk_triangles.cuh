@@ -130,7 +130,8 @@ __device__ inline void invert_factor_of_block(float* block, float floor, float* 
 #pragma unroll
   for (int j = 0; j < 16; ++j) {
     if (row == j) own_pivot = pivot;
-    const float inverse = pivot < floor ? inverse_floor : ops::cuda::reciprocal(pivot);
+    const float unfloored = ops::cuda::reciprocal(pivot);
+    const float inverse = pivot < floor ? inverse_floor : unfloored;
     const float along = __shfl_sync(kAll, m[j / 2], lane - half + j % 2);
     if (j < 15) {
       const float across = __shfl_sync(kAll, m[j / 2], 2 * (j + 1) + j % 2);

@@ -286,12 +286,19 @@ __global__ void __launch_bounds__(ChunkShape<D>::kThreads, 1)
   Element<D>(args, *reinterpret_cast<ElementTiles<D>*>(memory)).run();
 }
 
-/// Three matrices stand in shared memory: A, and two that serve one step after the other.
+/// Up to d = 64 an element waits in shared memory for its turn. At 128 three matrices fill that: A,
+/// and two that serve one step after the other.
+template <int D>
+inline constexpr bool kLoadsAhead = D < 128;
+
 template <int D>
 struct JoinTiles {
+  static constexpr int kAhead = kLoadsAhead<D> ? D * ChunkShape<D>::kAlong : 4;
   alignas(16) float matrix[D * ChunkShape<D>::kAlong];
-  alignas(16) float r[D * ChunkShape<D>::kAlong];   // R^T, I + R^T W, L^-1, E
+  alignas(16) float r[D * ChunkShape<D>::kAlong];   // R^T, I + R^T W, L^-1; E at 128
   alignas(16) float w[D * ChunkShape<D>::kAcross];  // W, Z, E A
+  alignas(16) float E[kAhead];
+  alignas(16) float C[kAhead];
   float pivots[D];
 };
 
@@ -302,10 +309,13 @@ class Join {
       : args_(args), tiles_(tiles), first_(static_cast<int>(blockIdx.x) * args.segment.segments) {}
 
   __device__ void run() {
+    const int last = args_.segment.segments - 2;
     load(tiles_.matrix, entry(1));
-    for (int i = 1; i + 1 < args_.segment.segments; ++i) {
-      pass(ElementView<D>(args_.elements, first_ + i));
-      __syncthreads();
+    load(tiles_.r, element(1).R);
+    wait_for_groups<0>();
+    __syncthreads();
+    for (int i = 1; i <= last; ++i) {
+      pass(element(i), i < last ? element(i + 1).R : nullptr);
       float* out = entry(i + 1);
       for (int at = static_cast<int>(threadIdx.x); at < D * D; at += kThreads) {
         out[at] = tiles_.matrix[at / D * kAlong + at % D];
@@ -325,6 +335,9 @@ class Join {
   __device__ float* entry(int segment) {
     return args_.entries + (static_cast<Index>(first_) + segment) * D * D;
   }
+  __device__ ElementView<D> element(int segment) {
+    return ElementView<D>(args_.elements, first_ + segment);
+  }
   __device__ static void load(float* to, const float* from) {
     for (int i = static_cast<int>(threadIdx.x); i < D * D / 4; i += kThreads) {
       copy_async_16(to + i / (D / 4) * kAlong + i % (D / 4) * 4, from + 4 * i, true);
@@ -332,15 +345,19 @@ class Join {
     close_group();
   }
 
-  /// 13, with the rows of R^T as tokens.
-  __device__ void pass(const ElementView<D>& element) {
+  /// 13, with the rows of R^T as tokens; they are in `r`, and at the end `next_R` is.
+  __device__ void pass(const ElementView<D>& element, const float* next_R) {
     const Team block = Team::block();
     const Matrix A = Steps::along(tiles_.matrix);
     const Matrix r = Steps::along(tiles_.r);
     const Matrix w = Steps::across(tiles_.w);
-    load(tiles_.r, element.R);
-    wait_for_groups<0>();
-    __syncthreads();
+    const Matrix E = Steps::along(kLoadsAhead<D> ? tiles_.E : tiles_.r);
+    const float* C = kLoadsAhead<D> ? tiles_.C : element.C;
+    constexpr int kStrideOfC = kLoadsAhead<D> ? kAlong : D;
+    if constexpr (kLoadsAhead<D>) {
+      load(tiles_.E, element.E);
+      load(tiles_.C, element.C);
+    }
     multiply(block, r, A.transposed(), w);
     __syncthreads();
     {
@@ -365,20 +382,24 @@ class Join {
     __syncthreads();
     divide(block);
     __syncthreads();
-    load(tiles_.r, element.E);
+    if constexpr (!kLoadsAhead<D>) {
+      load(tiles_.r, element.E);
+    } else if (next_R != nullptr) {
+      load(tiles_.r, next_R);
+    }
     Steps::template subtract_squares<D>(block, tiles_.matrix, w, 0.0F);
     wait_for_groups<0>();
     __syncthreads();
     const Matrix EA = Steps::along(tiles_.w);
-    multiply(block, r, A.transposed(), EA);
+    multiply(block, E, A.transposed(), EA);
     __syncthreads();
     for_lower_tiles<D / 16>(block, [&](int row, int column) {
       WarpTile<1, 2> tile;
       tile.template add_product<Grade::float32>(EA.from(16 * row, 0),
-                                                r.transposed().from(0, 16 * column), {0, D});
+                                                E.transposed().from(0, 16 * column), {0, D});
       const auto put = [&](int i, int j, float x) {
         if (j > i) return;
-        A(i, j) = A(j, i) = element.C[i * D + j] + x;
+        A(i, j) = A(j, i) = C[i * kStrideOfC + j] + x;
       };
       tile.each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
         put(i, j, x);
@@ -386,6 +407,11 @@ class Join {
       });
     });
     __syncthreads();
+    if (!kLoadsAhead<D> && next_R != nullptr) {
+      load(tiles_.r, next_R);
+      wait_for_groups<0>();
+      __syncthreads();
+    }
   }
 
   __device__ static void multiply(Team team, const Matrix& a, const Matrix& b, const Matrix& out) {
