@@ -1,0 +1,137 @@
+// Products of the chunked kernels on tensor cores, in fragments of ops/cuda/tensor_core.cuh: one
+// instruction is C (16, 8) += A (16, 8) B (8, 8) by a warp.
+//
+// Grade float32 is 3xTF32: x = high + low, both TF32, and a product is low high + high low + high
+// high, with an error of 2^-22 of its operands instead of 2^-11. Sums are float32 in both grades.
+// Every sum has one fixed order.
+#pragma once
+
+#include <type_traits>
+
+#include "ops/cuda/tensor_core.cuh"
+
+namespace vla_bench::mixers::cuda {
+
+enum class Grade { tf32, float32 };
+
+/// A thread's share of an operand, rounded: N = 4 numbers of the left one, 2 of the right one.
+template <Grade kGrade, int N>
+struct Fragment {
+  std::uint32_t high[N];
+  std::uint32_t low[kGrade == Grade::float32 ? N : 1];
+
+  __device__ void set(int i, float x) {
+    high[i] = ops::cuda::round_to_tf32(x);
+    // What the instruction cuts off of `low` is below 2^-22 of x.
+    if constexpr (kGrade == Grade::float32) {
+      low[i] = __float_as_uint(x - __uint_as_float(high[i]));
+    }
+  }
+};
+template <Grade kGrade>
+using Left = Fragment<kGrade, 4>;
+template <Grade kGrade>
+using Right = Fragment<kGrade, 2>;
+
+template <Grade kGrade>
+__device__ inline Left<kGrade> left(float a0, float a1, float a2, float a3) {
+  Left<kGrade> a;
+  a.set(0, a0);
+  a.set(1, a1);
+  a.set(2, a2);
+  a.set(3, a3);
+  return a;
+}
+template <Grade kGrade>
+__device__ inline Right<kGrade> right(float b0, float b1) {
+  Right<kGrade> b;
+  b.set(0, b0);
+  b.set(1, b1);
+  return b;
+}
+
+template <Grade kGrade>
+__device__ inline void multiply_add(float (&c)[4], const Left<kGrade>& a, const Right<kGrade>& b) {
+  if constexpr (kGrade == Grade::float32) {
+    ops::cuda::multiply_add_tf32(c, a.low, b.high[0], b.high[1]);
+    ops::cuda::multiply_add_tf32(c, a.high, b.low[0], b.low[1]);
+  }
+  ops::cuda::multiply_add_tf32(c, a.high, b.high[0], b.high[1]);
+}
+
+/// Element (i, j) stands at data[i * row + j * column], in shared memory.
+struct Matrix {
+  float* data;
+  int row, column;
+
+  __device__ float& operator()(int i, int j) const { return data[i * row + j * column]; }
+  __device__ Matrix transposed() const { return {data, column, row}; }
+  __device__ Matrix from(int i, int j) const { return {&(*this)(i, j), row, column}; }
+};
+
+/// Inner indices from first to end, multiples of 8, that a tile of the product needs.
+struct InnerRange {
+  int first, end;
+};
+
+/// C (M, N) = A (M, K) B (K, N) by kWarps warps: tiles of 16 R rows and 8 S columns, tile i by warp
+/// i % kWarps. range(i, j) is the InnerRange of the tile whose first element is (i, j), an empty
+/// one leaves the tile out; done(i, j, c_ij, c_ij+1) takes the product two neighbours at a time. No
+/// barrier inside. Loads meet no bank twice where the stride along K's rows (A's rows, B's columns
+/// if those are K-contiguous) is 4 modulo 32, and 8 modulo 32 for an operand whose other index is
+/// contiguous.
+template <Grade kGrade, int M, int N, int K, int kWarps, int R, int S, class Range, class Done>
+__device__ inline void multiply(int warp, const Matrix& a, const Matrix& b, const Range& range,
+                                const Done& done) {
+  constexpr int kAcross = N / (8 * S);
+  constexpr int kTiles = M / (16 * R) * kAcross;
+  static_assert(M % (16 * R) == 0 && N % (8 * S) == 0 && K % 8 == 0);
+  const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll 1
+  for (int tile = warp; tile < kTiles; tile += kWarps) {
+    const int row = tile / kAcross * 16 * R;
+    const int column = tile % kAcross * 8 * S;
+    const InnerRange inner = range(row, column);
+    if (inner.first >= inner.end) continue;
+    float c[R][S][4] = {};
+#pragma unroll 2
+    for (int k = inner.first; k < inner.end; k += 8) {
+      Left<kGrade> x[R];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const int i = row + 16 * r + g;
+        x[r] = left<kGrade>(a(i, k + t), a(i + 8, k + t), a(i, k + t + 4), a(i + 8, k + t + 4));
+      }
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const int j = column + 8 * s + g;
+        const Right<kGrade> y = right<kGrade>(b(k + t, j), b(k + t + 4, j));
+#pragma unroll
+        for (int r = 0; r < R; ++r) multiply_add<kGrade>(c[r][s], x[r], y);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const int i = row + 16 * r + g;
+        const int j = column + 8 * s + 2 * t;
+        done(i, j, c[r][s][0], c[r][s][1]);
+        done(i + 8, j, c[r][s][2], c[r][s][3]);
+      }
+    }
+  }
+}
+/// The same over all of K.
+template <Grade kGrade, int M, int N, int K, int kWarps, int R, int S, class Done>
+__device__ inline void multiply(int warp, const Matrix& a, const Matrix& b, const Done& done) {
+  multiply<kGrade, M, N, K, kWarps, R, S>(
+      warp, a, b,
+      [](int, int) {
+        return InnerRange{0, K};
+      },
+      done);
+}
+
+}  // namespace vla_bench::mixers::cuda
