@@ -1,9 +1,8 @@
 // chunked_cuda.h; numbers are the steps of chunked.h.
 #include <algorithm>
-#include <array>
 
 #include "core/cuda/check.h"
-#include "mixers/recurrence/chunk_triangles.cuh"
+#include "mixers/recurrence/chunk_rows.cuh"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/lines.cuh"
 
@@ -38,6 +37,7 @@ struct ChunkRule {
   static constexpr int kBuffers = D < 128 ? 4 : 3;  // of a chunk's rows
   static constexpr int kStateWarps = D / 16;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
+  static constexpr int kLoadThreads = kGramWarps * kWarp;
   /// Rows of S, then of Phi, that a warp owns; with one, Phi is another block's.
   static constexpr int kHalves = !kReads && kResidual && D < 128 ? 2 : 1;
   static constexpr int kSlot = (D + 1) * D;
@@ -104,30 +104,37 @@ struct Segment {
   }
 };
 
-/// Copies `count` tokens of D channels; what does not exist becomes 0.
+/// Copies `count` tokens of D channels, `thread` being one of kLoadThreads; what does not exist
+/// becomes 0.
 template <class Rule>
 __device__ inline void load_rows(float* tile, const TokenSource& source, int batch, int head,
-                                 Index first, int count) {
+                                 Index first, int count, int thread) {
   constexpr int D = Rule::D;
-  const float* data = source.view.lane(batch, head) + first * source.view.token;
+  const Index stride = source.view.token;
+  const float* data = source.view.lane(batch, head) + first * stride;
   if (source.wide) {
     constexpr int kAcross = D / 4;
-#pragma unroll 4
-    for (int i = static_cast<int>(threadIdx.x); i < Rule::C * kAcross; i += Rule::kThreads) {
-      const int token = i / kAcross;
-      const int channel = i % kAcross * 4;
-      const bool valid = token < count && channel < source.width;
-      const float* from = valid ? data + token * source.view.token + channel : source.view.data;
-      copy_async_16(tile + token * kRowWords<D> + channel, from, valid);
+    constexpr int kAtOnce = Rule::kLoadThreads / kAcross;  // tokens
+    static_assert(Rule::kLoadThreads % kAcross == 0 && Rule::C % kAtOnce == 0);
+    const int channel = thread % kAcross * 4;
+    const bool exists = channel < source.width;
+    const float* from = data + thread / kAcross * stride + channel;
+    float* to = tile + thread / kAcross * kRowWords<D> + channel;
+#pragma unroll
+    for (int step = 0; step < Rule::C / kAtOnce; ++step) {
+      const bool valid = exists && thread / kAcross + step * kAtOnce < count;
+      // A copy of nothing still names an address: one that exists.
+      copy_async_16(to + step * kAtOnce * kRowWords<D>, valid ? from : source.view.data, valid);
+      from += kAtOnce * stride;
     }
     return;
   }
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < Rule::C * D; i += Rule::kThreads) {
+  for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
     const int token = i / D;
     const int channel = i % D;
     const bool valid = token < count && channel < source.width;
-    const float* from = valid ? data + token * source.view.token + channel : source.view.data;
+    const float* from = valid ? data + token * stride + channel : source.view.data;
     copy_async_4(tile + token * kRowWords<D> + channel, from, valid);
   }
 }
@@ -135,32 +142,33 @@ __device__ inline void load_rows(float* tile, const TokenSource& source, int bat
 /// A number a token; without a source it is 1.
 template <class Rule>
 __device__ inline void load_numbers(float* numbers, const TokenSource& source, int batch, int head,
-                                    Index first, int count) {
-  const int token = static_cast<int>(threadIdx.x);
-  if (token >= Rule::C) return;
+                                    Index first, int count, int thread) {
+  if (thread >= Rule::C) return;
   if (source.view.data == nullptr) {
-    numbers[token] = 1.0F;
+    numbers[thread] = 1.0F;
     return;
   }
-  const bool valid = token < count;
+  const bool valid = thread < count;
   const float* from = source.view.lane(batch, head);
-  copy_async_4(numbers + token, valid ? from + (first + token) * source.view.token : from, valid);
+  copy_async_4(numbers + thread, valid ? from + (first + thread) * source.view.token : from, valid);
 }
 
+/// Asks for a chunk's rows, by the warps of Gram matrices, which have less to do.
 template <class Rule>
 __device__ inline void load_chunk(const ChunkedArgs& args, const Segment<Rule>& segment, int chunk,
                                   typename Rule::Rows& rows) {
-  if (chunk >= segment.chunks) return;
+  const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
+  if (thread < 0 || chunk >= segment.chunks) return;
   const Index first = segment.first + chunk * Rule::C;
   const int count = segment.tokens_of(chunk);
   const auto load = [&](float* tile, const TokenSource& source) {
-    load_rows<Rule>(tile, source, segment.batch, segment.head, first, count);
+    load_rows<Rule>(tile, source, segment.batch, segment.head, first, count, thread);
   };
   const auto load_scalars = [&](float* numbers, const TokenSource& source) {
-    load_numbers<Rule>(numbers, source, segment.batch, segment.head, first, count);
+    load_numbers<Rule>(numbers, source, segment.batch, segment.head, first, count, thread);
   };
   load(rows.a, args.a);
-  load(rows.v, args.v);
+  if (Rule::kReads || Rule::kHalves == 2 || blockIdx.y == 0) load(rows.v, args.v);
   if constexpr (Rule::kResidual) load(rows.r, args.r);
   if constexpr (Rule::kReads) {
     load(rows.q, args.q);
@@ -813,6 +821,35 @@ void with_form(cudaStream_t stream, const RecurrenceInputs& inputs, const Chunke
   run_segments<D, kGrade, false, false, true>(stream, args, lanes);
 }
 
+ChunkedArgs kernel_args(const RecurrenceInputs& inputs, const RecurrenceForward& args,
+                        const ChunkedOptions& options) {
+  const HeadDims& dims = inputs.dims;
+  const ChunkedPlan& plan = options.plan;
+  ChunkedArgs result{
+      .tokens = static_cast<int>(dims.tokens),
+      .heads = static_cast<int>(dims.heads),
+      .segments = static_cast<int>(plan.segments),
+      .segment_tokens = static_cast<int>(plan.segments == 1 ? dims.tokens : plan.segment_tokens),
+      .r = {dims, inputs.r},
+      .a = {dims, inputs.a},
+      .q = {dims, inputs.q},
+      .v = {dims, args.v},
+      .decay = {dims, inputs.decay},
+      .scale = {dims, inputs.scale},
+      .o = {dims, args.o},
+      .e = {dims, args.e},
+      .denominator = args.denominator,
+      .floor = args.floor};
+  if (plan.segments > 1) {
+    const Index d = kernel_head_size(dims.d_h);
+    const Index slots = dims.lanes() * plan.segments;
+    result.states = options.scratch;
+    result.maps = result.states + slots * (d + 1) * d;
+    result.factors = result.maps + slots * d * d;
+  }
+  return result;
+}
+
 Index ceil_div(Index x, Index y) { return (x + y - 1) / y; }
 
 }  // namespace
@@ -833,35 +870,12 @@ Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan) {
 
 void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                      const RecurrenceForward& args, const ChunkedOptions& options) {
-  const HeadDims& dims = inputs.dims;
-  const ChunkedPlan& plan = options.plan;
-  const Index d = kernel_head_size(dims.d_h);
-  const Index slots = dims.lanes() * plan.segments;
-  ChunkedArgs chunked{
-      .tokens = static_cast<int>(dims.tokens),
-      .heads = static_cast<int>(dims.heads),
-      .segments = static_cast<int>(plan.segments),
-      .segment_tokens = static_cast<int>(plan.segments == 1 ? dims.tokens : plan.segment_tokens),
-      .r = {dims, inputs.r},
-      .a = {dims, inputs.a},
-      .q = {dims, inputs.q},
-      .v = {dims, args.v},
-      .decay = {dims, inputs.decay},
-      .o = {dims, args.o},
-      .e = {dims, args.e},
-      .denominator = args.denominator,
-      .floor = args.floor};
-  if (inputs.scale != nullptr) chunked.scale = {dims, inputs.scale};
-  if (plan.segments > 1) {
-    chunked.states = options.scratch;
-    chunked.maps = chunked.states + slots * (d + 1) * d;
-    chunked.factors = chunked.maps + slots * d * d;
-  }
-  with_head_size(dims.d_h, [&](auto size) {
+  const ChunkedArgs chunked = kernel_args(inputs, args, options);
+  with_head_size(inputs.dims.d_h, [&](auto d) {
     if (options.grade == Grade::tf32) {
-      with_form<size, Grade::tf32>(stream, inputs, chunked);
+      with_form<d, Grade::tf32>(stream, inputs, chunked);
     } else {
-      with_form<size, Grade::float32>(stream, inputs, chunked);
+      with_form<d, Grade::float32>(stream, inputs, chunked);
     }
   });
 }
