@@ -35,8 +35,15 @@ struct ChunkedPlan {
   Index segments = 1;
   Index segment_tokens = 0;  // a multiple of kChunkTokens
 };
-/// Segments of at least `least_tokens`, as many as multiprocessors have room for.
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors, Index least_tokens);
+/// Tokens of a segment, at least.
+inline constexpr Index kLeastSegmentTokens = 128;
+/// As many segments as multiprocessors have room for.
+ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
+
+/// Whether the forward in chunks exists and takes less time than recurrence_forward. Checkpoints
+/// of S (of a decay with a gradient) are the recurrence's.
+bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints);
+inline constexpr Index kLeastChunkedTokens = 128;
 
 /// Elements of scratch memory: S_local, z, Phi and the decay of each segment.
 Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);

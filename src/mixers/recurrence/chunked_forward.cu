@@ -854,9 +854,14 @@ Index ceil_div(Index x, Index y) { return (x + y - 1) / y; }
 
 }  // namespace
 
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors, Index least_tokens) {
+bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  return exists && !wants_checkpoints && dims.tokens >= kLeastChunkedTokens;
+}
+
+ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
   const Index room = std::max<Index>(1, multiprocessors / dims.lanes());
-  const Index most = std::max<Index>(1, dims.tokens / least_tokens);
+  const Index most = std::max<Index>(1, dims.tokens / kLeastSegmentTokens);
   const Index tokens = ceil_div(dims.tokens, std::min(room, most));
   const Index segment = ceil_div(tokens, kChunkTokens) * kChunkTokens;
   return {.segments = ceil_div(dims.tokens, segment), .segment_tokens = segment};

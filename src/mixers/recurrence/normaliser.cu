@@ -95,31 +95,31 @@ __global__ void __launch_bounds__(kTokenThreads)
   args.d_denominator[at.scalar()] = c < args.floor ? 0.0F : -along / c;
 }
 
-}  // namespace
-
-void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
-  with_head_size(args.dims.d_h, [&](auto d) {
-    constexpr int D = d;
-    normaliser_forward_kernel<D>
-        <<<static_cast<unsigned>(args.dims.lanes()), kWalkThreads<D>, 0, stream>>>(args);
-  });
-  VLA_CUDA_LAUNCHED("normaliser_forward_kernel");
-}
-
-void normaliser_forward_in_segments(cudaStream_t stream, const NormaliserForward& args,
-                                    float* sums) {
+void run_segments(cudaStream_t stream, const NormaliserForward& args) {
   const Index segments = (args.dims.tokens + kNormaliserSegment - 1) / kNormaliserSegment;
   const auto lanes = static_cast<unsigned>(args.dims.lanes());
   const auto blocks = static_cast<unsigned>(args.dims.lanes() * segments);
   const auto count = static_cast<int>(segments);
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
-    sum_segments_kernel<D><<<blocks, kWalkThreads<D>, 0, stream>>>(args, count, sums);
+    sum_segments_kernel<D><<<blocks, kWalkThreads<D>, 0, stream>>>(args, count, args.sums);
     const dim3 grid(lanes, D * 32 / kScanThreads);
-    scan_segments_kernel<D><<<grid, kScanThreads, 0, stream>>>(count, sums);
-    segment_denominators_kernel<D><<<blocks, kWalkThreads<D>, 0, stream>>>(args, count, sums);
+    scan_segments_kernel<D><<<grid, kScanThreads, 0, stream>>>(count, args.sums);
+    segment_denominators_kernel<D><<<blocks, kWalkThreads<D>, 0, stream>>>(args, count, args.sums);
   });
   VLA_CUDA_LAUNCHED("segment_denominators_kernel");
+}
+
+}  // namespace
+
+void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
+  if (args.sums != nullptr) return run_segments(stream, args);
+  with_head_size(args.dims.d_h, [&](auto d) {
+    constexpr int D = d;
+    normaliser_forward_kernel<D>
+        <<<static_cast<unsigned>(args.dims.lanes()), kWalkThreads<D>, 0, stream>>>(args);
+  });
+  VLA_CUDA_LAUNCHED("normaliser_forward_kernel");
 }
 
 void normaliser_terms(cudaStream_t stream, const NormaliserTerms& args) {

@@ -318,19 +318,15 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
     forward.denominator = denominator.data();
     forward.floor = static_cast<float>(kFloor);
   } else if (rule.normaliser) {
-    const NormaliserForward normaliser{.dims = dims,
-                                       .f = a.view(),
-                                       .q = q.view(),
-                                       .floor = static_cast<float>(kFloor),
-                                       .denominator = denominator.data(),
-                                       .scale = scale.data()};
-    if (options.chunked) {
-      Rows sums({1, normaliser_scratch_size(dims), 1, 1}, 1, 0);
-      normaliser_forward_in_segments(stream, normaliser, sums.data());
-      VLA_CUDA(cudaStreamSynchronize(stream));
-    } else {
-      normaliser_forward(stream, normaliser);
-    }
+    Rows sums({1, normaliser_scratch_size(dims), 1, 1}, 1, 0);
+    normaliser_forward(stream, {.dims = dims,
+                                .f = a.view(),
+                                .q = q.view(),
+                                .floor = static_cast<float>(kFloor),
+                                .denominator = denominator.data(),
+                                .scale = scale.data(),
+                                .sums = options.chunked ? sums.data() : nullptr});
+    VLA_CUDA(cudaStreamSynchronize(stream));
     inputs.scale = scale.data();
   }
   if (options.chunked) {
@@ -520,7 +516,7 @@ TEST(ChunkedCuda, RepeatsBitForBit) {
 
 TEST(ChunkedCuda, CutsLanesToFillTheChip) {
   const auto plan = [](Index batch, Index tokens, Index heads) {
-    return plan_segments({batch, tokens, heads, 64}, 132, 128);
+    return plan_segments({batch, tokens, heads, 64}, 132);
   };
   EXPECT_EQ(plan(4, 127, 1).segments, 1);
   EXPECT_EQ(plan(4, 256, 1).segments, 2);
@@ -529,6 +525,18 @@ TEST(ChunkedCuda, CutsLanesToFillTheChip) {
   EXPECT_EQ(plan(4, 131072, 1).segment_tokens, 4000);
   EXPECT_EQ(plan(67, 131072, 1).segments, 1);
   EXPECT_EQ(plan(1, 131072, 16).segments, 8);
+}
+
+TEST(ChunkedCuda, TakesLongLanesWithoutCheckpoints) {
+  const auto chosen = [](Decay decay, Index tokens, bool wants_checkpoints) {
+    return chunks_are_faster({.decay = decay}, {1, tokens, 1, 64}, wants_checkpoints);
+  };
+  for (Decay decay : {Decay::none, Decay::head}) {
+    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens - 1, false));
+    EXPECT_TRUE(chosen(decay, kLeastChunkedTokens, false));
+    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens, true));
+  }
+  for (Decay decay : {Decay::rows, Decay::columns}) EXPECT_FALSE(chosen(decay, 1 << 20, false));
 }
 
 // A state that is divided by its decay to go back in time would blow up.
