@@ -6,13 +6,10 @@
 // Every sum has one fixed order.
 #pragma once
 
-#include <type_traits>
-
+#include "mixers/recurrence/chunked_cuda.h"
 #include "ops/cuda/tensor_core.cuh"
 
 namespace vla_bench::mixers::cuda {
-
-enum class Grade { tf32, float32 };
 
 /// A thread's share of an operand, rounded: N = 4 numbers of the left one, 2 of the right one.
 template <Grade kGrade, int N>

@@ -74,8 +74,8 @@ struct WarpBlock {
     for (int k = 0; k < 2; ++k) {
       constexpr float kSign = kNegative ? -1.0F : 1.0F;
       const float(&from)[4] = x.part[k];
-      const auto a = left<Grade::float32>(kSign * from[0], kSign * from[2], kSign * from[1],
-                                          kSign * from[3]);
+      const auto a =
+          left<Grade::float32>(kSign * from[0], kSign * from[2], kSign * from[1], kSign * from[3]);
       const Right<Grade::float32> b[2] = {right<Grade::float32>(y.part[k][0], y.part[k][1]),
                                           right<Grade::float32>(y.part[k][2], y.part[k][3])};
 #pragma unroll

@@ -1,6 +1,7 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
 // rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
 
@@ -101,12 +102,20 @@ class RecurrentCore final : public MixerCore<float> {
     return array.data();
   }
 
+  /// Memory of this core's own, for one pass.
+  float* scratch(const Context& context, Index size, Array<float>& array) const {
+    if (size == 0) return nullptr;
+    array.resize(context.device, size);
+    return array.data();
+  }
+
   std::unique_ptr<CudaRule> rule_;
   RecurrenceForm form_;
   std::unique_ptr<MixerCore<float>> cpu_;
 
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
+  Array<float> sums_, segments_;                // of the forward in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
@@ -114,7 +123,8 @@ class RecurrentCore final : public MixerCore<float> {
 void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
                             HeadView<float> o, Array<float>* saved) {
   const HeadDims& dims = inputs.dims;
-  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  const auto& device = vla_bench::cuda::stream_context();
+  const cudaStream_t stream = device.stream();
   Array<float>& kept = saved != nullptr ? *saved : unsaved_;
   Trace<float> trace;
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
@@ -134,6 +144,9 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
                   .floor = static_cast<float>(form_.floor),
                   .denominator = trace.denominator,
                   .scale = own_scalars(context, dims, scale_)};
+    if (dims.tokens >= kLeastNormaliserTokens) {
+      normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
+    }
   }
   rule_->bind(stream, views, normaliser, trace.kept, saved != nullptr);
 
@@ -151,7 +164,12 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   } else if (form_.normalises()) {
     recurrence.scale = scale_.data();
   }
-  recurrence_forward(stream, recurrence, args);
+  if (!chunks_are_faster(form_, dims, args.checkpoints != nullptr)) {
+    return recurrence_forward(stream, recurrence, args);
+  }
+  ChunkedOptions options{.plan = plan_segments(dims, device.multiprocessors())};
+  options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  chunked_forward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,

@@ -160,9 +160,9 @@ class Forward {
     const Team reversed = {team.size - 1 - team.rank, team.size};
     for_lower_tiles<Steps::kRows>(reversed, [&](int row, int column) {
       WarpTile<1, 2> tile;
-      tile.template add_product<kGrade>(
-          Steps::along(tiles_.k[parity]).from(16 * row, 0),
-          Steps::across(chunk().z).transposed().from(0, 16 * column), {0, D});
+      tile.template add_product<kGrade>(Steps::along(tiles_.k[parity]).from(16 * row, 0),
+                                        Steps::across(chunk().z).transposed().from(0, 16 * column),
+                                        {0, D});
       tile.each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
         *reinterpret_cast<float2*>(&out(t, s)) =
             make_float2(s <= t ? x : 0.0F, s + 1 <= t ? y : 0.0F);
@@ -175,9 +175,9 @@ class Forward {
     const float* after = chunk().after[parity];
     for_tiles<Steps::kRows, Steps::kAcrossTiles>(team, [&](int row, int column) {
       WarpTile<1, Steps::kWide> tile;
-      tile.template add_product<kGrade>(
-          Steps::gram(chunk()).from(16 * row, 0),
-          Steps::across(chunk().z).from(0, 8 * Steps::kWide * column), {0, 16 * (row + 1)});
+      tile.template add_product<kGrade>(Steps::gram(chunk()).from(16 * row, 0),
+                                        Steps::across(chunk().z).from(0, 8 * Steps::kWide * column),
+                                        {0, 16 * (row + 1)});
       tile.each_pair(16 * row, 8 * Steps::kWide * column, [&](int t, int i, float x, float y) {
         float2& b = *reinterpret_cast<float2*>(&Steps::along(tiles_.b)(t, i));
         const float2 k = *reinterpret_cast<const float2*>(&Steps::along(tiles_.k[parity])(t, i));
@@ -274,7 +274,8 @@ int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int 
     int device = 0, processors = 0;
     VLA_CUDA(cudaGetDevice(&device));
     VLA_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-    // A step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
+    // A step of the join takes as long as about 80 tokens of a segment, of which there are two
+    // runs.
     const auto best = static_cast<Index>(std::sqrt(static_cast<double>(dims.tokens) / 40.0));
     segments = std::min({best, dims.tokens / 384, processors / dims.lanes()});
     if (segments < 3) segments = 1;
@@ -296,12 +297,13 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
   const int segments = penalty_segments(dims, args.settings, chunks.segments);
   const Index tokens = chunk_tokens(dims.d_h);
   const Index all = (dims.tokens + tokens - 1) / tokens;
-  const SegmentArgs segment{.tokens = static_cast<int>(dims.tokens),
-                            .heads = static_cast<int>(dims.heads),
-                            .segments = segments,
-                            .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
-                            .settings = args.settings,
-                            .u = {dims, args.u}};
+  const SegmentArgs segment{
+      .tokens = static_cast<int>(dims.tokens),
+      .heads = static_cast<int>(dims.heads),
+      .segments = segments,
+      .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
+      .settings = args.settings,
+      .u = {dims, args.u}};
   if (segments > 1) find_segment_entries(stream, dims, segment, chunks.workspace);
   const ForwardArgs kernel_args{.segment = segment,
                                 .k = {dims, args.k},

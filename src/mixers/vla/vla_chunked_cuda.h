@@ -9,9 +9,9 @@
 // float32, and TF32 at grade tf32.
 //
 // Multiply-adds a token and head, tiles of triangles counted as they are computed: chunks 2 d^2 +
-// 2 d C + C^2 / 2, step 4 in its first form d^2 + 1.3 d C more; elements 2 d^2 + d C and what chunks
-// have without step 4; join 6.5 d^3 a segment. Bytes a token and head: 12 d read (u twice, k), 4 d
-// written (8 d and 8 with what the backward needs).
+// 2 d C + C^2 / 2, step 4 in its first form d^2 + 1.3 d C more; elements 2 d^2 + d C and what
+// chunks have without step 4; join 6.5 d^3 a segment. Bytes a token and head: 12 d read (u twice,
+// k), 4 d written (8 d and 8 with what the backward needs).
 //
 // Floor, d = 64, C = 64, one lane's chunk on one multiprocessor: 3.2 products of 64^3 in 3xTF32 at
 // 0.7 us (tensor cores at the 62% of their peak that mma reaches) and, in a chain of their own, 64
@@ -20,14 +20,13 @@
 
 #include <cuda_runtime_api.h>
 
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/vla/vla_penalty_cuda.h"
 
 namespace vla_bench::mixers::cuda {
 
-enum class Grade;
-
 struct PenaltyChunks {
-  Grade grade{};         // of step 4's products
+  Grade grade = Grade::float32;  // of step 4's products
   float u_scale = 0.0F;  // penalty key: u = u_scale k, and step 4 in its cheaper form; 0: any u
   int segments = 0;      // 1 where stab_eps is above 1; 0: as many as run fastest
   float* workspace = nullptr;  // penalty_workspace_size floats, aligned to 16 bytes

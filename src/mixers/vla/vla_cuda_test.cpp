@@ -1,3 +1,6 @@
+#include <limits>
+#include <numeric>
+
 #include "config/read.h"
 #include "core/cuda/stream_context.h"
 #include "mixers/vla/vla_chunked_cuda.h"
@@ -130,8 +133,8 @@ PenaltyResults run_reference(const PenaltyCase& test, const PenaltyInputs& in) {
     Values A(d * d);
     for (std::size_t i = 0; i < d; ++i) A[i * d + i] = settings.inverse_lambda;
     for (Index t = 0; t < dims.tokens; ++t) {
-      const auto row = static_cast<std::size_t>(
-          (lane / dims.heads * dims.tokens + t) * dims.heads + lane % dims.heads);
+      const auto row = static_cast<std::size_t>((lane / dims.heads * dims.tokens + t) * dims.heads +
+                                                lane % dims.heads);
       const double* u = in.u.data() + row * d;
       const double* k = in.k.data() + row * d;
       double* w = out.w.data() + row * d;
@@ -145,8 +148,8 @@ PenaltyResults run_reference(const PenaltyCase& test, const PenaltyInputs& in) {
       const double delta = 1.0 + std::inner_product(u, u + d, w, 0.0);
       const double floored = std::max<double>(delta, settings.stab_eps);
       for (std::size_t i = 0; i < d; ++i) w[i] /= std::sqrt(floored);
-      const bool nudge = settings.period > 0 && (t + 1) % settings.period == 0 &&
-                         t + 1 <= settings.nudged_tokens;
+      const bool nudge =
+          settings.period > 0 && (t + 1) % settings.period == 0 && t + 1 <= settings.nudged_tokens;
       for (std::size_t i = 0; i < d; ++i) {
         for (std::size_t j = 0; j < d; ++j) A[i * d + j] -= w[i] * w[j];
         if (nudge) A[i * d + i] += settings.per_eps;
@@ -193,9 +196,9 @@ PenaltyResults run_chunks(const PenaltyCase& test, const PenaltyInputs& in, Inde
   Array<float> u = upload(&in.u), k = upload(&in.k), a = upload(nullptr), w = upload(nullptr);
   Array<float> b_norm = scalars(), delta = scalars();
   const int segments = mixers::cuda::penalty_segments(dims, test.settings, test.segments);
-  Array<float> workspace = to_device(
-      Device::cuda, std::vector<float>(static_cast<std::size_t>(
-                        std::max<Index>(1, mixers::cuda::penalty_workspace_size(dims, segments)))));
+  Array<float> workspace =
+      to_device(Device::cuda, std::vector<float>(static_cast<std::size_t>(std::max<Index>(
+                                  1, mixers::cuda::penalty_workspace_size(dims, segments)))));
   Array<int> low_pivots = to_device(Device::cuda, std::vector<int>(1));
   mixers::cuda::PenaltyForward args{.dims = dims, .settings = test.settings};
   args.u = view(u);
@@ -222,14 +225,12 @@ void expect_chunks_match(const PenaltyCase& test, double a_tolerance = 0.0) {
     const PenaltyResults actual = run_chunks(test, inputs, padding);
     for (std::size_t i = 0; i < PenaltyResults::kNames.size(); ++i) {
       const bool of_directions = i == 0 || i == 2;
-      EXPECT_TRUE(near(testing::describe(test.dims) + " " + PenaltyResults::kNames[i] + ", " +
-                           std::to_string(test.segments) + " segments, padding " +
-                           std::to_string(padding),
-                       std::span<const double>(*actual.all()[i]),
-                       std::span<const double>(*expected.all()[i]),
-                       of_directions && a_tolerance > 0.0 ? a_tolerance
-                                                          : rounding_tolerance<float>(test.dims),
-                       1e-300));
+      EXPECT_TRUE(near(
+          testing::describe(test.dims) + " " + PenaltyResults::kNames[i] + ", " +
+              std::to_string(test.segments) + " segments, padding " + std::to_string(padding),
+          std::span<const double>(*actual.all()[i]), std::span<const double>(*expected.all()[i]),
+          of_directions && a_tolerance > 0.0 ? a_tolerance : rounding_tolerance<float>(test.dims),
+          1e-300));
     }
   }
 }

@@ -188,7 +188,8 @@ class Element {
   __device__ void finish() {
     const int number = segment_.lane * args_.segment.segments + segment_.index;
     const ElementView<D> element(args_.elements, number);
-    float* C_out = accumulates_ ? element.C : args_.entries + (static_cast<Index>(number) + 1) * D * D;
+    float* C_out =
+        accumulates_ ? element.C : args_.entries + (static_cast<Index>(number) + 1) * D * D;
     for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
       C_out[i] = tiles_.matrix[i / D * Shape::kAlong + i % D];
       if (accumulates_) element.E[i] = tiles_.E[i / D * Shape::kAcross + i % D];
@@ -417,8 +418,8 @@ class Join {
   __device__ static void multiply(Team team, const Matrix& a, const Matrix& b, const Matrix& out) {
     for_tiles<D / 16, Steps::kAcrossTiles>(team, [&](int row, int column) {
       WarpTile<1, kWide> tile;
-      tile.template add_product<Grade::float32>(a.from(16 * row, 0),
-                                                b.from(0, 8 * kWide * column), {0, D});
+      tile.template add_product<Grade::float32>(a.from(16 * row, 0), b.from(0, 8 * kWide * column),
+                                                {0, D});
       tile.each_pair(16 * row, 8 * kWide * column, [&](int i, int j, float x, float y) {
         *reinterpret_cast<float2*>(&out(i, j)) = make_float2(x, y);
       });
@@ -438,8 +439,7 @@ class Join {
     };
     each([&](auto& tile, int row, int column) {
       tile.template add_product<Grade::float32>(Steps::along(tiles_.r).from(16 * row, 0),
-                                                w.from(0, 8 * kWide * column),
-                                                {0, 16 * (row + 1)});
+                                                w.from(0, 8 * kWide * column), {0, 16 * (row + 1)});
     });
     __syncthreads();
     each([&](auto& tile, int row, int column) {
