@@ -4,13 +4,14 @@
 
 #include "core/cuda/check.h"
 #include "mixers/vla/vla_chunked.cuh"
+#include "mixers/vla/vla_rule.h"
 #include "mixers/vla/vla_segments_cuda.h"
 
 namespace vla_bench::mixers::cuda {
 namespace {
 
 constexpr float kFloor = static_cast<float>(kUnitFloor);
-constexpr float kLeastPivot = 0.999F;
+constexpr float kLeastPivot = static_cast<float>(vla::kLeastPivot);
 
 struct ForwardArgs {
   SegmentArgs segment;
