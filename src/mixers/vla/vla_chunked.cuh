@@ -40,6 +40,9 @@ struct SegmentArgs {
   TokenSource u;
 };
 
+SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted,
+                         const TokenView<const float>& u);
+
 /// The segment of this block.
 struct Segment {
   int lane, index, first, end;
@@ -54,6 +57,21 @@ struct Segment {
 /// Nudges up to and including the one that follows a lane's token number `token` (from 1).
 __device__ inline int nudges_until(const PenaltySettings& settings, int token) {
   return settings.period == 0 ? 0 : min(token, settings.nudged_tokens) / settings.period;
+}
+
+/// (per_eps times) the nudges since the entry of a chunk of C tokens, before and after each.
+template <int C>
+__device__ inline void count_nudges(const PenaltySettings& settings, int first, int tokens,
+                                    float* before, float* after) {
+  const int t = static_cast<int>(threadIdx.x);
+  if (t >= C) return;
+  const int start = nudges_until(settings, first);
+  const auto since = [&](int token) {
+    return settings.per_eps *
+           static_cast<float>(nudges_until(settings, min(token, tokens)) - start);
+  };
+  before[t] = since(first + t);
+  after[t] = since(first + t + 1);
 }
 
 /// A chunk on its way through steps 1 to 3 and 5.
@@ -126,19 +144,6 @@ struct ChunkSteps {
   __device__ static Matrix along(float* data) { return {data, Shape::kAlong, 1}; }
   __device__ static Matrix across(float* data) { return {data, Shape::kAcross, 1}; }
   __device__ static Matrix gram(Tiles& tiles) { return {tiles.gram, Shape::kGram, 1}; }
-
-  __device__ static void count_nudges(const PenaltySettings& settings, int first, int tokens,
-                                      float* before, float* after) {
-    const int t = static_cast<int>(threadIdx.x);
-    if (t >= C) return;
-    const int start = nudges_until(settings, first);
-    const auto since = [&](int token) {
-      return settings.per_eps *
-             static_cast<float>(nudges_until(settings, min(token, tokens)) - start);
-    };
-    before[t] = since(first + t);
-    after[t] = since(first + t + 1);
-  }
 
   /// 1: W from the symmetric `matrix`.
   __device__ static void multiply_directions(Team team, float* matrix, Tiles& tiles, int parity) {

@@ -19,6 +19,7 @@ struct ForwardArgs {
   TokenTarget a, w;
   float *b_norm, *delta;
   const float* entries;  // (lanes, segments, D, D)
+  float* ends;           // the same, or null
   float u_scale;
   int* low_pivots;
 };
@@ -45,8 +46,8 @@ class Forward {
   __device__ void run() {
     load(0, segment_.first);
     start();
-    Steps::count_nudges(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
-                        chunk().after[0]);
+    count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
+                    chunk().after[0]);
     wait_for_groups<0>();
     __syncthreads();
     int parity = 0;
@@ -55,6 +56,7 @@ class Forward {
     }
     __syncthreads();
     write(Team::block(), segment_.first + (segment_.end - segment_.first - 1) / C * C, parity ^ 1);
+    if (args_.ends != nullptr) write_end();
     if (threadIdx.x == 0 && args_.low_pivots != nullptr && low_pivots_ > 0) {
       atomicAdd(args_.low_pivots, low_pivots_);
     }
@@ -91,6 +93,15 @@ class Forward {
     }
   }
 
+  /// A at the segment's end.
+  __device__ void write_end() {
+    const Index matrix = static_cast<Index>(segment_.lane) * args_.segment.segments;
+    float* end = args_.ends + (matrix + segment_.index) * D * D;
+    for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
+      end[i] = tiles_.matrix[i / D * Shape::kAlong + i % D];
+    }
+  }
+
   __device__ void step(int first, int parity) {
     const Team block = Team::block();
     const Team beside = {block.rank - Shape::kFactorWarps, kBeside};
@@ -116,10 +127,12 @@ class Forward {
     if (along_key && floored) multiply_keys(block, parity);
     Steps::divide(block, chunk(), chunk().w, chunk().z);
     __syncthreads();
-    if (first + C < segment_.end) {
+    if (first + C < segment_.end || args_.ends != nullptr) {
       Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
-      Steps::count_nudges(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
-                          chunk().after[parity ^ 1]);
+    }
+    if (first + C < segment_.end) {
+      count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
+                      chunk().after[parity ^ 1]);
     }
     if (!along_key || floored) multiply_keys_along(block, parity);
     wait_for_groups<0>();
@@ -286,26 +299,33 @@ int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int 
   return static_cast<int>((chunks + each - 1) / each);
 }
 
-Index penalty_workspace_size(const HeadDims& dims, int segments) {
-  if (segments <= 1) return 0;
+Index penalty_ends_size(const HeadDims& dims, int segments) {
   const Index d = kernel_head_size(dims.d_h);
-  return dims.lanes() * segments * 4 * d * d;
+  return dims.lanes() * segments * d * d;
+}
+
+Index penalty_workspace_size(const HeadDims& dims, int segments) {
+  return segments <= 1 ? 0 : 4 * penalty_ends_size(dims, segments);
+}
+
+SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted,
+                         const TokenView<const float>& u) {
+  const int segments = penalty_segments(dims, settings, wanted);
+  const Index tokens = chunk_tokens(dims.d_h);
+  const Index all = (dims.tokens + tokens - 1) / tokens;
+  return {.tokens = static_cast<int>(dims.tokens),
+          .heads = static_cast<int>(dims.heads),
+          .segments = segments,
+          .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
+          .settings = settings,
+          .u = {dims, u}};
 }
 
 void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                              const PenaltyChunks& chunks) {
   const HeadDims& dims = args.dims;
-  const int segments = penalty_segments(dims, args.settings, chunks.segments);
-  const Index tokens = chunk_tokens(dims.d_h);
-  const Index all = (dims.tokens + tokens - 1) / tokens;
-  const SegmentArgs segment{
-      .tokens = static_cast<int>(dims.tokens),
-      .heads = static_cast<int>(dims.heads),
-      .segments = segments,
-      .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
-      .settings = args.settings,
-      .u = {dims, args.u}};
-  if (segments > 1) find_segment_entries(stream, dims, segment, chunks.workspace);
+  const SegmentArgs segment = cut_segments(dims, args.settings, chunks.segments, args.u);
+  if (segment.segments > 1) find_segment_entries(stream, dims, segment, chunks.workspace);
   const ForwardArgs kernel_args{.segment = segment,
                                 .k = {dims, args.k},
                                 .a = {dims, args.a},
@@ -313,6 +333,7 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                                 .b_norm = args.b_norm,
                                 .delta = args.delta,
                                 .entries = chunks.workspace,
+                                .ends = chunks.ends,
                                 .u_scale = chunks.u_scale,
                                 .low_pivots = chunks.low_pivots};
   with_head_size(dims.d_h, [&](auto d) {

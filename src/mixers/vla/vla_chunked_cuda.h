@@ -33,15 +33,25 @@ struct PenaltyChunks {
   int segments = 0;      // 1 where stab_eps is above 1; 0: as many as run fastest
   float* workspace = nullptr;  // penalty_workspace_size floats, aligned to 16 bytes
   int* low_pivots = nullptr;   // the number of pivots below kLeastPivot is added; null: not counted
+  // A behind every segment, penalty_ends_size floats: the forward writes them for the backward.
+  // Null: not wanted.
+  float* ends = nullptr;
 };
 
 /// Segments that a lane is cut into: `wanted`, or as many as run fastest on this device.
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted);
-/// Floats for that many.
+/// Floats for that many; the backward of them takes no more.
 Index penalty_workspace_size(const HeadDims& dims, int segments);
+Index penalty_ends_size(const HeadDims& dims, int segments);
 
 /// What penalty_forward computes, with the same arguments.
 void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                              const PenaltyChunks& chunks);
+
+/// What penalty_backward and penalty_reads compute, after penalty_forward_chunked with the same
+/// segments: du and dk; args.dw and args.w_share are not written.
+void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args,
+                              const TokenView<float>& du, const TokenView<float>& dk,
+                              const PenaltyChunks& chunks);
 
 }  // namespace vla_bench::mixers::cuda

@@ -73,7 +73,7 @@ class Element {
   __device__ void run() {
     load(0, segment_.first);
     start();
-    Steps::count_nudges(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
+    count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
                         chunk().after[0]);
     wait_for_groups<0>();
     __syncthreads();
@@ -143,7 +143,7 @@ class Element {
     __syncthreads();
     if (!kBesideFactor<D> && accumulates_) Steps::divide(block, chunk(), tiles_.start, y());
     Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
-    Steps::count_nudges(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
+    count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
                         chunk().after[parity ^ 1]);
     wait_for_groups<0>();
     __syncthreads();
