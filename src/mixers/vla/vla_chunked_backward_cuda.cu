@@ -677,7 +677,7 @@ void find_direction_gradients(cudaStream_t stream, const PenaltyBackward& args) 
 
 }  // namespace
 
-void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args,
+void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
                               const TokenView<float>& du, const TokenView<float>& dk,
                               const PenaltyChunks& chunks) {
   const HeadDims& dims = args.dims;
@@ -689,7 +689,7 @@ void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args,
                                  .w = {dims, args.w},
                                  .db = {dims, TokenView<const float>(args.db)},
                                  .delta = args.delta,
-                                 .ends = chunks.ends,
+                                 .ends = ends,
                                  .du = {dims, du},
                                  .dk = {dims, dk},
                                  .join = {.segments = segment.segments,

@@ -280,22 +280,26 @@ Index chunk_tokens(Index d_h) {
 
 }  // namespace
 
+int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
+                          int multiprocessors) {
+  // A step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
+  const auto best = static_cast<Index>(std::sqrt(static_cast<double>(dims.tokens) / 40.0));
+  const Index segments = std::min({best, dims.tokens / 384, multiprocessors / dims.lanes()});
+  return segments < 3 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
+}
+
+bool penalty_chunks_are_faster(const HeadDims& dims, const PenaltySettings& settings,
+                               int multiprocessors) {
+  if (dims.tokens < kLeastPenaltyChunkTokens) return false;
+  if (dims.d_h >= 64 && dims.lanes() <= multiprocessors) return true;
+  return plan_penalty_segments(dims, settings, multiprocessors) >= 4;
+}
+
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted) {
-  const Index chunks = (dims.tokens + chunk_tokens(dims.d_h) - 1) / chunk_tokens(dims.d_h);
   if (settings.stab_eps > 1.0F) return 1;
-  Index segments = wanted;
-  if (wanted == 0) {
-    int device = 0, processors = 0;
-    VLA_CUDA(cudaGetDevice(&device));
-    VLA_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-    // A step of the join takes as long as about 80 tokens of a segment, of which there are two
-    // runs.
-    const auto best = static_cast<Index>(std::sqrt(static_cast<double>(dims.tokens) / 40.0));
-    segments = std::min({best, dims.tokens / 384, processors / dims.lanes()});
-    if (segments < 3) segments = 1;
-  }
-  // Whole chunks a segment, and none of no tokens.
-  const Index each = (chunks + std::max<Index>(segments, 1) - 1) / std::max<Index>(segments, 1);
+  const Index chunks = (dims.tokens + chunk_tokens(dims.d_h) - 1) / chunk_tokens(dims.d_h);
+  const Index segments = std::max(wanted, 1);
+  const Index each = (chunks + segments - 1) / segments;
   return static_cast<int>((chunks + each - 1) / each);
 }
 

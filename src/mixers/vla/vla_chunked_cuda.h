@@ -30,15 +30,24 @@ namespace vla_bench::mixers::cuda {
 struct PenaltyChunks {
   Grade grade = Grade::float32;  // of step 4's products
   float u_scale = 0.0F;  // penalty key: u = u_scale k, and step 4 in its cheaper form; 0: any u
-  int segments = 0;      // 1 where stab_eps is above 1; 0: as many as run fastest
+  int segments = 1;      // that a lane is cut into; the last ones may turn out to be none
   float* workspace = nullptr;  // penalty_workspace_size floats, aligned to 16 bytes
   int* low_pivots = nullptr;   // the number of pivots below kLeastPivot is added; null: not counted
-  // A behind every segment, penalty_ends_size floats: the forward writes them for the backward.
-  // Null: not wanted.
-  float* ends = nullptr;
+  float* ends = nullptr;       // A behind every segment, penalty_ends_size floats, for the backward
 };
 
-/// Segments that a lane is cut into: `wanted`, or as many as run fastest on this device.
+/// As many segments as run fastest; 1 where they do not help, and where stab_eps is above 1, which
+/// elements cannot do.
+int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
+                          int multiprocessors);
+/// Whether that takes less time than penalty_forward. A lane's token takes .27 us in chunks at
+/// d = 64 (.50 at 128), .24 (.63) more as an element, and .50 (1.7) token by token, where more
+/// lanes than multiprocessors share them; smaller heads have not been measured.
+bool penalty_chunks_are_faster(const HeadDims& dims, const PenaltySettings& settings,
+                               int multiprocessors);
+inline constexpr Index kLeastPenaltyChunkTokens = 128;
+
+/// Segments of whole chunks for `wanted`, none of no tokens.
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted);
 /// Floats for that many; the backward of them takes no more.
 Index penalty_workspace_size(const HeadDims& dims, int segments);
@@ -48,9 +57,9 @@ Index penalty_ends_size(const HeadDims& dims, int segments);
 void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                              const PenaltyChunks& chunks);
 
-/// What penalty_backward and penalty_reads compute, after penalty_forward_chunked with the same
-/// segments: du and dk; args.dw and args.w_share are not written.
-void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args,
+/// What penalty_backward and penalty_reads compute, from the `ends` of penalty_forward_chunked with
+/// the same segments: du and dk; args.dw and args.w_share are not written.
+void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
                               const TokenView<float>& du, const TokenView<float>& dk,
                               const PenaltyChunks& chunks);
 
