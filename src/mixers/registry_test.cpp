@@ -5,8 +5,9 @@
 namespace vla_bench {
 namespace {
 
-constexpr Implementation kAll[] = {Implementation::production, Implementation::unfused,
-                                   Implementation::cudnn, Implementation::reference};
+constexpr Implementation kAll[] = {Implementation::production, Implementation::recurrent,
+                                   Implementation::chunked,    Implementation::unfused,
+                                   Implementation::cudnn,      Implementation::reference};
 
 TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
   const MixerConfig softmax{.options = SoftmaxOptions{}};
