@@ -664,30 +664,51 @@ __global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const Chunke
 
 // 14: S and z behind each segment, in the place of what the segment does to zeros. ----------------
 
-/// Rows of S of one lane by a block. Plain float32: there are few segments.
+/// Rows of S of one lane by a block, two rows and two columns by a thread. Plain float32: there are
+/// few segments.
 template <int D>
 struct JoinShape {
-  static constexpr int kRows = 8;
-  static constexpr int kRowsPerThread = D == 128 ? 4 : 2;
-  static constexpr int kThreads = D * kRows / kRowsPerThread;
+  static constexpr int kRows = D == 128 ? 16 : D == 16 ? 8 : 4;
+  static constexpr int kThreads = kRows / 2 * D / 2;
   static constexpr int kBuffers = 3;
   static constexpr int kSharedBytes = (kBuffers * D * D + 2 * kRows * D) * 4;
 };
+
+/// Two rows of x (D), times columns 2 i and 2 i + 1 of a map (D, D), added to `sum`.
+template <int D>
+__device__ inline void multiply_map(const float* rows, const float* map, float2 (&sum)[2]) {
+#pragma unroll 4
+  for (int k = 0; k < D; k += 4) {
+    float2 y[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) y[i] = *reinterpret_cast<const float2*>(map + (k + i) * D);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float4 x = *reinterpret_cast<const float4*>(rows + r * D + k);
+      const float at[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[r].x = fmaf(at[i], y[i].x, sum[r].x);
+        sum[r].y = fmaf(at[i], y[i].y, sum[r].y);
+      }
+    }
+  }
+}
 
 template <int D>
 __global__ void __launch_bounds__(JoinShape<D>::kThreads)
     join_segments_kernel(const ChunkedArgs args) {
   using Shape = JoinShape<D>;
-  constexpr int R = Shape::kRowsPerThread;
   constexpr int kSlot = (D + 1) * D;
+  constexpr int kRowsSize = Shape::kRows * D;
   extern __shared__ float4 memory[];
   float* maps = reinterpret_cast<float*>(memory);
   float* rows = maps + Shape::kBuffers * D * D;  // two buffers
   const auto thread = static_cast<int>(threadIdx.x);
-  const int column = thread % D;
-  const int first = thread / D * R;  // of the thread's rows
+  const int column = thread % (D / 2) * 2;
+  const int own = thread / (D / 2) * 2 * D + column;  // of the thread's first row
   const Index slot = static_cast<Index>(blockIdx.x) * args.segments;
-  float* states = args.states + slot * kSlot + (blockIdx.y * Shape::kRows + first) * D + column;
+  float* states = args.states + slot * kSlot + blockIdx.y * kRowsSize + own;
   const int joins = args.segments - 1;
 
   const auto load_map = [&](int segment) {
@@ -700,37 +721,23 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads)
     }
     close_group();
   };
+  const auto at = [](float* row, int r) { return reinterpret_cast<float2*>(row + r * D); };
   load_map(0);
   load_map(1);
 #pragma unroll
-  for (int r = 0; r < R; ++r) rows[(first + r) * D + column] = 0.0F;
+  for (int r = 0; r < 2; ++r) *at(rows + own, r) = make_float2(0.0F, 0.0F);
 #pragma unroll 1
   for (int segment = 0; segment < joins; ++segment) {
-    float sum[R];
-#pragma unroll
-    for (int r = 0; r < R; ++r) sum[r] = states[segment * kSlot + r * D];
+    float* state = states + static_cast<Index>(segment) * kSlot;
+    float2 sum[2] = {*at(state, 0), *at(state, 1)};
     wait_for_groups<1>();
     __syncthreads();
     load_map(segment + 2);
-    const float* map = maps + segment % Shape::kBuffers * D * D + column;
-    const float* now = rows + segment % 2 * Shape::kRows * D + first * D;
-    float* next = rows + (segment + 1) % 2 * Shape::kRows * D + first * D + column;
-#pragma unroll 8
-    for (int k = 0; k < D; k += 4) {
+    multiply_map<D>(rows + segment % 2 * kRowsSize + own - column,
+                    maps + segment % Shape::kBuffers * D * D + column, sum);
+    float* next = rows + (segment + 1) % 2 * kRowsSize + own;
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float4 s = *reinterpret_cast<const float4*>(now + r * D + k);
-        sum[r] = fmaf(s.x, map[k * D], sum[r]);
-        sum[r] = fmaf(s.y, map[(k + 1) * D], sum[r]);
-        sum[r] = fmaf(s.z, map[(k + 2) * D], sum[r]);
-        sum[r] = fmaf(s.w, map[(k + 3) * D], sum[r]);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      next[r * D] = sum[r];
-      states[segment * kSlot + r * D] = sum[r];
-    }
+    for (int r = 0; r < 2; ++r) *at(next, r) = *at(state, r) = sum[r];
   }
 }
 
