@@ -18,10 +18,13 @@ struct Fragment {
   std::uint32_t low[kGrade == Grade::float32 ? N : 1];
 
   __device__ void set(int i, float x) {
-    high[i] = ops::cuda::round_to_tf32(x);
-    // What the instruction cuts off of `low` is below 2^-22 of x.
     if constexpr (kGrade == Grade::float32) {
+      // A NaN may become a number here; `low` keeps it. What the instruction cuts off of `low` is
+      // below 2^-22 of x.
+      high[i] = (__float_as_uint(x) + 0x1000U) & 0xFFFFE000U;
       low[i] = __float_as_uint(x - __uint_as_float(high[i]));
+    } else {
+      high[i] = ops::cuda::round_to_tf32(x);
     }
   }
 };

@@ -104,9 +104,16 @@ struct Segment {
   }
 };
 
+/// Where a channel of a token stands. kTiles: in rows that are multiplied with S.
+template <class Rule, bool kTiles>
+__device__ inline int word_of(int token, int channel) {
+  const int place = kTiles ? place_in_quad<Rule::kGrade>(channel % 4) : channel % 4;
+  return token * kRowWords<Rule::D> + channel / 4 * 4 + place;
+}
+
 /// Copies `count` tokens of D channels, `thread` being one of kLoadThreads; what does not exist
 /// becomes 0.
-template <class Rule>
+template <class Rule, bool kTiles>
 __device__ inline void load_rows(float* tile, const TokenSource& source, int batch, int head,
                                  Index first, int count, int thread) {
   constexpr int D = Rule::D;
@@ -135,7 +142,32 @@ __device__ inline void load_rows(float* tile, const TokenSource& source, int bat
     const int channel = i % D;
     const bool valid = token < count && channel < source.width;
     const float* from = valid ? data + token * stride + channel : source.view.data;
-    copy_async_4(tile + token * kRowWords<D> + channel, from, valid);
+    copy_async_4(tile + word_of<Rule, kTiles>(token, channel), from, valid);
+  }
+}
+
+/// Rounds what the thread has copied of a tile. kTiles: rows that are multiplied with S.
+template <class Rule, bool kTiles>
+__device__ inline void prepare_rows(float* tile, bool wide, int thread) {
+  constexpr int D = Rule::D;
+  constexpr Grade kGrade = Rule::kGrade;
+  if (wide) {
+    constexpr int kAcross = D / 4;
+    constexpr int kAtOnce = Rule::kLoadThreads / kAcross;
+    float* from = tile + thread / kAcross * kRowWords<D> + thread % kAcross * 4;
+#pragma unroll
+    for (int step = 0; step < Rule::C / kAtOnce; ++step) {
+      float4& x = *reinterpret_cast<float4*>(from + step * kAtOnce * kRowWords<D>);
+      x = kTiles ? prepared_quad<kGrade>(x)
+                 : make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.y), prepared<kGrade>(x.z),
+                               prepared<kGrade>(x.w));
+    }
+    return;
+  }
+#pragma unroll 1
+  for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
+    float& x = tile[word_of<Rule, kTiles>(i / D, i % D)];
+    x = prepared<kGrade>(x);
   }
 }
 
@@ -161,20 +193,32 @@ __device__ inline void load_chunk(const ChunkedArgs& args, const Segment<Rule>& 
   if (thread < 0 || chunk >= segment.chunks) return;
   const Index first = segment.first + chunk * Rule::C;
   const int count = segment.tokens_of(chunk);
-  const auto load = [&](float* tile, const TokenSource& source) {
-    load_rows<Rule>(tile, source, segment.batch, segment.head, first, count, thread);
+  const auto load = [&](auto tiles, float* tile, const TokenSource& source) {
+    load_rows<Rule, tiles>(tile, source, segment.batch, segment.head, first, count, thread);
   };
+  constexpr std::true_type kTiles;
   const auto load_scalars = [&](float* numbers, const TokenSource& source) {
     load_numbers<Rule>(numbers, source, segment.batch, segment.head, first, count, thread);
   };
-  load(rows.a, args.a);
-  if (Rule::kReads || Rule::kHalves == 2 || blockIdx.y == 0) load(rows.v, args.v);
-  if constexpr (Rule::kResidual) load(rows.r, args.r);
+  load(std::false_type(), rows.a, args.a);
+  if (Rule::kReads || Rule::kHalves == 2 || blockIdx.y == 0)
+    load(std::false_type(), rows.v, args.v);
+  if constexpr (Rule::kResidual) load(kTiles, rows.r, args.r);
   if constexpr (Rule::kReads) {
-    load(rows.q, args.q);
+    load(kTiles, rows.q, args.q);
     load_scalars(rows.scale, args.scale);
   }
   if constexpr (Rule::kDecays) load_scalars(rows.decay, args.decay);
+}
+
+/// Rounds what the thread has copied of a chunk, where the grade is TF32. v is no operand.
+template <class Rule>
+__device__ inline void prepare_operands(const ChunkedArgs& args, typename Rule::Rows& rows) {
+  const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
+  if (thread < 0 || Rule::kGrade != Grade::tf32) return;
+  prepare_rows<Rule, false>(rows.a, args.a.wide, thread);
+  if constexpr (Rule::kResidual) prepare_rows<Rule, true>(rows.r, args.r.wide, thread);
+  if constexpr (Rule::kReads) prepare_rows<Rule, true>(rows.q, args.q.wide, thread);
 }
 
 // What no state enters: step 2, and z of step 6, by the warps of Gram matrices. -----------------
@@ -250,6 +294,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
                                      const typename Rule::Rows& rows, const double* logs,
                                      typename Rule::Products& products) {
   constexpr int C = Rule::C;
+  constexpr Grade kGrade = Rule::kGrade;
   float block[2][4];
   float* to = nullptr;
   const float* left_rows = nullptr;
@@ -265,7 +310,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
       left_rows = rows.q;
     }
   }
-  gram_block<Rule::kGrade, Rule::D>(at, left_rows, rows.a, item.i, item.j, block);
+  gram_block<kGrade, Rule::D>(at, left_rows, rows.a, item.i, item.j, block);
   const float sign = item.is_x && item.i != item.j ? -1.0F : 1.0F;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -284,7 +329,8 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
       sum += x;
     }
     *reinterpret_cast<float4*>(to + row * kRowWords<C> + 16 * item.j + 4 * at.t) =
-        make_float4(block[half][0], block[half][1], block[half][2], block[half][3]);
+        make_float4(prepared<kGrade>(block[half][0]), prepared<kGrade>(block[half][1]),
+                    prepared<kGrade>(block[half][2]), prepared<kGrade>(block[half][3]));
     if constexpr (Rule::kNormalises) {
       sum = group_sum<4>(sum);
       if (at.t == 0) products.sums.inside[item.j][row] = sum;
@@ -293,7 +339,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
   if constexpr (Rule::kResidual) {
     if (item.is_x && item.i == item.j) {
       __syncwarp();
-      invert_unit_block<kRowWords<C>>(to + 16 * item.i * (kRowWords<C> + 1));
+      invert_unit_block<Rule::kGrade, kRowWords<C>>(to + 16 * item.i * (kRowWords<C> + 1));
     }
   }
 }
@@ -312,11 +358,12 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       const int channel = 16 * i + 4 * (thread % 4);
-      const float4 q = *reinterpret_cast<const float4*>(rows.q + token * kStride + channel);
+      const float* from = rows.q + token * kStride + channel;
+      const float4 q = by_tiles<Rule::kGrade>(*reinterpret_cast<const float4*>(from));
       const float4 z = *reinterpret_cast<const float4*>(now.z + channel);
       sum[0] = fmaf(q.x, z.x, sum[0]);
-      sum[1] = fmaf(q.y, z.y, sum[1]);
-      sum[2] = fmaf(q.z, z.z, sum[2]);
+      sum[1] = fmaf(q.y, z.z, sum[1]);
+      sum[2] = fmaf(q.z, z.y, sum[2]);
       sum[3] = fmaf(q.w, z.w, sum[3]);
     }
     const float along = group_sum<4>((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -634,6 +681,9 @@ __global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const Chunke
 #pragma unroll 1
   for (int chunk = -1; chunk < segment.chunks; ++chunk) {
     wait_for_groups<kBuffers - 3>();
+    if (chunk + 1 < segment.chunks) {
+      prepare_operands<Rule>(args, shared.rows[(chunk + 1) % kBuffers]);
+    }
     __syncthreads();
     if (chunk >= 0) {
       const int ahead = chunk + kBuffers - 1;
