@@ -108,24 +108,37 @@ __device__ inline void read_state(const Place& at, const TileRow<D / 8>& s,
   }
 }
 
-/// S (16, D) += E (16, C) M, rows M (C, D); each token of E times its number in `factors`, if any.
+/// S (16, D) = decay S + E (16, C) M, rows M (C, D); each token of E times its number in `factors`,
+/// if any. The product is added to S in float32: tensor cores cut their sums off instead of
+/// rounding them, always towards 0, which over thousands of chunks would add up.
 template <Grade kGrade, int D, int C>
 __device__ inline void write_state(const Place& at, const TileRow<C / 8>& e, const float* rows,
-                                   const float* factors, TileRow<D / 8>& s) {
+                                   const float* factors, float decay, TileRow<D / 8>& s) {
+  Left<kGrade> x[C / 8];
 #pragma unroll
   for (int b = 0; b < C / 8; ++b) {
-    const int token0 = 8 * b + at.token(0);
-    const int token1 = 8 * b + at.token(1);
-    const Left<kGrade> x = factors == nullptr
-                               ? left_of<kGrade>(e[b])
-                               : left_of<kGrade>(e[b], factors[token0], factors[token1]);
+    const int token = 8 * b;
+    x[b] = factors == nullptr
+               ? left_of<kGrade>(e[b])
+               : left_of<kGrade>(e[b], factors[token + at.token(0)], factors[token + at.token(1)]);
+  }
+  const float* from0 = rows + at.token(0) * kRowWords<D> + 2 * at.g;
+  const float* from1 = rows + at.token(1) * kRowWords<D> + 2 * at.g;
 #pragma unroll
-    for (int m = 0; m < D / 16; ++m) {
-      const float* from = rows + 16 * m + 2 * at.g;
-      const float2 y0 = *reinterpret_cast<const float2*>(from + token0 * kRowWords<D>);
-      const float2 y1 = *reinterpret_cast<const float2*>(from + token1 * kRowWords<D>);
-      multiply_add<kGrade>(s[2 * m], x, prepared_right<kGrade>(y0.x, y1.x));
-      multiply_add<kGrade>(s[2 * m + 1], x, prepared_right<kGrade>(y0.y, y1.y));
+  for (int m = 0; m < D / 16; ++m) {
+    float product[2][4] = {};
+#pragma unroll
+    for (int b = 0; b < C / 8; ++b) {
+      const int offset = 8 * b * kRowWords<D> + 16 * m;
+      const float2 y0 = *reinterpret_cast<const float2*>(from0 + offset);
+      const float2 y1 = *reinterpret_cast<const float2*>(from1 + offset);
+      multiply_add<kGrade>(product[0], x[b], prepared_right<kGrade>(y0.x, y1.x));
+      multiply_add<kGrade>(product[1], x[b], prepared_right<kGrade>(y0.y, y1.y));
+    }
+#pragma unroll
+    for (int u = 0; u < 2; ++u) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s[2 * m + u][c] = fmaf(decay, s[2 * m + u][c], product[u][c]);
     }
   }
 }

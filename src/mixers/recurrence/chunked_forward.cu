@@ -24,22 +24,30 @@ struct ChunkedArgs {
   float* factors;  // (lanes, segments): product of a segment's decays
 };
 
+/// Tokens of a chunk; 16 works as well.
+template <int D>
+inline constexpr int kChunk = kChunkTokens;
+
 /// What a kernel does with a chunk. An element has no reads: S and Phi of its segment.
 template <int D_, Grade kGrade_, bool kDecays_, bool kResidual_, bool kNormalises_, bool kReads_>
 struct ChunkRule {
   static constexpr int D = D_;
-  static constexpr int C = kChunkTokens;
+  static constexpr int C = kChunk<D>;
   static constexpr Grade kGrade = kGrade_;
   static constexpr bool kDecays = kDecays_;
   static constexpr bool kResidual = kResidual_;
   static constexpr bool kNormalises = kNormalises_;
   static constexpr bool kReads = kReads_;
-  static constexpr int kBuffers = D < 128 ? 4 : 3;  // of a chunk's rows
   static constexpr int kStateWarps = D / 16;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
+  static constexpr bool kShort = C == 16;
+  /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
+  static constexpr int kBlocks = D <= 64 && (!kResidual || kShort) ? 2 : 1;
+  static constexpr int kBuffers =
+      D == 128 || (kBlocks == 2 && !kShort) ? 3 : 4;  // of a chunk's rows
   /// Rows of S, then of Phi, that a warp owns; with one, Phi is another block's.
-  static constexpr int kHalves = !kReads && kResidual && D < 128 ? 2 : 1;
+  static constexpr int kHalves = !kReads && kResidual && D < 128 && !kShort ? 2 : 1;
   static constexpr int kSlot = (D + 1) * D;
 
   using Tile = float[C * kRowWords<D>];
@@ -68,8 +76,8 @@ struct ChunkRule {
   struct Products {
     alignas(16) If<kResidual, Square> x;
     alignas(16) If<kReads, Square> p;
-    If<kDecays, Decays> decays;
-    If<kNormalises, Sums> sums;
+    alignas(16) If<kDecays, Decays> decays;
+    alignas(16) If<kNormalises, Sums> sums;
   };
   struct Shared {
     Rows rows[kBuffers];
@@ -261,7 +269,7 @@ __device__ inline bool gram_item(int warp, int turn, GramItem& item) {
 /// that stand behind a decay near 0. A decay of 0 counts as 1e-30.
 template <class Rule>
 __device__ inline void sum_logs(const float* decay, int count, double (&logs)[Rule::C + 1]) {
-  static_assert(Rule::C == kWarp);
+  static_assert(Rule::C <= kWarp);
   const int token = static_cast<int>(threadIdx.x) % kWarp;
   const float alpha = token < count ? decay[token] : 1.0F;
   double sum = static_cast<double>(log2f(alpha < 1e-30F ? 1e-30F : alpha));
@@ -271,7 +279,7 @@ __device__ inline void sum_logs(const float* decay, int count, double (&logs)[Ru
     if (token >= offset) sum += other;
   }
   if (token == 0) logs[0] = 0.0;
-  logs[token + 1] = sum;
+  if (token < Rule::C) logs[token + 1] = sum;
   __syncwarp();
 }
 __device__ inline float gamma_of(double to, double from) {
@@ -282,6 +290,7 @@ template <class Rule>
 __device__ inline void write_decays(const double (&logs)[Rule::C + 1],
                                     typename Rule::Decays& decays) {
   const int token = static_cast<int>(threadIdx.x) % kWarp;
+  if (token >= Rule::C) return;
   decays.before[token] = gamma_of(logs[token], 0.0);
   decays.through[token] = gamma_of(logs[token + 1], 0.0);
   decays.after[token] = gamma_of(logs[Rule::C], logs[token + 1]);
@@ -352,8 +361,8 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
   constexpr int kStride = kRowWords<D>;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if constexpr (Rule::kReads) {
-    static_assert(Rule::C * 4 == kGramWarps * kWarp);
-    const int token = thread / 4;
+    static_assert(Rule::C * 4 <= kGramWarps * kWarp);
+    const int token = thread / 4 % Rule::C;
     float sum[4] = {};
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
@@ -445,28 +454,25 @@ __device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 
   }
 }
 
-/// Calls use(token of the chunk, value row, x) for a thread's numbers of (16, C).
-template <int C, class Use>
-__device__ inline void each_value(const Place& at, int first_row, const TileRow<C / 8>& x,
-                                  const Use& use) {
-#pragma unroll
-  for (int b = 0; b < C / 8; ++b) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      use(8 * b + at.token(c % 2), first_row + at.g + 8 * (c / 2), x[b][c]);
-    }
-  }
-}
-
 /// What a chunk's value rows become outside: `count` tokens to `target`.
 template <int C>
 __device__ inline void put_rows(const Place& at, int first_row, const TileRow<C / 8>& x,
                                 const TokenTarget& target, int batch, int head, Index first,
                                 int count) {
-  float* to = target.view.lane(batch, head) + first * target.view.token;
-  each_value<C>(at, first_row, x, [&](int token, int row, float value) {
-    if (token < count && row < target.width) to[token * target.view.token + row] = value;
-  });
+  const Index stride = target.view.token;
+  const int row = first_row + at.g;
+  float* to = target.view.lane(batch, head) + first * stride + row;
+  float* token[2] = {to + at.token(0) * stride, to + at.token(1) * stride};
+#pragma unroll
+  for (int b = 0; b < C / 8; ++b) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const bool valid = 8 * b + at.token(h) < count;
+      if (valid && row < target.width) token[h][0] = x[b][h];
+      if (valid && row + 8 < target.width) token[h][8] = x[b][2 + h];
+      token[h] += 8 * stride;
+    }
+  }
 }
 
 /// 3: e (16, C). Rows of Phi (without values) start from v = 0.
@@ -507,7 +513,7 @@ __device__ inline float scale_of(const ChunkedArgs& args, const typename Rule::R
       if (j <= token / 16) along += products.sums.inside[j][token];
     }
     if (denominator != nullptr) *denominator = along;
-    return 1.0F / at_least(along, args.floor);
+    return __fdividef(1.0F, at_least(along, args.floor));
   }
   return rows.scale[token];
 }
@@ -636,14 +642,9 @@ struct StateRows {
   __device__ void write(const Place& at, const typename Rule::Rows& rows,
                         const typename Rule::Products& products, const float* after,
                         const TileRow<C / 8>& e, int half) {
-    if constexpr (Rule::kDecays) {
-#pragma unroll
-      for (int tile = 0; tile < D / 8; ++tile) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) s[half][tile][c] *= products.decays.whole;
-      }
-    }
-    write_state<Rule::kGrade, D, C>(at, e, rows.a, after, s[half]);
+    float decay = 1.0F;
+    if constexpr (Rule::kDecays) decay = products.decays.whole;
+    write_state<Rule::kGrade, D, C>(at, e, rows.a, after, decay, s[half]);
   }
 };
 
@@ -660,7 +661,8 @@ __device__ inline void start_sums(const ChunkedArgs& args, const Segment<Rule>& 
 
 /// The chunks of a segment: an element's, or the forward.
 template <class Rule>
-__global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const ChunkedArgs args) {
+__global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
+    chunked_kernel(const ChunkedArgs args) {
   using Shared = typename Rule::Shared;
   constexpr int kBuffers = Rule::kBuffers;
   extern __shared__ float4 memory[];
@@ -826,7 +828,7 @@ void run_chunks(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
   const auto segments = static_cast<Index>(Rule::kReads ? args.segments : args.segments - 1);
   const unsigned maps = !Rule::kReads && Rule::kResidual && Rule::kHalves == 1 ? 2 : 1;
   constexpr int kBytes = sizeof(typename Rule::Shared);
-  static_assert(kBytes <= 227 * 1024);
+  static_assert(Rule::kBlocks * (kBytes + 1024) <= 228 * 1024);
   const auto kernel = chunked_kernel<Rule>;
   VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>(lanes * segments), maps);
