@@ -19,8 +19,8 @@ struct Fragment {
 
   __device__ void set(int i, float x) {
     if constexpr (kGrade == Grade::float32) {
-      // Rounded as round_to_tf32 does, in fewer instructions; it does not keep NaN, `low` does.
-      // What the tensor cores cut off of `low` is below 2^-22 of x.
+      // A NaN may become a number here; `low` keeps it. What the instruction cuts off of `low` is
+      // below 2^-22 of x.
       high[i] = (__float_as_uint(x) + 0x1000U) & 0xFFFFE000U;
       low[i] = __float_as_uint(x - __uint_as_float(high[i]));
     } else {
@@ -135,6 +135,16 @@ struct WarpTile {
       multiply(x, y);
       if (k + 16 < inner.end) load(k + 16, x, y);
       multiply(next_x, next_y);
+    }
+  }
+  __device__ void add(const WarpTile& other) {
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) values[r][s][e] += other.values[r][s][e];
+      }
     }
   }
   /// done(i, j, value_ij, value_ij+1) with the tile's first element at (row, column).

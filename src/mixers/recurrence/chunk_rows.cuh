@@ -43,6 +43,49 @@ __device__ inline Left<kGrade> left_of(const float (&c)[4], float x0 = 1.0F, flo
   return left<kGrade>(x0 * c[0], x0 * c[2], x1 * c[1], x1 * c[3]);
 }
 
+// Numbers in shared memory are rounded once, when they arrive, where the grade is TF32; four and
+// more warps read them after that.
+
+/// What is put into shared memory for x.
+template <Grade kGrade>
+__device__ inline float prepared(float x) {
+  if constexpr (kGrade == Grade::tf32) return __uint_as_float(ops::cuda::round_to_tf32(x));
+  return x;
+}
+/// Operands of prepared numbers.
+template <Grade kGrade>
+__device__ inline Left<kGrade> prepared_left(float a0, float a1, float a2, float a3) {
+  if constexpr (kGrade == Grade::float32) return left<kGrade>(a0, a1, a2, a3);
+  return {
+      .high = {__float_as_uint(a0), __float_as_uint(a1), __float_as_uint(a2), __float_as_uint(a3)},
+      .low = {}};
+}
+template <Grade kGrade>
+__device__ inline Right<kGrade> prepared_right(float b0, float b1) {
+  if constexpr (kGrade == Grade::float32) return right<kGrade>(b0, b1);
+  return {.high = {__float_as_uint(b0), __float_as_uint(b1)}, .low = {}};
+}
+
+/// Four neighbouring channels of a row that is multiplied with S: the two of an even tile, then the
+/// two of an odd one. Where rows are prepared anyway they stand in this order, which leaves each
+/// operand in a pair of registers as it is loaded.
+template <Grade kGrade>
+__device__ inline float4 prepared_quad(const float4& x) {
+  if constexpr (kGrade == Grade::float32) return x;
+  return make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.z), prepared<kGrade>(x.y),
+                     prepared<kGrade>(x.w));
+}
+/// The place of channel 0 .. 3 of such a quad.
+template <Grade kGrade>
+__device__ constexpr int place_in_quad(int channel) {
+  return kGrade == Grade::tf32 && (channel == 1 || channel == 2) ? 3 - channel : channel;
+}
+template <Grade kGrade>
+__device__ inline float4 by_tiles(const float4& x) {
+  if constexpr (kGrade == Grade::tf32) return x;
+  return make_float4(x.x, x.z, x.y, x.w);
+}
+
 /// Products (16, C) += S (16, D) M^T of rows M (C, D), tokens by channels, kRows of them.
 template <Grade kGrade, int D, int C, int kRows>
 __device__ inline void read_state(const Place& at, const TileRow<D / 8>& s,
@@ -57,32 +100,45 @@ __device__ inline void read_state(const Place& at, const TileRow<D / 8>& s,
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const float* from = rows[r] + (8 * b + at.row()) * kRowWords<D> + 16 * m + 4 * at.t;
-        const float4 x = *reinterpret_cast<const float4*>(from);
-        multiply_add<kGrade>(products[r][b], even, right<kGrade>(x.x, x.z));
-        multiply_add<kGrade>(products[r][b], odd, right<kGrade>(x.y, x.w));
+        const float4 x = by_tiles<kGrade>(*reinterpret_cast<const float4*>(from));
+        multiply_add<kGrade>(products[r][b], even, prepared_right<kGrade>(x.x, x.y));
+        multiply_add<kGrade>(products[r][b], odd, prepared_right<kGrade>(x.z, x.w));
       }
     }
   }
 }
 
-/// S (16, D) += E (16, C) M, rows M (C, D); each token of E times its number in `factors`, if any.
+/// S (16, D) = decay S + E (16, C) M, rows M (C, D); each token of E times its number in `factors`,
+/// if any. The product is added to S in float32: tensor cores cut their sums off instead of
+/// rounding them, always towards 0, which over thousands of chunks would add up.
 template <Grade kGrade, int D, int C>
 __device__ inline void write_state(const Place& at, const TileRow<C / 8>& e, const float* rows,
-                                   const float* factors, TileRow<D / 8>& s) {
+                                   const float* factors, float decay, TileRow<D / 8>& s) {
+  Left<kGrade> x[C / 8];
 #pragma unroll
   for (int b = 0; b < C / 8; ++b) {
-    const int token0 = 8 * b + at.token(0);
-    const int token1 = 8 * b + at.token(1);
-    const Left<kGrade> x = factors == nullptr
-                               ? left_of<kGrade>(e[b])
-                               : left_of<kGrade>(e[b], factors[token0], factors[token1]);
+    const int token = 8 * b;
+    x[b] = factors == nullptr
+               ? left_of<kGrade>(e[b])
+               : left_of<kGrade>(e[b], factors[token + at.token(0)], factors[token + at.token(1)]);
+  }
+  const float* from0 = rows + at.token(0) * kRowWords<D> + 2 * at.g;
+  const float* from1 = rows + at.token(1) * kRowWords<D> + 2 * at.g;
 #pragma unroll
-    for (int m = 0; m < D / 16; ++m) {
-      const float* from = rows + 16 * m + 2 * at.g;
-      const float2 y0 = *reinterpret_cast<const float2*>(from + token0 * kRowWords<D>);
-      const float2 y1 = *reinterpret_cast<const float2*>(from + token1 * kRowWords<D>);
-      multiply_add<kGrade>(s[2 * m], x, right<kGrade>(y0.x, y1.x));
-      multiply_add<kGrade>(s[2 * m + 1], x, right<kGrade>(y0.y, y1.y));
+  for (int m = 0; m < D / 16; ++m) {
+    float product[2][4] = {};
+#pragma unroll
+    for (int b = 0; b < C / 8; ++b) {
+      const int offset = 8 * b * kRowWords<D> + 16 * m;
+      const float2 y0 = *reinterpret_cast<const float2*>(from0 + offset);
+      const float2 y1 = *reinterpret_cast<const float2*>(from1 + offset);
+      multiply_add<kGrade>(product[0], x[b], prepared_right<kGrade>(y0.x, y1.x));
+      multiply_add<kGrade>(product[1], x[b], prepared_right<kGrade>(y0.y, y1.y));
+    }
+#pragma unroll
+    for (int u = 0; u < 2; ++u) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s[2 * m + u][c] = fmaf(decay, s[2 * m + u][c], product[u][c]);
     }
   }
 }
@@ -98,10 +154,10 @@ __device__ inline void multiply_block(const Place& at, const float* matrix, int 
   const float* from = matrix + (16 * i + at.row()) * kRowWords<C> + 16 * j + 4 * at.t;
   const float4 y0 = *reinterpret_cast<const float4*>(from);
   const float4 y1 = *reinterpret_cast<const float4*>(from + 8 * kRowWords<C>);
-  multiply_add<kGrade>(product0, x0, right<kGrade>(y0.x, y0.y));
-  multiply_add<kGrade>(product1, x0, right<kGrade>(y1.x, y1.y));
-  if constexpr (!kDiagonal) multiply_add<kGrade>(product0, x1, right<kGrade>(y0.z, y0.w));
-  multiply_add<kGrade>(product1, x1, right<kGrade>(y1.z, y1.w));
+  multiply_add<kGrade>(product0, x0, prepared_right<kGrade>(y0.x, y0.y));
+  multiply_add<kGrade>(product1, x0, prepared_right<kGrade>(y1.x, y1.y));
+  if constexpr (!kDiagonal) multiply_add<kGrade>(product0, x1, prepared_right<kGrade>(y0.z, y0.w));
+  multiply_add<kGrade>(product1, x1, prepared_right<kGrade>(y1.z, y1.w));
 }
 
 /// N (16, C) += E (16, C) M^T, M (C, C) lower triangular.
@@ -155,15 +211,16 @@ __device__ inline void gram_block(const Place& at, const float* left_rows, const
     float4 x[2], y[2];
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
-      x[u] = *reinterpret_cast<const float4*>(from_left + 8 * u * kRowWords<D> + 16 * m);
-      y[u] = *reinterpret_cast<const float4*>(from_right + 8 * u * kRowWords<D> + 16 * m);
+      const int offset = 8 * u * kRowWords<D> + 16 * m;
+      x[u] = by_tiles<kGrade>(*reinterpret_cast<const float4*>(from_left + offset));
+      y[u] = *reinterpret_cast<const float4*>(from_right + offset);
     }
-    const Left<kGrade> first = left<kGrade>(x[0].x, x[1].x, x[0].y, x[1].y);
-    const Left<kGrade> second = left<kGrade>(x[0].z, x[1].z, x[0].w, x[1].w);
+    const Left<kGrade> first = prepared_left<kGrade>(x[0].x, x[1].x, x[0].y, x[1].y);
+    const Left<kGrade> second = prepared_left<kGrade>(x[0].z, x[1].z, x[0].w, x[1].w);
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
-      multiply_add<kGrade>(c[0][u], first, right<kGrade>(y[u].x, y[u].y));
-      multiply_add<kGrade>(c[1][u], second, right<kGrade>(y[u].z, y[u].w));
+      multiply_add<kGrade>(c[0][u], first, prepared_right<kGrade>(y[u].x, y[u].z));
+      multiply_add<kGrade>(c[1][u], second, prepared_right<kGrade>(y[u].y, y[u].w));
     }
   }
 #pragma unroll
@@ -182,7 +239,7 @@ __device__ inline void gram_block(const Place& at, const float* left_rows, const
 /// chunk_rows.cuh with rows kStride words apart; what stands on and above its diagonal is not read.
 /// A column a thread, by substitution in float32: no product of L with itself, whose terms grow and
 /// cancel where keys are alike.
-template <int kStride>
+template <Grade kGrade, int kStride>
 __device__ inline void invert_unit_block(float* block) {
   constexpr auto kToken = [](int word) {
     return 8 * (word / 2 % 2) + shuffled(2 * (word / 4) + word % 2);
@@ -213,7 +270,7 @@ __device__ inline void invert_unit_block(float* block) {
   }
   __syncwarp();
 #pragma unroll
-  for (int row = 0; row < 16; ++row) block[row * kStride + word] = x[row];
+  for (int row = 0; row < 16; ++row) block[row * kStride + word] = prepared<kGrade>(x[row]);
   __syncwarp();
 }
 

@@ -24,22 +24,30 @@ struct ChunkedArgs {
   float* factors;  // (lanes, segments): product of a segment's decays
 };
 
+/// Tokens of a chunk; 16 works as well.
+template <int D>
+inline constexpr int kChunk = kChunkTokens;
+
 /// What a kernel does with a chunk. An element has no reads: S and Phi of its segment.
 template <int D_, Grade kGrade_, bool kDecays_, bool kResidual_, bool kNormalises_, bool kReads_>
 struct ChunkRule {
   static constexpr int D = D_;
-  static constexpr int C = kChunkTokens;
+  static constexpr int C = kChunk<D>;
   static constexpr Grade kGrade = kGrade_;
   static constexpr bool kDecays = kDecays_;
   static constexpr bool kResidual = kResidual_;
   static constexpr bool kNormalises = kNormalises_;
   static constexpr bool kReads = kReads_;
-  static constexpr int kBuffers = D < 128 ? 4 : 3;  // of a chunk's rows
   static constexpr int kStateWarps = D / 16;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
+  static constexpr bool kShort = C == 16;
+  /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
+  static constexpr int kBlocks = D <= 64 && (!kResidual || kShort) ? 2 : 1;
+  static constexpr int kBuffers =
+      D == 128 || (kBlocks == 2 && !kShort) ? 3 : 4;  // of a chunk's rows
   /// Rows of S, then of Phi, that a warp owns; with one, Phi is another block's.
-  static constexpr int kHalves = !kReads && kResidual && D < 128 ? 2 : 1;
+  static constexpr int kHalves = !kReads && kResidual && D < 128 && !kShort ? 2 : 1;
   static constexpr int kSlot = (D + 1) * D;
 
   using Tile = float[C * kRowWords<D>];
@@ -68,8 +76,8 @@ struct ChunkRule {
   struct Products {
     alignas(16) If<kResidual, Square> x;
     alignas(16) If<kReads, Square> p;
-    If<kDecays, Decays> decays;
-    If<kNormalises, Sums> sums;
+    alignas(16) If<kDecays, Decays> decays;
+    alignas(16) If<kNormalises, Sums> sums;
   };
   struct Shared {
     Rows rows[kBuffers];
@@ -104,9 +112,16 @@ struct Segment {
   }
 };
 
+/// Where a channel of a token stands. kTiles: in rows that are multiplied with S.
+template <class Rule, bool kTiles>
+__device__ inline int word_of(int token, int channel) {
+  const int place = kTiles ? place_in_quad<Rule::kGrade>(channel % 4) : channel % 4;
+  return token * kRowWords<Rule::D> + channel / 4 * 4 + place;
+}
+
 /// Copies `count` tokens of D channels, `thread` being one of kLoadThreads; what does not exist
 /// becomes 0.
-template <class Rule>
+template <class Rule, bool kTiles>
 __device__ inline void load_rows(float* tile, const TokenSource& source, int batch, int head,
                                  Index first, int count, int thread) {
   constexpr int D = Rule::D;
@@ -135,7 +150,32 @@ __device__ inline void load_rows(float* tile, const TokenSource& source, int bat
     const int channel = i % D;
     const bool valid = token < count && channel < source.width;
     const float* from = valid ? data + token * stride + channel : source.view.data;
-    copy_async_4(tile + token * kRowWords<D> + channel, from, valid);
+    copy_async_4(tile + word_of<Rule, kTiles>(token, channel), from, valid);
+  }
+}
+
+/// Rounds what the thread has copied of a tile. kTiles: rows that are multiplied with S.
+template <class Rule, bool kTiles>
+__device__ inline void prepare_rows(float* tile, bool wide, int thread) {
+  constexpr int D = Rule::D;
+  constexpr Grade kGrade = Rule::kGrade;
+  if (wide) {
+    constexpr int kAcross = D / 4;
+    constexpr int kAtOnce = Rule::kLoadThreads / kAcross;
+    float* from = tile + thread / kAcross * kRowWords<D> + thread % kAcross * 4;
+#pragma unroll
+    for (int step = 0; step < Rule::C / kAtOnce; ++step) {
+      float4& x = *reinterpret_cast<float4*>(from + step * kAtOnce * kRowWords<D>);
+      x = kTiles ? prepared_quad<kGrade>(x)
+                 : make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.y), prepared<kGrade>(x.z),
+                               prepared<kGrade>(x.w));
+    }
+    return;
+  }
+#pragma unroll 1
+  for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
+    float& x = tile[word_of<Rule, kTiles>(i / D, i % D)];
+    x = prepared<kGrade>(x);
   }
 }
 
@@ -161,20 +201,32 @@ __device__ inline void load_chunk(const ChunkedArgs& args, const Segment<Rule>& 
   if (thread < 0 || chunk >= segment.chunks) return;
   const Index first = segment.first + chunk * Rule::C;
   const int count = segment.tokens_of(chunk);
-  const auto load = [&](float* tile, const TokenSource& source) {
-    load_rows<Rule>(tile, source, segment.batch, segment.head, first, count, thread);
+  const auto load = [&](auto tiles, float* tile, const TokenSource& source) {
+    load_rows<Rule, tiles>(tile, source, segment.batch, segment.head, first, count, thread);
   };
+  constexpr std::true_type kTiles;
   const auto load_scalars = [&](float* numbers, const TokenSource& source) {
     load_numbers<Rule>(numbers, source, segment.batch, segment.head, first, count, thread);
   };
-  load(rows.a, args.a);
-  if (Rule::kReads || Rule::kHalves == 2 || blockIdx.y == 0) load(rows.v, args.v);
-  if constexpr (Rule::kResidual) load(rows.r, args.r);
+  load(std::false_type(), rows.a, args.a);
+  if (Rule::kReads || Rule::kHalves == 2 || blockIdx.y == 0)
+    load(std::false_type(), rows.v, args.v);
+  if constexpr (Rule::kResidual) load(kTiles, rows.r, args.r);
   if constexpr (Rule::kReads) {
-    load(rows.q, args.q);
+    load(kTiles, rows.q, args.q);
     load_scalars(rows.scale, args.scale);
   }
   if constexpr (Rule::kDecays) load_scalars(rows.decay, args.decay);
+}
+
+/// Rounds what the thread has copied of a chunk, where the grade is TF32. v is no operand.
+template <class Rule>
+__device__ inline void prepare_operands(const ChunkedArgs& args, typename Rule::Rows& rows) {
+  const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
+  if (thread < 0 || Rule::kGrade != Grade::tf32) return;
+  prepare_rows<Rule, false>(rows.a, args.a.wide, thread);
+  if constexpr (Rule::kResidual) prepare_rows<Rule, true>(rows.r, args.r.wide, thread);
+  if constexpr (Rule::kReads) prepare_rows<Rule, true>(rows.q, args.q.wide, thread);
 }
 
 // What no state enters: step 2, and z of step 6, by the warps of Gram matrices. -----------------
@@ -217,7 +269,7 @@ __device__ inline bool gram_item(int warp, int turn, GramItem& item) {
 /// that stand behind a decay near 0. A decay of 0 counts as 1e-30.
 template <class Rule>
 __device__ inline void sum_logs(const float* decay, int count, double (&logs)[Rule::C + 1]) {
-  static_assert(Rule::C == kWarp);
+  static_assert(Rule::C <= kWarp);
   const int token = static_cast<int>(threadIdx.x) % kWarp;
   const float alpha = token < count ? decay[token] : 1.0F;
   double sum = static_cast<double>(log2f(alpha < 1e-30F ? 1e-30F : alpha));
@@ -227,7 +279,7 @@ __device__ inline void sum_logs(const float* decay, int count, double (&logs)[Ru
     if (token >= offset) sum += other;
   }
   if (token == 0) logs[0] = 0.0;
-  logs[token + 1] = sum;
+  if (token < Rule::C) logs[token + 1] = sum;
   __syncwarp();
 }
 __device__ inline float gamma_of(double to, double from) {
@@ -238,6 +290,7 @@ template <class Rule>
 __device__ inline void write_decays(const double (&logs)[Rule::C + 1],
                                     typename Rule::Decays& decays) {
   const int token = static_cast<int>(threadIdx.x) % kWarp;
+  if (token >= Rule::C) return;
   decays.before[token] = gamma_of(logs[token], 0.0);
   decays.through[token] = gamma_of(logs[token + 1], 0.0);
   decays.after[token] = gamma_of(logs[Rule::C], logs[token + 1]);
@@ -250,6 +303,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
                                      const typename Rule::Rows& rows, const double* logs,
                                      typename Rule::Products& products) {
   constexpr int C = Rule::C;
+  constexpr Grade kGrade = Rule::kGrade;
   float block[2][4];
   float* to = nullptr;
   const float* left_rows = nullptr;
@@ -265,7 +319,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
       left_rows = rows.q;
     }
   }
-  gram_block<Rule::kGrade, Rule::D>(at, left_rows, rows.a, item.i, item.j, block);
+  gram_block<kGrade, Rule::D>(at, left_rows, rows.a, item.i, item.j, block);
   const float sign = item.is_x && item.i != item.j ? -1.0F : 1.0F;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -284,7 +338,8 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
       sum += x;
     }
     *reinterpret_cast<float4*>(to + row * kRowWords<C> + 16 * item.j + 4 * at.t) =
-        make_float4(block[half][0], block[half][1], block[half][2], block[half][3]);
+        make_float4(prepared<kGrade>(block[half][0]), prepared<kGrade>(block[half][1]),
+                    prepared<kGrade>(block[half][2]), prepared<kGrade>(block[half][3]));
     if constexpr (Rule::kNormalises) {
       sum = group_sum<4>(sum);
       if (at.t == 0) products.sums.inside[item.j][row] = sum;
@@ -293,7 +348,7 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
   if constexpr (Rule::kResidual) {
     if (item.is_x && item.i == item.j) {
       __syncwarp();
-      invert_unit_block<kRowWords<C>>(to + 16 * item.i * (kRowWords<C> + 1));
+      invert_unit_block<Rule::kGrade, kRowWords<C>>(to + 16 * item.i * (kRowWords<C> + 1));
     }
   }
 }
@@ -306,17 +361,18 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
   constexpr int kStride = kRowWords<D>;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if constexpr (Rule::kReads) {
-    static_assert(Rule::C * 4 == kGramWarps * kWarp);
-    const int token = thread / 4;
+    static_assert(Rule::C * 4 <= kGramWarps * kWarp);
+    const int token = thread / 4 % Rule::C;
     float sum[4] = {};
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       const int channel = 16 * i + 4 * (thread % 4);
-      const float4 q = *reinterpret_cast<const float4*>(rows.q + token * kStride + channel);
+      const float* from = rows.q + token * kStride + channel;
+      const float4 q = by_tiles<Rule::kGrade>(*reinterpret_cast<const float4*>(from));
       const float4 z = *reinterpret_cast<const float4*>(now.z + channel);
       sum[0] = fmaf(q.x, z.x, sum[0]);
-      sum[1] = fmaf(q.y, z.y, sum[1]);
-      sum[2] = fmaf(q.z, z.z, sum[2]);
+      sum[1] = fmaf(q.y, z.z, sum[1]);
+      sum[2] = fmaf(q.z, z.y, sum[2]);
       sum[3] = fmaf(q.w, z.w, sum[3]);
     }
     const float along = group_sum<4>((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -398,28 +454,25 @@ __device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 
   }
 }
 
-/// Calls use(token of the chunk, value row, x) for a thread's numbers of (16, C).
-template <int C, class Use>
-__device__ inline void each_value(const Place& at, int first_row, const TileRow<C / 8>& x,
-                                  const Use& use) {
-#pragma unroll
-  for (int b = 0; b < C / 8; ++b) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      use(8 * b + at.token(c % 2), first_row + at.g + 8 * (c / 2), x[b][c]);
-    }
-  }
-}
-
 /// What a chunk's value rows become outside: `count` tokens to `target`.
 template <int C>
 __device__ inline void put_rows(const Place& at, int first_row, const TileRow<C / 8>& x,
                                 const TokenTarget& target, int batch, int head, Index first,
                                 int count) {
-  float* to = target.view.lane(batch, head) + first * target.view.token;
-  each_value<C>(at, first_row, x, [&](int token, int row, float value) {
-    if (token < count && row < target.width) to[token * target.view.token + row] = value;
-  });
+  const Index stride = target.view.token;
+  const int row = first_row + at.g;
+  float* to = target.view.lane(batch, head) + first * stride + row;
+  float* token[2] = {to + at.token(0) * stride, to + at.token(1) * stride};
+#pragma unroll
+  for (int b = 0; b < C / 8; ++b) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const bool valid = 8 * b + at.token(h) < count;
+      if (valid && row < target.width) token[h][0] = x[b][h];
+      if (valid && row + 8 < target.width) token[h][8] = x[b][2 + h];
+      token[h] += 8 * stride;
+    }
+  }
 }
 
 /// 3: e (16, C). Rows of Phi (without values) start from v = 0.
@@ -460,7 +513,7 @@ __device__ inline float scale_of(const ChunkedArgs& args, const typename Rule::R
       if (j <= token / 16) along += products.sums.inside[j][token];
     }
     if (denominator != nullptr) *denominator = along;
-    return 1.0F / at_least(along, args.floor);
+    return __fdividef(1.0F, at_least(along, args.floor));
   }
   return rows.scale[token];
 }
@@ -589,14 +642,9 @@ struct StateRows {
   __device__ void write(const Place& at, const typename Rule::Rows& rows,
                         const typename Rule::Products& products, const float* after,
                         const TileRow<C / 8>& e, int half) {
-    if constexpr (Rule::kDecays) {
-#pragma unroll
-      for (int tile = 0; tile < D / 8; ++tile) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) s[half][tile][c] *= products.decays.whole;
-      }
-    }
-    write_state<Rule::kGrade, D, C>(at, e, rows.a, after, s[half]);
+    float decay = 1.0F;
+    if constexpr (Rule::kDecays) decay = products.decays.whole;
+    write_state<Rule::kGrade, D, C>(at, e, rows.a, after, decay, s[half]);
   }
 };
 
@@ -613,7 +661,8 @@ __device__ inline void start_sums(const ChunkedArgs& args, const Segment<Rule>& 
 
 /// The chunks of a segment: an element's, or the forward.
 template <class Rule>
-__global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const ChunkedArgs args) {
+__global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
+    chunked_kernel(const ChunkedArgs args) {
   using Shared = typename Rule::Shared;
   constexpr int kBuffers = Rule::kBuffers;
   extern __shared__ float4 memory[];
@@ -634,6 +683,9 @@ __global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const Chunke
 #pragma unroll 1
   for (int chunk = -1; chunk < segment.chunks; ++chunk) {
     wait_for_groups<kBuffers - 3>();
+    if (chunk + 1 < segment.chunks) {
+      prepare_operands<Rule>(args, shared.rows[(chunk + 1) % kBuffers]);
+    }
     __syncthreads();
     if (chunk >= 0) {
       const int ahead = chunk + kBuffers - 1;
@@ -664,30 +716,51 @@ __global__ void __launch_bounds__(Rule::kThreads, 1) chunked_kernel(const Chunke
 
 // 14: S and z behind each segment, in the place of what the segment does to zeros. ----------------
 
-/// Rows of S of one lane by a block. Plain float32: there are few segments.
+/// Rows of S of one lane by a block, two rows and two columns by a thread. Plain float32: there are
+/// few segments.
 template <int D>
 struct JoinShape {
-  static constexpr int kRows = 8;
-  static constexpr int kRowsPerThread = D == 128 ? 4 : 2;
-  static constexpr int kThreads = D * kRows / kRowsPerThread;
+  static constexpr int kRows = D == 128 ? 16 : D == 16 ? 8 : 4;
+  static constexpr int kThreads = kRows / 2 * D / 2;
   static constexpr int kBuffers = 3;
   static constexpr int kSharedBytes = (kBuffers * D * D + 2 * kRows * D) * 4;
 };
+
+/// Two rows of x (D), times columns 2 i and 2 i + 1 of a map (D, D), added to `sum`.
+template <int D>
+__device__ inline void multiply_map(const float* rows, const float* map, float2 (&sum)[2]) {
+#pragma unroll 4
+  for (int k = 0; k < D; k += 4) {
+    float2 y[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) y[i] = *reinterpret_cast<const float2*>(map + (k + i) * D);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float4 x = *reinterpret_cast<const float4*>(rows + r * D + k);
+      const float at[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[r].x = fmaf(at[i], y[i].x, sum[r].x);
+        sum[r].y = fmaf(at[i], y[i].y, sum[r].y);
+      }
+    }
+  }
+}
 
 template <int D>
 __global__ void __launch_bounds__(JoinShape<D>::kThreads)
     join_segments_kernel(const ChunkedArgs args) {
   using Shape = JoinShape<D>;
-  constexpr int R = Shape::kRowsPerThread;
   constexpr int kSlot = (D + 1) * D;
+  constexpr int kRowsSize = Shape::kRows * D;
   extern __shared__ float4 memory[];
   float* maps = reinterpret_cast<float*>(memory);
   float* rows = maps + Shape::kBuffers * D * D;  // two buffers
   const auto thread = static_cast<int>(threadIdx.x);
-  const int column = thread % D;
-  const int first = thread / D * R;  // of the thread's rows
+  const int column = thread % (D / 2) * 2;
+  const int own = thread / (D / 2) * 2 * D + column;  // of the thread's first row
   const Index slot = static_cast<Index>(blockIdx.x) * args.segments;
-  float* states = args.states + slot * kSlot + (blockIdx.y * Shape::kRows + first) * D + column;
+  float* states = args.states + slot * kSlot + blockIdx.y * kRowsSize + own;
   const int joins = args.segments - 1;
 
   const auto load_map = [&](int segment) {
@@ -700,37 +773,23 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads)
     }
     close_group();
   };
+  const auto at = [](float* row, int r) { return reinterpret_cast<float2*>(row + r * D); };
   load_map(0);
   load_map(1);
 #pragma unroll
-  for (int r = 0; r < R; ++r) rows[(first + r) * D + column] = 0.0F;
+  for (int r = 0; r < 2; ++r) *at(rows + own, r) = make_float2(0.0F, 0.0F);
 #pragma unroll 1
   for (int segment = 0; segment < joins; ++segment) {
-    float sum[R];
-#pragma unroll
-    for (int r = 0; r < R; ++r) sum[r] = states[segment * kSlot + r * D];
+    float* state = states + static_cast<Index>(segment) * kSlot;
+    float2 sum[2] = {*at(state, 0), *at(state, 1)};
     wait_for_groups<1>();
     __syncthreads();
     load_map(segment + 2);
-    const float* map = maps + segment % Shape::kBuffers * D * D + column;
-    const float* now = rows + segment % 2 * Shape::kRows * D + first * D;
-    float* next = rows + (segment + 1) % 2 * Shape::kRows * D + first * D + column;
-#pragma unroll 8
-    for (int k = 0; k < D; k += 4) {
+    multiply_map<D>(rows + segment % 2 * kRowsSize + own - column,
+                    maps + segment % Shape::kBuffers * D * D + column, sum);
+    float* next = rows + (segment + 1) % 2 * kRowsSize + own;
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float4 s = *reinterpret_cast<const float4*>(now + r * D + k);
-        sum[r] = fmaf(s.x, map[k * D], sum[r]);
-        sum[r] = fmaf(s.y, map[(k + 1) * D], sum[r]);
-        sum[r] = fmaf(s.z, map[(k + 2) * D], sum[r]);
-        sum[r] = fmaf(s.w, map[(k + 3) * D], sum[r]);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      next[r * D] = sum[r];
-      states[segment * kSlot + r * D] = sum[r];
-    }
+    for (int r = 0; r < 2; ++r) *at(next, r) = *at(state, r) = sum[r];
   }
 }
 
@@ -769,7 +828,7 @@ void run_chunks(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
   const auto segments = static_cast<Index>(Rule::kReads ? args.segments : args.segments - 1);
   const unsigned maps = !Rule::kReads && Rule::kResidual && Rule::kHalves == 1 ? 2 : 1;
   constexpr int kBytes = sizeof(typename Rule::Shared);
-  static_assert(kBytes <= 227 * 1024);
+  static_assert(Rule::kBlocks * (kBytes + 1024) <= 228 * 1024);
   const auto kernel = chunked_kernel<Rule>;
   VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>(lanes * segments), maps);

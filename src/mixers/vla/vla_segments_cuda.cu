@@ -74,7 +74,7 @@ class Element {
     load(0, segment_.first);
     start();
     count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
-                        chunk().after[0]);
+                    chunk().after[0]);
     wait_for_groups<0>();
     __syncthreads();
     int parity = 0;
@@ -144,7 +144,7 @@ class Element {
     if (!kBesideFactor<D> && accumulates_) Steps::divide(block, chunk(), tiles_.start, y());
     Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
     count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
-                        chunk().after[parity ^ 1]);
+                    chunk().after[parity ^ 1]);
     wait_for_groups<0>();
     __syncthreads();
     if (!kBesideFactor<D> && accumulates_) {
@@ -179,9 +179,12 @@ class Element {
         pair = make_float2(pair.x - x0, pair.y - x1);
       });
     });
+    // Tensor cores cut their sums off towards 0, which adds up over chunks: they sum one chunk.
     J_.each(team.rank, [&](WarpTile<1, 2>& tile, int row, int column) {
-      tile.template add_product<Grade::float32>(y.transposed().from(16 * row, 0),
-                                                y.from(0, 16 * column), {0, C});
+      WarpTile<1, 2> squares;
+      squares.template add_product<Grade::float32>(y.transposed().from(16 * row, 0),
+                                                   y.from(0, 16 * column), {0, C});
+      tile.add(squares);
     });
   }
 
