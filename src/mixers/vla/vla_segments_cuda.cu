@@ -242,7 +242,7 @@ class Element {
         const unsigned bits = (__float_as_uint(diagonal[i]) & ~127U) | static_cast<unsigned>(i);
         if (diagonal[i] > 0.0F) largest = max(largest, bits);
       }
-      largest = group_max(largest);
+      largest = __reduce_max_sync(0xFFFFFFFFU, largest);
       const int pivot_row = static_cast<int>(largest & 127U);
       const float pivot = diagonal[pivot_row];
       if (column == 0) least = kLeastRoot * pivot;
@@ -267,13 +267,6 @@ class Element {
       rows[i] = 0.0F;
     }
   }
-  __device__ static unsigned group_max(unsigned value) {
-#pragma unroll
-    for (int offset = 1; offset < 32; offset *= 2) {
-      value = max(value, __shfl_xor_sync(0xFFFFFFFFU, value, offset));
-    }
-    return value;
-  }
 
   const ElementArgs& args_;
   ElementTiles<D>& tiles_;
@@ -290,36 +283,52 @@ __global__ void __launch_bounds__(ChunkShape<D>::kThreads, 1)
   Element<D>(args, *reinterpret_cast<ElementTiles<D>*>(memory)).run();
 }
 
-/// Up to d = 64 an element waits in shared memory for its turn. At 128 three matrices fill that: A,
-/// and two that serve one step after the other.
+/// The join for d up to 64, where two elements fit into shared memory. In the form
+///   A_out = C + E A E^T - V^T V,  V = L^-1 R^T A E^T,  L L^T = I + R^T A R
+/// little waits for the factorisation: a step's chain is two products before it and two behind.
 template <int D>
-inline constexpr bool kLoadsAhead = D < 128;
+struct JoinShape {
+  static constexpr int kWarps = D == 64 ? 16 : D / 4;
+  static constexpr int kThreads = 32 * kWarps;
+};
 
 template <int D>
 struct JoinTiles {
-  static constexpr int kAhead = kLoadsAhead<D> ? D * ChunkShape<D>::kAlong : 4;
-  alignas(16) float matrix[D * ChunkShape<D>::kAlong];
-  alignas(16) float r[D * ChunkShape<D>::kAlong];   // R^T, I + R^T W, L^-1; E at 128
-  alignas(16) float w[D * ChunkShape<D>::kAcross];  // W, Z, E A
-  alignas(16) float E[kAhead];
-  alignas(16) float C[kAhead];
+  static constexpr int kMatrix = D * ChunkShape<D>::kAlong;
+  static constexpr int kReadAcross = D * ChunkShape<D>::kAcross;
+  struct Element {
+    alignas(16) float E[kMatrix];
+    alignas(16) float C[kMatrix];
+    alignas(16) float R[kMatrix];  // R^T
+  };
+  alignas(16) float matrix[kMatrix];
+  Element elements[2];
+  alignas(16) float EA[kMatrix];
+  alignas(16) float RA[kReadAcross];   // R^T A, then V
+  alignas(16) float RAE[kReadAcross];  // R^T A E^T
+  alignas(16) float gram[kMatrix];     // I + R^T A R, then L^-1
   float pivots[D];
 };
 
 template <int D>
 class Join {
  public:
+  static constexpr int kThreads = JoinShape<D>::kThreads;
+
   __device__ Join(const ElementArgs& args, JoinTiles<D>& tiles)
       : args_(args), tiles_(tiles), first_(static_cast<int>(blockIdx.x) * args.segment.segments) {}
 
   __device__ void run() {
     const int last = args_.segment.segments - 2;
     load(tiles_.matrix, entry(1));
-    load(tiles_.r, element(1).R);
+    load_element(1);
     wait_for_groups<0>();
     __syncthreads();
     for (int i = 1; i <= last; ++i) {
-      pass(element(i), i < last ? element(i + 1).R : nullptr);
+      if (i < last) load_element(i + 1);
+      pass(tiles_.elements[i % 2]);
+      wait_for_groups<0>();
+      __syncthreads();
       float* out = entry(i + 1);
       for (int at = static_cast<int>(threadIdx.x); at < D * D; at += kThreads) {
         out[at] = tiles_.matrix[at / D * kAlong + at % D];
@@ -329,7 +338,175 @@ class Join {
 
  private:
   using Steps = ChunkSteps<D>;
-  static constexpr int kThreads = ChunkShape<D>::kThreads;
+  using Tiles = JoinTiles<D>;
+  static constexpr int kWarps = JoinShape<D>::kWarps;
+  static constexpr int kAlong = ChunkShape<D>::kAlong;
+  static constexpr int kFactorWarps = D / 16;
+  static_assert(kFactorWarps < kWarps);
+
+  __device__ float* entry(int segment) {
+    return args_.entries + (static_cast<Index>(first_) + segment) * D * D;
+  }
+  __device__ static void load(float* to, const float* from) {
+    for (int i = static_cast<int>(threadIdx.x); i < D * D / 4; i += kThreads) {
+      copy_async_16(to + i / (D / 4) * kAlong + i % (D / 4) * 4, from + 4 * i, true);
+    }
+    close_group();
+  }
+  __device__ void load_element(int segment) {
+    const ElementView<D> from(args_.elements, first_ + segment);
+    auto& to = tiles_.elements[segment % 2];
+    load(to.E, from.E);
+    load(to.C, from.C);
+    load(to.R, from.R);
+  }
+
+  /// 13
+  __device__ void pass(typename Tiles::Element& element) {
+    const Team block = Team::block();
+    multiply_by_A(block, element);
+    __syncthreads();
+    find_gram(block, element);
+    __syncthreads();
+    if (block.rank < kFactorWarps) {
+      invert_factor<kFactorWarps, kAlong, 1>(tiles_.gram, 0.0F, tiles_.pivots, block.rank);
+    } else {
+      multiply_by_E({block.rank - kFactorWarps, kWarps - kFactorWarps}, element);
+    }
+    __syncthreads();
+    divide(block);
+    __syncthreads();
+    finish_A(block, element);
+  }
+
+  /// E A and R^T A
+  __device__ void multiply_by_A(Team team, typename Tiles::Element& element) {
+    constexpr int kWide = Steps::kWide;
+    constexpr int kHalf = D / 16 * Steps::kAcrossTiles;
+    for (int number = team.rank; number < 2 * kHalf; number += team.size) {
+      const bool is_E = number < kHalf;
+      const int row = 16 * (number % (D / 16));
+      const int column = 8 * kWide * (number % kHalf / (D / 16));
+      const Matrix left = Steps::along(is_E ? element.E : element.R);
+      const Matrix out = is_E ? Steps::along(tiles_.EA) : Steps::along(tiles_.RA);
+      WarpTile<1, kWide> tile;
+      tile.template add_product<Grade::float32>(
+          left.from(row, 0), Steps::along(tiles_.matrix).transposed().from(0, column), {0, D});
+      tile.each_pair(row, column, [&](int i, int j, float x, float y) { put(out, i, j, x, y); });
+    }
+  }
+
+  __device__ void find_gram(Team team, typename Tiles::Element& element) {
+    const Matrix out = Steps::along(tiles_.gram);
+    for_lower_tiles<D / 16>(team, [&](int row, int column) {
+      product(Steps::along(tiles_.RA).from(16 * row, 0),
+              Steps::along(element.R).transposed().from(0, 16 * column), {0, D}, 16 * row,
+              16 * column, [&](int i, int j, float x, float y) {
+                put(out, i, j, i == j ? x + 1.0F : x, i == j + 1 ? y + 1.0F : y);
+              });
+    });
+  }
+
+  /// R^T A E^T; C + E A E^T, its lower triangle, in the place of C.
+  __device__ void multiply_by_E(Team team, typename Tiles::Element& element) {
+    const Matrix right = Steps::along(element.E).transposed();
+    const Matrix C = Steps::along(element.C);
+    for_tiles<D / 16, D / 16>(team, [&](int row, int column) {
+      product(Steps::along(tiles_.RA).from(16 * row, 0), right.from(0, 16 * column), {0, D},
+              16 * row, 16 * column,
+              [&](int i, int j, float x, float y) { put(Steps::across(tiles_.RAE), i, j, x, y); });
+    });
+    const Team reversed = {team.size - 1 - team.rank, team.size};
+    for_lower_tiles<D / 16>(reversed, [&](int row, int column) {
+      product(Steps::along(tiles_.EA).from(16 * row, 0), right.from(0, 16 * column), {0, D},
+              16 * row, 16 * column,
+              [&](int i, int j, float x, float y) { put(C, i, j, C(i, j) + x, C(i, j + 1) + y); });
+    });
+  }
+
+  /// V
+  __device__ void divide(Team team) {
+    for_tiles<D / 16, D / 16>(team, [&](int row, int column) {
+      product(Steps::along(tiles_.gram).from(16 * row, 0),
+              Steps::across(tiles_.RAE).from(0, 16 * column), {0, 16 * (row + 1)}, 16 * row,
+              16 * column,
+              [&](int i, int j, float x, float y) { put(Steps::across(tiles_.RA), i, j, x, y); });
+    });
+  }
+
+  __device__ void finish_A(Team team, typename Tiles::Element& element) {
+    const Matrix V = Steps::across(tiles_.RA);
+    const Matrix A = Steps::along(tiles_.matrix);
+    const Matrix C = Steps::along(element.C);
+    const auto set = [&](int i, int j, float x) {
+      if (j <= i) A(i, j) = A(j, i) = C(i, j) - x;
+    };
+    for_lower_tiles<D / 16>(team, [&](int row, int column) {
+      product(V.transposed().from(16 * row, 0), V.from(0, 16 * column), {0, D}, 16 * row,
+              16 * column, [&](int i, int j, float x, float y) {
+                set(i, j, x);
+                set(i, j + 1, y);
+              });
+    });
+  }
+
+  /// done(i, j, value_ij, value_ij+1) of a 16 x 16 tile of a b.
+  template <class Done>
+  __device__ static void product(const Matrix& a, const Matrix& b, InnerRange inner, int row,
+                                 int column, const Done& done) {
+    WarpTile<1, 2> tile;
+    tile.template add_product<Grade::float32>(a, b, inner);
+    tile.each_pair(row, column, done);
+  }
+  __device__ static void put(const Matrix& out, int i, int j, float x, float y) {
+    *reinterpret_cast<float2*>(&out(i, j)) = make_float2(x, y);
+  }
+
+  const ElementArgs& args_;
+  Tiles& tiles_;
+  int first_;  // the lane's first segment among all
+};
+
+/// At d = 128 three matrices fill shared memory: A, and two that serve one step after the other.
+template <>
+struct JoinTiles<128> {
+  static constexpr int D = 128;
+  alignas(16) float matrix[D * ChunkShape<D>::kAlong];
+  alignas(16) float r[D * ChunkShape<D>::kAlong];   // R^T, I + R^T W, L^-1; E
+  alignas(16) float w[D * ChunkShape<D>::kAcross];  // W, Z, E A
+  float pivots[D];
+};
+
+template <>
+class Join<128> {
+ public:
+  static constexpr int kThreads = ChunkShape<128>::kThreads;
+
+  __device__ Join(const ElementArgs& args, JoinTiles<128>& tiles)
+      : args_(args), tiles_(tiles), first_(static_cast<int>(blockIdx.x) * args.segment.segments) {}
+
+  __device__ void run() {
+    const int last = args_.segment.segments - 2;
+    load(tiles_.matrix, entry(1));
+    load(tiles_.r, element(1).R);
+    wait_for_groups<0>();
+    __syncthreads();
+    for (int i = 1; i <= last; ++i) {
+      pass(element(i));
+      float* out = entry(i + 1);
+      for (int at = static_cast<int>(threadIdx.x); at < D * D; at += kThreads) {
+        out[at] = tiles_.matrix[at / D * kAlong + at % D];
+      }
+      if (i == last) return;
+      load(tiles_.r, element(i + 1).R);
+      wait_for_groups<0>();
+      __syncthreads();
+    }
+  }
+
+ private:
+  static constexpr int D = 128;
+  using Steps = ChunkSteps<D>;
   static constexpr int kWarps = ChunkShape<D>::kWarps;
   static constexpr int kAlong = ChunkShape<D>::kAlong;
   static constexpr int kWide = Steps::kWide;
@@ -349,19 +526,12 @@ class Join {
     close_group();
   }
 
-  /// 13, with the rows of R^T as tokens; they are in `r`, and at the end `next_R` is.
-  __device__ void pass(const ElementView<D>& element, const float* next_R) {
+  /// 13, with the rows of R^T, which are in `r`, as tokens.
+  __device__ void pass(const ElementView<D>& element) {
     const Team block = Team::block();
     const Matrix A = Steps::along(tiles_.matrix);
     const Matrix r = Steps::along(tiles_.r);
     const Matrix w = Steps::across(tiles_.w);
-    const Matrix E = Steps::along(kLoadsAhead<D> ? tiles_.E : tiles_.r);
-    const float* C = kLoadsAhead<D> ? tiles_.C : element.C;
-    constexpr int kStrideOfC = kLoadsAhead<D> ? kAlong : D;
-    if constexpr (kLoadsAhead<D>) {
-      load(tiles_.E, element.E);
-      load(tiles_.C, element.C);
-    }
     multiply(block, r, A.transposed(), w);
     __syncthreads();
     {
@@ -380,20 +550,15 @@ class Join {
       });
     }
     __syncthreads();
-    if (block.rank < D / 16) {
-      invert_factor<D / 16, kAlong, 1>(tiles_.r, 0.0F, tiles_.pivots, block.rank);
-    }
+    invert_factor<D / 16, kAlong, 1>(tiles_.r, 0.0F, tiles_.pivots, block.rank);
     __syncthreads();
     divide(block);
     __syncthreads();
-    if constexpr (!kLoadsAhead<D>) {
-      load(tiles_.r, element.E);
-    } else if (next_R != nullptr) {
-      load(tiles_.r, next_R);
-    }
+    load(tiles_.r, element.E);
     Steps::template subtract_squares<D>(block, tiles_.matrix, w, 0.0F);
     wait_for_groups<0>();
     __syncthreads();
+    const Matrix E = r;
     const Matrix EA = Steps::along(tiles_.w);
     multiply(block, E, A.transposed(), EA);
     __syncthreads();
@@ -403,7 +568,7 @@ class Join {
                                                 E.transposed().from(0, 16 * column), {0, D});
       const auto put = [&](int i, int j, float x) {
         if (j > i) return;
-        A(i, j) = A(j, i) = C[i * kStrideOfC + j] + x;
+        A(i, j) = A(j, i) = element.C[i * D + j] + x;
       };
       tile.each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
         put(i, j, x);
@@ -411,11 +576,6 @@ class Join {
       });
     });
     __syncthreads();
-    if (!kLoadsAhead<D> && next_R != nullptr) {
-      load(tiles_.r, next_R);
-      wait_for_groups<0>();
-      __syncthreads();
-    }
   }
 
   __device__ static void multiply(Team team, const Matrix& a, const Matrix& b, const Matrix& out) {
@@ -453,12 +613,12 @@ class Join {
   }
 
   const ElementArgs& args_;
-  JoinTiles<D>& tiles_;
+  JoinTiles<128>& tiles_;
   int first_;  // the lane's first segment among all
 };
 
 template <int D>
-__global__ void __launch_bounds__(ChunkShape<D>::kThreads, 1)
+__global__ void __launch_bounds__(Join<D>::kThreads, 1)
     penalty_join_kernel(const ElementArgs args) {
   extern __shared__ float4 memory[];
   Join<D>(args, *reinterpret_cast<JoinTiles<D>*>(memory)).run();
@@ -480,7 +640,7 @@ void launch(cudaStream_t stream, const ElementArgs& args, unsigned lanes) {
   if (args.segment.segments == 2) return;
   constexpr int kJoinBytes = sizeof(JoinTiles<D>);
   allow(reinterpret_cast<const void*>(penalty_join_kernel<D>), kJoinBytes);
-  penalty_join_kernel<D><<<lanes, kThreads, kJoinBytes, stream>>>(args);
+  penalty_join_kernel<D><<<lanes, Join<D>::kThreads, kJoinBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("penalty_join_kernel");
 }
 
