@@ -381,8 +381,8 @@ class Join {
 
   /// E A and R^T A
   __device__ void multiply_by_A(Team team, typename Tiles::Element& element) {
-    constexpr int kWide = Steps::kWide;
-    constexpr int kHalf = D / 16 * Steps::kAcrossTiles;
+    constexpr int kWide = D < 32 ? D / 8 : 4;
+    constexpr int kHalf = D / 16 * (D / (8 * kWide));
     for (int number = team.rank; number < 2 * kHalf; number += team.size) {
       const bool is_E = number < kHalf;
       const int row = 16 * (number % (D / 16));
@@ -550,7 +550,9 @@ class Join<128> {
       });
     }
     __syncthreads();
-    invert_factor<D / 16, kAlong, 1>(tiles_.r, 0.0F, tiles_.pivots, block.rank);
+    if (block.rank < D / 16) {
+      invert_factor<D / 16, kAlong, 1>(tiles_.r, 0.0F, tiles_.pivots, block.rank);
+    }
     __syncthreads();
     divide(block);
     __syncthreads();
