@@ -15,10 +15,11 @@ inline constexpr int kDenominatorTokens = 32;
 template <int D>
 using DenominatorProducts = float[kDenominatorTokens][D + 1];
 
-/// c and 1 / max(c, floor) of a lane, by a block of at least max(D, 32) threads.
+/// c and 1 / max(c, floor) of a lane's tokens from `begin` to before `end`, by a block of at least
+/// max(D, 32) threads; z is a thread's channel before them.
 template <int D>
-__device__ inline void walk_denominators(const NormaliserForward& args, int lane,
-                                         DenominatorProducts<D>& products) {
+__device__ inline void walk_denominators(const NormaliserForward& args, int lane, int begin,
+                                         int end, float z, DenominatorProducts<D>& products) {
   const auto tokens = static_cast<int>(args.dims.tokens);
   const auto heads = static_cast<int>(args.dims.heads);
   const auto width = static_cast<int>(args.dims.d_h);
@@ -28,9 +29,8 @@ __device__ inline void walk_denominators(const NormaliserForward& args, int lane
   const float* f = args.f.data + batch * args.f.batch + head * args.f.head + thread;
   const float* q = args.q.data + batch * args.q.batch + head * args.q.head + thread;
   const Index first_scalar = static_cast<Index>(batch) * tokens * heads + head;
-  float z = 0.0F;
-  for (int first = 0; first < tokens; first += kDenominatorTokens) {
-    const int count = min(kDenominatorTokens, tokens - first);
+  for (int first = begin; first < end; first += kDenominatorTokens) {
+    const int count = min(kDenominatorTokens, end - first);
     if (thread < width) {
       for (int start = 0; start < count; start += kWalkTokens) {
         float f_ahead[kWalkTokens], q_ahead[kWalkTokens];
@@ -62,6 +62,13 @@ __device__ inline void walk_denominators(const NormaliserForward& args, int lane
     }
     __syncthreads();
   }
+}
+
+/// The whole lane.
+template <int D>
+__device__ inline void walk_denominators(const NormaliserForward& args, int lane,
+                                         DenominatorProducts<D>& products) {
+  walk_denominators<D>(args, lane, 0, static_cast<int>(args.dims.tokens), 0.0F, products);
 }
 
 /// One lane's channels from first_channel on, a thread a channel; `tokens`, `heads` and `width` of

@@ -1,0 +1,64 @@
+// The forward of recurrence_cuda.h in chunks of C tokens on tensor cores (chunked.h, whose steps
+// the numbers are), segments of a lane side by side. For no decay and one per head and token.
+//
+// A block runs one segment. A warp owns 16 value rows: its rows of S, e and n stay in registers
+// through steps 3 to 5, the accumulators of one product being the left operand of the next, so that
+// no barrier stands inside a chunk. Other warps compute the chunk after it at the same time: X and
+// P, which no state enters, with the diagonal blocks of X, 16 tokens each, inverted.
+// With segments three kernels: what each segment does to the S that enters it (S_local and Phi of
+// step 14, without reads), S before each segment one after the other, and the forward from there.
+//
+// Multiply-adds per token and head, by 16 x 16 blocks with the diagonal ones full (b = C + 16):
+//   forward  3 d^2 + 2 d b with a residual, 2 d^2 + d b without
+//   segments 4 d^2 + 3/2 d b more with one, d^2 without; then d^3 a segment, or d^2
+// 3xTF32 does each three times. At d = 64, C = 32 a token has 18.4k and with segments 39.4k; a
+// multiprocessor of an H200 does at most 1024 a cycle in TF32: B = 4, H = 1, T = 131,072 on 132 of
+// them at 1.8 GHz takes at least .035 ms, with segments .085 (float32 .25), without a residual
+// .025. Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again:
+// 20 d and 12 d, .67 and .40 GB there, at 4.4 TB/s .15 and .09 ms: memory binds in TF32.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "mixers/recurrence/recurrence_cuda.h"
+
+namespace vla_bench::mixers::cuda {
+
+/// How exact the products of chunks are: TF32 rounds operands to 2^-11, float32 (3xTF32) to 2^-22.
+enum class Grade { tf32, float32 };
+
+/// C, tokens.
+inline constexpr Index kChunkTokens = 32;
+
+/// How a lane is cut: the last segment may be shorter.
+struct ChunkedPlan {
+  Index segments = 1;
+  Index segment_tokens = 0;  // a multiple of kChunkTokens
+};
+/// Tokens of a segment, at least.
+inline constexpr Index kLeastSegmentTokens = 128;
+/// As many segments as multiprocessors have room for.
+ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
+
+/// Whether there is a forward in chunks. `wants_checkpoints`: of S, for a decay with a gradient.
+inline bool chunks_exist(const RecurrenceForm& form, bool wants_checkpoints = false) {
+  return (form.decay == Decay::none || form.decay == Decay::head) && !wants_checkpoints;
+}
+/// Whether the forward in chunks exists and takes less time than recurrence_forward. Checkpoints
+/// of S (of a decay with a gradient) are the recurrence's.
+bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints);
+inline constexpr Index kLeastChunkedTokens = 128;
+
+/// Elements of scratch memory: S_local, z, Phi and the decay of each segment.
+Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
+
+struct ChunkedOptions {
+  ChunkedPlan plan;
+  Grade grade = Grade::float32;
+  float* scratch = nullptr;  // chunked_scratch_size; null with one segment
+};
+/// recurrence_forward for Decay none and head, without checkpoints.
+void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                     const RecurrenceForward& args, const ChunkedOptions& options);
+
+}  // namespace vla_bench::mixers::cuda
