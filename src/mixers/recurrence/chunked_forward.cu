@@ -10,7 +10,6 @@ namespace vla_bench::mixers::cuda {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kGramWarps = 4;
 
 struct ChunkedArgs {
   int tokens, heads;
@@ -39,6 +38,8 @@ struct ChunkRule {
   static constexpr bool kNormalises = kNormalises_;
   static constexpr bool kReads = kReads_;
   static constexpr int kStateWarps = D / 16;
+  /// Eight give each block of X and P a warp of its own; more threads leave too few registers.
+  static constexpr int kGramWarps = kResidual && (D == 32 || D == 64) ? 8 : 4;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
   static constexpr bool kShort = C == 16;
@@ -82,7 +83,7 @@ struct ChunkRule {
   struct Shared {
     Rows rows[kBuffers];
     Products products[2];
-    alignas(8) If<kDecays, double[kGramWarps][C + 1]> logs;
+    alignas(8) If<kDecays, float2[kGramWarps][C + 1]> logs;
   };
 };
 
@@ -244,9 +245,9 @@ __device__ inline bool gram_item(int warp, int turn, GramItem& item) {
   constexpr int kBlocks = Rule::C / 16;
   constexpr int kBelow = kBlocks * (kBlocks - 1) / 2;
   constexpr int kDiagonals = Rule::kResidual ? kBlocks : 0;
-  constexpr int kTaken = kDiagonals % kGramWarps;  // warps with a diagonal block more
-  static_assert(kDiagonals < kGramWarps);
-  int rest = warp - kTaken + turn * (kGramWarps - kTaken);
+  constexpr int kTaken = kDiagonals % Rule::kGramWarps;  // warps with a diagonal block more
+  static_assert(kDiagonals < Rule::kGramWarps);
+  int rest = warp - kTaken + turn * (Rule::kGramWarps - kTaken);
   if (warp < kTaken) {
     item = {warp, warp, true};
     return turn == 0;
@@ -268,7 +269,7 @@ __device__ inline bool gram_item(int warp, int turn, GramItem& item) {
 /// Sums of log2 alpha: logs[t] over the tokens before t. In double, for the differences of sums
 /// that stand behind a decay near 0. A decay of 0 counts as 1e-30.
 template <class Rule>
-__device__ inline void sum_logs(const float* decay, int count, double (&logs)[Rule::C + 1]) {
+__device__ inline void sum_logs(const float* decay, int count, float2 (&logs)[Rule::C + 1]) {
   static_assert(Rule::C <= kWarp);
   const int token = static_cast<int>(threadIdx.x) % kWarp;
   const float alpha = token < count ? decay[token] : 1.0F;
@@ -278,29 +279,31 @@ __device__ inline void sum_logs(const float* decay, int count, double (&logs)[Ru
     const double other = __shfl_up_sync(0xFFFFFFFFU, sum, offset);
     if (token >= offset) sum += other;
   }
-  if (token == 0) logs[0] = 0.0;
-  if (token < Rule::C) logs[token + 1] = sum;
+  if (token == 0) logs[0] = make_float2(0.0F, 0.0F);
+  const auto rounded = static_cast<float>(sum);
+  const auto rest = static_cast<float>(sum - static_cast<double>(rounded));
+  if (token < Rule::C) logs[token + 1] = make_float2(rounded, rest);
   __syncwarp();
 }
-__device__ inline float gamma_of(double to, double from) {
-  return exp2f(static_cast<float>(to - from));
+__device__ inline float gamma_of(float2 to, float2 from) {
+  return exp2f((to.x - from.x) + (to.y - from.y));
 }
 
 template <class Rule>
-__device__ inline void write_decays(const double (&logs)[Rule::C + 1],
+__device__ inline void write_decays(const float2 (&logs)[Rule::C + 1],
                                     typename Rule::Decays& decays) {
   const int token = static_cast<int>(threadIdx.x) % kWarp;
   if (token >= Rule::C) return;
-  decays.before[token] = gamma_of(logs[token], 0.0);
-  decays.through[token] = gamma_of(logs[token + 1], 0.0);
+  decays.before[token] = gamma_of(logs[token], logs[0]);
+  decays.through[token] = gamma_of(logs[token + 1], logs[0]);
   decays.after[token] = gamma_of(logs[Rule::C], logs[token + 1]);
-  if (token == 0) decays.whole = gamma_of(logs[Rule::C], 0.0);
+  if (token == 0) decays.whole = gamma_of(logs[Rule::C], logs[0]);
 }
 
 /// 2: a block of P, or of -X below its diagonal; a diagonal block of X inverted.
 template <class Rule>
 __device__ inline void compute_block(const Place& at, const GramItem& item,
-                                     const typename Rule::Rows& rows, const double* logs,
+                                     const typename Rule::Rows& rows, const float2* logs,
                                      typename Rule::Products& products) {
   constexpr int C = Rule::C;
   constexpr Grade kGrade = Rule::kGrade;
@@ -361,7 +364,7 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
   constexpr int kStride = kRowWords<D>;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if constexpr (Rule::kReads) {
-    static_assert(Rule::C * 4 <= kGramWarps * kWarp);
+    static_assert(Rule::C * 4 <= Rule::kGramWarps * kWarp);
     const int token = thread / 4 % Rule::C;
     float sum[4] = {};
 #pragma unroll
@@ -390,10 +393,10 @@ __device__ inline void prepare_chunk(const typename Rule::Rows& rows, int count,
                                      typename Rule::Products& products,
                                      typename Rule::Products& next, typename Rule::Shared& shared) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp - Rule::kStateWarps;
-  const double* logs = nullptr;
+  const float2* logs = nullptr;
   if constexpr (Rule::kDecays) {
     sum_logs<Rule>(rows.decay, count, shared.logs[warp]);
-    if (warp == kGramWarps - 1) write_decays<Rule>(shared.logs[warp], products.decays);
+    if (warp == Rule::kGramWarps - 1) write_decays<Rule>(shared.logs[warp], products.decays);
     logs = shared.logs[warp];
   }
   if constexpr (Rule::kNormalises) advance_sums<Rule>(rows, products.sums, next.sums);
