@@ -13,8 +13,8 @@
 //   segments 4 d^2 + 3/2 d b more with one, d^2 without; then d^3 a segment, or d^2
 // 3xTF32 does each three times. At d = 64, C = 32 a token has 18.4k and with segments 39.4k; a
 // multiprocessor of an H200 does at most 1024 a cycle in TF32: B = 4, H = 1, T = 131,072 on 132 of
-// them at 1.8 GHz takes at least .035 ms, with segments .085 (float32 .25), without a residual
-// .025. Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again:
+// them at 1.8 GHz takes at least .04 ms, with segments .085 (float32 .26), without a residual
+// .033. Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again:
 // 20 d and 12 d, .67 and .40 GB there, at 4.4 TB/s .15 and .09 ms: in TF32 the floor is memory's.
 #pragma once
 
