@@ -69,9 +69,100 @@ struct Matrix {
   __device__ Matrix from(int i, int j) const { return {&(*this)(i, j), row, column}; }
 };
 
-/// Inner indices from first to end, multiples of 8, that a tile of the product needs.
+/// Inner indices from first to end, multiples of 16, that a tile of the product needs.
 struct InnerRange {
   int first, end;
+};
+
+/// A tile of 16 R rows and 8 S columns of a product, in the registers of a warp.
+template <int R, int S>
+struct WarpTile {
+  float values[R][S][4] = {};
+
+  /// += A B of the inner indices in `inner`; the tile's rows are A's first, its columns B's.
+  template <Grade kGrade>
+  __device__ void add_product(const Matrix& a, const Matrix& b, InnerRange inner) {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x) % 4;
+    // The next operands are on their way while these are multiplied.
+    float x[R][4], y[S][2], next_x[R][4], next_y[S][2];
+    const auto load = [&](int k, float(&to_x)[R][4], float(&to_y)[S][2]) {
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) to_x[r][e] = a(16 * r + g + e % 2 * 8, k + t + e / 2 * 4);
+      }
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) to_y[s][e] = b(k + t + e * 4, 8 * s + g);
+      }
+    };
+    const auto multiply = [&](const float(&of_x)[R][4], const float(&of_y)[S][2]) {
+      Left<kGrade> x_rounded[R];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        x_rounded[r] = left<kGrade>(of_x[r][0], of_x[r][1], of_x[r][2], of_x[r][3]);
+      }
+      Right<kGrade> y_rounded[S];
+#pragma unroll
+      for (int s = 0; s < S; ++s) y_rounded[s] = right<kGrade>(of_y[s][0], of_y[s][1]);
+      const auto add = [&](const auto& term) {
+#pragma unroll
+        for (int s = 0; s < S; ++s) {
+#pragma unroll
+          for (int r = 0; r < R; ++r) term(values[r][s], x_rounded[r], y_rounded[s]);
+        }
+      };
+      using ops::cuda::multiply_add_tf32;
+      // A sum's next term comes after those of all others: an addition takes 18 cycles.
+      if constexpr (kGrade == Grade::float32) {
+        add([](auto& c, const auto& i, const auto& j) {
+          multiply_add_tf32(c, i.low, j.high[0], j.high[1]);
+        });
+        add([](auto& c, const auto& i, const auto& j) {
+          multiply_add_tf32(c, i.high, j.low[0], j.low[1]);
+        });
+      }
+      add([](auto& c, const auto& i, const auto& j) {
+        multiply_add_tf32(c, i.high, j.high[0], j.high[1]);
+      });
+    };
+    load(inner.first, x, y);
+#pragma unroll 1
+    for (int k = inner.first; k < inner.end; k += 16) {
+      load(k + 8, next_x, next_y);
+      multiply(x, y);
+      if (k + 16 < inner.end) load(k + 16, x, y);
+      multiply(next_x, next_y);
+    }
+  }
+  __device__ void add(const WarpTile& other) {
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) values[r][s][e] += other.values[r][s][e];
+      }
+    }
+  }
+  /// done(i, j, value_ij, value_ij+1) with the tile's first element at (row, column).
+  template <class Done>
+  __device__ void each_pair(int row, int column, const Done& done) const {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const int i = row + 16 * r + g;
+        const int j = column + 8 * s + 2 * t;
+        done(i, j, values[r][s][0], values[r][s][1]);
+        done(i + 8, j, values[r][s][2], values[r][s][3]);
+      }
+    }
+  }
 };
 
 /// C (M, N) = A (M, K) B (K, N) by kWarps warps: tiles of 16 R rows and 8 S columns, tile i by warp
@@ -86,41 +177,15 @@ __device__ inline void multiply(int warp, const Matrix& a, const Matrix& b, cons
   constexpr int kAcross = N / (8 * S);
   constexpr int kTiles = M / (16 * R) * kAcross;
   static_assert(M % (16 * R) == 0 && N % (8 * S) == 0 && K % 8 == 0);
-  const int g = static_cast<int>(threadIdx.x) % 32 / 4;
-  const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll 1
   for (int tile = warp; tile < kTiles; tile += kWarps) {
     const int row = tile / kAcross * 16 * R;
     const int column = tile % kAcross * 8 * S;
     const InnerRange inner = range(row, column);
     if (inner.first >= inner.end) continue;
-    float c[R][S][4] = {};
-#pragma unroll 2
-    for (int k = inner.first; k < inner.end; k += 8) {
-      Left<kGrade> x[R];
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int i = row + 16 * r + g;
-        x[r] = left<kGrade>(a(i, k + t), a(i + 8, k + t), a(i, k + t + 4), a(i + 8, k + t + 4));
-      }
-#pragma unroll
-      for (int s = 0; s < S; ++s) {
-        const int j = column + 8 * s + g;
-        const Right<kGrade> y = right<kGrade>(b(k + t, j), b(k + t + 4, j));
-#pragma unroll
-        for (int r = 0; r < R; ++r) multiply_add<kGrade>(c[r][s], x[r], y);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int s = 0; s < S; ++s) {
-        const int i = row + 16 * r + g;
-        const int j = column + 8 * s + 2 * t;
-        done(i, j, c[r][s][0], c[r][s][1]);
-        done(i + 8, j, c[r][s][2], c[r][s][3]);
-      }
-    }
+    WarpTile<R, S> c;
+    c.template add_product<kGrade>(a.from(row, 0), b.from(0, column), inner);
+    c.each_pair(row, column, done);
   }
 }
 /// The same over all of K.

@@ -40,6 +40,10 @@ inline constexpr Index kLeastSegmentTokens = 128;
 /// As many segments as multiprocessors have room for.
 ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
 
+/// Whether there is a forward in chunks. `wants_checkpoints`: of S, for a decay with a gradient.
+inline bool chunks_exist(const RecurrenceForm& form, bool wants_checkpoints = false) {
+  return (form.decay == Decay::none || form.decay == Decay::head) && !wants_checkpoints;
+}
 /// Whether the forward in chunks exists and takes less time than recurrence_forward. Checkpoints
 /// of S (of a decay with a gradient) are the recurrence's.
 bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints);

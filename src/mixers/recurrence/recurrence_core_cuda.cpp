@@ -12,8 +12,9 @@ using Residual = RecurrenceForm::Residual;
 
 class RecurrentCore final : public MixerCore<float> {
  public:
-  RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu)
-      : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)) {}
+  RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu,
+                Chunks chunks)
+      : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)), chunks_(chunks) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override;
@@ -68,8 +69,12 @@ class RecurrentCore final : public MixerCore<float> {
     return used;
   }
 
-  RuleViews views(const CoreInputs<float>& inputs) const {
-    RuleViews views{.dims = inputs.dims};
+  /// bf16 is stored nowhere in a core: its products are those of TF32.
+  static Grade grade(const Context& context) {
+    return context.precision == Precision::float32 ? Grade::float32 : Grade::tf32;
+  }
+  RuleViews views(const Context& context, const CoreInputs<float>& inputs) const {
+    RuleViews views{.dims = inputs.dims, .grade = grade(context)};
     views.q = token_view(inputs.dims, inputs.q);
     views.k = token_view(inputs.dims, inputs.k);
     for (std::size_t i = 0; i < kMostMore; ++i) {
@@ -92,6 +97,11 @@ class RecurrentCore final : public MixerCore<float> {
            form_.decay == Decay::none;
   }
 
+  bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims, wants_checkpoints);
+    return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
+  }
+
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
     array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
@@ -112,6 +122,7 @@ class RecurrentCore final : public MixerCore<float> {
   std::unique_ptr<CudaRule> rule_;
   RecurrenceForm form_;
   std::unique_ptr<MixerCore<float>> cpu_;
+  Chunks chunks_;
 
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
@@ -130,12 +141,13 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
   lay_out(dims, kept.data(), trace);
 
-  RuleViews views = this->views(inputs);
+  RuleViews views = this->views(context, inputs);
   views.row_r = trace.r;
   views.row_a = trace.a;
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
+  const bool in_chunks = takes_chunks(dims, saved != nullptr && form_.decay_has_gradient);
   NormaliserForward normaliser;
   if (form_.normalises() && !normalises_beside_rows()) {
     normaliser = {.dims = dims,
@@ -144,7 +156,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
                   .floor = static_cast<float>(form_.floor),
                   .denominator = trace.denominator,
                   .scale = own_scalars(context, dims, scale_)};
-    if (dims.tokens >= kLeastNormaliserTokens) {
+    if (in_chunks && dims.tokens >= kLeastNormaliserTokens) {
       normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
     }
   }
@@ -164,10 +176,9 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   } else if (form_.normalises()) {
     recurrence.scale = scale_.data();
   }
-  if (!chunks_are_faster(form_, dims, args.checkpoints != nullptr)) {
-    return recurrence_forward(stream, recurrence, args);
-  }
-  ChunkedOptions options{.plan = plan_segments(dims, device.multiprocessors())};
+  if (!in_chunks) return recurrence_forward(stream, recurrence, args);
+  ChunkedOptions options{.plan = plan_segments(dims, device.multiprocessors()),
+                         .grade = grade(context)};
   options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
 }
@@ -208,7 +219,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   }
   recurrence_backward(stream, recurrence, args);
 
-  RuleViews views = this->views(inputs);
+  RuleViews views = this->views(context, inputs);
   views.r = trace.r;
   views.a = trace.a;
   const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
@@ -229,8 +240,9 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
 }  // namespace
 
 std::unique_ptr<MixerCore<float>> make_recurrent_cuda_core(std::unique_ptr<CudaRule> rule,
-                                                           std::unique_ptr<MixerCore<float>> cpu) {
-  return std::make_unique<RecurrentCore>(std::move(rule), std::move(cpu));
+                                                           std::unique_ptr<MixerCore<float>> cpu,
+                                                           Chunks chunks) {
+  return std::make_unique<RecurrentCore>(std::move(rule), std::move(cpu), chunks);
 }
 
 }  // namespace vla_bench::mixers::cuda
