@@ -55,10 +55,19 @@ Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
 struct ChunkedOptions {
   ChunkedPlan plan;
   Grade grade = Grade::float32;
-  float* scratch = nullptr;  // chunked_scratch_size; null with one segment
+  // chunked_scratch_size, in a backward chunked_backward_scratch_size; null with one segment
+  float* scratch = nullptr;
+  float* sums = nullptr;  // of a backward with a normaliser: normaliser_backward_scratch_size
 };
 /// recurrence_forward for Decay none and head, without checkpoints.
 void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                      const RecurrenceForward& args, const ChunkedOptions& options);
+
+/// Elements of the backward's scratch memory.
+Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
+/// recurrence_backward for Decay none and head, without the decay's gradient. It may follow either
+/// forward.
+void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                      const RecurrenceBackward& args, const ChunkedOptions& options);
 
 }  // namespace vla_bench::mixers::cuda
