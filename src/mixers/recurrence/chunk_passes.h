@@ -27,12 +27,13 @@ struct ChunkedArgs {
   TokenTarget o, e;
   float* denominator = nullptr;
   float floor = 0.0F;
-  // Of every segment, in the order in which the pass visits them.
-  float* states =
-      nullptr;  // (lanes, segments, (d + 1) d): M, z of each segment, later those behind it
-  float* maps = nullptr;     // (lanes, segments, d, d): Phi, against time Phi^T
-  float* factors = nullptr;  // (lanes, segments): product of a segment's decays
-  bool transposed = false;   // `states` hold M^T
+  // Of every segment, in the order in which the pass visits them: M and z behind it if they are 0
+  // before it, later M and z behind it (lanes, segments, (d + 1) d); Phi, against time Phi^T
+  // (lanes, segments, d, d); the product of its decays (lanes, segments).
+  float* states = nullptr;
+  float* maps = nullptr;
+  float* factors = nullptr;
+  bool transposed = false;  // `states` hold M^T
 };
 
 /// What token t does along r: nothing; what it has just read, which the chunk's tokens change for
@@ -67,28 +68,25 @@ inline ChunkedPass chunked_pass(const RecurrenceInputs& inputs, Grade grade) {
           .decays = inputs.decay_kind == Decay::head};
 }
 
-/// Deals out ChunkedOptions::scratch.
-class SegmentMemory {
- public:
-  SegmentMemory(const HeadDims& dims, const ChunkedOptions& options)
-      : slots_(dims.lanes() * options.plan.segments),
-        d_(kernel_head_size(dims.d_h)),
-        next_(options.scratch) {}
-  void give(ChunkedArgs& args, bool with_maps) {
-    args.states = take((d_ + 1) * d_);
-    args.maps = with_maps ? take(d_ * d_) : nullptr;
-    args.factors = take(1);
-  }
-
- private:
-  float* take(Index size) {
-    next_ += slots_ * size;
-    return next_ - slots_ * size;
-  }
-
-  Index slots_, d_;
-  float* next_;
-};
+/// Elements of `states` of all segments.
+inline Index segment_states_size(const HeadDims& dims, const ChunkedPlan& plan) {
+  const Index d = kernel_head_size(dims.d_h);
+  return dims.lanes() * plan.segments * (d + 1) * d;
+}
+/// Elements of `states`, `maps` and `factors`, which stand in `memory` in this order; with those
+/// that keep what follows them aligned.
+inline Index segments_size(const HeadDims& dims, const ChunkedPlan& plan) {
+  const Index d = kernel_head_size(dims.d_h);
+  const Index slots = dims.lanes() * plan.segments;
+  return segment_states_size(dims, plan) + slots * d * d + (slots + 3) / 4 * 4;
+}
+inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* memory,
+                          ChunkedArgs& args) {
+  args.states = memory;
+  args.maps = args.states + segment_states_size(dims, plan);
+  const Index d = kernel_head_size(dims.d_h);
+  args.factors = args.maps + dims.lanes() * plan.segments * d * d;
+}
 
 /// chunk_join.cu: M behind each segment, in the place of what the segment does to zeros.
 void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);

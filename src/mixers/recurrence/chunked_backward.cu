@@ -12,7 +12,7 @@ void launch(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& arg
   });
 }
 
-/// 8, 11 and 15: de. Leaves dS behind each segment in `chain`.
+/// 8, 11 and 15: de. `chain` then has dS behind each segment, going against time.
 void run_chain(cudaStream_t stream, const RecurrenceInputs& inputs, const RecurrenceBackward& args,
                const ChunkedPass& pass, ChunkedArgs& chain) {
   const HeadDims& dims = inputs.dims;
@@ -28,18 +28,26 @@ void run_chain(cudaStream_t stream, const RecurrenceInputs& inputs, const Recurr
   run_against_time(stream, pass, chain);
 }
 
-/// 10: dq and dr from S, written again by e.
-void run_columns_in_time(cudaStream_t stream, const RecurrenceInputs& inputs,
-                         const RecurrenceBackward& args, ChunkedPass pass, ChunkedArgs& columns) {
-  const HeadDims& dims = inputs.dims;
-  pass.along_r = AlongR::nothing;
-  if (columns.segments > 1) {
-    columns.a = {dims, inputs.a};
-    columns.v = {dims, args.e};
-    start_in_time(stream, pass, columns);
-    join_segments(stream, pass, columns);
+/// S behind each segment: the forward's, or written again by e.
+void give_states(cudaStream_t stream, const RecurrenceInputs& inputs,
+                 const RecurrenceBackward& args, ChunkedPass pass, const ChunkedOptions& options,
+                 ChunkedArgs& columns) {
+  if (options.forward_scratch != nullptr) {
+    columns.states = const_cast<float*>(options.forward_scratch);  // only read
+    return;
   }
-  if (inputs.r.data != nullptr) pass.along_r = AlongR::known;
+  pass.along_r = AlongR::nothing;
+  columns.a = {inputs.dims, inputs.a};
+  columns.v = {inputs.dims, args.e};
+  start_in_time(stream, pass, columns);
+  join_segments(stream, pass, columns);
+}
+
+/// 10: dq and dr from S.
+void run_columns_in_time(cudaStream_t stream, const RecurrenceInputs& inputs,
+                         const RecurrenceBackward& args, const ChunkedPass& pass,
+                         ChunkedArgs columns) {
+  const HeadDims& dims = inputs.dims;
   columns.a = {dims, args.e};
   columns.v = {dims, inputs.a};
   columns.q = {dims, args.d_o};
@@ -50,12 +58,11 @@ void run_columns_in_time(cudaStream_t stream, const RecurrenceInputs& inputs,
   run_in_time(stream, pass, columns);
 }
 
-/// 10: da from dS, which `columns` has behind each segment.
+/// 10: da from dS.
 void run_columns_against_time(cudaStream_t stream, const RecurrenceInputs& inputs,
-                              const RecurrenceBackward& args, ChunkedPass pass,
+                              const RecurrenceBackward& args, const ChunkedPass& pass,
                               ChunkedArgs columns) {
   const HeadDims& dims = inputs.dims;
-  if (inputs.r.data != nullptr) pass.along_r = AlongR::known;
   columns.a = {dims, args.e};
   columns.q = {dims, args.d_o};
   columns.r = {dims, args.de};
@@ -84,26 +91,28 @@ void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const Chunke
 }
 
 Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan) {
-  if (plan.segments == 1) return 0;
-  const Index d = kernel_head_size(dims.d_h);
-  return dims.lanes() * plan.segments * (2 * (d + 1) * d + d * d + 2);
+  return 2 * chunked_scratch_size(dims, plan);
 }
 
 void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
                       const RecurrenceBackward& args, const ChunkedOptions& options) {
+  const HeadDims& dims = inputs.dims;
   const ChunkedPass pass = chunked_pass(inputs, options.grade);
-  ChunkedArgs chain = chunked_args(inputs, options.plan);
-  ChunkedArgs columns = chain;
+  ChunkedArgs against_time = chunked_args(inputs, options.plan);
+  ChunkedArgs in_time = against_time;
   if (options.plan.segments > 1) {
-    SegmentMemory memory(inputs.dims, options);
-    memory.give(chain, true);
-    memory.give(columns, false);
+    float* memory = options.scratch;
+    give_segments(dims, options.plan, memory, against_time);
+    give_segments(dims, options.plan, memory + segments_size(dims, options.plan), in_time);
+    give_states(stream, inputs, args, pass, options, in_time);
   }
-  run_chain(stream, inputs, args, pass, chain);
-  run_columns_in_time(stream, inputs, args, pass, columns);
-  run_columns_against_time(stream, inputs, args, pass, chain);
+  run_chain(stream, inputs, args, pass, against_time);
+  ChunkedPass columns = pass;
+  if (pass.along_r == AlongR::residual) columns.along_r = AlongR::known;
+  run_columns_in_time(stream, inputs, args, columns, in_time);
+  run_columns_against_time(stream, inputs, args, columns, against_time);
   if (args.normaliser.d_denominator != nullptr) {
-    normaliser_backward(stream, inputs.dims, args.normaliser, options.sums);
+    normaliser_backward(stream, dims, args.normaliser, options.sums);
   }
 }
 

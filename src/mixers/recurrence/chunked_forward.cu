@@ -57,9 +57,7 @@ ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
 }
 
 Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan) {
-  if (plan.segments == 1) return 0;
-  const Index d = kernel_head_size(dims.d_h);
-  return dims.lanes() * plan.segments * ((d + 1) * d + d * d + 1);
+  return plan.segments == 1 ? 0 : segments_size(dims, plan);
 }
 
 void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
@@ -77,8 +75,7 @@ void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   ChunkedPass pass = chunked_pass(inputs, options.grade);
   pass.normalises = args.denominator != nullptr;
   if (options.plan.segments > 1) {
-    SegmentMemory memory(dims, options);
-    memory.give(chunked, true);
+    give_segments(dims, options.plan, options.scratch, chunked);
     start_in_time(stream, pass, chunked);
     join_segments(stream, pass, chunked);
   }

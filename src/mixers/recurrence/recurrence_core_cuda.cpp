@@ -1,5 +1,6 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
-// rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
+// rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
+// chunks S between segments.
 #include "core/cuda/stream_context.h"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
@@ -38,6 +39,7 @@ class RecurrentCore final : public MixerCore<float> {
     T* checkpoints = nullptr;
     T* denominator = nullptr;  // (B, T, H)
     T* kept = nullptr;         // the rule's
+    T* segments = nullptr;     // of the passes in chunks
   };
 
   /// Returns the number of elements.
@@ -64,6 +66,7 @@ class RecurrentCore final : public MixerCore<float> {
     // Numbers per token behind all vectors, which stay aligned.
     if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
+    trace.segments = take(segments_size(dims));
     if (decays_by_head) trace.decay = take_view(true, 1);
     if (form_.normalises()) trace.denominator = take(scalars);
     return used;
@@ -102,12 +105,16 @@ class RecurrentCore final : public MixerCore<float> {
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 
-  ChunkedOptions chunked_options(const Context& context, const HeadDims& dims) const {
-    const int multiprocessors = vla_bench::cuda::stream_context().multiprocessors();
-    return {.plan = plan_segments(dims, multiprocessors), .grade = grade(context)};
+  static ChunkedPlan plan(const HeadDims& dims) {
+    return plan_segments(dims, vla_bench::cuda::stream_context().multiprocessors());
+  }
+  /// Room for them in a trace, which keeps what stands behind it aligned.
+  Index segments_size(const HeadDims& dims) const {
+    if (!takes_chunks(dims, form_.decay_has_gradient)) return 0;
+    return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
   }
   void run_backward(const Context& context, const RecurrenceInputs& recurrence,
-                    const RecurrenceBackward& args);
+                    const RecurrenceBackward& args, const float* segments);
 
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
@@ -183,19 +190,22 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
     recurrence.scale = scale_.data();
   }
   if (!in_chunks) return recurrence_forward(stream, recurrence, args);
-  ChunkedOptions options = chunked_options(context, dims);
-  options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.scratch = trace.segments != nullptr
+                        ? trace.segments
+                        : scratch(context, chunked_scratch_size(dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs& recurrence,
-                                 const RecurrenceBackward& args) {
+                                 const RecurrenceBackward& args, const float* segments) {
   const HeadDims& dims = recurrence.dims;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   if (!takes_chunks(dims, form_.decay_has_gradient)) {
     return recurrence_backward(stream, recurrence, args);
   }
-  ChunkedOptions options = chunked_options(context, dims);
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.forward_scratch = segments;
   options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
   if (form_.normalises()) {
     options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
@@ -237,7 +247,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
     if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
     args.checkpoints = trace.checkpoints;
   }
-  run_backward(context, recurrence, args);
+  run_backward(context, recurrence, args, trace.segments);
 
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;

@@ -286,21 +286,22 @@ Array<float> scratch(Index size) {
                                                     std::numeric_limits<float>::quiet_NaN()));
 }
 
-void run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward& forward,
-                ChunkedOptions options) {
-  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+/// Returns the scratch memory, for the backward.
+Array<float> run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward& forward,
+                        ChunkedOptions options) {
   Array<float> states = scratch(chunked_scratch_size(inputs.dims, options.plan));
   options.scratch = states.data();
-  chunked_forward(stream, inputs, forward, options);
-  VLA_CUDA(cudaStreamSynchronize(stream));
+  chunked_forward(vla_bench::cuda::stream_context().stream(), inputs, forward, options);
+  return states;
 }
 void run_chunks_back(const RecurrenceInputs& inputs, const RecurrenceBackward& backward,
-                     ChunkedOptions options) {
+                     const Array<float>& forward_states, ChunkedOptions options) {
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Array<float> states = scratch(chunked_backward_scratch_size(inputs.dims, options.plan));
   Array<float> sums = scratch(normaliser_backward_scratch_size(inputs.dims));
   options.scratch = states.data();
   options.sums = sums.data();
+  if (forward_states.size() > 0) options.forward_scratch = forward_states.data();
   chunked_backward(stream, inputs, backward, options);
   VLA_CUDA(cudaStreamSynchronize(stream));
 }
@@ -344,8 +345,9 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
     VLA_CUDA(cudaStreamSynchronize(stream));
     inputs.scale = scale.data();
   }
+  Array<float> forward_states;
   if (options.chunked) {
-    run_chunks(inputs, forward, *options.chunked);
+    forward_states = run_chunks(inputs, forward, *options.chunked);
   } else {
     recurrence_forward(stream, inputs, forward);
   }
@@ -379,7 +381,7 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
                            .dq = dq_normaliser.view()};
   }
   if (options.chunked_backward) {
-    run_chunks_back(inputs, backward, *options.chunked_backward);
+    run_chunks_back(inputs, backward, forward_states, *options.chunked_backward);
   } else {
     recurrence_backward(stream, inputs, backward);
   }
