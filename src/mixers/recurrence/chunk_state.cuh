@@ -91,11 +91,11 @@ __device__ inline void scale_tokens(const Place& at, const float* factors,
   }
 }
 template <int kTiles>
-__device__ inline void negate(TileRow<kTiles>& x) {
+__device__ inline void negate(const TileRow<kTiles>& from, TileRow<kTiles>& to) {
 #pragma unroll
   for (int b = 0; b < kTiles; ++b) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) x[b][c] = -x[b][c];
+    for (int c = 0; c < 4; ++c) to[b][c] = -from[b][c];
   }
 }
 
@@ -222,7 +222,7 @@ struct StateRows {
 #pragma unroll
       for (int half = 0; half < Rule::kHalves; ++half) {
         if constexpr (Rule::kInTime) {
-          start_in_time(at, rows, products, half);
+          run_element(at, rows, products, half);
         } else {
           run_against_time(at, args, segment, chunk, rows, products, half);
         }
@@ -231,7 +231,7 @@ struct StateRows {
   }
 
  private:
-  /// 3 to 5: e and o; where v is what is written, e = -M r is read beside it.
+  /// 3 to 5; dq and dr of 10.
   __device__ void run_in_time(const Place& at, const ChunkedArgs& args,
                               const Segment<Rule>& segment, int chunk, const Rows& rows,
                               const Products& products) {
@@ -255,16 +255,17 @@ struct StateRows {
     multiply_triangle<kGrade, C>(at, products.p, x, n[0]);
     scale_output<Rule>(at, args, segment, chunk, first_row, rows, products, n[0]);
     put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
-    if (args.e.view.data != nullptr) {
-      const bool is_read = Rule::kHasR && !Rule::kSolves;
-      put_rows<Rule>(at, segment, chunk, first_row, is_read ? n[Rule::kHasR ? 1 : 0] : x, args.e);
+    if constexpr (Rule::kHasR && !Rule::kSolves) {
+      put_rows<Rule>(at, segment, chunk, first_row, n[1], args.e);
+    } else if (args.e.view.data != nullptr) {
+      put_rows<Rule>(at, segment, chunk, first_row, x, args.e);
     }
     write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[0]);
   }
 
   /// 14: S_local or Phi.
-  __device__ void start_in_time(const Place& at, const Rows& rows, const Products& products,
-                                int half) {
+  __device__ void run_element(const Place& at, const Rows& rows, const Products& products,
+                              int half) {
     Tiles x = {};
     if (!is_map(half)) take_rows<Rule>(at, first_row, rows.v, nullptr, x);
     if constexpr (Rule::kSolves) {
@@ -276,7 +277,7 @@ struct StateRows {
     write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[half]);
   }
 
-  /// 8 and 11, with columns in the place of rows da of 10, or 15: D_local or Phi^T.
+  /// 8 and 11; with columns in the place of rows, da of 10; without outputs D_local or Phi^T of 15.
   __device__ void run_against_time(const Place& at, const ChunkedArgs& args,
                                    const Segment<Rule>& segment, int chunk, const Rows& rows,
                                    const Products& products, int half) {
@@ -294,20 +295,16 @@ struct StateRows {
       write_state<kGrade, D, C>(at, x, rows.q, through(products), decay, s[half]);
       decay = 1.0F;
     }
-    if constexpr (Rule::kSolves) solve_triangle<kGrade, C>(at, products.x, n[0]);
+    Tiles w;  // what is written along r
     if constexpr (Rule::kHasW) {
-      Tiles x;
-      take_rows<Rule>(at, first_row, rows.w, nullptr, x);
-      multiply_triangle<kGrade, C>(at, products.x, x, n[0]);
-      put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
-      negate(x);
-      write_state<kGrade, D, C>(at, x, rows.r, after(products), decay, s[half]);
-    } else {
-      if constexpr (Rule::kPuts) put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
-      if constexpr (Rule::kSolves) {
-        negate(n[0]);
-        write_state<kGrade, D, C>(at, n[0], rows.r, after(products), decay, s[half]);
-      }
+      take_rows<Rule>(at, first_row, rows.w, nullptr, w);
+      multiply_triangle<kGrade, C>(at, products.x, w, n[0]);
+    }
+    if constexpr (Rule::kSolves) solve_triangle<kGrade, C>(at, products.x, n[0]);
+    if constexpr (Rule::kPuts) put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
+    if constexpr (Rule::kHasR) {
+      negate(Rule::kHasW ? w : n[0], w);
+      write_state<kGrade, D, C>(at, w, rows.r, after(products), decay, s[half]);
     }
   }
 
@@ -323,7 +320,7 @@ struct StateRows {
   }
   __device__ static void negate_read(const Place& at, const Products& products, Tiles& read) {
     if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.before, read);
-    negate(read);
+    negate(read, read);
   }
   __device__ static const float* through(const Products& products) {
     if constexpr (Rule::kDecays) return products.decays.through;
