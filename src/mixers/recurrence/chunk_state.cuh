@@ -226,6 +226,8 @@ struct StateRows {
         } else {
           run_against_time(at, args, segment, chunk, rows, products, half);
         }
+        // The compiler does not begin one half in the other, for which there are no registers.
+        if constexpr (Rule::kHalves == 2) __syncwarp();
       }
     }
   }
