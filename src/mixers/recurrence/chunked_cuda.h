@@ -20,6 +20,7 @@
 //   its segments      4 d^2 + 3/2 d b more, d^2 without; then d^3 a segment, or d^2
 //   backward          9 d^2 + 6 d b with a residual, 6 d^2 + 3 d b without
 //   its segments      5 d^2 + 5/2 d b more, d^2 without; then as in the forward
+// (in the backward 3 d^2, without a residual 2 d^2, write S and dS again for their columns).
 // 3xTF32 does each three times. At d = 64, C = 32 a token has 18.4k and with segments 39.4k, in the
 // backward 55.3k and 83.5k; a multiprocessor of an H200 does at most 1024 a cycle in TF32: B = 4,
 // H = 1, T = 131,072 on 132 of them at 1.8 GHz takes at least .04 ms, with segments .085 (float32
