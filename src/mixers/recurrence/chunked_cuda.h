@@ -13,9 +13,9 @@
 //   segments 4 d^2 + 3/2 d b more with one, d^2 without; then d^3 a segment, or d^2
 // 3xTF32 does each three times. At d = 64, C = 32 a token has 18.4k and with segments 39.4k; a
 // multiprocessor of an H200 does at most 1024 a cycle in TF32: B = 4, H = 1, T = 131,072 on 132 of
-// them at 1.8 GHz takes at least .035 ms, with segments .085 (float32 .25), without a residual
-// .025. Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again:
-// 20 d and 12 d, .67 and .40 GB there, at 4.4 TB/s .15 and .09 ms: memory binds in TF32.
+// them at 1.8 GHz takes at least .04 ms, with segments .085 (float32 .26), without a residual
+// .033. Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again:
+// 20 d and 12 d, .67 and .40 GB there, at 4.4 TB/s .15 and .09 ms: in TF32 the floor is memory's.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -55,10 +55,19 @@ Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
 struct ChunkedOptions {
   ChunkedPlan plan;
   Grade grade = Grade::float32;
-  float* scratch = nullptr;  // chunked_scratch_size; null with one segment
+  // chunked_scratch_size, in a backward chunked_backward_scratch_size; null with one segment
+  float* scratch = nullptr;
+  float* sums = nullptr;  // of a backward with a normaliser: normaliser_backward_scratch_size
 };
 /// recurrence_forward for Decay none and head, without checkpoints.
 void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                      const RecurrenceForward& args, const ChunkedOptions& options);
+
+/// Elements of the backward's scratch memory.
+Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
+/// recurrence_backward for Decay none and head, without the decay's gradient. It may follow either
+/// forward.
+void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                      const RecurrenceBackward& args, const ChunkedOptions& options);
 
 }  // namespace vla_bench::mixers::cuda
