@@ -102,6 +102,13 @@ class RecurrentCore final : public MixerCore<float> {
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 
+  ChunkedOptions chunked_options(const Context& context, const HeadDims& dims) const {
+    const int multiprocessors = vla_bench::cuda::stream_context().multiprocessors();
+    return {.plan = plan_segments(dims, multiprocessors), .grade = grade(context)};
+  }
+  void run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                    const RecurrenceBackward& args);
+
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
     array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
@@ -126,7 +133,7 @@ class RecurrentCore final : public MixerCore<float> {
 
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
-  Array<float> sums_, segments_;                // of the forward in segments
+  Array<float> sums_, segments_;                // of a pass in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
@@ -134,8 +141,7 @@ class RecurrentCore final : public MixerCore<float> {
 void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
                             HeadView<float> o, Array<float>* saved) {
   const HeadDims& dims = inputs.dims;
-  const auto& device = vla_bench::cuda::stream_context();
-  const cudaStream_t stream = device.stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Array<float>& kept = saved != nullptr ? *saved : unsaved_;
   Trace<float> trace;
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
@@ -177,10 +183,24 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
     recurrence.scale = scale_.data();
   }
   if (!in_chunks) return recurrence_forward(stream, recurrence, args);
-  ChunkedOptions options{.plan = plan_segments(dims, device.multiprocessors()),
-                         .grade = grade(context)};
+  ChunkedOptions options = chunked_options(context, dims);
   options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
+}
+
+void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                                 const RecurrenceBackward& args) {
+  const HeadDims& dims = recurrence.dims;
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  if (!takes_chunks(dims, form_.decay_has_gradient)) {
+    return recurrence_backward(stream, recurrence, args);
+  }
+  ChunkedOptions options = chunked_options(context, dims);
+  options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
+  if (form_.normalises()) {
+    options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
+  }
+  chunked_backward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
@@ -217,7 +237,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
     if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
     args.checkpoints = trace.checkpoints;
   }
-  recurrence_backward(stream, recurrence, args);
+  run_backward(context, recurrence, args);
 
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;
