@@ -45,6 +45,31 @@ TEST(MixersCuda, EqualTheReferenceWithActiveFloors) {
   }
 }
 
+bool has_chunks(const MixerConfig& mixer) {
+  return mixer_support(mixer, 16, Device::cuda, Implementation::chunked).ok;
+}
+
+TEST(MixersCuda, HaveChunksUnlessChannelsDecayApart) {
+  EXPECT_TRUE(has_chunks({.options = LinearOptions{}}));
+  EXPECT_TRUE(has_chunks({.options = VlaOptions{}}));
+  EXPECT_TRUE(has_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}));
+  EXPECT_FALSE(has_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}}));
+  EXPECT_FALSE(has_chunks({.options = SoftmaxOptions{}}));
+}
+
+TEST(MixersCuda, EqualTheReferenceInChunks) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!has_chunks(mixer)) continue;
+    SCOPED_TRACE(mixer.name());
+    for (const HeadDims& dims : gpu_shapes()) {
+      const auto core =
+          make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
+      expect_gpu_matches_reference(*core, mixer, random_tensors(mixer, dims, 21));
+    }
+  }
+}
+
 TEST(MixersCuda, RepeatBitForBit) {
   VLA_NEEDS_GPU();
   for (const MixerConfig& mixer : every_mixer()) {

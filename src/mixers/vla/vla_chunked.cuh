@@ -24,7 +24,7 @@ struct Team {
 template <int D>
 struct ChunkShape {
   static constexpr int kTokens = D == 64 ? 64 : 32;
-  static constexpr int kWarps = D >= 64 ? 8 : 4;
+  static constexpr int kWarps = D >= 64 ? 16 : 8;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kFactorWarps = kTokens / 16;  // those that factorise
   static constexpr int kAlong = D + 4;
@@ -130,14 +130,11 @@ __device__ inline void for_tiles(Team team, const Body& body) {
 }
 
 template <int D>
-inline constexpr int kTileColumns = D < 32 ? D / 8 : 4;  // eights of a wide tile
-
-template <int D>
 struct ChunkSteps {
   using Shape = ChunkShape<D>;
   static constexpr int C = Shape::kTokens;
   static constexpr int kRows = C / 16;
-  static constexpr int kWide = kTileColumns<D>;
+  static constexpr int kWide = 2;  // eights of a tile's columns
   static constexpr int kAcrossTiles = D / (8 * kWide);
   using Tiles = ChunkTiles<D>;
 

@@ -94,13 +94,15 @@ __device__ inline void invert_lower(const float* L, float* inverse) {
     const int first = lane / 16 * 16;
     const int column = lane % 16;
     const float* block = L + first * (kStride + 1);
-    float x[16];
+    float x[16], inverse_diagonal[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) inverse_diagonal[i] = 1.0F / block[i * (kStride + 1)];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       float sum = i == column ? 1.0F : 0.0F;
 #pragma unroll
       for (int j = 0; j < i; ++j) sum = fmaf(-block[i * kStride + j], x[j], sum);
-      x[i] = sum / block[i * kStride + i];
+      x[i] = sum * inverse_diagonal[i];
     }
 #pragma unroll
     for (int i = 0; i < 16; ++i) inverse[(first + i) * kStride + first + column] = x[i];
@@ -148,6 +150,8 @@ class Backward {
   static constexpr int C = Shape::kTokens;
   static constexpr int kWarps = Shape::kWarps;
   static constexpr int kThreads = Shape::kThreads;
+  static constexpr int kLowerTiles = C / 16 * (C / 16 + 1) / 2;
+  static constexpr int kWideTiles = C / 16 * (D / 16);
 
   __device__ static Matrix wide(float* data) { return {data, Shape::kStride, 1}; }
   __device__ static Matrix gram(float* data) { return {data, Shape::kGram, 1}; }
@@ -217,12 +221,12 @@ class Backward {
     __syncthreads();
     divide(block, parity);
     __syncthreads();
+    if constexpr (kLocal) extend_F(block);
     if (floored) {
       find_dm_by_pivots(block, first, parity);
     } else {
       find_dm(block);
     }
-    if constexpr (kLocal) extend_F(block);
     __syncthreads();
     finish_dw(block, parity);
     __syncthreads();
@@ -238,11 +242,11 @@ class Backward {
   }
 
   /// body(WarpTile, row, column) for the 16 x 16 tiles of (M, N), kLower: those that touch the
-  /// lower triangle, dealt to the team from its member `from` on, so that products of one step
-  /// share it.
+  /// lower triangle, dealt to the team from its member `from` on (modulo its size), so that
+  /// products of one step share it.
   template <int M, int N, bool kLower, class Body>
   __device__ static void each_tile(Team team, int from, const Body& body) {
-    const Team turned = {(team.rank + from) % team.size, team.size};
+    const Team turned = {(team.rank + team.size - from % team.size) % team.size, team.size};
     const auto run = [&](int row, int column) {
       WarpTile<1, 2> tile;
       body(tile, 16 * row, 16 * column);
@@ -292,16 +296,17 @@ class Backward {
         put_pair(gram(tiles_.L), t, s, entry(t, s, x), entry(t, s + 1, y));
       });
     });
-    find_gram(team, 1, in.k, in.z, tiles_.k_z);
-    find_gram(team, 2, in.db, in.z, tiles_.db_z);
-    multiply_rows(team, 3, in.z, tiles_.G, tiles_.dz, -2.0F);
+    find_gram(team, kLowerTiles, in.k, in.z, tiles_.k_z);
+    find_gram(team, 2 * kLowerTiles, in.db, in.z, tiles_.db_z);
+    multiply_rows(team, 3 * kLowerTiles, in.z, tiles_.G, tiles_.dz, -2.0F);
+    constexpr int kLast = 3 * kLowerTiles + kWideTiles;
     if constexpr (kLocal) {
-      multiply_rows(team, 1, in.z, tiles_.matrix, tiles_.read_F, 1.0F);
+      multiply_rows(team, kLast, in.z, tiles_.matrix, tiles_.read_F, 1.0F);
       return;
     }
     const float nudges = tiles_.after[parity][C - 1];
     const Matrix A = wide(tiles_.matrix);
-    each_tile<D, D, true>(team, 1, [&](WarpTile<1, 2>& tile, int row, int column) {
+    each_tile<D, D, true>(team, kLast, [&](WarpTile<1, 2>& tile, int row, int column) {
       tile.template add_product<Grade::float32>(wide(in.z).transposed().from(row, 0),
                                                 wide(in.z).from(0, column), {0, C});
       each_lower(tile, row, column, [&](int i, int j, float x) {
@@ -364,8 +369,8 @@ class Backward {
     });
   }
   __device__ void write_dk(Team team, int first, int parity) {
-    write_product(team, 1, first, parity, tokens(parity).db, tiles_.after[parity], tiles_.db_z,
-                  -1.0F, args_.dk);
+    write_product(team, kWideTiles, first, parity, tokens(parity).db, tiles_.after[parity],
+                  tiles_.db_z, -1.0F, args_.dk);
   }
   __device__ void write_du(Team team, int first, int parity) {
     write_product(team, 0, first, parity, tiles_.dw, tiles_.before[parity], tiles_.db_z, 1.0F,
@@ -392,14 +397,15 @@ class Backward {
         put_pair(wide(tiles_.dw), t, i, x, y);
       });
     });
-    each_tile<C, C, true>(team, 1, [&](WarpTile<1, 2>& tile, int row, int column) {
+    each_tile<C, C, true>(team, kWideTiles, [&](WarpTile<1, 2>& tile, int row, int column) {
       tile.template add_product<kGrade>(wide(tiles_.dz).from(row, 0),
                                         wide(in.z).transposed().from(0, column), {0, D});
       each_lower(tile, row, column,
                  [&](int i, int j, float x) { gram(tiles_.R)(i, j) = gram(tiles_.R)(j, i) = x; });
     });
     if constexpr (kLocal) {
-      each_tile<C, D, false>(team, 2, [&](WarpTile<1, 2>& tile, int row, int column) {
+      constexpr int kFrom = kWideTiles + kLowerTiles;
+      each_tile<C, D, false>(team, kFrom, [&](WarpTile<1, 2>& tile, int row, int column) {
         tile.template add_product<kGrade>(gram(tiles_.inverse).from(row, 0),
                                           wide(in.u).from(0, column), {0, row + 16});
         tile.each_pair(row, column, [&](int t, int i, float x, float y) {
@@ -411,7 +417,7 @@ class Backward {
 
   /// 15: F^T <- (I - (u L^-T) Z^T) F^T
   __device__ void extend_F(Team team) {
-    each_tile<D, D, false>(team, 0, [&](WarpTile<1, 2>& tile, int row, int column) {
+    each_tile<D, D, false>(team, C / 16 * (C / 16), [&](WarpTile<1, 2>& tile, int row, int column) {
       tile.template add_product<kGrade>(wide(tiles_.scaled_u).transposed().from(row, 0),
                                         wide(tiles_.read_F).from(0, column), {0, C});
       tile.each_pair(row, column, [&](int i, int j, float x, float y) {
@@ -486,7 +492,7 @@ class Backward {
       });
     });
     if constexpr (kLocal) return;
-    each_tile<C, C, true>(team, 1, [&](WarpTile<1, 2>& tile, int row, int column) {
+    each_tile<C, C, true>(team, kWideTiles, [&](WarpTile<1, 2>& tile, int row, int column) {
       tile.template add_product<kGrade>(gram(tiles_.R).from(row, 0), gram(tiles_.L).from(0, column),
                                         {column, row + 16});
       tile.each_pair(row, column, [&](int i, int j, float x, float y) {
@@ -499,18 +505,19 @@ class Backward {
   __device__ void update_G(Team team, int parity) {
     BackwardTokens<D>& in = tokens(parity);
     const Matrix G = wide(tiles_.G);
-    each_tile<D, D, true>(team, 1, [&](WarpTile<1, 2>& tile, int row, int column) {
-      const auto add = [&](float* x, float* y) {
-        tile.template add_product<kGrade>(wide(x).transposed().from(row, 0),
-                                          wide(y).from(0, column), {0, C});
-      };
-      add(in.db, in.k);
-      add(in.k, in.db);
-      add(tiles_.dw, in.u);
-      add(in.u, tiles_.dw);
-      each_lower(tile, row, column,
-                 [&](int i, int j, float x) { G(i, j) = G(j, i) = fmaf(0.5F, x, G(i, j)); });
-    });
+    each_tile<D, D, true>(
+        team, kLocal ? 0 : kWideTiles, [&](WarpTile<1, 2>& tile, int row, int column) {
+          const auto add = [&](float* x, float* y) {
+            tile.template add_product<kGrade>(wide(x).transposed().from(row, 0),
+                                              wide(y).from(0, column), {0, C});
+          };
+          add(in.db, in.k);
+          add(in.k, in.db);
+          add(tiles_.dw, in.u);
+          add(in.u, tiles_.dw);
+          each_lower(tile, row, column,
+                     [&](int i, int j, float x) { G(i, j) = G(j, i) = fmaf(0.5F, x, G(i, j)); });
+        });
   }
 
   const BackwardArgs& args_;
