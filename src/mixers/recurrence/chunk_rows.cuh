@@ -237,8 +237,8 @@ __device__ inline void gram_block(const Place& at, const float* left_rows, const
 
 /// Puts the inverse of a unit lower triangular block in its place, which is in the order of
 /// chunk_rows.cuh with rows kStride words apart; what stands on and above its diagonal is not read.
-/// A column a thread, by substitution in float32: no product of L with itself, whose terms grow and
-/// cancel where keys are alike.
+/// A column a thread (twice over, put once), by substitution in float32: no product of L with
+/// itself, whose terms grow and cancel where keys are alike.
 template <Grade kGrade, int kStride>
 __device__ inline void invert_unit_block(float* block) {
   constexpr auto kToken = [](int word) {
@@ -270,7 +270,9 @@ __device__ inline void invert_unit_block(float* block) {
   }
   __syncwarp();
 #pragma unroll
-  for (int row = 0; row < 16; ++row) block[row * kStride + word] = prepared<kGrade>(x[row]);
+  for (int row = 0; row < 16; ++row) {
+    if (threadIdx.x % 32 < 16) block[row * kStride + word] = prepared<kGrade>(x[row]);
+  }
   __syncwarp();
 }
 

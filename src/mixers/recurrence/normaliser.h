@@ -55,5 +55,13 @@ struct NormaliserWalks {
   const float* d_denominator = nullptr;  // (B, T, H)
   TokenView<float> df, dq;               // (B, T, H, d): what passes through the normaliser
 };
+/// The same in segments, by launches of its own: sums of f and of dc q over each, z and dz before
+/// each, every segment from there. `sums` has normaliser_backward_scratch_size numbers. f and q are
+/// read twice: 24 d bytes a token.
+void normaliser_backward(cudaStream_t stream, const HeadDims& dims, const NormaliserWalks& args,
+                         float* sums);
+inline Index normaliser_backward_scratch_size(const HeadDims& dims) {
+  return 2 * normaliser_scratch_size(dims);
+}
 
 }  // namespace vla_bench::mixers::cuda

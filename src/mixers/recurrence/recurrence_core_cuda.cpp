@@ -1,5 +1,6 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
-// rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
+// rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
+// chunks S between segments.
 #include "core/cuda/stream_context.h"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
@@ -38,6 +39,7 @@ class RecurrentCore final : public MixerCore<float> {
     T* checkpoints = nullptr;
     T* denominator = nullptr;  // (B, T, H)
     T* kept = nullptr;         // the rule's
+    T* segments = nullptr;     // of the passes in chunks
   };
 
   /// Returns the number of elements.
@@ -64,6 +66,7 @@ class RecurrentCore final : public MixerCore<float> {
     // Numbers per token behind all vectors, which stay aligned.
     if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
+    trace.segments = take(segments_size(dims));
     if (decays_by_head) trace.decay = take_view(true, 1);
     if (form_.normalises()) trace.denominator = take(scalars);
     return used;
@@ -102,6 +105,17 @@ class RecurrentCore final : public MixerCore<float> {
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 
+  static ChunkedPlan plan(const HeadDims& dims) {
+    return plan_segments(dims, vla_bench::cuda::stream_context().multiprocessors());
+  }
+  /// Room for them in a trace, which keeps what stands behind it aligned.
+  Index segments_size(const HeadDims& dims) const {
+    if (!takes_chunks(dims, form_.decay_has_gradient)) return 0;
+    return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
+  }
+  void run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                    const RecurrenceBackward& args, const float* segments);
+
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
     array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
@@ -126,7 +140,7 @@ class RecurrentCore final : public MixerCore<float> {
 
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
-  Array<float> sums_, segments_;                // of the forward in segments
+  Array<float> sums_, segments_;                // of a pass in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
@@ -134,8 +148,7 @@ class RecurrentCore final : public MixerCore<float> {
 void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
                             HeadView<float> o, Array<float>* saved) {
   const HeadDims& dims = inputs.dims;
-  const auto& device = vla_bench::cuda::stream_context();
-  const cudaStream_t stream = device.stream();
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Array<float>& kept = saved != nullptr ? *saved : unsaved_;
   Trace<float> trace;
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
@@ -177,10 +190,27 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
     recurrence.scale = scale_.data();
   }
   if (!in_chunks) return recurrence_forward(stream, recurrence, args);
-  ChunkedOptions options{.plan = plan_segments(dims, device.multiprocessors()),
-                         .grade = grade(context)};
-  options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.scratch = trace.segments != nullptr
+                        ? trace.segments
+                        : scratch(context, chunked_scratch_size(dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
+}
+
+void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                                 const RecurrenceBackward& args, const float* segments) {
+  const HeadDims& dims = recurrence.dims;
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  if (!takes_chunks(dims, form_.decay_has_gradient)) {
+    return recurrence_backward(stream, recurrence, args);
+  }
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.forward_scratch = segments;
+  options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
+  if (form_.normalises()) {
+    options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
+  }
+  chunked_backward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
@@ -217,7 +247,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
     if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
     args.checkpoints = trace.checkpoints;
   }
-  recurrence_backward(stream, recurrence, args);
+  run_backward(context, recurrence, args, trace.segments);
 
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;

@@ -275,19 +275,35 @@ class Rows {
 struct CudaOptions {
   Index padding = 0;  // 0: four channels are read at once
   bool wants_ddecay = true;
-  bool constant_decay = false;              // the first token's, with strides of 0
-  std::optional<ChunkedOptions> chunked{};  // the forward in chunks; needs wants_ddecay = false
+  bool constant_decay = false;  // the first token's, with strides of 0
+  // Passes in chunks; they need wants_ddecay = false.
+  std::optional<ChunkedOptions> chunked{}, chunked_backward{};
 };
 
-/// The forward in chunks, with scratch memory that nobody has written.
-void run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward& forward,
-                ChunkedOptions options) {
-  const auto size = static_cast<std::size_t>(chunked_scratch_size(inputs.dims, options.plan));
-  const Array<float> scratch =
-      to_device(Device::cuda, std::vector<float>(size, std::numeric_limits<float>::quiet_NaN()));
-  options.scratch = const_cast<float*>(scratch.data());
+/// Memory that nobody has written.
+Array<float> scratch(Index size) {
+  return to_device(Device::cuda, std::vector<float>(static_cast<std::size_t>(size),
+                                                    std::numeric_limits<float>::quiet_NaN()));
+}
+
+/// Returns the scratch memory, for the backward.
+Array<float> run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward& forward,
+                        ChunkedOptions options) {
+  Array<float> states = scratch(chunked_scratch_size(inputs.dims, options.plan));
+  options.scratch = states.data();
   chunked_forward(vla_bench::cuda::stream_context().stream(), inputs, forward, options);
-  VLA_CUDA(cudaStreamSynchronize(vla_bench::cuda::stream_context().stream()));
+  return states;
+}
+void run_chunks_back(const RecurrenceInputs& inputs, const RecurrenceBackward& backward,
+                     const Array<float>& forward_states, ChunkedOptions options) {
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  Array<float> states = scratch(chunked_backward_scratch_size(inputs.dims, options.plan));
+  Array<float> sums = scratch(normaliser_backward_scratch_size(inputs.dims));
+  options.scratch = states.data();
+  options.sums = sums.data();
+  if (forward_states.size() > 0) options.forward_scratch = forward_states.data();
+  chunked_backward(stream, inputs, backward, options);
+  VLA_CUDA(cudaStreamSynchronize(stream));
 }
 
 Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& options = {}) {
@@ -329,8 +345,9 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
     VLA_CUDA(cudaStreamSynchronize(stream));
     inputs.scale = scale.data();
   }
+  Array<float> forward_states;
   if (options.chunked) {
-    run_chunks(inputs, forward, *options.chunked);
+    forward_states = run_chunks(inputs, forward, *options.chunked);
   } else {
     recurrence_forward(stream, inputs, forward);
   }
@@ -363,7 +380,11 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
                            .df = df.view(),
                            .dq = dq_normaliser.view()};
   }
-  recurrence_backward(stream, inputs, backward);
+  if (options.chunked_backward) {
+    run_chunks_back(inputs, backward, forward_states, *options.chunked_backward);
+  } else {
+    recurrence_backward(stream, inputs, backward);
+  }
   return {.o = o.values(),
           .e = rule.residual ? e.values() : tensors.v,
           .dv = dv.values(),
@@ -438,7 +459,11 @@ std::vector<ChunkedPlan> chunked_plans(Index tokens) {
   return plans;
 }
 
-// The backward then starts from what the forward in chunks left.
+CudaOptions in_chunks(const ChunkedOptions& options, Index padding = 0) {
+  return {
+      .padding = padding, .wants_ddecay = false, .chunked = options, .chunked_backward = options};
+}
+
 TEST(ChunkedCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();
   std::vector<HeadDims> shapes = gpu_shapes();
@@ -451,14 +476,28 @@ TEST(ChunkedCuda, EqualsTheReference) {
       for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
         for (Index padding : {0, 1}) {
           const ChunkedOptions options{.plan = plan};
-          expect_same(run_cuda(rule, tensors,
-                               {.padding = padding, .wants_ddecay = false, .chunked = options}),
-                      expected, dims,
+          expect_same(run_cuda(rule, tensors, in_chunks(options, padding)), expected, dims,
                       describe(rule) + " padding " + std::to_string(padding) + " segments " +
                           std::to_string(plan.segments));
         }
       }
     }
+  }
+}
+
+// Either pass may follow or precede one that goes token by token.
+TEST(ChunkedCuda, MixesWithTheRecurrence) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : chunked_rules()) {
+    const HeadDims dims{2, 130, 2, 32};
+    const Tensors tensors = random_tensors(rule, dims);
+    Results expected = run_reference(rule, tensors);
+    expected.ddecay.clear();
+    const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back()};
+    expect_same(run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options}), expected,
+                dims, describe(rule) + " forward only");
+    expect_same(run_cuda(rule, tensors, {.wants_ddecay = false, .chunked_backward = options}),
+                expected, dims, describe(rule) + " backward only");
   }
 }
 
@@ -473,12 +512,14 @@ TEST(ChunkedCuda, RoundsToTf32) {
       Results expected = run_reference(rule, tensors);
       expected.ddecay.clear();
       const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back(), .grade = Grade::tf32};
-      const Results actual = run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options});
+      const Results actual = run_cuda(rule, tensors, in_chunks(options));
       expect_same(actual, expected, dims, describe(rule) + " tf32", 64.0 * 0x1p-11);
-      EXPECT_FALSE(near("float32", std::span<const double>(actual.o),
-                        std::span<const double>(expected.o), rounding_tolerance<float>(dims),
-                        1e-300))
-          << describe(rule) << ": TF32 does not round";
+      for (std::size_t i : {0, 2, 3, 4}) {  // o, dv, dq, da
+        EXPECT_FALSE(near("float32", std::span<const double>(*actual.all()[i]),
+                          std::span<const double>(*expected.all()[i]),
+                          rounding_tolerance<float>(dims), 1e-300))
+            << describe(rule) << " " << Results::kNames[i] << ": TF32 does not round";
+      }
     }
   }
 }
@@ -495,8 +536,8 @@ TEST(ChunkedCuda, EqualsTheReferenceWithDecaysNearZero) {
     expected.ddecay.clear();
     for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
       const ChunkedOptions options{.plan = plan};
-      expect_same(run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options}), expected,
-                  dims, describe(rule) + " near 0");
+      expect_same(run_cuda(rule, tensors, in_chunks(options)), expected, dims,
+                  describe(rule) + " near 0");
     }
   }
 }
@@ -507,10 +548,12 @@ TEST(ChunkedCuda, RepeatsBitForBit) {
     const HeadDims dims{3, 200, 2, 64};
     const Tensors tensors = random_tensors(rule, dims);
     const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back()};
-    const Results first = run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options});
-    const Results second = run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options});
-    EXPECT_EQ(first.o, second.o) << describe(rule);
-    EXPECT_EQ(first.e, second.e) << describe(rule);
+    const Results first = run_cuda(rule, tensors, in_chunks(options));
+    const Results second = run_cuda(rule, tensors, in_chunks(options));
+    for (std::size_t i = 0; i < Results::kNames.size(); ++i) {
+      EXPECT_EQ(*first.all()[i], *second.all()[i])
+          << describe(rule) << ": " << Results::kNames[i] << " differs between runs";
+    }
   }
 }
 

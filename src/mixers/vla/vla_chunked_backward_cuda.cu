@@ -94,13 +94,15 @@ __device__ inline void invert_lower(const float* L, float* inverse) {
     const int first = lane / 16 * 16;
     const int column = lane % 16;
     const float* block = L + first * (kStride + 1);
-    float x[16];
+    float x[16], inverse_diagonal[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) inverse_diagonal[i] = 1.0F / block[i * (kStride + 1)];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       float sum = i == column ? 1.0F : 0.0F;
 #pragma unroll
       for (int j = 0; j < i; ++j) sum = fmaf(-block[i * kStride + j], x[j], sum);
-      x[i] = sum / block[i * kStride + i];
+      x[i] = sum * inverse_diagonal[i];
     }
 #pragma unroll
     for (int i = 0; i < 16; ++i) inverse[(first + i) * kStride + first + column] = x[i];

@@ -217,55 +217,60 @@ class Element {
     find_root(element.R);
   }
 
-  /// 13: R of R R^T = J, the largest pivot first; a thread has some numbers of a row of J.
+  /// 13: R of R R^T = J, the largest pivot first; its columns so far, as rows, in the place of E. A
+  /// thread sums a part of one row's product with the pivot's.
   __device__ void find_root(float* rows) {
     constexpr int kParts = Shape::kThreads / D;
-    constexpr int kOwn = D / kParts;
+    constexpr int kRows = 32 / kParts;  // of a warp
+    constexpr int kStride = D + kRows;  // no bank twice
+    float* R = tiles_.E;
     float(*diagonals)[D] = reinterpret_cast<float(*)[D]>(chunk().z);  // of two pivots, in turn
-    const int row = static_cast<int>(threadIdx.x) / kParts;
-    const int part = static_cast<int>(threadIdx.x) % kParts;
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto at = [&](int e) { return part + kParts * e; };
-    float own[kOwn];
-#pragma unroll
-    for (int e = 0; e < kOwn; ++e) {
-      own[e] = tiles_.matrix[row * Shape::kAlong + at(e)];
-      if (at(e) == row) diagonals[0][row] = own[e];
-    }
+    const int part = lane / kRows;
+    const int row = static_cast<int>(threadIdx.x) / 32 * kRows + lane % kRows;
+    if (part == 0) diagonals[0][row] = tiles_.matrix[row * (Shape::kAlong + 1)];
     __syncthreads();
     float least = 0.0F;
     int column = 0;
     for (; column < D; ++column) {
       const float* diagonal = diagonals[column % 2];
-      unsigned largest = 0;  // the high bits of a pivot, then its number
-      for (int i = lane; i < D; i += 32) {
-        const unsigned bits = (__float_as_uint(diagonal[i]) & ~127U) | static_cast<unsigned>(i);
-        if (diagonal[i] > 0.0F) largest = max(largest, bits);
-      }
-      largest = __reduce_max_sync(0xFFFFFFFFU, largest);
-      const int pivot_row = static_cast<int>(largest & 127U);
+      const int pivot_row = largest_of(diagonal, lane);
       const float pivot = diagonal[pivot_row];
       if (column == 0) least = kLeastRoot * pivot;
       if (!(pivot > least)) break;
-      const float scale = inverse_root(pivot);
-      const float* pivots = tiles_.matrix + pivot_row * Shape::kAlong;
-      const bool done = !(diagonal[row] > 0.0F);  // it has been a pivot; or nothing is left of it
-      const float x = done ? 0.0F : pivots[row] * scale;
-      if (part == 0) rows[column * D + row] = x;
-      const bool stays = done || row == pivot_row;
+      float sum = 0.0F;
+#pragma unroll 4
+      for (int k = part; k < column; k += kParts) {
+        sum = fmaf(R[k * kStride + pivot_row], R[k * kStride + row], sum);
+      }
 #pragma unroll
-      for (int e = 0; e < kOwn; ++e) {
-        if (!stays) {
-          own[e] = fmaf(-x, pivots[at(e)] * scale, own[e]);
-          tiles_.matrix[row * Shape::kAlong + at(e)] = own[e];
-        }
-        if (at(e) == row) diagonals[(column + 1) % 2][row] = stays ? -1.0F : own[e];
+      for (int offset = kRows; offset < 32; offset *= 2) {
+        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, offset);
+      }
+      if (part == 0) {
+        const float left = diagonal[row];
+        const bool done = !(left > 0.0F);  // it has been a pivot; or nothing is left of it
+        const bool is_pivot = row == pivot_row;
+        const float value = tiles_.matrix[pivot_row * Shape::kAlong + row] - sum;
+        const float x = done ? 0.0F : inverse_root(pivot) * (is_pivot ? pivot : value);
+        R[column * kStride + row] = x;
+        rows[column * D + row] = x;
+        diagonals[(column + 1) % 2][row] = done || is_pivot ? -1.0F : fmaf(-x, x, left);
       }
       __syncthreads();
     }
     for (int i = column * D + static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
       rows[i] = 0.0F;
     }
+  }
+  /// The place of the largest number, to 16 bits of it, by a warp; D - 1 or less.
+  __device__ static int largest_of(const float* numbers, int lane) {
+    unsigned largest = 0;  // the high bits of a number, then its place
+    for (int i = lane; i < D; i += 32) {
+      const unsigned bits = (__float_as_uint(numbers[i]) & ~127U) | static_cast<unsigned>(i);
+      if (numbers[i] > 0.0F) largest = max(largest, bits);
+    }
+    return static_cast<int>(__reduce_max_sync(0xFFFFFFFFU, largest) & 127U);
   }
 
   const ElementArgs& args_;
