@@ -16,24 +16,6 @@ TEST(MixersCuda, EqualTheReference) {
   }
 }
 
-// In segments where 300 tokens give more than one.
-TEST(MixersCuda, EqualTheReferenceInChunks) {
-  VLA_NEEDS_GPU();
-  constexpr auto kChunked = Implementation::chunked;
-  int mixers = 0;
-  for (const MixerConfig& mixer : every_mixer()) {
-    SCOPED_TRACE(mixer.name());
-    if (!mixer_support(mixer, 16, Device::cuda, kChunked).ok) continue;
-    ++mixers;
-    for (const HeadDims& dims : {HeadDims{2, 45, 2, 16}, HeadDims{1, 300, 2, 64}}) {
-      const auto core = make_mixer_core<float>(mixer, dims.d_h, Device::cuda, kChunked);
-      expect_gpu_matches_reference(*core, mixer, random_tensors(mixer, dims, 24));
-      expect_gpu_repeats(*core, random_tensors(mixer, dims, 24));
-    }
-  }
-  EXPECT_GE(mixers, 4) << "linear, DeltaNet, retention and VLA";
-}
-
 // Strongly negative raw keys and queries: where the read is divided by z . q', that falls below its
 // floor.
 TEST(MixersCuda, EqualTheReferenceWithActiveFloors) {
@@ -59,14 +41,26 @@ TEST(MixersCuda, HaveChunksUnlessChannelsDecayApart) {
 
 TEST(MixersCuda, EqualTheReferenceInChunks) {
   VLA_NEEDS_GPU();
+  std::vector<HeadDims> shapes = gpu_shapes();
+  shapes.push_back({1, 300, 2, 64});  // of more than one segment
   for (const MixerConfig& mixer : every_mixer()) {
     if (!has_chunks(mixer)) continue;
     SCOPED_TRACE(mixer.name());
-    for (const HeadDims& dims : gpu_shapes()) {
+    for (const HeadDims& dims : shapes) {
       const auto core =
           make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
       expect_gpu_matches_reference(*core, mixer, random_tensors(mixer, dims, 21));
     }
+  }
+}
+
+TEST(MixersCuda, RepeatBitForBitInChunks) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!has_chunks(mixer)) continue;
+    SCOPED_TRACE(mixer.name());
+    const auto core = make_mixer_core<float>(mixer, 32, Device::cuda, Implementation::chunked);
+    expect_gpu_repeats(*core, random_tensors(mixer, {1, 300, 2, 32}, 23));
   }
 }
 
