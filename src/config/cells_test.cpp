@@ -1,3 +1,5 @@
+#include "testing/cells.h"
+
 #include <gtest/gtest.h>
 
 #include <set>
@@ -5,10 +7,11 @@
 #include <vector>
 
 #include "config/read.h"
-#include "core/error.h"
 
 namespace vla_bench {
 namespace {
+
+using testing::refusal;
 
 std::vector<CellConfig> cells_of(std::string_view json, std::vector<std::string> overrides = {}) {
   return expand_cells(parse_config(json, "x.json", overrides), Device::cpu);
@@ -131,14 +134,6 @@ TEST(ExpandCells, SweptKeysLeaveTheLabelAlone) {
 }
 
 TEST(ExpandCells, SweepMistakesNameAxisAndValue) {
-  const auto refusal = [](std::string_view json) -> std::string {
-    try {
-      parse_config(json, "x.json");
-    } catch (const BadInput& error) {
-      return error.what();
-    }
-    return "";
-  };
   EXPECT_EQ(refusal(R"({"sweep": {"task.npairs": [4]}})"),
             "x.json: /sweep/task.npairs/0: unknown key \"npairs\", did you mean \"n_pairs\"?");
   EXPECT_EQ(refusal(R"({"sweep": {"model.d_h": [16, 0]}})"),

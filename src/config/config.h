@@ -373,7 +373,8 @@ struct LatencyConfig {
     v.field("batch", batch, {.help = "sequences", .min = 1, .max = 1 << 20});
     v.field("passes", passes, {.help = "forward, and backward without a forward"});
     v.field("implementations", implementations,
-            {.help = "production kernels; vla token by token (sequential); softmax on a GPU as "
+            {.help = "production kernels; a state token by token (recurrent) or on a GPU in chunks "
+                     "of tokens (chunked); vla by a call a token (sequential); softmax on a GPU as "
                      "separate products (unfused) or by cuDNN (cudnn); the double reference "
                      "(reference)"});
     v.field("warmup", warmup, {.help = "untimed calls", .min = 0});

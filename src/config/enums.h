@@ -25,7 +25,7 @@ enum class RowKind { paper, zoology, copy, random };  // no key: follows from ex
 enum class ProbeSource { model, gaussian };
 enum class RecallKeys { feature, gaussian };
 enum class LatencyPass { forward, backward };
-enum class Implementation { production, sequential, unfused, cudnn, reference };
+enum class Implementation { production, recurrent, chunked, sequential, unfused, cudnn, reference };
 
 /// Spelling table of an enum: `enum_names<E>` is an array of (value, name). That of ExperimentKind
 /// is in experiments/list.h.
@@ -90,6 +90,8 @@ inline constexpr std::array enum_names<LatencyPass> = {
 template <>
 inline constexpr std::array enum_names<Implementation> = {
     std::pair{Implementation::production, std::string_view("production")},
+    std::pair{Implementation::recurrent, std::string_view("recurrent")},
+    std::pair{Implementation::chunked, std::string_view("chunked")},
     std::pair{Implementation::sequential, std::string_view("sequential")},
     std::pair{Implementation::unfused, std::string_view("unfused")},
     std::pair{Implementation::cudnn, std::string_view("cudnn")},

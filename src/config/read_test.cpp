@@ -9,19 +9,12 @@
 #include "config/reader.h"
 #include "core/error.h"
 #include "experiments/list.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {
 
-/// The message of the BadInput that the config gives, or "" when it is accepted.
-std::string refusal(std::string_view json, std::vector<std::string> overrides = {}) {
-  try {
-    parse_config(json, "x.json", overrides);
-  } catch (const BadInput& error) {
-    return error.what();
-  }
-  return "";
-}
+using testing::refusal;
 
 #define EXPECT_REFUSED(expected, ...)                              \
   {                                                                \

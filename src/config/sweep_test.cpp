@@ -6,22 +6,14 @@
 #include <vector>
 
 #include "config/read.h"
-#include "core/error.h"
+#include "testing/cells.h"
 
 namespace vla_bench {
 namespace {
 
-using Overrides = std::vector<std::string>;
+using testing::refusal;
 
-/// The message of the BadInput that the config gives, or "" when it is accepted.
-std::string refusal(std::string_view json, const Overrides& overrides = {}) {
-  try {
-    parse_config(json, "x.json", overrides);
-  } catch (const BadInput& error) {
-    return error.what();
-  }
-  return "";
-}
+using Overrides = std::vector<std::string>;
 
 /// The configs of the cells, in their order.
 std::vector<RunConfig> cells_of(std::string_view json, const Overrides& overrides = {}) {

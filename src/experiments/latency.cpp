@@ -80,6 +80,8 @@ Index element_bytes(Implementation implementation) {
     case Implementation::cudnn:
       return 2;
     case Implementation::production:
+    case Implementation::recurrent:
+    case Implementation::chunked:
     case Implementation::sequential:
     case Implementation::unfused:
       break;

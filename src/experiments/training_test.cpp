@@ -5,7 +5,6 @@
 #include <cmath>
 #include <string>
 
-#include "core/error.h"
 #include "core/files.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
@@ -22,6 +21,7 @@ using testing::cell_of;
 using testing::is_empty;
 using testing::number;
 using testing::on_threads;
+using testing::refusal;
 using testing::text;
 
 CellConfig training_cell(const std::string& experiment, const std::string& mixer, double lr = 3e-3,
@@ -235,14 +235,6 @@ TEST(Training, ProbesTheTrainedMemory) {
 }
 
 TEST(Training, RefusesAProbeOrAPenaltyToHoldWhereThereIsNone) {
-  const auto refusal = [](std::string_view json) -> std::string {
-    try {
-      parse_config(json, "x.json");
-    } catch (const BadInput& error) {
-      return error.what();
-    }
-    return "";
-  };
   EXPECT_NE(refusal(R"({"experiment": "copy", "eval": {"probe_sequences": 1}})")
                 .find("/eval/probe_sequences: only mqar has values"),
             std::string::npos);

@@ -7,11 +7,29 @@
 
 #include "core/error.h"
 #include "mixers/list.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/registry.h"
 
 namespace vla_bench::mixers {
 namespace {
+
+/// by_rule as soon as the committed results are measured with it.
+constexpr Chunks kProductionChunks = Chunks::never;
+
+Chunks chunks_of(Implementation implementation) {
+  if (implementation == Implementation::chunked) return Chunks::always;
+  return implementation == Implementation::recurrent ? Chunks::never : kProductionChunks;
+}
+
+template <class Options>
+std::unique_ptr<cuda::CudaRule> make_rule(const Options& options, Index d_h, Chunks chunks) {
+  if constexpr (requires { make_cuda_chain_rule(options, d_h, chunks); }) {
+    return make_cuda_chain_rule(options, d_h, chunks);
+  } else {
+    return cuda::make_cuda_rule(options, d_h);
+  }
+}
 
 template <class Options>
 std::unique_ptr<MixerCore<float>> make_core(const Options& options, const MixerConfig& config,
@@ -24,15 +42,10 @@ std::unique_ptr<MixerCore<float>> make_core(const Options& options, const MixerC
         return make_sequential_cuda_core(options, d_h);
       }
     }
-    std::unique_ptr<cuda::CudaRule> rule;
-    if constexpr (requires { make_cuda_chain_rule(options, d_h); }) {
-      rule = make_cuda_chain_rule(options, d_h);
-    } else {
-      rule = cuda::make_cuda_rule(config.options, d_h);
-    }
+    const Chunks chunks = chunks_of(implementation);
     return cuda::make_recurrent_cuda_core(
-        std::move(rule),
-        make_mixer_core<float>(config, d_h, Device::cpu, Implementation::production));
+        make_rule(options, d_h, chunks),
+        make_mixer_core<float>(config, d_h, Device::cpu, Implementation::production), chunks);
   }
 }
 
@@ -50,7 +63,13 @@ Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation 
     if constexpr (requires { attention_cuda_support(options, d_h, implementation); }) {
       return attention_cuda_support(options, d_h, implementation);
     } else {
-      return head_size_support(d_h);
+      const Support support = head_size_support(d_h);
+      if (!support.ok || implementation != Implementation::chunked) return support;
+      const RecurrenceForm form = cuda::make_cuda_rule(options, d_h)->form();
+      if (cuda::chunks_exist(form)) return {};
+      return {.ok = false,
+              .reason = fmt::format("cuda: no chunks for a state whose channels of {} decay apart",
+                                    form.decay == Decay::rows ? "values" : "keys")};
     }
   };
   return std::visit(of_mixer, config.options);

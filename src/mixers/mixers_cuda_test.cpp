@@ -27,6 +27,43 @@ TEST(MixersCuda, EqualTheReferenceWithActiveFloors) {
   }
 }
 
+bool has_chunks(const MixerConfig& mixer) {
+  return mixer_support(mixer, 16, Device::cuda, Implementation::chunked).ok;
+}
+
+TEST(MixersCuda, HaveChunksUnlessChannelsDecayApart) {
+  EXPECT_TRUE(has_chunks({.options = LinearOptions{}}));
+  EXPECT_TRUE(has_chunks({.options = VlaOptions{}}));
+  EXPECT_TRUE(has_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}));
+  EXPECT_FALSE(has_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}}));
+  EXPECT_FALSE(has_chunks({.options = SoftmaxOptions{}}));
+}
+
+TEST(MixersCuda, EqualTheReferenceInChunks) {
+  VLA_NEEDS_GPU();
+  std::vector<HeadDims> shapes = gpu_shapes();
+  shapes.push_back({1, 300, 2, 64});  // of more than one segment
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!has_chunks(mixer)) continue;
+    SCOPED_TRACE(mixer.name());
+    for (const HeadDims& dims : shapes) {
+      const auto core =
+          make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
+      expect_gpu_matches_reference(*core, mixer, random_tensors(mixer, dims, 21));
+    }
+  }
+}
+
+TEST(MixersCuda, RepeatBitForBitInChunks) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!has_chunks(mixer)) continue;
+    SCOPED_TRACE(mixer.name());
+    const auto core = make_mixer_core<float>(mixer, 32, Device::cuda, Implementation::chunked);
+    expect_gpu_repeats(*core, random_tensors(mixer, {1, 300, 2, 32}, 23));
+  }
+}
+
 TEST(MixersCuda, RepeatBitForBit) {
   VLA_NEEDS_GPU();
   for (const MixerConfig& mixer : every_mixer()) {

@@ -66,6 +66,9 @@ constexpr bool has_implementation(Implementation implementation) {
   if (implementation == Implementation::production || implementation == Implementation::reference) {
     return true;
   }
+  if (implementation == Implementation::recurrent || implementation == Implementation::chunked) {
+    return Recurrent<Options>;
+  }
   if constexpr (requires { Options::more_implementations; }) {
     return std::ranges::find(Options::more_implementations, implementation) !=
            Options::more_implementations.end();
@@ -82,9 +85,10 @@ std::string_view mixer_with(Implementation implementation) {
   return name;
 }
 
-/// cuDNN and the unfused kernels have no counterpart on a CPU.
+/// cuDNN, the unfused kernels and chunks have no counterpart on a CPU.
 bool needs_gpu(Implementation implementation) {
-  return implementation == Implementation::unfused || implementation == Implementation::cudnn;
+  return implementation == Implementation::unfused || implementation == Implementation::cudnn ||
+         implementation == Implementation::chunked;
 }
 
 }  // namespace
@@ -126,6 +130,9 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
+  if (implementation == Implementation::chunked && device == Device::cuda) {
+    return asked == Precision::float32 ? Precision::float32 : Precision::tf32;
+  }
   const bool follows = std::visit(
       []<class Options>(const Options&) {
         return requires { Options::follows_precision; };

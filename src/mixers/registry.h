@@ -20,14 +20,14 @@ std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d
 /// backward.
 Support pass_support(Implementation implementation, LatencyPass pass);
 
-/// The precision of a core's products when the context asks for `asked`: only softmax on a GPU
-/// follows the context, and cuDNN's attention exists only for 16-bit tensors. Not for the
-/// reference, which computes in float64.
+/// The precision of a core's products when the context asks for `asked`: on a GPU softmax follows
+/// the context, and chunks do so with TF32 in the place of bf16; cuDNN's attention exists only for
+/// 16-bit tensors. Not for the reference, which computes in float64.
 Precision implementation_precision(const MixerConfig& config, Device device,
                                    Implementation implementation, Precision asked);
 
-/// The name of an implementation in tables: "recurrent", "tiled", "sequential", "unfused", "cudnn",
-/// "reference".
+/// The name of an implementation in tables: "recurrent", "chunked", "tiled", "sequential",
+/// "unfused", "cudnn", "reference".
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation);
 
 }  // namespace vla_bench

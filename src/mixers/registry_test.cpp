@@ -5,8 +5,9 @@
 namespace vla_bench {
 namespace {
 
-constexpr Implementation kAll[] = {Implementation::production, Implementation::unfused,
-                                   Implementation::cudnn, Implementation::reference};
+constexpr Implementation kAll[] = {Implementation::production, Implementation::recurrent,
+                                   Implementation::chunked,    Implementation::unfused,
+                                   Implementation::cudnn,      Implementation::reference};
 
 TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
   const MixerConfig softmax{.options = SoftmaxOptions{}};
@@ -32,7 +33,7 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
   }
 }
 
-TEST(Registry, PrecisionIsSoftmaxsOnAGpu) {
+TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   const auto precision = [](const MixerOptions& mixer, Device device,
                             Implementation implementation) {
     return implementation_precision({.options = mixer}, device, implementation, Precision::tf32);
@@ -43,6 +44,19 @@ TEST(Registry, PrecisionIsSoftmaxsOnAGpu) {
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cpu, Implementation::production),
             Precision::float32);
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::production), Precision::float32);
+  EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::recurrent), Precision::float32);
+  EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::chunked), Precision::tf32);
+}
+
+TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {
+  const auto support = [](const MixerOptions& mixer, Implementation implementation) {
+    return mixer_support({.options = mixer}, 16, Device::cpu, implementation);
+  };
+  EXPECT_TRUE(support(VlaOptions{}, Implementation::recurrent).ok);
+  EXPECT_EQ(support(VlaOptions{}, Implementation::chunked).reason, "chunked runs only on a GPU");
+  for (Implementation implementation : {Implementation::recurrent, Implementation::chunked}) {
+    EXPECT_FALSE(support(SoftmaxOptions{}, implementation).ok);
+  }
 }
 
 TEST(Registry, LabelsNameTheMethod) {
@@ -51,8 +65,9 @@ TEST(Registry, LabelsNameTheMethod) {
   EXPECT_EQ(implementation_label(softmax, Implementation::unfused), "unfused");
   EXPECT_EQ(implementation_label(softmax, Implementation::cudnn), "cudnn");
   EXPECT_EQ(implementation_label(softmax, Implementation::reference), "reference");
-  EXPECT_EQ(implementation_label({.options = LinearOptions{}}, Implementation::production),
-            "recurrent");
+  const MixerConfig linear{.options = LinearOptions{}};
+  EXPECT_EQ(implementation_label(linear, Implementation::production), "recurrent");
+  EXPECT_EQ(implementation_label(linear, Implementation::chunked), "chunked");
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
-// Cells of a config, and values of their tables.
+// Cells of a config, what it is refused for, and values of its tables.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
+#include "core/error.h"
 #include "experiments/experiment.h"
 
 namespace vla_bench::testing {
@@ -10,6 +13,16 @@ namespace vla_bench::testing {
 /// The first cell of a config, which should have one mixer and one seed.
 inline CellConfig cell_of(std::string_view json) {
   return expand_cells(parse_config(json, "test"), Device::cpu).front();
+}
+
+/// The message of the BadInput that the config gives, or "" when it is accepted.
+inline std::string refusal(std::string_view json, const std::vector<std::string>& overrides = {}) {
+  try {
+    parse_config(json, "x.json", overrides);
+  } catch (const BadInput& error) {
+    return error.what();
+  }
+  return "";
 }
 
 inline CellEnvironment on_threads(int threads) {

@@ -39,6 +39,10 @@ constexpr Index state_size(const Rule& rule, Index d) {
   return d * d + (rule.form().normalises() ? d : 0) + own;
 }
 
+/// When a GPU takes the tokens of a lane in chunks (chunked.h): where that exists, by a rule of
+/// what is faster, or never.
+enum class Chunks { never, by_rule, always };
+
 }  // namespace vla_bench::mixers
 
 namespace vla_bench {

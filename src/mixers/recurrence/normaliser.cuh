@@ -15,10 +15,11 @@ inline constexpr int kDenominatorTokens = 32;
 template <int D>
 using DenominatorProducts = float[kDenominatorTokens][D + 1];
 
-/// c and 1 / max(c, floor) of a lane, by a block of at least max(D, 32) threads.
+/// c and 1 / max(c, floor) of a lane's tokens from `begin` to before `end`, by a block of at least
+/// max(D, 32) threads; z is a thread's channel before them.
 template <int D>
-__device__ inline void walk_denominators(const NormaliserForward& args, int lane,
-                                         DenominatorProducts<D>& products) {
+__device__ inline void walk_denominators(const NormaliserForward& args, int lane, int begin,
+                                         int end, float z, DenominatorProducts<D>& products) {
   const auto tokens = static_cast<int>(args.dims.tokens);
   const auto heads = static_cast<int>(args.dims.heads);
   const auto width = static_cast<int>(args.dims.d_h);
@@ -28,9 +29,8 @@ __device__ inline void walk_denominators(const NormaliserForward& args, int lane
   const float* f = args.f.data + batch * args.f.batch + head * args.f.head + thread;
   const float* q = args.q.data + batch * args.q.batch + head * args.q.head + thread;
   const Index first_scalar = static_cast<Index>(batch) * tokens * heads + head;
-  float z = 0.0F;
-  for (int first = 0; first < tokens; first += kDenominatorTokens) {
-    const int count = min(kDenominatorTokens, tokens - first);
+  for (int first = begin; first < end; first += kDenominatorTokens) {
+    const int count = min(kDenominatorTokens, end - first);
     if (thread < width) {
       for (int start = 0; start < count; start += kWalkTokens) {
         float f_ahead[kWalkTokens], q_ahead[kWalkTokens];
@@ -64,38 +64,50 @@ __device__ inline void walk_denominators(const NormaliserForward& args, int lane
   }
 }
 
-/// One lane's channels from first_channel on, a thread a channel; `tokens`, `heads` and `width` of
-/// the whole. In time dq, against time df.
-__device__ inline void walk_gradients(const NormaliserWalks& args, int tokens, int heads, int width,
-                                      int first_channel, int channels, bool in_time) {
-  const int lane = static_cast<int>(blockIdx.x);
+/// The whole lane.
+template <int D>
+__device__ inline void walk_denominators(const NormaliserForward& args, int lane,
+                                         DenominatorProducts<D>& products) {
+  walk_denominators<D>(args, lane, 0, static_cast<int>(args.dims.tokens), 0.0F, products);
+}
+
+/// One lane's channel over `count` tokens from `first` on, which come in time for dq and against it
+/// for df; `sum` is z before them, dz behind them.
+__device__ inline void walk_gradients(const NormaliserWalks& args, int tokens, int heads, int lane,
+                                      int channel, int first, int count, bool in_time, float sum) {
   const int batch = lane / heads;
   const int head = lane % heads;
-  const int channel = first_channel + static_cast<int>(threadIdx.x);
-  if (static_cast<int>(threadIdx.x) >= channels || channel >= width) return;
   const float* dc = args.d_denominator + static_cast<Index>(batch) * tokens * heads + head;
   const TokenView<const float>& source = in_time ? args.f : args.q;
   const TokenView<float>& target = in_time ? args.dq : args.df;
   const float* from = source.data + batch * source.batch + head * source.head + channel;
   float* to = target.data + batch * target.batch + head * target.head + channel;
-  float sum = 0.0F;  // z in time, dz against it
-  for (int start = 0; start < tokens; start += kWalkTokens) {
+  for (int start = 0; start < count; start += kWalkTokens) {
     float value[kWalkTokens], dc_ahead[kWalkTokens];
 #pragma unroll
     for (int i = 0; i < kWalkTokens; ++i) {
-      const bool valid = start + i < tokens;
-      const Index at = in_time ? start + i : tokens - 1 - start - i;
+      const bool valid = start + i < count;
+      const Index at = first + (in_time ? start + i : count - 1 - start - i);
       value[i] = valid ? from[at * source.token] : 0.0F;
       dc_ahead[i] = valid ? dc[at * heads] : 0.0F;
     }
 #pragma unroll
     for (int i = 0; i < kWalkTokens; ++i) {
-      if (start + i >= tokens) continue;
-      const Index at = in_time ? start + i : tokens - 1 - start - i;
+      if (start + i >= count) continue;
+      const Index at = first + (in_time ? start + i : count - 1 - start - i);
       sum = in_time ? sum + value[i] : fmaf(dc_ahead[i], value[i], sum);
       to[at * target.token] = in_time ? dc_ahead[i] * sum : sum;
     }
   }
+}
+
+/// A block's lane, its channels from first_channel on, a thread a channel; `width` of the whole.
+__device__ inline void walk_gradients(const NormaliserWalks& args, int tokens, int heads, int width,
+                                      int first_channel, int channels, bool in_time) {
+  const int channel = first_channel + static_cast<int>(threadIdx.x);
+  if (static_cast<int>(threadIdx.x) >= channels || channel >= width) return;
+  const auto lane = static_cast<int>(blockIdx.x);
+  walk_gradients(args, tokens, heads, lane, channel, 0, tokens, in_time, 0.0F);
 }
 
 }  // namespace vla_bench::mixers::cuda

@@ -1,6 +1,8 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
-// rows, e, the checkpoints of S where the decay has a gradient, z . q, and what the rule keeps.
+// rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
+// chunks S between segments.
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "ops/cuda/column_sums.h"
@@ -12,8 +14,9 @@ using Residual = RecurrenceForm::Residual;
 
 class RecurrentCore final : public MixerCore<float> {
  public:
-  RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu)
-      : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)) {}
+  RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu,
+                Chunks chunks)
+      : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)), chunks_(chunks) {}
 
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override;
@@ -37,6 +40,7 @@ class RecurrentCore final : public MixerCore<float> {
     T* checkpoints = nullptr;
     T* denominator = nullptr;  // (B, T, H)
     T* kept = nullptr;         // the rule's
+    T* segments = nullptr;     // of the passes in chunks
   };
 
   /// Returns the number of elements.
@@ -63,13 +67,18 @@ class RecurrentCore final : public MixerCore<float> {
     // Numbers per token behind all vectors, which stay aligned.
     if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
+    trace.segments = take(segments_size(dims));
     if (decays_by_head) trace.decay = take_view(true, 1);
     if (form_.normalises()) trace.denominator = take(scalars);
     return used;
   }
 
-  RuleViews views(const CoreInputs<float>& inputs) const {
-    RuleViews views{.dims = inputs.dims};
+  /// bf16 is stored nowhere in a core: its products are those of TF32.
+  static Grade grade(const Context& context) {
+    return context.precision == Precision::float32 ? Grade::float32 : Grade::tf32;
+  }
+  RuleViews views(const Context& context, const CoreInputs<float>& inputs) const {
+    RuleViews views{.dims = inputs.dims, .grade = grade(context)};
     views.q = token_view(inputs.dims, inputs.q);
     views.k = token_view(inputs.dims, inputs.k);
     for (std::size_t i = 0; i < kMostMore; ++i) {
@@ -93,6 +102,22 @@ class RecurrentCore final : public MixerCore<float> {
            form_.decay == Decay::none;
   }
 
+  bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims, wants_checkpoints);
+    return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
+  }
+
+  static ChunkedPlan plan(const HeadDims& dims) {
+    return plan_segments(dims, vla_bench::cuda::stream_context().multiprocessors());
+  }
+  /// Room for them in a trace, which keeps what stands behind it aligned.
+  Index segments_size(const HeadDims& dims) const {
+    if (!takes_chunks(dims, form_.decay_has_gradient)) return 0;
+    return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
+  }
+  void run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                    const RecurrenceBackward& args, const float* segments);
+
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
     array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
@@ -103,12 +128,21 @@ class RecurrentCore final : public MixerCore<float> {
     return array.data();
   }
 
+  /// Memory of this core's own, for one pass.
+  float* scratch(const Context& context, Index size, Array<float>& array) const {
+    if (size == 0) return nullptr;
+    array.resize(context.device, size);
+    return array.data();
+  }
+
   std::unique_ptr<CudaRule> rule_;
   RecurrenceForm form_;
   std::unique_ptr<MixerCore<float>> cpu_;
+  Chunks chunks_;
 
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
+  Array<float> sums_, segments_;                // of a pass in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
   Array<float> d_parameters_;                   // (parameters, B, T, H): shares of the tokens
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
@@ -123,12 +157,13 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   kept.resize(context.device, lay_out<float>(dims, nullptr, trace));
   lay_out(dims, kept.data(), trace);
 
-  RuleViews views = this->views(inputs);
+  RuleViews views = this->views(context, inputs);
   views.row_r = trace.r;
   views.row_a = trace.a;
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
+  const bool in_chunks = takes_chunks(dims, saved != nullptr && form_.decay_has_gradient);
   NormaliserForward normaliser;
   if (form_.normalises() && !normalises_beside_rows()) {
     normaliser = {.dims = dims,
@@ -137,6 +172,9 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
                   .floor = static_cast<float>(form_.floor),
                   .denominator = trace.denominator,
                   .scale = own_scalars(context, dims, scale_)};
+    if (in_chunks && dims.tokens >= kLeastNormaliserTokens) {
+      normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
+    }
   }
   rule_->bind(stream, views, normaliser, trace.kept, saved != nullptr);
 
@@ -154,7 +192,28 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   } else if (form_.normalises()) {
     recurrence.scale = scale_.data();
   }
-  recurrence_forward(stream, recurrence, args);
+  if (!in_chunks) return recurrence_forward(stream, recurrence, args);
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.scratch = trace.segments != nullptr
+                        ? trace.segments
+                        : scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  chunked_forward(stream, recurrence, args, options);
+}
+
+void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs& recurrence,
+                                 const RecurrenceBackward& args, const float* segments) {
+  const HeadDims& dims = recurrence.dims;
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  if (!takes_chunks(dims, form_.decay_has_gradient)) {
+    return recurrence_backward(stream, recurrence, args);
+  }
+  ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
+  options.forward_scratch = segments;
+  options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
+  if (form_.normalises()) {
+    options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
+  }
+  chunked_backward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
@@ -191,9 +250,9 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
     if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
     args.checkpoints = trace.checkpoints;
   }
-  recurrence_backward(stream, recurrence, args);
+  run_backward(context, recurrence, args, trace.segments);
 
-  RuleViews views = this->views(inputs);
+  RuleViews views = this->views(context, inputs);
   views.r = trace.r;
   views.a = trace.a;
   const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
@@ -225,8 +284,9 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
 }  // namespace
 
 std::unique_ptr<MixerCore<float>> make_recurrent_cuda_core(std::unique_ptr<CudaRule> rule,
-                                                           std::unique_ptr<MixerCore<float>> cpu) {
-  return std::make_unique<RecurrentCore>(std::move(rule), std::move(cpu));
+                                                           std::unique_ptr<MixerCore<float>> cpu,
+                                                           Chunks chunks) {
+  return std::make_unique<RecurrentCore>(std::move(rule), std::move(cpu), chunks);
 }
 
 }  // namespace vla_bench::mixers::cuda

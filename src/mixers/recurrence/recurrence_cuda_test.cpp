@@ -1,8 +1,11 @@
 #include "mixers/recurrence/recurrence_cuda.h"
 
 #include <limits>
+#include <optional>
 
+#include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "testing/gpu.h"
 
 namespace vla_bench::mixers::cuda {
@@ -273,7 +276,35 @@ struct CudaOptions {
   Index padding = 0;  // 0: four channels are read at once
   bool wants_ddecay = true;
   bool constant_decay = false;  // the first token's, with strides of 0
+  // Passes in chunks; they need wants_ddecay = false.
+  std::optional<ChunkedOptions> chunked{}, chunked_backward{};
 };
+
+/// Memory that nobody has written.
+Array<float> scratch(Index size) {
+  return to_device(Device::cuda, std::vector<float>(static_cast<std::size_t>(size),
+                                                    std::numeric_limits<float>::quiet_NaN()));
+}
+
+/// Returns the scratch memory, for the backward.
+Array<float> run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward& forward,
+                        ChunkedOptions options) {
+  Array<float> states = scratch(chunked_scratch_size(inputs.dims, options.plan));
+  options.scratch = states.data();
+  chunked_forward(vla_bench::cuda::stream_context().stream(), inputs, forward, options);
+  return states;
+}
+void run_chunks_back(const RecurrenceInputs& inputs, const RecurrenceBackward& backward,
+                     const Array<float>& forward_states, ChunkedOptions options) {
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  Array<float> states = scratch(chunked_backward_scratch_size(inputs.dims, options.plan));
+  Array<float> sums = scratch(normaliser_backward_scratch_size(inputs.dims));
+  options.scratch = states.data();
+  options.sums = sums.data();
+  if (forward_states.size() > 0) options.forward_scratch = forward_states.data();
+  chunked_backward(stream, inputs, backward, options);
+  VLA_CUDA(cudaStreamSynchronize(stream));
+}
 
 Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& options = {}) {
   const HeadDims& dims = tensors.dims;
@@ -303,15 +334,23 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
     forward.denominator = denominator.data();
     forward.floor = static_cast<float>(kFloor);
   } else if (rule.normaliser) {
+    Rows sums({1, normaliser_scratch_size(dims), 1, 1}, 1, 0);
     normaliser_forward(stream, {.dims = dims,
                                 .f = a.view(),
                                 .q = q.view(),
                                 .floor = static_cast<float>(kFloor),
                                 .denominator = denominator.data(),
-                                .scale = scale.data()});
+                                .scale = scale.data(),
+                                .sums = options.chunked ? sums.data() : nullptr});
+    VLA_CUDA(cudaStreamSynchronize(stream));
     inputs.scale = scale.data();
   }
-  recurrence_forward(stream, inputs, forward);
+  Array<float> forward_states;
+  if (options.chunked) {
+    forward_states = run_chunks(inputs, forward, *options.chunked);
+  } else {
+    recurrence_forward(stream, inputs, forward);
+  }
 
   Rows dv(dims, d, padding), dq(dims, d, padding), da(dims, d, padding);
   Rows dr(dims, absent_unless(rule.residual, d), padding);
@@ -341,7 +380,11 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
                            .df = df.view(),
                            .dq = dq_normaliser.view()};
   }
-  recurrence_backward(stream, inputs, backward);
+  if (options.chunked_backward) {
+    run_chunks_back(inputs, backward, forward_states, *options.chunked_backward);
+  } else {
+    recurrence_backward(stream, inputs, backward);
+  }
   return {.o = o.values(),
           .e = rule.residual ? e.values() : tensors.v,
           .dv = dv.values(),
@@ -355,7 +398,7 @@ Results run_cuda(const Rule& rule, const Tensors& tensors, const CudaOptions& op
 
 /// Gradients that nearly vanish hold rounding noise: they are held to the scale of all.
 void expect_same(const Results& actual, const Results& expected, const HeadDims& dims,
-                 const std::string& where) {
+                 const std::string& where, double tolerance = 0.0) {
   double largest = 0.0;
   for (std::size_t i = 2; i < Results::kNames.size(); ++i) {
     for (double value : *expected.all()[i]) largest = std::max(largest, std::abs(value));
@@ -364,8 +407,8 @@ void expect_same(const Results& actual, const Results& expected, const HeadDims&
     const double floor = i < 2 ? 1e-300 : std::max(1e-300, 0.1 * largest);
     EXPECT_TRUE(near(where + " " + testing::describe(dims) + " " + Results::kNames[i],
                      std::span<const double>(*actual.all()[i]),
-                     std::span<const double>(*expected.all()[i]), rounding_tolerance<float>(dims),
-                     floor));
+                     std::span<const double>(*expected.all()[i]),
+                     tolerance > 0.0 ? tolerance : rounding_tolerance<float>(dims), floor));
   }
 }
 
@@ -396,6 +439,147 @@ TEST(RecurrenceCuda, EqualsTheReferenceWithoutTheDecaysGradient) {
                   describe(rule) + " held constant");
     }
   }
+}
+
+std::vector<Rule> chunked_rules() {
+  std::vector<Rule> rules = all_rules();
+  std::erase_if(rules, [](const Rule& rule) {
+    return rule.decay == Decay::rows || rule.decay == Decay::columns;
+  });
+  return rules;
+}
+
+/// One segment, and short ones for joins.
+std::vector<ChunkedPlan> chunked_plans(Index tokens) {
+  std::vector<ChunkedPlan> plans = {{}};
+  for (Index length : {kChunkTokens, 3 * kChunkTokens}) {
+    const Index segments = (tokens + length - 1) / length;
+    if (segments > 1) plans.push_back({.segments = segments, .segment_tokens = length});
+  }
+  return plans;
+}
+
+CudaOptions in_chunks(const ChunkedOptions& options, Index padding = 0) {
+  return {
+      .padding = padding, .wants_ddecay = false, .chunked = options, .chunked_backward = options};
+}
+
+TEST(ChunkedCuda, EqualsTheReference) {
+  VLA_NEEDS_GPU();
+  std::vector<HeadDims> shapes = gpu_shapes();
+  for (Index d : {8, 16, 32, 64, 128}) shapes.push_back({2, small_tests() ? 65 : 200, 2, d});
+  for (const Rule& rule : chunked_rules()) {
+    for (const HeadDims& dims : shapes) {
+      const Tensors tensors = random_tensors(rule, dims);
+      Results expected = run_reference(rule, tensors);
+      expected.ddecay.clear();
+      for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
+        for (Index padding : {0, 1}) {
+          const ChunkedOptions options{.plan = plan};
+          expect_same(run_cuda(rule, tensors, in_chunks(options, padding)), expected, dims,
+                      describe(rule) + " padding " + std::to_string(padding) + " segments " +
+                          std::to_string(plan.segments));
+        }
+      }
+    }
+  }
+}
+
+// Either pass may follow or precede one that goes token by token.
+TEST(ChunkedCuda, MixesWithTheRecurrence) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : chunked_rules()) {
+    const HeadDims dims{2, 130, 2, 32};
+    const Tensors tensors = random_tensors(rule, dims);
+    Results expected = run_reference(rule, tensors);
+    expected.ddecay.clear();
+    const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back()};
+    expect_same(run_cuda(rule, tensors, {.wants_ddecay = false, .chunked = options}), expected,
+                dims, describe(rule) + " forward only");
+    expect_same(run_cuda(rule, tensors, {.wants_ddecay = false, .chunked_backward = options}),
+                expected, dims, describe(rule) + " backward only");
+  }
+}
+
+// TF32 rounds operands to 2^-11; where errors of a thousand products add like a random walk, and
+// gradients cancel, 64 such units cover it. One unit is a hundred times what float32 leaves.
+TEST(ChunkedCuda, RoundsToTf32) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : chunked_rules()) {
+    for (Index d : {8, 16, 32, 64, 128}) {
+      const HeadDims dims{2, 130, 2, d};
+      const Tensors tensors = random_tensors(rule, dims);
+      Results expected = run_reference(rule, tensors);
+      expected.ddecay.clear();
+      const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back(), .grade = Grade::tf32};
+      const Results actual = run_cuda(rule, tensors, in_chunks(options));
+      expect_same(actual, expected, dims, describe(rule) + " tf32", 64.0 * 0x1p-11);
+      for (std::size_t i : {0, 2, 3, 4}) {  // o, dv, dq, da
+        EXPECT_FALSE(near("float32", std::span<const double>(*actual.all()[i]),
+                          std::span<const double>(*expected.all()[i]),
+                          rounding_tolerance<float>(dims), 1e-300))
+            << describe(rule) << " " << Results::kNames[i] << ": TF32 does not round";
+      }
+    }
+  }
+}
+
+TEST(ChunkedCuda, EqualsTheReferenceWithDecaysNearZero) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : chunked_rules()) {
+    if (rule.decay == Decay::none) continue;
+    const HeadDims dims{2, 100, 2, 32};
+    Tensors tensors = random_tensors(rule, dims, 0.0);
+    for (double& decay : tensors.decay) decay = static_cast<float>(std::pow(decay, 16.0));
+    for (std::size_t i = 0; i < tensors.decay.size(); i += 7) tensors.decay[i] = 0.0;
+    Results expected = run_reference(rule, tensors);
+    expected.ddecay.clear();
+    for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
+      const ChunkedOptions options{.plan = plan};
+      expect_same(run_cuda(rule, tensors, in_chunks(options)), expected, dims,
+                  describe(rule) + " near 0");
+    }
+  }
+}
+
+TEST(ChunkedCuda, RepeatsBitForBit) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : chunked_rules()) {
+    const HeadDims dims{3, 200, 2, 64};
+    const Tensors tensors = random_tensors(rule, dims);
+    const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back()};
+    const Results first = run_cuda(rule, tensors, in_chunks(options));
+    const Results second = run_cuda(rule, tensors, in_chunks(options));
+    for (std::size_t i = 0; i < Results::kNames.size(); ++i) {
+      EXPECT_EQ(*first.all()[i], *second.all()[i])
+          << describe(rule) << ": " << Results::kNames[i] << " differs between runs";
+    }
+  }
+}
+
+TEST(ChunkedCuda, CutsLanesToFillTheChip) {
+  const auto plan = [](Index batch, Index tokens, Index heads) {
+    return plan_segments({batch, tokens, heads, 64}, 132);
+  };
+  EXPECT_EQ(plan(4, 127, 1).segments, 1);
+  EXPECT_EQ(plan(4, 256, 1).segments, 2);
+  EXPECT_EQ(plan(4, 256, 1).segment_tokens, 128);
+  EXPECT_EQ(plan(4, 131072, 1).segments, 33);
+  EXPECT_EQ(plan(4, 131072, 1).segment_tokens, 4000);
+  EXPECT_EQ(plan(67, 131072, 1).segments, 1);
+  EXPECT_EQ(plan(1, 131072, 16).segments, 8);
+}
+
+TEST(ChunkedCuda, TakesLongLanesWithoutCheckpoints) {
+  const auto chosen = [](Decay decay, Index tokens, bool wants_checkpoints) {
+    return chunks_are_faster({.decay = decay}, {1, tokens, 1, 64}, wants_checkpoints);
+  };
+  for (Decay decay : {Decay::none, Decay::head}) {
+    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens - 1, false));
+    EXPECT_TRUE(chosen(decay, kLeastChunkedTokens, false));
+    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens, true));
+  }
+  for (Decay decay : {Decay::rows, Decay::columns}) EXPECT_FALSE(chosen(decay, 1 << 20, false));
 }
 
 // A state that is divided by its decay to go back in time would blow up.

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "mixers/list.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/form.h"
 #include "mixers/recurrence/normaliser.h"
 #include "mixers/recurrence/token_view.h"
@@ -23,6 +24,7 @@ struct SumOfViews {
 /// that the form does not have are empty, and nothing is written to them.
 struct RuleViews {
   HeadDims dims;
+  Grade grade = Grade::float32;  // of what is computed in chunks
   // Raw projections.
   TokenView<const float> q, k;
   std::array<TokenView<const float>, kMostMore> more{};
@@ -60,8 +62,9 @@ class CudaRule {
 /// The rule of a mixer that has no state of its own beside S (of vla: its step (1)).
 std::unique_ptr<CudaRule> make_cuda_rule(const MixerOptions& options, Index d);
 
-/// The form `recurrent` on a GPU. `cpu`: the same mixer's core there, for memories and sizes.
+/// The recurrence on a GPU. `cpu`: the same mixer's core there, for memories and sizes.
 std::unique_ptr<MixerCore<float>> make_recurrent_cuda_core(std::unique_ptr<CudaRule> rule,
-                                                           std::unique_ptr<MixerCore<float>> cpu);
+                                                           std::unique_ptr<MixerCore<float>> cpu,
+                                                           Chunks chunks);
 
 }  // namespace vla_bench::mixers::cuda

@@ -78,7 +78,8 @@ template <class T>
 std::unique_ptr<mixers::RecurrentRule<T>> make_chain_rule(const VlaOptions& options, Index d_h);
 std::unique_ptr<mixers::RecurrentRule<double>> make_reference_rule(const VlaOptions& options,
                                                                    Index d_h);
-std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const VlaOptions& options, Index d_h);
+std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const VlaOptions& options, Index d_h,
+                                                             mixers::Chunks chunks);
 
 /// One token after the other, as a loop over tokens in Python runs it: what the fused scan is
 /// compared with. Every token's step is a call of its own and finds A, S and z in memory; the scan

@@ -68,6 +68,7 @@
 
 #include "mixers/recurrence/chunked.h"
 #include "mixers/vla/options.h"
+#include "mixers/vla/vla_rule.h"
 
 namespace vla_bench {
 
@@ -81,9 +82,6 @@ std::unique_ptr<mixers::RecurrentRule<double>> make_chunked_reference_rule(
     Index* low_pivots = nullptr);
 
 namespace mixers::vla {
-
-/// Pivots (delta before its floor) below this are counted.
-inline constexpr double kLeastPivot = 0.999;
 
 /// What a segment makes of A (12).
 struct PenaltyElement {

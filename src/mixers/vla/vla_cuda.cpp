@@ -1,12 +1,13 @@
 // VLA on a GPU: step (1) of vla.h is its rule's, (2) to (4) are the penalty path's, the rest is the
-// recurrence's. Kept from forward to backward: u, w^ (d each), |b| and delta a token and head; no
-// state, features are computed again.
+// recurrence's. Kept from forward to backward: u, w^ (d each), |b| and delta a token and head, and
+// in chunks A behind every segment; features are computed again.
 #include <algorithm>
 #include <cstdint>
 
 #include "core/cuda/stream_context.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/vla/vla.h"
+#include "mixers/vla/vla_chunked_cuda.h"
 #include "mixers/vla/vla_penalty_cuda.h"
 
 namespace vla_bench {
@@ -19,8 +20,10 @@ int in_int(Index tokens) { return static_cast<int>(std::min<Index>(tokens, INT32
 
 class VlaRule final : public CudaRule {
  public:
-  VlaRule(const VlaOptions& config, Index d_h)
+  VlaRule(const VlaOptions& config, Index d_h, Chunks chunks)
       : features_(make_cuda_rule(config, d_h)),
+        chunks_(chunks),
+        u_scale_(config.penalty == Penalty::key ? static_cast<float>(config.u_length(d_h)) : 0.0F),
         hold_after_(config.hold_after),
         settings_{.inverse_lambda = static_cast<float>(1.0 / config.lambda_0),
                   .stab_eps = static_cast<float>(config.stab_eps),
@@ -32,7 +35,8 @@ class VlaRule final : public CudaRule {
   const RecurrenceForm& form() const override { return features_->form(); }
   bool keeps_r() const override { return true; }
   Index kept_size(const HeadDims& dims) const override {
-    return dims.rows() * dims.heads * (2 * dims.d_h + 2);
+    const Index ends = takes_chunks(dims) ? penalty_ends_size(dims, segments(dims)) : 0;
+    return dims.rows() * dims.heads * (2 * dims.d_h + 2) + ends;
   }
 
   void bind(cudaStream_t stream, const RuleViews& views, const NormaliserForward& normaliser,
@@ -52,7 +56,11 @@ class VlaRule final : public CudaRule {
       penalty.delta = own.delta;
     }
     penalty.normaliser = normaliser;
-    penalty_forward(stream, penalty);
+    if (!takes_chunks(views.dims)) return penalty_forward(stream, penalty);
+    if (normaliser.denominator != nullptr) add_sums(views.dims, penalty.normaliser);
+    PenaltyChunks chunks = this->chunks(views);
+    if (for_backward) chunks.ends = own.ends;
+    penalty_forward_chunked(stream, penalty, chunks);
   }
 
   void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
@@ -68,27 +76,59 @@ class VlaRule final : public CudaRule {
     penalty.da = views.da.parts[0];
     penalty.da_more = views.da.parts[1];
     penalty.db = dense(dims, db_);
-    penalty.dw = dense(dims, dw_);
-    w_share_.resize(Device::cuda, dims.rows() * dims.heads);
-    penalty.w_share = w_share_.data();
-    penalty_backward(stream, penalty);
-
-    PenaltyReads reads{.dims = dims, .settings = settings_};
-    reads.w = own.w;
-    reads.dw = penalty.dw;
-    reads.db = penalty.db;
-    reads.w_share = w_share_.data();
-    reads.du = dense(dims, du_);
-    reads.dk = dense(dims, dk_);
-    penalty_reads(stream, reads);
+    const TokenView<float> du = dense(dims, du_), dk = dense(dims, dk_);
+    if (takes_chunks(dims)) {
+      penalty_backward_chunked(stream, penalty, own.ends, du, dk, chunks(views));
+    } else {
+      go_back(stream, penalty, du, dk);
+    }
 
     RuleViews with_penalty = views;  // (1)
-    with_penalty.dr.parts[1] = reads.dk;
-    with_penalty.down = {{reads.du}};
+    with_penalty.dr.parts[1] = dk;
+    with_penalty.down = {{du}};
     features_->unbind(stream, with_penalty, nullptr);
   }
 
  private:
+  static int multiprocessors() { return vla_bench::cuda::stream_context().multiprocessors(); }
+  bool takes_chunks(const HeadDims& dims) const {
+    if (chunks_ != Chunks::by_rule) return chunks_ == Chunks::always;
+    return penalty_chunks_are_faster(dims, settings_, multiprocessors());
+  }
+  int segments(const HeadDims& dims) const {
+    return plan_penalty_segments(dims, settings_, multiprocessors());
+  }
+  PenaltyChunks chunks(const RuleViews& views) {
+    const int segments = this->segments(views.dims);
+    workspace_.resize(Device::cuda, penalty_workspace_size(views.dims, segments));
+    return {.grade = views.grade,
+            .u_scale = u_scale_,
+            .segments = segments,
+            .workspace = workspace_.data()};
+  }
+  void add_sums(const HeadDims& dims, NormaliserForward& normaliser) {
+    if (dims.tokens < kLeastNormaliserTokens) return;
+    sums_.resize(Device::cuda, normaliser_scratch_size(dims));
+    normaliser.sums = sums_.data();
+  }
+
+  void go_back(cudaStream_t stream, PenaltyBackward& penalty, const TokenView<float>& du,
+               const TokenView<float>& dk) {
+    const HeadDims& dims = penalty.dims;
+    penalty.dw = dense(dims, dw_);
+    w_share_.resize(Device::cuda, dims.rows() * dims.heads);
+    penalty.w_share = w_share_.data();
+    penalty_backward(stream, penalty);
+    PenaltyReads reads{.dims = dims, .settings = settings_};
+    reads.w = penalty.w;
+    reads.dw = penalty.dw;
+    reads.db = penalty.db;
+    reads.w_share = w_share_.data();
+    reads.du = du;
+    reads.dk = dk;
+    penalty_reads(stream, reads);
+  }
+
   template <class T>
   struct Kept {
     Kept(const HeadDims& dims, T* data) {
@@ -97,9 +137,11 @@ class VlaRule final : public CudaRule {
       w = token_view(dims, data + scalars * dims.d_h, dims.d_h);
       b_norm = data + 2 * scalars * dims.d_h;
       delta = b_norm + scalars;
+      ends = delta + scalars;
     }
     TokenView<T> u, w;  // (B, T, H, d)
     T *b_norm, *delta;  // (B, T, H)
+    T* ends;            // PenaltyChunks::ends
   };
 
   static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
@@ -108,19 +150,23 @@ class VlaRule final : public CudaRule {
   }
 
   std::unique_ptr<CudaRule> features_;
+  Chunks chunks_;
+  float u_scale_;  // u = u_scale_ k; 0: any u
   Index hold_after_;
   PenaltySettings settings_;
   Array<float> db_, dw_, du_, dk_;  // (B, T, H, d)
   Array<float> w_share_;            // (B, T, H)
+  Array<float> workspace_, sums_;   // in chunks
 };
 
 }  // namespace
 }  // namespace cuda
 }  // namespace mixers
 
-std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const VlaOptions& options, Index d_h) {
+std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const VlaOptions& options, Index d_h,
+                                                             mixers::Chunks chunks) {
   if (options.penalty == Penalty::frozen) return mixers::cuda::make_cuda_rule(options, d_h);
-  return std::make_unique<mixers::cuda::VlaRule>(options, d_h);
+  return std::make_unique<mixers::cuda::VlaRule>(options, d_h, chunks);
 }
 
 }  // namespace vla_bench

@@ -10,6 +10,9 @@
 
 namespace vla_bench::mixers::vla {
 
+/// vla_chunked.h counts pivots (delta before its floor) below this.
+inline constexpr double kLeastPivot = 0.999;
+
 struct VlaRule {
   /// `Options`: config keys of vla.
   template <class Options>

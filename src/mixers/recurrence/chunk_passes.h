@@ -1,0 +1,100 @@
+// Passes over the tokens of a lane in chunks, segments side by side: the forward of chunked.h and
+// the three passes of its backward, which are one kernel.
+//
+// A pass carries a matrix M (d, d) with independent rows. Letters are the forward's, the other
+// passes put their vectors in the same places:
+//                  M      a    q    r    v    w    o    e
+//   forward        S      a    q    r    v         o    e    in time
+//   columns of S   S^T    e    d_o  de   a         dq   dr   in time
+//   chain of de    dS     a    q    r    d_o       de        against time
+//   columns of dS  dS^T   e    d_o  de   q    r    da        against time
+// Token t of them, c its scale:
+//   forward        e = v - M r;  M <- alpha_t M + e a^T;  o = c M q
+//   columns of S   e = -M r;     M <- alpha_t M + v a^T;  o = c M q
+//   chain of de    M <- M + c v q^T;  o = M a;  M <- alpha_t M - o r^T
+//   columns of dS  M <- M + c v q^T;  o = M a;  M <- alpha_t M - w r^T
+#pragma once
+
+#include "mixers/recurrence/chunked_cuda.h"
+#include "mixers/recurrence/pipeline.cuh"
+
+namespace vla_bench::mixers::cuda {
+
+struct ChunkedArgs {
+  int tokens, heads;
+  int segments, segment_tokens;
+  TokenSource r, a, q, v, w, decay, scale;
+  TokenTarget o, e;
+  float* denominator = nullptr;
+  float floor = 0.0F;
+  // Of every segment, in the order in which the pass visits them: M and z behind it if they are 0
+  // before it, later M and z behind it (lanes, segments, (d + 1) d); Phi, against time Phi^T
+  // (lanes, segments, d, d); the product of its decays (lanes, segments).
+  float* states = nullptr;
+  float* maps = nullptr;
+  float* factors = nullptr;
+  bool transposed = false;  // `states` hold M^T
+};
+
+/// What token t does along r: nothing; what it has just read, which the chunk's tokens change for
+/// each other, so that a triangular system is solved; or what is known beforehand.
+enum class AlongR { nothing, residual, known };
+
+/// Which kernel.
+struct ChunkedPass {
+  Index d = 0, lanes = 0;
+  Grade grade = Grade::float32;
+  AlongR along_r = AlongR::nothing;
+  bool decays = false;
+  bool normalises = false;
+};
+
+/// What all passes of a recurrence have in common.
+inline ChunkedArgs chunked_args(const RecurrenceInputs& inputs, const ChunkedPlan& plan) {
+  const HeadDims& dims = inputs.dims;
+  return {
+      .tokens = static_cast<int>(dims.tokens),
+      .heads = static_cast<int>(dims.heads),
+      .segments = static_cast<int>(plan.segments),
+      .segment_tokens = static_cast<int>(plan.segments == 1 ? dims.tokens : plan.segment_tokens),
+      .decay = {dims, inputs.decay},
+      .scale = {dims, inputs.scale}};
+}
+inline ChunkedPass chunked_pass(const RecurrenceInputs& inputs, Grade grade) {
+  return {.d = inputs.dims.d_h,
+          .lanes = inputs.dims.lanes(),
+          .grade = grade,
+          .along_r = inputs.r.data != nullptr ? AlongR::residual : AlongR::nothing,
+          .decays = inputs.decay_kind == Decay::head};
+}
+
+/// Elements of `states` of all segments.
+inline Index segment_states_size(const HeadDims& dims, const ChunkedPlan& plan) {
+  const Index d = kernel_head_size(dims.d_h);
+  return dims.lanes() * plan.segments * (d + 1) * d;
+}
+/// Elements of `states`, `maps` and `factors`, which stand in `memory` in this order; with those
+/// that keep what follows them aligned.
+inline Index segments_size(const HeadDims& dims, const ChunkedPlan& plan) {
+  const Index d = kernel_head_size(dims.d_h);
+  const Index slots = dims.lanes() * plan.segments;
+  return segment_states_size(dims, plan) + slots * d * d + (slots + 3) / 4 * 4;
+}
+inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* memory,
+                          ChunkedArgs& args) {
+  args.states = memory;
+  args.maps = args.states + segment_states_size(dims, plan);
+  const Index d = kernel_head_size(dims.d_h);
+  args.factors = args.maps + dims.lanes() * plan.segments * d * d;
+}
+
+/// chunk_join.cu: M behind each segment, in the place of what the segment does to zeros.
+void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+
+/// What the segments do to the M that enters them, and the passes themselves.
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+
+}  // namespace vla_bench::mixers::cuda

@@ -1,0 +1,436 @@
+// What a chunk does with M, by warps that hold 16 rows of it each (steps 3 to 5, 8, 10 and 11 of
+// chunked.h), and the kernel of a pass.
+#pragma once
+
+#include "core/cuda/check.h"
+#include "mixers/recurrence/chunk_gram.cuh"
+
+namespace vla_bench::mixers::cuda {
+
+/// Rows g and g + 8 of 16 value rows, from or to (d, d) in global memory.
+template <int D, class Quad>
+__device__ inline void each_quad(const Place& at, int first_row, const Quad& quad) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int m = 0; m < D / 16; ++m) {
+      quad((first_row + at.g + 8 * half) * D + 16 * m + 4 * at.t, m, half);
+    }
+  }
+}
+template <int D>
+__device__ inline void load_state(const Place& at, const float* from, int first_row,
+                                  TileRow<D / 8>& s) {
+  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
+    const float4 x = *reinterpret_cast<const float4*>(from + offset);
+    s[2 * m][2 * half] = x.x;
+    s[2 * m + 1][2 * half] = x.y;
+    s[2 * m][2 * half + 1] = x.z;
+    s[2 * m + 1][2 * half + 1] = x.w;
+  });
+}
+template <int D>
+__device__ inline void store_state(const Place& at, float* to, int first_row,
+                                   const TileRow<D / 8>& s) {
+  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
+    *reinterpret_cast<float4*>(to + offset) =
+        make_float4(s[2 * m][2 * half], s[2 * m + 1][2 * half], s[2 * m][2 * half + 1],
+                    s[2 * m + 1][2 * half + 1]);
+  });
+}
+/// Rows of the identity.
+/// Of M^T.
+template <int D>
+__device__ inline void load_transposed(const Place& at, const float* from, int first_row,
+                                       TileRow<D / 8>& s) {
+#pragma unroll
+  for (int tile = 0; tile < D / 8; ++tile) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
+      s[tile][c] = from[channel * D + first_row + at.g + 8 * (c / 2)];
+    }
+  }
+}
+/// Rows of the identity.
+template <int D>
+__device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 8>& s) {
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const int row = first_row + at.g + 8 * (c / 2);
+#pragma unroll
+    for (int tile = 0; tile < D / 8; ++tile) {
+      const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
+      s[tile][c] = row == channel ? 1.0F : 0.0F;
+    }
+  }
+}
+
+/// Tiles (16, C) of a warp's rows of v or w, each token times its number in `factors`, if any.
+template <class Rule>
+__device__ inline void take_rows(const Place& at, int first_row, const float* rows,
+                                 const float* factors, TileRow<Rule::C / 8>& x) {
+#pragma unroll
+  for (int b = 0; b < Rule::C / 8; ++b) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const int token = 8 * b + at.token(c % 2);
+      const int row = first_row + at.g + 8 * (c / 2);
+      x[b][c] = rows[token * kRowWords<Rule::D> + row];
+      if (factors != nullptr) x[b][c] *= factors[token];
+    }
+  }
+}
+template <class Rule>
+__device__ inline void scale_tokens(const Place& at, const float* factors,
+                                    TileRow<Rule::C / 8>& x) {
+#pragma unroll
+  for (int b = 0; b < Rule::C / 8; ++b) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) x[b][c] *= factors[8 * b + at.token(c % 2)];
+  }
+}
+template <int kTiles>
+__device__ inline void negate(const TileRow<kTiles>& from, TileRow<kTiles>& to) {
+#pragma unroll
+  for (int b = 0; b < kTiles; ++b) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) to[b][c] = -from[b][c];
+  }
+}
+
+/// What a chunk's rows become outside: `count` tokens to `target`.
+template <class Rule>
+__device__ inline void put_rows(const Place& at, const Segment<Rule>& segment, int chunk,
+                                int first_row, const TileRow<Rule::C / 8>& x,
+                                const TokenTarget& target) {
+  constexpr int kStep = Rule::kInTime ? 8 : -8;
+  const Index stride = target.view.token;
+  const int row = first_row + at.g;
+  const int count = segment.tokens_of(chunk);
+  float* to =
+      target.view.lane(segment.batch, segment.head) + segment.first_of(chunk) * stride + row;
+  const int first[2] = {Rule::place(at.token(0)), Rule::place(at.token(1))};
+  float* token[2] = {to + first[0] * stride, to + first[1] * stride};
+#pragma unroll
+  for (int b = 0; b < Rule::C / 8; ++b) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const bool valid = first[h] + kStep * b < count;
+      if (valid && row < target.width) token[h][0] = x[b][h];
+      if (valid && row + 8 < target.width) token[h][8] = x[b][2 + h];
+      token[h] += kStep * stride;
+    }
+  }
+}
+
+/// 6: c_t of a token; `denominator` takes what it is 1 over.
+template <class Rule>
+__device__ inline float scale_of(const ChunkedArgs& args, const typename Rule::Rows& rows,
+                                 const typename Rule::Products& products, int token,
+                                 float* denominator) {
+  if constexpr (Rule::kNormalises) {
+    float along = products.sums.along[token];
+#pragma unroll
+    for (int j = 0; j < Rule::C / 16; ++j) {
+      if (j <= token / 16) along += products.sums.inside[j][token];
+    }
+    if (denominator != nullptr) *denominator = along;
+    return __fdividef(1.0F, at_least(along, args.floor));
+  }
+  return rows.scale[token];
+}
+
+/// n (16, C) times c of every token; the first of a segment's warps writes the denominators.
+template <class Rule>
+__device__ inline void scale_output(const Place& at, const ChunkedArgs& args,
+                                    const Segment<Rule>& segment, int chunk, int first_row,
+                                    const typename Rule::Rows& rows,
+                                    const typename Rule::Products& products,
+                                    TileRow<Rule::C / 8>& n) {
+#pragma unroll
+  for (int b = 0; b < Rule::C / 8; ++b) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int token = 8 * b + at.token(h);
+      float* denominator = nullptr;
+      if (Rule::kNormalises && first_row == 0 && at.g == 0 && token < segment.tokens_of(chunk)) {
+        const Index row =
+            static_cast<Index>(segment.batch) * args.tokens + segment.first_of(chunk) + token;
+        denominator = args.denominator + row * args.heads + segment.head;
+      }
+      const float scale = scale_of<Rule>(args, rows, products, token, denominator);
+      n[b][h] *= scale;
+      n[b][2 + h] *= scale;
+    }
+  }
+}
+
+/// A warp's rows of M, and of Phi where both are one block's.
+template <class Rule>
+struct StateRows {
+  static constexpr int D = Rule::D;
+  static constexpr int C = Rule::C;
+  static constexpr Grade kGrade = Rule::kGrade;
+  using Rows = typename Rule::Rows;
+  using Products = typename Rule::Products;
+  using Tiles = float[C / 8][4];
+
+  const int first_row = static_cast<int>(threadIdx.x) / kWarp * 16;
+  float s[Rule::kHalves][D / 8][4];
+
+  /// Whether rows `half` are those of Phi.
+  __device__ static bool is_map(int half) {
+    return !Rule::kPuts && (Rule::kHalves == 2 ? half == 1 : blockIdx.y == 1);
+  }
+  __device__ void start(const Place& at, const ChunkedArgs& args, const Segment<Rule>& segment) {
+    const float* from = args.states + (segment.slot(args) - 1) * Rule::kSlot;
+#pragma unroll
+    for (int half = 0; half < Rule::kHalves; ++half) {
+      if (is_map(half)) {
+        set_identity<D>(at, first_row, s[half]);
+      } else if (Rule::kPuts && segment.index > 0) {
+        if (args.transposed) {
+          load_transposed<D>(at, from, first_row, s[half]);
+        } else {
+          load_state<D>(at, from, first_row, s[half]);
+        }
+      } else {
+#pragma unroll
+        for (int tile = 0; tile < D / 8; ++tile) {
+#pragma unroll
+          for (int c = 0; c < 4; ++c) s[half][tile][c] = 0.0F;
+        }
+      }
+    }
+  }
+  __device__ void put(const Place& at, const ChunkedArgs& args,
+                      const Segment<Rule>& segment) const {
+#pragma unroll
+    for (int half = 0; half < Rule::kHalves; ++half) {
+      float* to = is_map(half) ? args.maps + segment.slot(args) * D * D
+                               : args.states + segment.slot(args) * Rule::kSlot;
+      store_state<D>(at, to, first_row, s[half]);
+    }
+  }
+
+  __device__ void run(const Place& at, const ChunkedArgs& args, const Segment<Rule>& segment,
+                      int chunk, const Rows& rows, const Products& products) {
+    if constexpr (Rule::kInTime && Rule::kPuts) {
+      run_in_time(at, args, segment, chunk, rows, products);
+    } else {
+#pragma unroll
+      for (int half = 0; half < Rule::kHalves; ++half) {
+        if constexpr (Rule::kInTime) {
+          run_element(at, rows, products, half);
+        } else {
+          run_against_time(at, args, segment, chunk, rows, products, half);
+        }
+        // The compiler does not begin one half in the other, for which there are no registers.
+        if constexpr (Rule::kHalves == 2) __syncwarp();
+      }
+    }
+  }
+
+ private:
+  /// 3 to 5; dq and dr of 10.
+  __device__ void run_in_time(const Place& at, const ChunkedArgs& args,
+                              const Segment<Rule>& segment, int chunk, const Rows& rows,
+                              const Products& products) {
+    Tiles n[Rule::kHasR ? 2 : 1] = {};  // M q, M r
+    if constexpr (Rule::kHasR) {
+      const float* const read[2] = {rows.q, rows.r};
+      read_state<kGrade, D, C>(at, s[0], read, n);
+    } else {
+      const float* const read[1] = {rows.q};
+      read_state<kGrade, D, C>(at, s[0], read, n);
+    }
+    Tiles x;
+    take_rows<Rule>(at, first_row, rows.v, nullptr, x);
+    if constexpr (Rule::kSolves) {
+      solve(at, products, n[1], x);
+    } else if constexpr (Rule::kHasR) {
+      negate_read(at, products, n[1]);
+      multiply_triangle<kGrade, C>(at, products.x, x, n[1]);
+    }
+    if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.through, n[0]);
+    multiply_triangle<kGrade, C>(at, products.p, x, n[0]);
+    scale_output<Rule>(at, args, segment, chunk, first_row, rows, products, n[0]);
+    put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
+    if constexpr (Rule::kHasR && !Rule::kSolves) {
+      put_rows<Rule>(at, segment, chunk, first_row, n[1], args.e);
+    } else if (args.e.view.data != nullptr) {
+      put_rows<Rule>(at, segment, chunk, first_row, x, args.e);
+    }
+    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[0]);
+  }
+
+  /// 14: S_local or Phi.
+  __device__ void run_element(const Place& at, const Rows& rows, const Products& products,
+                              int half) {
+    Tiles x = {};
+    if (!is_map(half)) take_rows<Rule>(at, first_row, rows.v, nullptr, x);
+    if constexpr (Rule::kSolves) {
+      Tiles n[1] = {};
+      const float* const read[1] = {rows.r};
+      read_state<kGrade, D, C>(at, s[half], read, n);
+      solve(at, products, n[0], x);
+    }
+    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[half]);
+  }
+
+  /// 8 and 11; with columns in the place of rows, da of 10; without outputs D_local or Phi^T of 15.
+  __device__ void run_against_time(const Place& at, const ChunkedArgs& args,
+                                   const Segment<Rule>& segment, int chunk, const Rows& rows,
+                                   const Products& products, int half) {
+    Tiles n[1] = {};
+    if constexpr (Rule::kHasA) {
+      const float* const read[1] = {rows.a};
+      read_state<kGrade, D, C>(at, s[half], read, n);
+      if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.before, n[0]);
+    }
+    float decay = whole(products);
+    if (!is_map(half)) {
+      Tiles x;
+      take_rows<Rule>(at, first_row, rows.v, rows.scale, x);
+      if constexpr (Rule::kHasP) multiply_triangle<kGrade, C>(at, products.p, x, n[0]);
+      write_state<kGrade, D, C>(at, x, rows.q, through(products), decay, s[half]);
+      decay = 1.0F;
+    }
+    Tiles w;  // what is written along r
+    if constexpr (Rule::kHasW) {
+      take_rows<Rule>(at, first_row, rows.w, nullptr, w);
+      multiply_triangle<kGrade, C>(at, products.x, w, n[0]);
+    }
+    if constexpr (Rule::kSolves) solve_triangle<kGrade, C>(at, products.x, n[0]);
+    if constexpr (Rule::kPuts) put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
+    if constexpr (Rule::kHasR) {
+      negate(Rule::kHasW ? w : n[0], w);
+      write_state<kGrade, D, C>(at, w, rows.r, after(products), decay, s[half]);
+    }
+  }
+
+  /// 3: e, which holds v, from M r.
+  __device__ static void solve(const Place& at, const Products& products, Tiles& read, Tiles& e) {
+    negate_read(at, products, read);
+#pragma unroll
+    for (int b = 0; b < C / 8; ++b) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) e[b][c] += read[b][c];
+    }
+    solve_triangle<kGrade, C>(at, products.x, e);
+  }
+  __device__ static void negate_read(const Place& at, const Products& products, Tiles& read) {
+    if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.before, read);
+    negate(read, read);
+  }
+  __device__ static const float* through(const Products& products) {
+    if constexpr (Rule::kDecays) return products.decays.through;
+    return nullptr;
+  }
+  __device__ static const float* after(const Products& products) {
+    if constexpr (Rule::kDecays) return products.decays.after;
+    return nullptr;
+  }
+  __device__ static float whole(const Products& products) {
+    if constexpr (Rule::kDecays) return products.decays.whole;
+    return 1.0F;
+  }
+};
+
+/// z before a segment's first chunk.
+template <class Rule>
+__device__ inline void start_sums(const ChunkedArgs& args, const Segment<Rule>& segment,
+                                  typename Rule::Sums& sums) {
+  for (int j = static_cast<int>(threadIdx.x); j < Rule::D; j += Rule::kThreads) {
+    const bool starts = !Rule::kPuts || segment.index == 0;
+    const float* from = args.states + (segment.slot(args) - 1) * Rule::kSlot + Rule::D * Rule::D;
+    sums.z[j] = starts ? 0.0F : from[j];
+  }
+}
+
+/// The chunks of a segment: an element's, or the forward.
+template <class Rule>
+__global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
+    chunked_kernel(const ChunkedArgs args) {
+  using Shared = typename Rule::Shared;
+  constexpr int kBuffers = Rule::kBuffers;
+  extern __shared__ float4 memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+
+  const Segment<Rule> segment(args);
+  const Place at;
+  const bool has_state = threadIdx.x < Rule::kStateWarps * kWarp;
+  StateRows<Rule> state;
+  float factor = 1.0F;  // the product of the decays so far, in the first thread
+  if (has_state) state.start(at, args, segment);
+  if constexpr (Rule::kNormalises) start_sums<Rule>(args, segment, shared.products[0].sums);
+  for (int chunk = 0; chunk < kBuffers - 1; ++chunk) {
+    load_chunk<Rule>(args, segment, chunk, shared.rows[chunk]);
+    close_group();
+  }
+  // The state's warps are a chunk behind.
+#pragma unroll 1
+  for (int chunk = -1; chunk < segment.chunks; ++chunk) {
+    wait_for_groups<kBuffers - 3>();
+    if (chunk + 1 < segment.chunks) {
+      prepare_operands<Rule>(args, shared.rows[(chunk + 1) % kBuffers]);
+    }
+    __syncthreads();
+    if (chunk >= 0) {
+      const int ahead = chunk + kBuffers - 1;
+      load_chunk<Rule>(args, segment, ahead, shared.rows[ahead % kBuffers]);
+    }
+    close_group();
+    if (has_state && chunk >= 0) {
+      const auto& products = shared.products[chunk % 2];
+      state.run(at, args, segment, chunk, shared.rows[chunk % kBuffers], products);
+      if constexpr (Rule::kDecays && !Rule::kPuts) factor *= products.decays.whole;
+    } else if (!has_state && chunk + 1 < segment.chunks) {
+      prepare_chunk<Rule>(shared.rows[(chunk + 1) % kBuffers], segment.tokens_of(chunk + 1),
+                          shared.products[(chunk + 1) & 1], shared.products[chunk & 1], shared);
+    }
+  }
+  if constexpr (!Rule::kPuts) {
+    if (has_state) state.put(at, args, segment);
+    if (threadIdx.x == 0 && blockIdx.y == 0) args.factors[segment.slot(args)] = factor;
+    if constexpr (Rule::kNormalises) {
+      __syncthreads();
+      float* to = args.states + segment.slot(args) * Rule::kSlot + Rule::D * Rule::D;
+      for (int j = static_cast<int>(threadIdx.x); j < Rule::D; j += Rule::kThreads) {
+        to[j] = shared.products[segment.chunks % 2].sums.z[j];
+      }
+    }
+  }
+}
+
+template <class Rule>
+void launch_chunks(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
+  const auto segments = static_cast<Index>(Rule::kPuts ? args.segments : args.segments - 1);
+  const unsigned maps = !Rule::kPuts && Rule::kSolves && Rule::kHalves == 1 ? 2 : 1;
+  constexpr int kBytes = sizeof(typename Rule::Shared);
+  static_assert(Rule::kBlocks * (kBytes + 1024) <= 228 * 1024);
+  const auto kernel = chunked_kernel<Rule>;
+  VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  const dim3 grid(static_cast<unsigned>(lanes * segments), maps);
+  kernel<<<grid, Rule::kThreads, kBytes, stream>>>(args);
+  VLA_CUDA_LAUNCHED("chunked_kernel");
+}
+
+/// Calls body(d, grade, decays) with compile-time constants.
+template <class Body>
+void with_chunks(const ChunkedPass& pass, const Body& body) {
+  with_head_size(pass.d, [&](auto d) {
+    const auto with_decays = [&](auto grade) {
+      if (pass.decays) return body(d, grade, std::true_type());
+      body(d, grade, std::false_type());
+    };
+    if (pass.grade == Grade::tf32) {
+      with_decays(std::integral_constant<Grade, Grade::tf32>());
+    } else {
+      with_decays(std::integral_constant<Grade, Grade::float32>());
+    }
+  });
+}
+
+}  // namespace vla_bench::mixers::cuda

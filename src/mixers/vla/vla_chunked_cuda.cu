@@ -1,0 +1,353 @@
+// The chunks of vla_chunked_cuda.h.
+#include <algorithm>
+#include <cmath>
+
+#include "core/cuda/check.h"
+#include "mixers/vla/vla_chunked.cuh"
+#include "mixers/vla/vla_rule.h"
+#include "mixers/vla/vla_segments_cuda.h"
+
+namespace vla_bench::mixers::cuda {
+namespace {
+
+constexpr float kFloor = static_cast<float>(kUnitFloor);
+constexpr float kLeastPivot = static_cast<float>(vla::kLeastPivot);
+
+struct ForwardArgs {
+  SegmentArgs segment;
+  TokenSource k;
+  TokenTarget a, w;
+  float *b_norm, *delta;
+  const float* entries;  // (lanes, segments, D, D)
+  float* ends;           // the same, or null
+  float u_scale;
+  int* low_pivots;
+};
+
+template <int D>
+struct ForwardTiles {
+  static constexpr int C = ChunkShape<D>::kTokens;
+  alignas(16) float matrix[D * ChunkShape<D>::kAlong];
+  ChunkTiles<D> chunk;
+  alignas(16) float k[2][C * ChunkShape<D>::kAlong];
+  alignas(16) float b[C * ChunkShape<D>::kAlong];
+};
+
+template <int D, Grade kGrade>
+class Forward {
+ public:
+  __device__ Forward(const ForwardArgs& args, ForwardTiles<D>& tiles)
+      : args_(args),
+        tiles_(tiles),
+        segment_(args.segment, static_cast<int>(blockIdx.x)),
+        batch_(segment_.lane / args.segment.heads),
+        head_(segment_.lane % args.segment.heads) {}
+
+  __device__ void run() {
+    load(0, segment_.first);
+    start();
+    count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
+                    chunk().after[0]);
+    wait_for_groups<0>();
+    __syncthreads();
+    int parity = 0;
+    for (int first = segment_.first; first < segment_.end; first += C, parity ^= 1) {
+      step(first, parity);
+    }
+    __syncthreads();
+    write(Team::block(), segment_.first + (segment_.end - segment_.first - 1) / C * C, parity ^ 1);
+    if (args_.ends != nullptr) write_end();
+    if (threadIdx.x == 0 && args_.low_pivots != nullptr && low_pivots_ > 0) {
+      atomicAdd(args_.low_pivots, low_pivots_);
+    }
+  }
+
+ private:
+  using Shape = ChunkShape<D>;
+  using Steps = ChunkSteps<D>;
+  static constexpr int C = Shape::kTokens;
+  static constexpr int kBeside = Shape::kWarps - Shape::kFactorWarps;
+  static constexpr int kFactorBarrier = 1;  // and 2
+  static constexpr int kBesideBarrier = 3;
+
+  __device__ ChunkTiles<D>& chunk() { return tiles_.chunk; }
+  __device__ const PenaltySettings& settings() const { return args_.segment.settings; }
+
+  __device__ void load(int parity, int first) {
+    const TokenSource& u = args_.segment.u;
+    load_tokens<C, D, Shape::kAlong>(chunk().u[parity], u, u.view.lane(batch_, head_), first,
+                                     segment_.end);
+    load_tokens<C, D, Shape::kAlong>(tiles_.k[parity], args_.k, args_.k.view.lane(batch_, head_),
+                                     first, segment_.end);
+    close_group();
+  }
+
+  /// A at the segment's entry.
+  __device__ void start() {
+    const Index matrix = static_cast<Index>(segment_.lane) * args_.segment.segments;
+    const float* entry = args_.entries + (matrix + segment_.index) * D * D;
+    for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
+      const int row = i / D;
+      const float diagonal = row == i % D ? settings().inverse_lambda : 0.0F;
+      tiles_.matrix[row * Shape::kAlong + i % D] = segment_.index == 0 ? diagonal : entry[i];
+    }
+  }
+
+  /// A at the segment's end.
+  __device__ void write_end() {
+    const Index matrix = static_cast<Index>(segment_.lane) * args_.segment.segments;
+    float* end = args_.ends + (matrix + segment_.index) * D * D;
+    for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
+      end[i] = tiles_.matrix[i / D * Shape::kAlong + i % D];
+    }
+  }
+
+  __device__ void step(int first, int parity) {
+    const Team block = Team::block();
+    const Team beside = {block.rank - Shape::kFactorWarps, kBeside};
+    const bool along_key =
+        args_.u_scale > 0.0F && min(first + C, segment_.end) <= settings().nudged_tokens;
+    Steps::multiply_directions(block, tiles_.matrix, chunk(), parity);
+    __syncthreads();
+    if (first + C < segment_.end) load(parity ^ 1, first + C);
+    Steps::multiply_gram(block, chunk(), parity);
+    __syncthreads();
+    if (block.rank < Shape::kFactorWarps) {
+      invert_factor<Shape::kFactorWarps, Shape::kGram, kFactorBarrier>(
+          chunk().gram, settings().stab_eps, chunk().pivots[parity], block.rank);
+    } else {
+      if (first > segment_.first) write(beside, first - C, parity ^ 1);
+      if (!along_key) {
+        ops::cuda::sync_named(kBesideBarrier, 32 * kBeside);
+        multiply_keys(beside, parity);
+      }
+    }
+    __syncthreads();
+    const bool floored = look_at_pivots(parity);
+    if (along_key && floored) multiply_keys(block, parity);
+    Steps::divide(block, chunk(), chunk().w, chunk().z);
+    __syncthreads();
+    if (first + C < segment_.end || args_.ends != nullptr) {
+      Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
+    }
+    if (first + C < segment_.end) {
+      count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
+                      chunk().after[parity ^ 1]);
+    }
+    if (!along_key || floored) multiply_keys_along(block, parity);
+    wait_for_groups<0>();
+    __syncthreads();
+    if (along_key && !floored) {
+      scale_directions(parity);
+    } else {
+      find_directions(block, parity);
+    }
+  }
+
+  /// Counts the chunk's low pivots; whether any is at its floor.
+  __device__ bool look_at_pivots(int parity) {
+    bool floored = false;
+    for (int t = static_cast<int>(threadIdx.x) % 32; t < C; t += 32) {
+      const float delta = chunk().pivots[parity][t];
+      floored = floored || delta < settings().stab_eps;
+      low_pivots_ += __popc(__ballot_sync(0xFFFFFFFFU, !(delta >= kLeastPivot)));
+    }
+    return __any_sync(0xFFFFFFFFU, floored) != 0;
+  }
+
+  /// 4: A k
+  __device__ void multiply_keys(Team team, int parity) {
+    for_tiles<Steps::kRows, Steps::kAcrossTiles>(team, [&](int row, int column) {
+      WarpTile<1, Steps::kWide> tile;
+      tile.template add_product<kGrade>(
+          Steps::along(tiles_.k[parity]).from(16 * row, 0),
+          Steps::along(tiles_.matrix).transposed().from(0, 8 * Steps::kWide * column), {0, D});
+      tile.each_pair(16 * row, 8 * Steps::kWide * column, [&](int t, int i, float x, float y) {
+        *reinterpret_cast<float2*>(&Steps::along(tiles_.b)(t, i)) = make_float2(x, y);
+      });
+    });
+  }
+
+  /// 4: triu(Z^T k), transposed, in the place of L^-1.
+  __device__ void multiply_keys_along(Team team, int parity) {
+    const Matrix out = Steps::gram(chunk());
+    const Team reversed = {team.size - 1 - team.rank, team.size};
+    for_lower_tiles<Steps::kRows>(reversed, [&](int row, int column) {
+      WarpTile<1, 2> tile;
+      tile.template add_product<kGrade>(Steps::along(tiles_.k[parity]).from(16 * row, 0),
+                                        Steps::across(chunk().z).transposed().from(0, 16 * column),
+                                        {0, D});
+      tile.each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
+        *reinterpret_cast<float2*>(&out(t, s)) =
+            make_float2(s <= t ? x : 0.0F, s + 1 <= t ? y : 0.0F);
+      });
+    });
+  }
+
+  /// 4, first form
+  __device__ void find_directions(Team team, int parity) {
+    const float* after = chunk().after[parity];
+    for_tiles<Steps::kRows, Steps::kAcrossTiles>(team, [&](int row, int column) {
+      WarpTile<1, Steps::kWide> tile;
+      tile.template add_product<kGrade>(Steps::gram(chunk()).from(16 * row, 0),
+                                        Steps::across(chunk().z).from(0, 8 * Steps::kWide * column),
+                                        {0, 16 * (row + 1)});
+      tile.each_pair(16 * row, 8 * Steps::kWide * column, [&](int t, int i, float x, float y) {
+        float2& b = *reinterpret_cast<float2*>(&Steps::along(tiles_.b)(t, i));
+        const float2 k = *reinterpret_cast<const float2*>(&Steps::along(tiles_.k[parity])(t, i));
+        b = make_float2(fmaf(after[t], k.x, b.x - x), fmaf(after[t], k.y, b.y - y));
+      });
+    });
+  }
+
+  /// 4, second form
+  __device__ void scale_directions(int parity) {
+    for (int at = static_cast<int>(threadIdx.x); at < C * D; at += Shape::kThreads) {
+      const int t = at / D;
+      const int i = at % D;
+      const float scale = inverse_root(chunk().pivots[parity][t]) / args_.u_scale;
+      const float late = chunk().after[parity][t] - chunk().before[parity][t];
+      Steps::along(tiles_.b)(t, i) =
+          fmaf(late, Steps::along(tiles_.k[parity])(t, i), scale * Steps::across(chunk().z)(t, i));
+    }
+  }
+
+  /// What the chunk's tokens leave behind, a warp a token.
+  __device__ void write(Team team, int first, int parity) {
+    constexpr int kNumbers = (D + 31) / 32;  // of a thread
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int count = min(C, segment_.end - first);
+    const int width = args_.k.width;
+    float* a_lane = args_.a.view.lane(batch_, head_);
+#pragma unroll 2
+    for (int t = team.rank; t < count; t += team.size) {
+      const Index token = first + t;
+      float b[kNumbers], squares = 0.0F;
+#pragma unroll
+      for (int n = 0; n < kNumbers; ++n) {
+        const int i = lane + 32 * n;
+        b[n] = i < D ? Steps::along(tiles_.b)(t, i) : 0.0F;
+        squares = fmaf(b[n], b[n], squares);
+      }
+      const float norm = sqrtf(group_sum<32>(squares));
+      const float scale = settings().unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
+#pragma unroll
+      for (int n = 0; n < kNumbers; ++n) {
+        const int i = lane + 32 * n;
+        if (i < width) a_lane[token * args_.a.view.token + i] = b[n] * scale;
+      }
+      if (args_.w.view.data != nullptr) {
+        float* w = args_.w.view.lane(batch_, head_) + token * args_.w.view.token;
+        for (int i = lane; i < width; i += 32) w[i] = Steps::across(chunk().z)(t, i);
+      }
+      const Index scalar =
+          (static_cast<Index>(batch_) * args_.segment.tokens + token) * args_.segment.heads + head_;
+      if (lane == 0 && args_.b_norm != nullptr) args_.b_norm[scalar] = norm;
+      if (lane == 0 && args_.delta != nullptr) args_.delta[scalar] = chunk().pivots[parity][t];
+    }
+  }
+
+  const ForwardArgs& args_;
+  ForwardTiles<D>& tiles_;
+  Segment segment_;
+  int batch_, head_;
+  int low_pivots_ = 0;
+};
+
+template <int D, Grade kGrade>
+__global__ void __launch_bounds__(ChunkShape<D>::kThreads, 1)
+    penalty_chunks_kernel(const ForwardArgs args) {
+  extern __shared__ float4 memory[];
+  Forward<D, kGrade>(args, *reinterpret_cast<ForwardTiles<D>*>(memory)).run();
+}
+
+template <int D, Grade kGrade>
+void launch(cudaStream_t stream, const ForwardArgs& args, Index lanes) {
+  constexpr int kBytes = sizeof(ForwardTiles<D>);
+  const auto kernel = penalty_chunks_kernel<D, kGrade>;
+  VLA_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  const dim3 grid(static_cast<unsigned>(args.segment.segments), static_cast<unsigned>(lanes));
+  penalty_chunks_kernel<D, kGrade><<<grid, ChunkShape<D>::kThreads, kBytes, stream>>>(args);
+  VLA_CUDA_LAUNCHED("penalty_chunks_kernel");
+}
+
+Index chunk_tokens(Index d_h) {
+  Index tokens = 0;
+  with_head_size(d_h, [&](auto d) { tokens = ChunkShape<d>::kTokens; });
+  return tokens;
+}
+
+}  // namespace
+
+int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
+                          int multiprocessors) {
+  // A step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
+  const auto best = static_cast<Index>(std::sqrt(static_cast<double>(dims.tokens) / 40.0));
+  const Index segments = std::min({best, dims.tokens / 384, multiprocessors / dims.lanes()});
+  return segments < 3 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
+}
+
+bool penalty_chunks_are_faster(const HeadDims& dims, const PenaltySettings& settings,
+                               int multiprocessors) {
+  if (dims.tokens < kLeastPenaltyChunkTokens) return false;
+  if (dims.d_h >= 64 && dims.lanes() <= multiprocessors) return true;
+  return plan_penalty_segments(dims, settings, multiprocessors) >= 4;
+}
+
+int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted) {
+  if (settings.stab_eps > 1.0F) return 1;
+  const Index chunks = (dims.tokens + chunk_tokens(dims.d_h) - 1) / chunk_tokens(dims.d_h);
+  const Index segments = std::max(wanted, 1);
+  const Index each = (chunks + segments - 1) / segments;
+  return static_cast<int>((chunks + each - 1) / each);
+}
+
+Index penalty_ends_size(const HeadDims& dims, int segments) {
+  const Index d = kernel_head_size(dims.d_h);
+  return dims.lanes() * segments * d * d;
+}
+
+Index penalty_workspace_size(const HeadDims& dims, int segments) {
+  return segments <= 1 ? 0 : 4 * penalty_ends_size(dims, segments);
+}
+
+SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted,
+                         const TokenView<const float>& u) {
+  const int segments = penalty_segments(dims, settings, wanted);
+  const Index tokens = chunk_tokens(dims.d_h);
+  const Index all = (dims.tokens + tokens - 1) / tokens;
+  return {.tokens = static_cast<int>(dims.tokens),
+          .heads = static_cast<int>(dims.heads),
+          .segments = segments,
+          .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
+          .settings = settings,
+          .u = {dims, u}};
+}
+
+void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
+                             const PenaltyChunks& chunks) {
+  const HeadDims& dims = args.dims;
+  const SegmentArgs segment = cut_segments(dims, args.settings, chunks.segments, args.u);
+  if (segment.segments > 1) find_segment_entries(stream, dims, segment, chunks.workspace);
+  const ForwardArgs kernel_args{.segment = segment,
+                                .k = {dims, args.k},
+                                .a = {dims, args.a},
+                                .w = {dims, args.w},
+                                .b_norm = args.b_norm,
+                                .delta = args.delta,
+                                .entries = chunks.workspace,
+                                .ends = chunks.ends,
+                                .u_scale = chunks.u_scale,
+                                .low_pivots = chunks.low_pivots};
+  with_head_size(dims.d_h, [&](auto d) {
+    if (chunks.grade == Grade::tf32) {
+      launch<d, Grade::tf32>(stream, kernel_args, dims.lanes());
+    } else {
+      launch<d, Grade::float32>(stream, kernel_args, dims.lanes());
+    }
+  });
+  if (args.normaliser.denominator != nullptr) normaliser_forward(stream, args.normaliser);
+}
+
+}  // namespace vla_bench::mixers::cuda
