@@ -15,7 +15,7 @@ from plotting.lines import MIXERS, line_order
 # remaining ones are for other lines.
 PALETTE = ["#000000", "#E69F00", "#009E73", "#0072B2"]
 PALETTE += ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
-PALETTE += ["#999933"]
+PALETTE += ["#999933", "#661100"]
 MIXER_COLOURS = {name: mixer["colour"] for name, mixer in MIXERS.items()}
 OTHER_COLOURS = [colour for colour in PALETTE if colour not in MIXER_COLOURS.values()]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p"]

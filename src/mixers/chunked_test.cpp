@@ -84,6 +84,7 @@ TEST(Chunked, Retention) { expect_chunks({.options = RetentionOptions{}}); }
 TEST(Chunked, DeltaNetStandard) {
   expect_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}});
 }
+TEST(Chunked, Mamba2) { expect_chunks({.options = Mamba2Options{}}); }
 TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};

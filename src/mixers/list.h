@@ -9,6 +9,7 @@
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/gated_deltanet/gated_deltanet.h"
 #include "mixers/linear/linear.h"
+#include "mixers/mamba2/mamba2.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/vla/vla.h"
@@ -25,12 +26,13 @@ namespace vla_bench {
 /// and, where these exist,
 ///   feature_map            phi of its keys and queries, a key of the config or a constant
 ///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
-using Mixers = TypeList<SoftmaxOptions,    //
-                        LinearOptions,     //
-                        DeltaNetOptions,   //
-                        VlaOptions,        //
-                        RetentionOptions,  //
-                        GatedDeltaNetOptions>;
+using Mixers = TypeList<SoftmaxOptions,        //
+                        LinearOptions,         //
+                        DeltaNetOptions,       //
+                        VlaOptions,            //
+                        RetentionOptions,      //
+                        GatedDeltaNetOptions,  //
+                        Mamba2Options>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.

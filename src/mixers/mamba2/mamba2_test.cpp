@@ -1,0 +1,62 @@
+#include "mixers/mamba2/mamba2.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "testing/mixer_cases.h"
+
+namespace vla_bench::testing {
+namespace {
+
+const MixerConfig kMamba2{.options = Mamba2Options{}};
+
+TEST(Mamba2, MeetsTheContract) { expect_contract(kMamba2); }
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+// A decay's logit of -1000 has a softplus of 0 and so alpha = 1: o_t = sum_{s<=t} v_s (k'_s .
+// q'_t).
+TEST(Mamba2, IsLinearAttentionWithoutNormaliserWhereNothingDecays) {
+  const HeadDims dims{.batch = 1, .tokens = 45, .heads = 3, .d_h = 16};
+  CoreTensors tensors = random_tensors(kMamba2, dims, 61);
+  std::fill(tensors.more[0].begin(), tensors.more[0].end(), -1000.0);
+  const auto at = [&](Index t, Index h, Index i) {
+    return static_cast<std::size_t>((t * dims.heads + h) * dims.d_h + i);
+  };
+  std::vector<double> expected(tensors.q.size(), 0.0);
+  for (Index h = 0; h < dims.heads; ++h) {
+    for (Index t = 0; t < dims.tokens; ++t) {
+      for (Index s = 0; s <= t; ++s) {
+        double weight = 0.0;
+        for (Index i = 0; i < dims.d_h; ++i) {
+          weight += silu(tensors.k[at(s, h, i)]) * silu(tensors.q[at(t, h, i)]);
+        }
+        for (Index i = 0; i < dims.d_h; ++i) {
+          expected[at(t, h, i)] += weight * tensors.v[at(s, h, i)];
+        }
+      }
+    }
+  }
+  for (const auto& core : {production_core<double>(kMamba2, 16), reference_core(kMamba2, 16)}) {
+    const CoreRun run = run_core<double>(*core, tensors, 1, false);
+    EXPECT_TRUE(near("o", std::span<const double>(run.o), std::span<const double>(expected),
+                     rounding_tolerance<double>(dims)));
+  }
+}
+
+// Two tokens: the state before the second is exp(-exp(A_log) softplus(x + dt_bias)) of the first.
+TEST(Mamba2, FadesByItsGate) {
+  const double a_log[] = {0.0, 0.4}, bias[] = {0.0, -0.3}, x = 0.7;  // of the second head
+  const double zero[] = {0, 0}, q[] = {1, 2}, k[] = {0.5, -1}, v[] = {3, 4};
+  const auto memory = production_core<double>(kMamba2, 2)->memory(1);
+  double first[2], second[2];
+  memory->step({q, k, v, {&x}, {a_log, bias}}, first);
+  memory->step({q, zero, v, {&x}, {a_log, bias}}, second);
+  const double alpha = std::exp(-std::exp(0.4) * std::log1p(std::exp(0.7 - 0.3)));
+  for (int i = 0; i < 2; ++i) EXPECT_NEAR(second[i], alpha * first[i], 1e-14);
+  EXPECT_FALSE(memory->jacobian().has_value()) << "S decays by itself";
+}
+
+}  // namespace
+}  // namespace vla_bench::testing
