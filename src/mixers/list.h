@@ -8,6 +8,8 @@
 #include "core/type_list.h"
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/gated_deltanet/gated_deltanet.h"
+#include "mixers/gla/gla.h"
+#include "mixers/kda/kda.h"
 #include "mixers/linear/linear.h"
 #include "mixers/mamba2/mamba2.h"
 #include "mixers/retention/retention.h"
@@ -32,7 +34,9 @@ using Mixers = TypeList<SoftmaxOptions,        //
                         VlaOptions,            //
                         RetentionOptions,      //
                         GatedDeltaNetOptions,  //
-                        Mamba2Options>;
+                        Mamba2Options,         //
+                        KdaOptions,            //
+                        GlaOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.
