@@ -65,7 +65,9 @@ TEST(Mamba2, FadesByItsGate) {
   memory->step({q, zero, v, {&x}, {a_log, bias}}, second);
   const double alpha = std::exp(-std::exp(0.4) * std::log1p(std::exp(0.7 - 0.3)));
   for (int i = 0; i < 2; ++i) EXPECT_NEAR(second[i], alpha * first[i], 1e-14);
-  EXPECT_FALSE(memory->jacobian().has_value()) << "S decays by itself";
+  const StepJacobian jacobian = memory->jacobian().value();
+  for (const double decay : jacobian.decay) EXPECT_NEAR(decay, alpha, 1e-15);
+  EXPECT_EQ(jacobian.k, std::vector<double>(2, 0.0)) << "S is not read before a write";
 }
 
 }  // namespace
