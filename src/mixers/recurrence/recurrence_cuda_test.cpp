@@ -570,18 +570,6 @@ TEST(ChunkedCuda, CutsLanesToFillTheChip) {
   EXPECT_EQ(plan(1, 131072, 16).segments, 8);
 }
 
-TEST(ChunkedCuda, TakesLongLanesWithoutCheckpoints) {
-  const auto chosen = [](Decay decay, Index tokens, bool wants_checkpoints) {
-    return chunks_are_faster({.decay = decay}, {1, tokens, 1, 64}, wants_checkpoints);
-  };
-  for (Decay decay : {Decay::none, Decay::head}) {
-    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens - 1, false));
-    EXPECT_TRUE(chosen(decay, kLeastChunkedTokens, false));
-    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens, true));
-  }
-  for (Decay decay : {Decay::rows, Decay::columns}) EXPECT_FALSE(chosen(decay, 1 << 20, false));
-}
-
 // A state that is divided by its decay to go back in time would blow up.
 TEST(RecurrenceCuda, EqualsTheReferenceWithDecaysNearZero) {
   VLA_NEEDS_GPU();

@@ -389,23 +389,11 @@ TEST(PenaltyChunks, AreCloseInTf32) {
   }
 }
 
-TEST(PenaltyChunks, AreTakenWhereTheyAreFaster) {
-  using mixers::cuda::kLeastPenaltyChunkTokens;
+TEST(PenaltyChunks, AreCutToFillTheChip) {
   const mixers::cuda::PenaltySettings settings{.stab_eps = 1e-4F};
-  const auto faster = [&](const HeadDims& dims) {
-    return mixers::cuda::penalty_chunks_are_faster(dims, settings, 132);
-  };
   const auto plan = [&](const HeadDims& dims) {
     return mixers::cuda::plan_penalty_segments(dims, settings, 132);
   };
-  for (Index d : {64, 128}) {
-    EXPECT_FALSE(faster({1, kLeastPenaltyChunkTokens - 1, 1, d}));
-    EXPECT_TRUE(faster({132, kLeastPenaltyChunkTokens, 1, d}));
-    EXPECT_FALSE(faster({133, 4096, 1, d}));
-  }
-  EXPECT_FALSE(faster({1, 3 * 384, 1, 32}));
-  EXPECT_TRUE(faster({1, 4 * 384, 1, 32}));
-  EXPECT_FALSE(faster({34, 4096, 1, 32}));
   EXPECT_EQ(plan({4, 3 * 384 - 1, 1, 64}), 1);
   EXPECT_EQ(plan({4, 3 * 384, 1, 64}), 3);
   EXPECT_EQ(plan({4, 4096, 1, 64}), 10);
