@@ -468,6 +468,10 @@ TEST(ChunkedCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();
   std::vector<HeadDims> shapes = gpu_shapes();
   for (Index d : {8, 16, 32, 64, 128}) shapes.push_back({2, small_tests() ? 65 : 200, 2, d});
+  if (!small_tests()) {
+    for (Index tokens : {5, 63, 65, 1000, 4097}) shapes.push_back({1, tokens, 1, 64});
+    shapes.push_back({75, 65, 4, 16});
+  }
   for (const Rule& rule : chunked_rules()) {
     for (const HeadDims& dims : shapes) {
       const Tensors tensors = random_tensors(rule, dims);
