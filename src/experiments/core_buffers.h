@@ -21,10 +21,12 @@ struct CoreBuffers {
   };
 
   HeadDims dims;
-  Array<T> projections;    // (B, T, 3, H, d): q, k, v side by side, as in a layer
-  Array<T> o;              // (B, T, H, d)
-  Array<T> d_o;            // (B, T, H, d)
-  Array<T> d_projections;  // (B, T, 3, H, d)
+  Index key_channels;  // of a head's q and k
+  Array<T>
+      projections;  // (B, T, ...): q, k (H, key_channels), v (H, d) side by side, as in a layer
+  Array<T> o;       // (B, T, H, d)
+  Array<T> d_o;     // (B, T, H, d)
+  Array<T> d_projections;  // as projections
   std::vector<More> more;
   std::vector<More> parameters;  // the core's, (H, ...) each; a width is its size
   Array<T> saved;                // the core's
@@ -34,9 +36,9 @@ struct CoreBuffers {
   /// inputs.
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
-      : dims(head_dims) {
+      : dims(head_dims), key_channels(mixer_layout(mixer, dims.d_h).key_channels(dims.d_h)) {
     enum Lane : std::uint32_t { kProjections = 0, kMore = 1, kUpstream = 2, kFurther = 3 };
-    fill(context, seed, kProjections, 3 * width(), projections);
+    fill(context, seed, kProjections, row_width(), projections);
     for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
       const auto index = static_cast<std::uint32_t>(more.size());
       More& added = more.emplace_back();
@@ -59,7 +61,8 @@ struct CoreBuffers {
 
   /// The inputs of `other`, rotated to begin with token `first`: different numbers at different
   /// addresses, without the cost of drawing them.
-  CoreBuffers(const CoreBuffers& other, Index first) : dims(other.dims) {
+  CoreBuffers(const CoreBuffers& other, Index first)
+      : dims(other.dims), key_channels(other.key_channels) {
     rotate(other.projections, first, projections);
     for (const More& from : other.more) {
       More& added = more.emplace_back();
@@ -115,10 +118,13 @@ struct CoreBuffers {
 
  private:
   Index width() const { return dims.heads * dims.d_h; }
+  Index key_width() const { return dims.heads * key_channels; }
+  Index row_width() const { return 2 * key_width() + width(); }
 
+  /// 0: q, 1: k, 2: v.
   template <class U>
   HeadView<U> projection(U* data, Index which) const {
-    return {data + which * width(), 3 * width(), dims.d_h};
+    return {data + which * key_width(), row_width(), which == 2 ? dims.d_h : key_channels};
   }
 
   void make_outputs() {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/count.h"
@@ -22,7 +23,9 @@ constexpr double kLargestNorm = 1e150;
 /// Whether the mixer's step has the form S J + ...; takes one step to find out.
 bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   const auto memory = core.memory();
-  const std::vector<double> ones(static_cast<std::size_t>(config.model.d_h), 1.0);
+  const Index d = config.model.d_h;
+  const Index widest = std::max(d, mixer_layout(config.mixers.front(), d).key_channels(d));
+  const std::vector<double> ones(static_cast<std::size_t>(widest), 1.0);
   std::vector<double> out(ones.size());
   TokenInputs<double> token{ones.data(), ones.data(), ones.data()};
   token.more.fill(ones.data());

@@ -56,8 +56,8 @@ class LaneTokens {
     first_ = first;
     count_ = std::min(kBlock, buffers_.dims.tokens - first);
     const CoreInputs<T> inputs = buffers_.inputs();
-    read(inputs.q, buffers_.dims.d_h, q_);
-    read(inputs.k, buffers_.dims.d_h, k_);
+    read(inputs.q, buffers_.key_channels, q_);
+    read(inputs.k, buffers_.key_channels, k_);
     read(inputs.v, buffers_.dims.d_h, v_);
     more_.resize(buffers_.more.size());
     for (std::size_t i = 0; i < more_.size(); ++i) {

@@ -114,10 +114,10 @@ LayerTokens::LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inpu
     return Projected{.width = width, .values = copy_tokens(device, view, inputs.dims, width)};
   };
   const Index d_h = inputs.dims.d_h;
-  q_ = copy(inputs.q, d_h);
-  k_ = copy(inputs.k, d_h);
-  v_ = copy(inputs.v, d_h);
   const MixerLayout layout = mixer_layout(mixer, d_h);
+  q_ = copy(inputs.q, layout.key_channels(d_h));
+  k_ = copy(inputs.k, layout.key_channels(d_h));
+  v_ = copy(inputs.v, d_h);
   for (const Projection& projection : layout.more) {
     more_.push_back(copy(inputs.more[more_.size()], projection.width));
   }
@@ -148,6 +148,7 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
       d_h_(config.model.d_h) {
   const MixerConfig& mixer = config.mixers.front();
   const MixerLayout layout = mixer_layout(mixer, d_h_);
+  key_channels_ = layout.key_channels(d_h_);
   for (const Projection& projection : layout.more) widths_.push_back(projection.width);
   if (source_ == ProbeSource::gaussian) {
     parameters_ = initial_core_parameters(layout, config.model.n_heads, seed_);
@@ -165,8 +166,8 @@ void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
   if (source_ == ProbeSource::model) return tokens_.read(t - 1, head, out);
   Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
           static_cast<std::uint32_t>(head));
-  draw(rng, d_h_, out.q);
-  draw(rng, d_h_, out.k);
+  draw(rng, key_channels_, out.q);
+  draw(rng, key_channels_, out.k);
   draw(rng, d_h_, out.v);
   out.more.resize(widths_.size());
   for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);

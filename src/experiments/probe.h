@@ -24,7 +24,7 @@ std::vector<Index> recorded_tokens(Index tokens);
 
 /// One token of one head: raw projections, and the parameters that a core reads with them.
 struct ProbeToken {
-  std::vector<double> q, k, v;                  // (d)
+  std::vector<double> q, k, v;                  // as TokenInputs'
   std::vector<std::vector<double>> more;        // (w) each, as the mixer's layout says
   std::vector<std::vector<double>> parameters;  // the core's, (H, ...) each
 
@@ -64,6 +64,7 @@ class ProbeInputs {
   ProbeSource source_;
   std::uint64_t seed_;
   Index d_h_;
+  Index key_channels_ = 0;                       // of q and k
   std::vector<Index> widths_;                    // w of every projection beyond q, k and v
   std::vector<std::vector<double>> parameters_;  // of the core, for source gaussian
   LayerTokens tokens_;                           // only for source model

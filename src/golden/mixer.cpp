@@ -21,9 +21,10 @@ class HostInputs {
  public:
   HostInputs(Device device, const CoreInputs<T>& inputs, const MixerLayout& layout)
       : view_(inputs) {
-    for (HeadView<const T>* view : {&view_.q, &view_.k, &view_.v}) {
-      copy(device, inputs.dims.d_h, *view);
-    }
+    const Index d = inputs.dims.d_h;
+    for (HeadView<const T>* view : {&view_.q, &view_.k})
+      copy(device, layout.key_channels(d), *view);
+    copy(device, d, view_.v);
     for (std::size_t i = 0; i < layout.more.size(); ++i) {
       copy(device, layout.more[i].width, view_.more[i]);
     }

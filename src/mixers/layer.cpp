@@ -1,5 +1,7 @@
 #include "mixers/layer.h"
 
+#include <array>
+
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -31,20 +33,22 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
     return table.add(prefix + name + ".bias", {out}, Initialisation::zeros);
   };
   // Adjacent, so that one product, and one convolution, computes all three.
-  const Index rows = 3 * D / static_cast<Index>(layout_.qkv.size());
+  const std::array<Index, 3> columns = {key_columns(), key_columns(), D};
+  const bool joint = layout_.qkv.size() == 1;
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
-    const Index offset = weight(layout_.qkv[i], rows);
+    const Index offset = weight(layout_.qkv[i], joint ? qkv_columns() : columns[i]);
     if (i == 0) qkv_.weight = offset;
   }
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
-    const Index offset = bias(layout_.qkv[i], rows);
+    const Index offset = bias(layout_.qkv[i], joint ? qkv_columns() : columns[i]);
     if (i == 0) qkv_.bias = offset;
   }
   if (taps_ > 0) {
-    for (const char* name : {"q", "k", "v"}) {
-      const Index offset = table.add(prefix + name + "_conv1d.weight", {D, 1, taps_},
+    constexpr std::array<const char*, 3> names = {"q", "k", "v"};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const Index offset = table.add(prefix + names[i] + "_conv1d.weight", {columns[i], 1, taps_},
                                      Initialisation::uniform_fan_in);
-      if (name[0] == 'q') convolution_ = offset;
+      if (i == 0) convolution_ = offset;
     }
   }
   for (const Projection& projection : layout_.more) add_further(projection, prefix, table);
@@ -86,13 +90,13 @@ void MixerLayer<T>::add_further(const Projection& projection, const std::string&
 
 template <class T>
 CoreInputs<T> MixerLayer<T>::core_inputs(const T* parameters) const {
-  const Index D = d_model();
   const T* base = core_projections().data();
+  const Index key = layout_.key_channels(d_h_);
   CoreInputs<T> inputs;
   inputs.dims = dims_;
-  inputs.q = {base, 3 * D, d_h_};
-  inputs.k = {base + D, 3 * D, d_h_};
-  inputs.v = {base + 2 * D, 3 * D, d_h_};
+  inputs.q = part(base, 0, key);
+  inputs.k = part(base, key_columns(), key);
+  inputs.v = part(base, 2 * key_columns(), d_h_);
   for (std::size_t i = 0; i < further_.size(); ++i) {
     inputs.more[i] = {further_[i].values.data(), width(further_[i]), further_[i].projection.width};
   }
@@ -104,13 +108,12 @@ CoreInputs<T> MixerLayer<T>::core_inputs(const T* parameters) const {
 
 template <class T>
 ops::ShortConv<T> MixerLayer<T>::convolution(const T* parameters) const {
-  const Index D = d_model();
   return {.batch = dims_.batch,
           .tokens = dims_.tokens,
-          .x = {projections_.data(), dims_.rows(), 3 * D},
-          .weight = {parameters + convolution_, 3 * D, taps_},
+          .x = {projections_.data(), dims_.rows(), qkv_columns()},
+          .weight = {parameters + convolution_, qkv_columns(), taps_},
           .bias = nullptr,
-          .silu_columns = D};
+          .silu_columns = d_model()};
 }
 
 template <class T>
@@ -169,19 +172,21 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
   dims_ = {.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims_.rows();
   const Index D = d_model();
-  projections_.resize(context.device, M * 3 * D);
+  const Index columns = qkv_columns();
+  projections_.resize(context.device, M * columns);
   o_.resize(context.device, M * D);
 
-  const Matrix<T> projections(projections_.data(), M, 3 * D);
+  const Matrix<T> projections(projections_.data(), M, columns);
   ops::linear_forward<T>(context, {.x = x,
-                                   .weight = {parameters + qkv_.weight, 3 * D, D},
+                                   .weight = {parameters + qkv_.weight, columns, D},
                                    .bias = bias_of(parameters, qkv_),
                                    .y = projections});
   if (taps_ > 0) {
-    convolved_.resize(context.device, M * 3 * D);
-    ops::short_conv_forward<T>(context, convolution(parameters), {convolved_.data(), M, 3 * D});
+    convolved_.resize(context.device, M * columns);
+    ops::short_conv_forward<T>(context, convolution(parameters), {convolved_.data(), M, columns});
   }
-  const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
+  const Matrix<const T> keys =
+      Matrix<const T>(core_projections().data(), M, columns).columns(key_columns(), key_columns());
   for (Further& further : further_) {
     const bool from_key = further.projection.source == Projection::Source::key;
     forward_further(context, further, from_key ? keys : x, parameters);
@@ -258,10 +263,11 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                              Matrix<const T> dy, Matrix<T> dx, T* gradients) {
   const Index M = dims_.rows();
   const Index D = d_model();
-  d_projections_.resize(context.device, M * 3 * D);
+  const Index columns = qkv_columns();
+  d_projections_.resize(context.device, M * columns);
   d_o_.resize(context.device, M * D);
   if (layout_.output_norm) d_normed_.resize(context.device, M * D);
-  if (taps_ > 0) d_convolved_.resize(context.device, M * 3 * D);
+  if (taps_ > 0) d_convolved_.resize(context.device, M * columns);
 
   const bool normed = layout_.output_norm;
   ops::linear_backward<T>(context, {.x = {normed ? normed_.data() : o_.data(), M, D},
@@ -273,13 +279,14 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .on_side_stream = true});
   if (normed) norm_backward(context, parameters, gradients);
 
-  const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
-  const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, 3 * D);
+  const Matrix<T> d_projections(d_projections_.data(), M, columns);
+  const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, columns);
+  const Index key = layout_.key_channels(d_h_);
   CoreGradients<T> core_gradients{.o = {o_.data(), D, d_h_},
                                   .d_o = {d_o_.data(), D, d_h_},
-                                  .dq = {d_read.data, 3 * D, d_h_},
-                                  .dk = {d_read.data + D, 3 * D, d_h_},
-                                  .dv = {d_read.data + 2 * D, 3 * D, d_h_}};
+                                  .dq = part(d_read.data, 0, key),
+                                  .dk = part(d_read.data, key_columns(), key),
+                                  .dv = part(d_read.data, 2 * key_columns(), d_h_)};
   for (std::size_t i = 0; i < further_.size(); ++i) {
     Further& further = further_[i];
     further.gradients.resize(context.device, M * width(further));
@@ -290,24 +297,26 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
   }
   core_->backward(context, core_inputs(parameters), core_gradients, saved_);
 
-  const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
+  const Matrix<const T> keys =
+      Matrix<const T>(core_projections().data(), M, columns).columns(key_columns(), key_columns());
   for (Further& further : further_) {
     if (further.projection.source == Projection::Source::token) continue;
-    backward_further(context, further, keys, d_read.columns(D, D), parameters, gradients);
+    backward_further(context, further, keys, d_read.columns(key_columns(), key_columns()),
+                     parameters, gradients);
   }
   if (taps_ > 0) {
     ops::short_conv_backward<T>(context, convolution(parameters),
                                 {.dy = d_read,
                                  .dx = d_projections,
-                                 .dweight = {gradients + convolution_, 3 * D, taps_},
+                                 .dweight = {gradients + convolution_, columns, taps_},
                                  .dbias = nullptr,
                                  .on_side_stream = true});
   }
   ops::linear_backward<T>(context, {.x = x,
-                                    .weight = {parameters + qkv_.weight, 3 * D, D},
+                                    .weight = {parameters + qkv_.weight, columns, D},
                                     .dy = d_projections,
                                     .dx = dx,
-                                    .dweight = {gradients + qkv_.weight, 3 * D, D},
+                                    .dweight = {gradients + qkv_.weight, columns, D},
                                     .dbias = bias_of(gradients, qkv_),
                                     .on_side_stream = true});
   for (Further& further : further_) {
@@ -321,8 +330,8 @@ Index MixerLayer<T>::activation_bytes(Index batch, Index tokens) const {
   const HeadDims dims{.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims.rows();
   const Index D = d_model();
-  Index elements = M * 3 * D + M * D;
-  if (taps_ > 0) elements += M * 3 * D;
+  Index elements = M * qkv_columns() + M * D;
+  if (taps_ > 0) elements += M * qkv_columns();
   for (const Further& further : further_) {
     elements += M * (width(further) + further.projection.through);
   }

@@ -56,7 +56,7 @@ struct HeadView {
 template <class T>
 struct CoreInputs {
   HeadDims dims;
-  HeadView<const T> q, k, v;                        // (B, T, H, d)
+  HeadView<const T> q, k, v;  // (B, T, H, d); q, k: as many channels as the layout's keys have
   std::array<HeadView<const T>, kMostMore> more{};  // (B, T, H, w)
   std::array<const T*, kMostMore> parameters{};     // (H, ...)
 };
@@ -65,7 +65,7 @@ template <class T>
 struct CoreGradients {
   HeadView<const T> o;                         // (B, T, H, d), what forward wrote
   HeadView<const T> d_o;                       // (B, T, H, d), upstream
-  HeadView<T> dq, dk, dv;                      // (B, T, H, d), overwritten
+  HeadView<T> dq, dk, dv;                      // as q, k and v, overwritten
   std::array<HeadView<T>, kMostMore> dmore{};  // (B, T, H, w), overwritten; as CoreInputs::more
   std::array<T*, kMostMore> dparameters{};     // accumulate
 };
@@ -73,7 +73,7 @@ struct CoreGradients {
 /// One token and head of CoreInputs.
 template <class T>
 struct TokenInputs {
-  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d)
+  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d), as CoreInputs'
   std::array<const T*, kMostMore> more{};            // (w)
   std::array<const T*, kMostMore> parameters{};      // as CoreInputs::parameters, of all heads
 };

@@ -25,10 +25,13 @@ namespace vla_bench::testing {
 /// precisions see the same numbers.
 struct CoreTensors {
   HeadDims dims;
-  std::vector<double> q, k, v, d_o;             // (B, T, H, d)
+  Index key_width = 0;                          // channels of q and k; 0: d
+  std::vector<double> q, k, v, d_o;             // (B, T, H, d); q, k (B, T, H, key_channels)
   std::vector<Index> widths;                    // of the projections beyond q, k and v
   std::vector<std::vector<double>> more;        // (B, T, H, width) each
   std::vector<std::vector<double>> parameters;  // of the core, (H, ...) each
+
+  Index key_channels() const { return key_width > 0 ? key_width : dims.d_h; }
 };
 
 /// Normal draws times `scale`; adds `shift` to q and k (a strongly negative one activates clamps).
@@ -36,14 +39,15 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
                                   std::uint64_t seed, double scale = 0.7, double shift = 0.0) {
   CoreTensors tensors;
   tensors.dims = dims;
+  tensors.key_width = mixer_layout(mixer, dims.d_h).key_width;
   const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t substream,
                         double by) {
     Rng rng(seed, RngStream::benchmark, 0, substream);
     values.resize(static_cast<std::size_t>(dims.rows() * dims.heads * width));
     for (double& value : values) value = static_cast<float>(by + scale * rng.normal());
   };
-  fill(tensors.q, dims.d_h, 0, shift);
-  fill(tensors.k, dims.d_h, 1, shift);
+  fill(tensors.q, tensors.key_channels(), 0, shift);
+  fill(tensors.k, tensors.key_channels(), 1, shift);
   fill(tensors.v, dims.d_h, 2, 0.0);
   fill(tensors.d_o, dims.d_h, 3, 0.0);
   for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
@@ -102,18 +106,23 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   const HeadDims& dims = tensors.dims;
   const Index rows = dims.rows();
   const Index D = dims.heads * dims.d_h;
-  const Index stride = 3 * D + padding;
+  const Index d_k = tensors.key_channels();
+  const Index keys = dims.heads * d_k;
+  const Index written = 2 * keys + D;  // of a row
+  const Index stride = written + padding;
   const T poison = std::nan("");
   std::vector<T> host_qkv(static_cast<std::size_t>(rows * stride), poison);
-  for (Index row = 0; row < rows; ++row) {
-    for (Index i = 0; i < D; ++i) {
-      const auto from = static_cast<std::size_t>(row * D + i);
-      T* to = host_qkv.data() + row * stride + i;
-      to[0] = static_cast<T>(tensors.q[from]);
-      to[D] = static_cast<T>(tensors.k[from]);
-      to[2 * D] = static_cast<T>(tensors.v[from]);
+  const auto lay = [&](const std::vector<double>& values, Index columns, Index at) {
+    for (Index row = 0; row < rows; ++row) {
+      for (Index i = 0; i < columns; ++i) {
+        host_qkv[static_cast<std::size_t>(row * stride + at + i)] =
+            static_cast<T>(values[static_cast<std::size_t>(row * columns + i)]);
+      }
     }
-  }
+  };
+  lay(tensors.q, keys, 0);
+  lay(tensors.k, keys, keys);
+  lay(tensors.v, D, 2 * keys);
   const auto upload = [&](const std::vector<double>& values) {
     return to_device(context.device, std::vector<T>(values.begin(), values.end()));
   };
@@ -127,16 +136,16 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
 
   CoreInputs<T> inputs;
   inputs.dims = dims;
-  inputs.q = {qkv.data(), stride, dims.d_h};
-  inputs.k = {qkv.data() + D, stride, dims.d_h};
-  inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
+  inputs.q = {qkv.data(), stride, d_k};
+  inputs.k = {qkv.data() + keys, stride, d_k};
+  inputs.v = {qkv.data() + 2 * keys, stride, dims.d_h};
 
   CoreGradients<T> gradients;
   gradients.o = {o.data(), D, dims.d_h};
   gradients.d_o = {d_o.data(), D, dims.d_h};
-  gradients.dq = {dqkv.data(), stride, dims.d_h};
-  gradients.dk = {dqkv.data() + D, stride, dims.d_h};
-  gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
+  gradients.dq = {dqkv.data(), stride, d_k};
+  gradients.dk = {dqkv.data() + keys, stride, d_k};
+  gradients.dv = {dqkv.data() + 2 * keys, stride, dims.d_h};
   std::vector<Array<T>> more, dmore;
   for (std::size_t i = 0; i < tensors.more.size(); ++i) {
     const Index width = tensors.widths[i];
@@ -171,11 +180,11 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   const std::vector<T> host_dqkv = testing::to_host(dqkv);
   for (Index row = 0; row < rows; ++row) {
     const T* from = host_dqkv.data() + row * stride;
-    run.dq.insert(run.dq.end(), from, from + D);
-    run.dk.insert(run.dk.end(), from + D, from + 2 * D);
-    run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
+    run.dq.insert(run.dq.end(), from, from + keys);
+    run.dk.insert(run.dk.end(), from + keys, from + 2 * keys);
+    run.dv.insert(run.dv.end(), from + 2 * keys, from + written);
     if (padding == 0) continue;
-    EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
+    EXPECT_TRUE(std::isnan(from[written])) << "wrote outside its channels in row " << row;
   }
   for (const Array<T>& values : dmore) {
     const std::vector<T> host = testing::to_host(values);
@@ -210,6 +219,17 @@ double rounding_tolerance(const HeadDims& dims) {
   const double unit = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
   return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.d_h));
 }
+/// Keys of a width of their own are read along their n^2 + n + 1 features (based), which are summed
+/// even at one token.
+template <class T>
+double rounding_tolerance(const CoreTensors& tensors) {
+  const Index n = tensors.key_width;
+  if (n == 0) return rounding_tolerance<T>(tensors.dims);
+  HeadDims terms = tensors.dims;
+  terms.tokens = terms.tokens * terms.d_h + n * n + n + 1;
+  terms.d_h = 1;
+  return rounding_tolerance<T>(terms);
+}
 
 inline std::string describe(const HeadDims& dims) {
   return "B=" + std::to_string(dims.batch) + " T=" + std::to_string(dims.tokens) +
@@ -243,8 +263,7 @@ void expect_matches_reference(const MixerConfig& mixer, const CoreTensors& tenso
   const Index d_h = tensors.dims.d_h;
   const CoreRun expected = run_core<double>(*reference_core(mixer, d_h), tensors);
   const CoreRun actual = run_core<T>(*production_core<T>(mixer, d_h), tensors);
-  expect_same_run(actual, expected,
-                  tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors.dims),
+  expect_same_run(actual, expected, tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors),
                   describe(tensors.dims) + (std::is_same_v<T, float> ? " float" : " double"));
 }
 
@@ -316,8 +335,8 @@ void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
         }
       }
     };
-    change(changed.q, dims.d_h);
-    change(changed.k, dims.d_h);
+    change(changed.q, changed.key_channels());
+    change(changed.k, changed.key_channels());
     change(changed.v, dims.d_h);
     for (std::size_t i = 0; i < changed.more.size(); ++i) {
       change(changed.more[i], tensors.widths[i]);
@@ -358,8 +377,8 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
       memory->reset();
       for (Index t = 0; t < dims.tokens; ++t) {
         const Index position = (b * dims.tokens + t) * dims.heads + head;
-        const std::vector<T> q = token(tensors.q, position, dims.d_h);
-        const std::vector<T> k = token(tensors.k, position, dims.d_h);
+        const std::vector<T> q = token(tensors.q, position, tensors.key_channels());
+        const std::vector<T> k = token(tensors.k, position, tensors.key_channels());
         const std::vector<T> v = token(tensors.v, position, dims.d_h);
         TokenInputs<T> inputs{q.data(), k.data(), v.data()};
         std::vector<std::vector<T>> more;
@@ -377,7 +396,7 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
     }
   }
   EXPECT_TRUE(near("memory steps", std::span<const double>(stepped), std::span<const double>(run.o),
-                   tolerance > 0.0 ? tolerance : rounding_tolerance<T>(dims)));
+                   tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors)));
 }
 
 /// Checks that any number of threads gives the same bits.
