@@ -32,8 +32,8 @@ std::unique_ptr<MixerCore<double>> chunked_core(const MixerConfig& mixer, Index 
     if constexpr (std::is_same_v<Options, VlaOptions>) {
       return mixers::make_chunked_reference(
           make_chunked_reference_rule(options, d, plan_of_A, low_pivots), plan);
-    } else if constexpr (std::is_same_v<Options, SoftmaxOptions>) {
-      throw std::logic_error("softmax is no recurrence");
+    } else if constexpr (!requires { with_rule(options, d, [](const auto&) {}); }) {
+      throw std::logic_error("no rule of the recurrence");
     } else {
       std::unique_ptr<mixers::RecurrentRule<double>> own;
       with_rule(options, d, [&]<class Rule>(const Rule& rule) {

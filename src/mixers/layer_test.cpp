@@ -23,7 +23,9 @@ std::vector<MixerConfig> variants() {
       {.options = DeltaNetOptions{}},
       {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
       {.options = VlaOptions{}},
-      {.options = VlaOptions{.penalty = Penalty::frozen}}};
+      {.options = VlaOptions{.penalty = Penalty::frozen}},
+      {.options = KdaOptions{}},
+      {.options = BasedOptions{.feature_dim = 2}}};
   for (std::size_t i = 0, count = all.size(); i < count; ++i) {
     MixerConfig other = all[i];
     other.output_norm = !mixer_layout(other, 4).output_norm;
@@ -97,6 +99,19 @@ TEST(MixerLayer, TheFieldsLayerHasConvolutionsAndNoBiases) {
   EXPECT_EQ(table.at("v_conv1d.weight").fan_in, 3);
   EXPECT_EQ(table.at("Wo.weight").initialisation, Initialisation::scaled_normal);
   EXPECT_EQ(table.at("Wv.weight").initialisation, Initialisation::normal);
+}
+
+TEST(MixerLayer, KeysMayHaveFewerChannelsThanAHead) {
+  ParameterTable table;
+  const MixerLayer<float> layer(field_model(2, 4), {.options = BasedOptions{.feature_dim = 3}},
+                                Device::cpu, Implementation::production, "", table);
+  EXPECT_EQ(table.at("Wk.weight").shape, (std::vector<Index>{6, 8}));
+  EXPECT_EQ(table.at("Wv.weight").shape, (std::vector<Index>{8, 8}));
+  EXPECT_EQ(table.at("q_conv1d.weight").shape, (std::vector<Index>{6, 1, 3}));
+  EXPECT_EQ(table.at("v_conv1d.weight").shape, (std::vector<Index>{8, 1, 3}));
+  // q, k, v before and after their convolutions, o and its norm with two numbers a token; a
+  // denominator for each head.
+  EXPECT_EQ(layer.activation_bytes(3, 5), 15 * (2 * 20 + 2 * 8 + 2 + 2) * 4);
 }
 
 TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "core/type_list.h"
+#include "mixers/based/based.h"
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/gated_deltanet/gated_deltanet.h"
 #include "mixers/gla/gla.h"
@@ -36,7 +37,8 @@ using Mixers = TypeList<SoftmaxOptions,        //
                         GatedDeltaNetOptions,  //
                         Mamba2Options,         //
                         KdaOptions,            //
-                        GlaOptions>;
+                        GlaOptions,            //
+                        BasedOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.
