@@ -69,22 +69,20 @@ TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
   const DeltaNetOptions value_gates{.variant = DeltaNetVariant::paper};
   VlaOptions frozen;
   frozen.penalty = Penalty::frozen;
-  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+  for (const MixerOptions& mixer :
+       {MixerOptions(delta), MixerOptions(LinearOptions{}), MixerOptions(frozen)}) {
     EXPECT_FALSE(takes(mixer, {4, 511, 1, 64}));
     EXPECT_TRUE(takes(mixer, {4, 512, 1, 64}));
-    EXPECT_FALSE(takes(mixer, {512, 63, 4, 64}));
-    EXPECT_TRUE(takes(mixer, {32, 64, 4, 64}));
   }
-  EXPECT_TRUE(takes(delta, {32, 64, 4, 32}));
-  EXPECT_FALSE(takes(delta, {31, 64, 4, 32}));
-  EXPECT_FALSE(takes(LinearOptions{}, {63, 64, 4, 32}));
-  EXPECT_TRUE(takes(LinearOptions{}, {64, 64, 4, 32}));
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(VlaOptions{})}) {
+    EXPECT_FALSE(takes(mixer, {512, 511, 4, 32}));
+    EXPECT_TRUE(takes(mixer, {512, 512, 4, 32}));
+    EXPECT_FALSE(takes(mixer, {16, 63, 4, 64}));
+    EXPECT_TRUE(takes(mixer, {16, 64, 4, 64}));
+    EXPECT_FALSE(takes(mixer, {63, 191, 1, 64}));
+  }
   EXPECT_FALSE(takes(VlaOptions{}, {4, 191, 1, 64}));
   EXPECT_TRUE(takes(VlaOptions{}, {4, 192, 1, 64}));
-  EXPECT_FALSE(takes(VlaOptions{}, {63, 73, 4, 32}));
-  EXPECT_TRUE(takes(VlaOptions{}, {64, 73, 4, 32}));
-  EXPECT_FALSE(takes(frozen, {4, 192, 1, 64}));
-  EXPECT_TRUE(takes(frozen, {4, 512, 1, 64}));
   EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
 }
 
