@@ -74,15 +74,13 @@ TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
     EXPECT_FALSE(takes(mixer, {4, 511, 1, 64}));
     EXPECT_TRUE(takes(mixer, {4, 512, 1, 64}));
   }
-  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(VlaOptions{})}) {
-    EXPECT_FALSE(takes(mixer, {512, 511, 4, 32}));
-    EXPECT_TRUE(takes(mixer, {512, 512, 4, 32}));
-    EXPECT_FALSE(takes(mixer, {16, 63, 4, 64}));
-    EXPECT_TRUE(takes(mixer, {16, 64, 4, 64}));
-    EXPECT_FALSE(takes(mixer, {63, 191, 1, 64}));
-  }
-  EXPECT_FALSE(takes(VlaOptions{}, {4, 191, 1, 64}));
-  EXPECT_TRUE(takes(VlaOptions{}, {4, 192, 1, 64}));
+  EXPECT_FALSE(takes(delta, {512, 511, 4, 32}));
+  EXPECT_TRUE(takes(delta, {512, 512, 4, 32}));
+  EXPECT_FALSE(takes(delta, {16, 63, 4, 64}));
+  EXPECT_TRUE(takes(delta, {16, 64, 4, 64}));
+  EXPECT_FALSE(takes(delta, {63, 511, 1, 64}));
+  EXPECT_FALSE(takes(VlaOptions{}, {64, 63, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {1, 64, 1, 16}));
   EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
 }
 

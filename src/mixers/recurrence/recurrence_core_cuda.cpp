@@ -102,7 +102,7 @@ class RecurrentCore final : public MixerCore<float> {
   }
 
   bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, rule_->has_chain(), dims);
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 
