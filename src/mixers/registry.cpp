@@ -47,6 +47,15 @@ std::unique_ptr<MixerCore<double>> make_reference(const Options& options, Index 
   }
 }
 
+/// Of a mixer that is no rule, but whose core on a GPU consists of recurrences.
+template <class Options>
+concept HasBlocks = requires(const Options& options) {
+  block_form(options);
+};
+template <HasBlocks Options>
+mixers::RecurrenceForm form_of(const Options& options, Index /*d_h*/) {
+  return block_form(options);
+}
 template <Recurrent Options>
 mixers::RecurrenceForm form_of(const Options& options, Index d_h) {
   mixers::RecurrenceForm form;
@@ -54,7 +63,7 @@ mixers::RecurrenceForm form_of(const Options& options, Index d_h) {
   return form;
 }
 /// Whether a matrix beside S has a recurrence of its own.
-template <Recurrent Options>
+template <class Options>
 bool has_chain(const Options& options, Index d_h) {
   bool has = false;
   if constexpr (requires { make_reference_rule(options, d_h); }) {
@@ -83,9 +92,9 @@ constexpr bool has_implementation(Implementation implementation) {
   if (implementation == Implementation::production || implementation == Implementation::reference) {
     return true;
   }
-  if (implementation == Implementation::recurrent || implementation == Implementation::chunked) {
-    return Recurrent<Options>;
-  }
+  const bool is_of_recurrence =
+      implementation == Implementation::recurrent || implementation == Implementation::chunked;
+  if (Recurrent<Options> && is_of_recurrence) return true;
   if constexpr (requires { Options::more_implementations; }) {
     return std::ranges::find(Options::more_implementations, implementation) !=
            Options::more_implementations.end();
@@ -140,7 +149,7 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
                         const HeadDims& dims, Device device) {
   if (implementation != Implementation::production) return implementation;
   const auto of_mixer = [&]<class Options>(const Options& options) {
-    if constexpr (Recurrent<Options>) {
+    if constexpr (Recurrent<Options> || HasBlocks<Options>) {
       const bool faster = has_chain(options, dims.d_h)
                               ? mixers::chain_chunks_are_faster(dims)
                               : mixers::chunks_are_faster(form_of(options, dims.d_h), dims);
@@ -203,7 +212,9 @@ template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerC
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
   if (implementation != Implementation::production) return enum_name(implementation);
   return std::visit(
-      []<class Options>(const Options&) { return Recurrent<Options> ? "recurrent" : "tiled"; },
+      []<class Options>(const Options&) {
+        return has_implementation<Options>(Implementation::recurrent) ? "recurrent" : "tiled";
+      },
       config.options);
 }
 

@@ -59,6 +59,7 @@ class TokenLanes {
   }
   __device__ float exp(float x) const { return expf(x); }
   __device__ float sqrt(float x) const { return sqrtf(x); }
+  __device__ float log1p(float x) const { return log1pf(x); }
 
   template <class T>
   __device__ T* of(const TokenView<T>& view) const {
@@ -123,6 +124,10 @@ class CudaToken : public TokenLanes<D> {
   __device__ Channels k() const { return this->load(views_.k); }
   __device__ Channels more(int i) const { return this->load(views_.more[i]); }
   __device__ float more_scalar(int i) const { return *this->of(views_.more[i]); }
+  __device__ float parameter(int i) const { return views_.parameters[i][this->head()]; }
+  __device__ Channels parameter_channels(int i) const {
+    return this->load(TokenView<const float>(views_.parameters[i], 0, 0, views_.dims.d_h));
+  }
 
   __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
   __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
@@ -144,6 +149,10 @@ class CudaToken : public TokenLanes<D> {
   __device__ void put_dk(const Channels& x) const { this->store(x, views_.raw_dk); }
   __device__ void put_dmore(int i, const Channels& x) const { this->store(x, views_.raw_dmore[i]); }
   __device__ void put_dmore(int i, float x) const { this->store(x, views_.raw_dmore[i]); }
+  __device__ void put_dparameter(int i, float x) const { this->store(x, views_.dparameters[i]); }
+  __device__ void put_dparameter(int i, const Channels& x) const {
+    this->store(x, views_.dparameters[i]);
+  }
 
  private:
   __device__ Channels sum(const SumOfViews& views) const {

@@ -6,6 +6,7 @@
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
+#include "ops/cuda/column_sums.h"
 
 namespace vla_bench::mixers::cuda {
 namespace {
@@ -84,6 +85,7 @@ class RecurrentCore final : public MixerCore<float> {
     for (std::size_t i = 0; i < kMostMore; ++i) {
       if (!inputs.more[i].empty()) views.more[i] = token_view(inputs.dims, inputs.more[i]);
     }
+    views.parameters = inputs.parameters;
     return views;
   }
   RecurrenceInputs recurrence(const HeadDims& dims, const Trace<const float>& trace) const {
@@ -143,6 +145,7 @@ class RecurrentCore final : public MixerCore<float> {
   Array<float> scale_, d_denominator_;          // (B, T, H)
   Array<float> sums_, segments_;                // of a pass in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
+  Array<float> d_parameters_;                   // shares of the tokens: (B, T, H, w) a parameter
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
 
@@ -265,7 +268,22 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   for (std::size_t i = 0; i < kMostMore; ++i) {
     if (!gradients.dmore[i].empty()) views.raw_dmore[i] = token_view(dims, gradients.dmore[i]);
   }
+  const auto parameters = static_cast<std::size_t>(form_.parameters);
+  std::array<Matrix<float>, kMostMore> shares;
+  d_parameters_.resize(context.device, form_.parameters_width(form_.parameters, dims.d_h) *
+                                           dims.rows() * dims.heads);
+  // Those with a number per channel first, since they stay aligned.
+  float* share = d_parameters_.data();
+  for (std::size_t i = parameters; i-- > 0;) {
+    const Index width = form_.parameter_width(static_cast<Index>(i), dims.d_h);
+    shares[i] = {share, dims.rows(), dims.heads * width};
+    views.dparameters[i] = token_view(dims, share, width);
+    share += dims.rows() * dims.heads * width;
+  }
   rule_->unbind(stream, views, trace.kept);
+  for (std::size_t i = 0; i < parameters; ++i) {
+    ops::cuda::add_column_sums(stream, shares[i], gradients.dparameters[i]);
+  }
 }
 
 }  // namespace

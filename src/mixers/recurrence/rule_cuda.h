@@ -28,6 +28,7 @@ struct RuleViews {
   // Raw projections.
   TokenView<const float> q, k;
   std::array<TokenView<const float>, kMostMore> more{};
+  std::array<const float*, kMostMore> parameters{};  // (H) or (H, d)
   // Rows: bind writes them.
   TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
   // For unbind: rows as bind wrote them, their gradients...
@@ -36,6 +37,7 @@ struct RuleViews {
   // ... and writes these.
   TokenView<float> raw_dq, raw_dk;
   std::array<TokenView<float>, kMostMore> raw_dmore{};
+  std::array<TokenView<float>, kMostMore> dparameters{};  // each token's share, (B, T, H, 1 or d)
 };
 
 class CudaRule {
