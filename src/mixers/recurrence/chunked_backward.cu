@@ -6,7 +6,7 @@ namespace {
 
 template <AlongR kAlongR, bool kPuts>
 void launch(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
-  with_chunks(pass, [&](auto d, auto grade, auto decays) {
+  with_chunks<float>(pass, [&](auto d, auto grade, auto decays) {
     using Rule = ChunkRule<d, grade, Order::against_time, kAlongR, decays, false, kPuts>;
     launch_chunks<Rule>(stream, args, pass.lanes);
   });

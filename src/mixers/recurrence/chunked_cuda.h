@@ -38,7 +38,8 @@
 namespace vla_bench::mixers::cuda {
 
 /// How exact the products of chunks are: TF32 rounds operands to 2^-11, float32 (3xTF32) to 2^-22.
-enum class Grade { tf32, float32 };
+/// bf16 is TF32 on vectors that are stored in bfloat16, where their rounding is 2^-9.
+enum class Grade { bf16, tf32, float32 };
 
 /// C, tokens.
 inline constexpr Index kChunkTokens = 32;
@@ -75,9 +76,11 @@ struct ChunkedOptions {
   const float* forward_scratch = nullptr;
   float* sums = nullptr;  // of a backward with a normaliser: normaliser_backward_scratch_size
 };
-/// recurrence_forward for Decay none and head, without checkpoints.
-void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                     const RecurrenceForward& args, const ChunkedOptions& options);
+/// recurrence_forward for Decay none and head, without checkpoints. T: float, or Bfloat16 with the
+/// grade of that name, whose views are aligned.
+template <class T>
+void chunked_forward(cudaStream_t stream, const RecurrenceInputsOf<T>& inputs,
+                     const RecurrenceForwardOf<T>& args, const ChunkedOptions& options);
 
 /// Elements of the backward's scratch memory.
 Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
