@@ -50,11 +50,6 @@ template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
 template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 
-bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  return exists && !wants_checkpoints && dims.tokens >= kLeastChunkedTokens;
-}
-
 ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
   const Index room = std::max<Index>(1, multiprocessors / dims.lanes());
   const Index most = std::max<Index>(1, dims.tokens / kLeastSegmentTokens);

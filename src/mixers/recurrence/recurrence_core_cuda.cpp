@@ -2,6 +2,7 @@
 // rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
 // chunks S between segments.
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
@@ -58,7 +59,7 @@ class RecurrentCore final : public MixerCore<float> {
     const Index d = dims.d_h;
     trace.q = take_view(true, d);
     trace.a = take_view(true, d);
-    trace.r = take_view(form_.residual == Residual::along_r || rule_->keeps_r(), d);
+    trace.r = take_view(form_.residual == Residual::along_r || rule_->has_chain(), d);
     trace.f = take_view(form_.has_f(), d);
     trace.e = take_view(form_.has_residual(), d);
     const bool decays_by_head = form_.decay == Decay::head;
@@ -101,7 +102,7 @@ class RecurrentCore final : public MixerCore<float> {
   }
 
   bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims, wants_checkpoints);
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, rule_->has_chain(), dims);
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 

@@ -43,8 +43,9 @@ class CudaRule {
   virtual ~CudaRule() = default;
 
   virtual const RecurrenceForm& form() const = 0;
-  /// Whether bind writes row r although r is a (vla, whose chain reads the key).
-  virtual bool keeps_r() const { return false; }
+  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row r
+  /// even where r is a.
+  virtual bool has_chain() const { return false; }
   /// Numbers that the rule keeps from forward to backward.
   virtual Index kept_size(const HeadDims& dims) const {
     static_cast<void>(dims);
