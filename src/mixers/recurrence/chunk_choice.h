@@ -30,4 +30,11 @@ inline bool chunks_are_faster(const RecurrenceForm& form, bool has_chain, const 
   return dims.tokens >= 512 || channels >= (sums_keys ? 8192 : 4096);
 }
 
+/// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
+/// the others, and every backward, compute as in TF32.
+inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+}
+
 }  // namespace vla_bench::mixers

@@ -69,13 +69,13 @@ template <int kTiles>
 using TileRow = float[kTiles][4];
 
 // Numbers in shared memory are rounded once, when they arrive, where the grade is TF32; four and
-// more warps read them after that.
+// more warps read them after that. bfloat16 numbers are TF32 numbers as they are.
 
 /// What is put into shared memory for x.
 template <Grade kGrade>
 __device__ inline float prepared(float x) {
-  if constexpr (kGrade == Grade::tf32) return __uint_as_float(ops::cuda::round_to_tf32(x));
-  return x;
+  if constexpr (kGrade == Grade::float32) return x;
+  return __uint_as_float(ops::cuda::round_to_tf32(x));
 }
 template <Grade kGrade>
 __device__ inline float4 prepared(const float4& x) {
@@ -84,111 +84,51 @@ __device__ inline float4 prepared(const float4& x) {
 }
 
 // Products over 16 inner indices at a time, four of them a thread: which four is free as long as
-// both operands agree. In TF32 they are two instructions, in bfloat16 one.
+// both operands agree.
 
 /// Rows g and g + 8 of a left operand (16, 16).
 template <Grade kGrade>
 struct Left16 {
   Left<kGrade> halves[2];
 };
-template <>
-struct Left16<Grade::bf16> {
-  std::uint32_t words[4];
-};
 /// Column g of a right operand (16, 8).
 template <Grade kGrade>
 struct Right16 {
   Right<kGrade> halves[2];
 };
-template <>
-struct Right16<Grade::bf16> {
-  std::uint32_t words[2];
-};
 
 template <Grade kGrade>
 __device__ inline Left16<kGrade> left16(const float4& x, const float4& y) {
-  if constexpr (kGrade == Grade::bf16) {
-    using ops::cuda::pack_bf16;
-    return {{pack_bf16(x.x, x.y), pack_bf16(y.x, y.y), pack_bf16(x.z, x.w), pack_bf16(y.z, y.w)}};
-  } else {
-    return {{left<kGrade>(x.x, y.x, x.y, y.y), left<kGrade>(x.z, y.z, x.w, y.w)}};
-  }
+  return {{left<kGrade>(x.x, y.x, x.y, y.y), left<kGrade>(x.z, y.z, x.w, y.w)}};
 }
 template <Grade kGrade>
 __device__ inline void multiply_add(float (&c)[4], const Left16<kGrade>& a,
                                     const Right16<kGrade>& b) {
-  if constexpr (kGrade == Grade::bf16) {
-    ops::cuda::multiply_add_bf16(c, a.words, b.words[0], b.words[1]);
-  } else {
-    multiply_add<kGrade>(c, a.halves[0], b.halves[0]);
-    multiply_add<kGrade>(c, a.halves[1], b.halves[1]);
-  }
+  multiply_add<kGrade>(c, a.halves[0], b.halves[0]);
+  multiply_add<kGrade>(c, a.halves[1], b.halves[1]);
 }
 
 /// Of prepared numbers.
 template <Grade kGrade>
 __device__ inline Left16<kGrade> prepared_left(const float4& x, const float4& y) {
-  if constexpr (kGrade == Grade::tf32) {
-    const auto bits = [](float number) { return __float_as_uint(number); };
-    return {{{.high = {bits(x.x), bits(y.x), bits(x.y), bits(y.y)}, .low = {}},
-             {.high = {bits(x.z), bits(y.z), bits(x.w), bits(y.w)}, .low = {}}}};
-  } else {
-    return left16<kGrade>(x, y);
-  }
+  if constexpr (kGrade == Grade::float32) return left16<kGrade>(x, y);
+  const auto bits = [](float number) { return __float_as_uint(number); };
+  return {{{.high = {bits(x.x), bits(y.x), bits(x.y), bits(y.y)}, .low = {}},
+           {.high = {bits(x.z), bits(y.z), bits(x.w), bits(y.w)}, .low = {}}}};
 }
 template <Grade kGrade>
 __device__ inline Right16<kGrade> prepared_right(const float4& x) {
-  if constexpr (kGrade == Grade::bf16) {
-    return {{ops::cuda::pack_bf16(x.x, x.y), ops::cuda::pack_bf16(x.z, x.w)}};
-  } else if constexpr (kGrade == Grade::tf32) {
-    const auto bits = [](float number) { return __float_as_uint(number); };
-    return {
-        {{.high = {bits(x.x), bits(x.y)}, .low = {}}, {.high = {bits(x.z), bits(x.w)}, .low = {}}}};
-  } else {
+  if constexpr (kGrade == Grade::float32) {
     return {{right<kGrade>(x.x, x.y), right<kGrade>(x.z, x.w)}};
   }
+  const auto bits = [](float number) { return __float_as_uint(number); };
+  return {
+      {{.high = {bits(x.x), bits(x.y)}, .low = {}}, {.high = {bits(x.z), bits(x.w)}, .low = {}}}};
 }
-
-// Operands from rows of tokens, inner indices being four neighbouring channels...
-template <Grade kGrade>
-__device__ inline Left16<kGrade> left_at(const float* row, const float* lower_row) {
-  return prepared_left<kGrade>(quad_of(row), quad_of(lower_row));
-}
-template <Grade kGrade>
-__device__ inline Left16<kGrade> left_at(const Bfloat16* row, const Bfloat16* lower_row) {
-  const uint2 x = *reinterpret_cast<const uint2*>(row);
-  const uint2 y = *reinterpret_cast<const uint2*>(lower_row);
-  return {{x.x, y.x, x.y, y.y}};
-}
-template <Grade kGrade>
-__device__ inline Right16<kGrade> right_at(const float* row) {
+/// Column g from a row of which the thread has four neighbouring numbers as inner indices.
+template <Grade kGrade, class T>
+__device__ inline Right16<kGrade> right_at(const T* row) {
   return prepared_right<kGrade>(quad_of(row));
-}
-template <Grade kGrade>
-__device__ inline Right16<kGrade> right_at(const Bfloat16* row) {
-  const uint2 x = *reinterpret_cast<const uint2*>(row);
-  return {{x.x, x.y}};
-}
-/// ... or tokens of four rows, for two neighbouring channels as columns.
-template <Grade kGrade>
-__device__ inline void right_across(const float* const (&rows)[4], Right16<kGrade> (&operands)[2]) {
-  float2 x[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) x[i] = pair_of(rows[i]);
-  operands[0] = prepared_right<kGrade>(make_float4(x[0].x, x[1].x, x[2].x, x[3].x));
-  operands[1] = prepared_right<kGrade>(make_float4(x[0].y, x[1].y, x[2].y, x[3].y));
-}
-template <Grade kGrade>
-__device__ inline void right_across(const Bfloat16* const (&rows)[4],
-                                    Right16<kGrade> (&operands)[2]) {
-  std::uint32_t x[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) x[i] = *reinterpret_cast<const std::uint32_t*>(rows[i]);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    operands[0].words[i] = __byte_perm(x[2 * i], x[2 * i + 1], 0x5410);
-    operands[1].words[i] = __byte_perm(x[2 * i], x[2 * i + 1], 0x7632);
-  }
 }
 
 /// Products (16, C) += S (16, D) M^T of rows M (C, D), tokens by channels, kRows of them.
@@ -252,13 +192,13 @@ __device__ inline void write_state(const Place& at, const TileRow<C / 8>& e,
 #pragma unroll
     for (int b = 0; b < C / 16; ++b) {
       const int offset = 16 * b * kStride + 16 * m;
-      const Stored<kGrade>* const tokens[4] = {from0 + offset, from1 + offset,
-                                               from0 + offset + 8 * kStride,
-                                               from1 + offset + 8 * kStride};
-      Right16<kGrade> y[2];
-      right_across<kGrade>(tokens, y);
-      multiply_add<kGrade>(product[0], x[b], y[0]);
-      multiply_add<kGrade>(product[1], x[b], y[1]);
+      const float2 y[4] = {pair_of(from0 + offset), pair_of(from1 + offset),
+                           pair_of(from0 + offset + 8 * kStride),
+                           pair_of(from1 + offset + 8 * kStride)};
+      multiply_add<kGrade>(product[0], x[b],
+                           prepared_right<kGrade>(make_float4(y[0].x, y[1].x, y[2].x, y[3].x)));
+      multiply_add<kGrade>(product[1], x[b],
+                           prepared_right<kGrade>(make_float4(y[0].y, y[1].y, y[2].y, y[3].y)));
     }
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
@@ -278,7 +218,7 @@ __device__ inline void multiply_block(const Place& at, const float* matrix, int 
   const float* from = matrix + (16 * i + at.row()) * kRowWords<C> + 16 * j + 4 * at.t;
   const Right16<kGrade> y0 = right_at<kGrade>(from);
   const Right16<kGrade> y1 = right_at<kGrade>(from + 8 * kRowWords<C>);
-  if constexpr (kDiagonal && kGrade != Grade::bf16) {
+  if constexpr (kDiagonal) {
     multiply_add<kGrade>(product0, x.halves[0], y0.halves[0]);
   } else {
     multiply_add<kGrade>(product0, x, y0);
@@ -336,16 +276,12 @@ __device__ inline void gram_block(const Place& at, const Stored<kGrade>* left_ro
 #pragma unroll
   for (int m = 0; m < D / 16; ++m) {
     const auto* from = from_left + 16 * m;
-    const Left16<kGrade> x = left_at<kGrade>(from, from + 8 * kStride);
+    const Left16<kGrade> x = prepared_left<kGrade>(quad_of(from), quad_of(from + 8 * kStride));
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
       const Right16<kGrade> y = right_at<kGrade>(from_right + 8 * u * kStride + 16 * m);
-      if constexpr (kGrade == Grade::bf16) {
-        multiply_add<kGrade>(c[m % 2][u], x, y);
-      } else {
-        multiply_add<kGrade>(c[0][u], x.halves[0], y.halves[0]);
-        multiply_add<kGrade>(c[1][u], x.halves[1], y.halves[1]);
-      }
+      multiply_add<kGrade>(c[0][u], x.halves[0], y.halves[0]);
+      multiply_add<kGrade>(c[1][u], x.halves[1], y.halves[1]);
     }
   }
 #pragma unroll

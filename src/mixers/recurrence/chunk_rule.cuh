@@ -10,10 +10,11 @@ namespace vla_bench::mixers::cuda {
 
 constexpr int kWarp = 32;
 
-/// Buffers of `bytes` beside `others` in the shared memory of a block, at most eight.
-constexpr int most_buffers(std::size_t bytes, std::size_t others) {
-  constexpr std::size_t kMemory = 227 * 1024 - 64;  // but for what alignment takes
-  const std::size_t room = (kMemory - others) / bytes;
+/// Buffers of `bytes` beside `others` in the shared memory of a block, `blocks` of them on a
+/// multiprocessor; at most eight.
+constexpr int most_buffers(int blocks, std::size_t bytes, std::size_t others) {
+  const std::size_t memory = 228 * 1024 / static_cast<std::size_t>(blocks) - 1024 - 64;
+  const std::size_t room = (memory - others) / bytes;  // 64: what alignment takes
   return static_cast<int>(room < 8 ? room : 8);
 }
 
@@ -45,6 +46,8 @@ struct ChunkRule {
   static constexpr int kGramWarps = kPuts && kHasR && (D == 32 || D == 64) ? 8 : 4;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
+  /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
+  static constexpr int kBlocks = blocks_of_multiprocessor(D, kHasR);
   static constexpr int kSlot = (D + 1) * D;
 
   using T = Stored<kGrade>;
@@ -85,7 +88,8 @@ struct ChunkRule {
   using Logs = If<kDecays, float2[kGramWarps][C + 1]>;
   /// Of a chunk's rows, at most eight: as many as fit, so that copies for several chunks are under
   /// way.
-  static constexpr int kBuffers = most_buffers(sizeof(Rows), 2 * sizeof(Products) + sizeof(Logs));
+  static constexpr int kBuffers =
+      most_buffers(kBlocks, sizeof(Rows), 2 * sizeof(Products) + sizeof(Logs));
   struct Shared {
     Rows rows[kBuffers];
     Products products[2];

@@ -353,7 +353,7 @@ __device__ inline void start_sums(const typename Rule::Args& args, const Segment
 
 /// The chunks of a segment: an element's, or the forward.
 template <class Rule>
-__global__ void __launch_bounds__(Rule::kThreads, 1)
+__global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
     chunked_kernel(const typename Rule::Args args) {
   using Shared = typename Rule::Shared;
   constexpr int kBuffers = Rule::kBuffers;
@@ -411,7 +411,7 @@ void launch_chunks(cudaStream_t stream, const typename Rule::Args& args, Index l
   const auto segments = static_cast<Index>(Rule::kPuts ? args.segments : args.segments - 1);
   const unsigned maps = Rule::kHasMap && Rule::kMapWarps == 0 ? 2 : 1;
   constexpr int kBytes = sizeof(typename Rule::Shared);
-  static_assert(kBytes <= 227 * 1024);
+  static_assert(Rule::kBlocks * (kBytes + 1024) <= 228 * 1024);
   const auto kernel = chunked_kernel<Rule>;
   VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>(lanes * segments), maps);

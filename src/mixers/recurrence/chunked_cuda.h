@@ -51,8 +51,12 @@ struct ChunkedPlan {
 };
 /// Tokens of a segment, at least.
 inline constexpr Index kLeastSegmentTokens = 128;
-/// As many segments as multiprocessors have room for.
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
+/// Blocks that a multiprocessor runs at once.
+constexpr int blocks_of_multiprocessor(Index d, bool has_residual) {
+  return d <= 64 && !has_residual ? 2 : 1;
+}
+/// As many segments as multiprocessors have room for, or one where that is less than three.
+ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors);
 
 /// Whether there are passes in chunks. `wants_checkpoints`: of S, for a decay with a gradient.
 inline bool chunks_exist(const RecurrenceForm& form, bool wants_checkpoints = false) {

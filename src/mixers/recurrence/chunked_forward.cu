@@ -50,10 +50,11 @@ template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
 template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
-  const Index room = std::max<Index>(1, multiprocessors / dims.lanes());
-  const Index most = std::max<Index>(1, dims.tokens / kLeastSegmentTokens);
-  const Index tokens = ceil_div(dims.tokens, std::min(room, most));
+ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors) {
+  constexpr Index kFewest = 3;  // two passes over half of the tokens take as long as one over all
+  const Index blocks = multiprocessors * blocks_of_multiprocessor(dims.d_h, has_residual);
+  const Index most = std::min(blocks / dims.lanes(), dims.tokens / kLeastSegmentTokens);
+  const Index tokens = most < kFewest ? dims.tokens : ceil_div(dims.tokens, most);
   const Index segment = ceil_div(tokens, kChunkTokens) * kChunkTokens;
   return {.segments = ceil_div(dims.tokens, segment), .segment_tokens = segment};
 }

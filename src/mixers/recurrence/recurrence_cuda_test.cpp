@@ -562,16 +562,23 @@ TEST(ChunkedCuda, RepeatsBitForBit) {
 }
 
 TEST(ChunkedCuda, CutsLanesToFillTheChip) {
-  const auto plan = [](Index batch, Index tokens, Index heads) {
-    return plan_segments({batch, tokens, heads, 64}, 132);
+  bool has_residual = true;
+  Index d = 64;
+  const auto plan = [&](Index batch, Index tokens, Index heads) {
+    return plan_segments({batch, tokens, heads, d}, has_residual, 132);
   };
-  EXPECT_EQ(plan(4, 127, 1).segments, 1);
-  EXPECT_EQ(plan(4, 256, 1).segments, 2);
-  EXPECT_EQ(plan(4, 256, 1).segment_tokens, 128);
+  EXPECT_EQ(plan(4, 383, 1).segments, 1);
+  EXPECT_EQ(plan(4, 384, 1).segments, 3);
+  EXPECT_EQ(plan(4, 384, 1).segment_tokens, 128);
   EXPECT_EQ(plan(4, 131072, 1).segments, 33);
   EXPECT_EQ(plan(4, 131072, 1).segment_tokens, 4000);
-  EXPECT_EQ(plan(67, 131072, 1).segments, 1);
+  EXPECT_EQ(plan(45, 131072, 1).segments, 1);
   EXPECT_EQ(plan(1, 131072, 16).segments, 8);
+  has_residual = false;
+  EXPECT_EQ(plan(4, 131072, 1).segments, 66);
+  EXPECT_EQ(plan(67, 131072, 1).segments, 3);
+  d = 128;
+  EXPECT_EQ(plan(4, 131072, 1).segments, 33);
 }
 
 // A state that is divided by its decay to go back in time would blow up.

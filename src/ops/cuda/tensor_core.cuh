@@ -1,5 +1,5 @@
-// Products of TF32 and bfloat16 numbers on tensor cores, by one warp (PTX ISA, "Matrix Fragments
-// for mma.m16n8k8" with .tf32 and "for mma.m16n8k16" with .bf16).
+// Products of TF32 numbers on tensor cores, by one warp (PTX ISA, "Matrix Fragments for
+// mma.m16n8k8").
 #pragma once
 
 #include <cuda_runtime.h>
@@ -29,16 +29,6 @@ __device__ inline std::uint32_t pack_bf16(float low, float high) {
 __device__ inline void multiply_add_tf32(float (&c)[4], const std::uint32_t (&a)[4],
                                          std::uint32_t b0, std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// C (16, 8) += A (16, 16) B (16, 8), a word being two neighbouring inner indices: word w of a row
-/// of A, or a column of B, in the place of number w above.
-__device__ inline void multiply_add_bf16(float (&c)[4], const std::uint32_t (&a)[4],
-                                         std::uint32_t b0, std::uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
