@@ -19,11 +19,11 @@
 
 namespace vla_bench::mixers {
 
-/// `has_chain`: beside S there is a matrix with a recurrence of its own, as VLA's A. A decay with a
-/// gradient and one per channel have no backward in chunks.
+/// `has_chain`: beside S there is a matrix with a recurrence of its own, as VLA's A. There are no
+/// chunks for a decay per channel.
 inline bool chunks_are_faster(const RecurrenceForm& form, bool has_chain, const HeadDims& dims) {
   const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  if (!exists || form.decay_has_gradient || dims.tokens < 64) return false;
+  if (!exists || dims.tokens < 64) return false;
   const Index channels = dims.lanes() * dims.d_h;  // of all lanes: the work of a token
   if (has_chain) return dims.tokens >= 192 || channels >= 8192;
   const bool sums_keys = form.normalises() && !form.has_residual();

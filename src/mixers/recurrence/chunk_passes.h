@@ -31,7 +31,13 @@ struct ChunkedSegments {
   float* maps = nullptr;
   float* factors = nullptr;
   bool transposed = false;  // `states` hold M^T
+  // For the decay's gradient, of every kChunkTokens tokens of a lane: the M before them (lanes,
+  // chunks, d, d), which a pass in time writes, and its product with the one of a pass against
+  // time, by warps (lanes, chunks, d / 16), which that pass writes; or null.
+  float* chunk_states = nullptr;
+  float* chunk_products = nullptr;
 };
+constexpr Index chunks_of_lane(Index tokens) { return (tokens + kChunkTokens - 1) / kChunkTokens; }
 
 /// Vectors are stored as T.
 template <class T>

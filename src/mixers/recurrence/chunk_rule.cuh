@@ -124,6 +124,10 @@ struct Segment {
     return first + (Rule::kInTime ? chunk : chunks - 1 - chunk) * Rule::C;
   }
   __device__ int tokens_of(int chunk) const { return min(Rule::C, end - first_of(chunk)); }
+  /// Of the lane's kChunkTokens tokens that the chunk begins.
+  __device__ Index chunk_slot(const ChunkedSegments& args, int chunk) const {
+    return lane * chunks_of_lane(args.tokens) + first_of(chunk) / kChunkTokens;
+  }
   __device__ Index slot(const ChunkedSegments& args) const {
     return static_cast<Index>(lane) * args.segments + index;
   }

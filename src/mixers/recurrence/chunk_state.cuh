@@ -40,6 +40,20 @@ __device__ inline void store_state(const Place& at, float* to, int first_row,
                     s[2 * m + 1][2 * half + 1]);
   });
 }
+/// The sum of all products of the warp's rows with those in memory.
+template <int D>
+__device__ inline float state_product(const Place& at, const float* from, int first_row,
+                                      const TileRow<D / 8>& s) {
+  float sum[2] = {};
+  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
+    const float4 x = *reinterpret_cast<const float4*>(from + offset);
+    sum[half] = fmaf(x.x, s[2 * m][2 * half], sum[half]);
+    sum[half] = fmaf(x.y, s[2 * m + 1][2 * half], sum[half]);
+    sum[half] = fmaf(x.z, s[2 * m][2 * half + 1], sum[half]);
+    sum[half] = fmaf(x.w, s[2 * m + 1][2 * half + 1], sum[half]);
+  });
+  return group_sum<kWarp>(sum[0] + sum[1]);
+}
 /// Of M^T.
 template <int D>
 __device__ inline void load_transposed(const Place& at, const float* from, int first_row,
@@ -227,15 +241,29 @@ struct StateRows {
                       const Segment<Rule>& segment, int chunk, const Rows& rows,
                       const Products& products) {
     if constexpr (Rule::kInTime && Rule::kPuts) {
+      if (Rule::kDecays && args.chunk_states != nullptr) {
+        float* to = args.chunk_states + segment.chunk_slot(args, chunk) * D * D;
+        store_state<D>(at, to, first_row, s);
+      }
       run_in_time(at, args, segment, chunk, rows, products);
     } else if constexpr (Rule::kInTime) {
       run_element(at, rows, products);
     } else {
       run_against_time(at, args, segment, chunk, rows, products);
+      if (Rule::kDecays && Rule::kPuts && args.chunk_products != nullptr) {
+        put_product(at, args, segment, chunk);
+      }
     }
   }
 
  private:
+  __device__ void put_product(const Place& at, const typename Rule::Args& args,
+                              const Segment<Rule>& segment, int chunk) const {
+    if (segment.first_of(chunk) % kChunkTokens != 0) return;
+    const Index slot = segment.chunk_slot(args, chunk);
+    const float product = state_product<D>(at, args.chunk_states + slot * D * D, first_row, s);
+    if (threadIdx.x % kWarp == 0) args.chunk_products[slot * (D / 16) + warp] = product;
+  }
   /// 3 to 5; dq and dr of 10.
   __device__ void run_in_time(const Place& at, const typename Rule::Args& args,
                               const Segment<Rule>& segment, int chunk, const Rows& rows,

@@ -1,5 +1,5 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
-// rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
+// rows, e, z . q, what the rule keeps, the checkpoints of S where the decay has a gradient, or in
 // chunks S between segments.
 //
 // At bf16 the forward in chunks reads and writes tensors in bfloat16, as others keep them: copies
@@ -75,7 +75,9 @@ class RecurrentCore final : public CopyingCore<float> {
     const bool decays_by_head = form_.decay == Decay::head;
     if (!decays_by_head) trace.decay = take_view(form_.decay != Decay::none, d);
     // Numbers per token behind all vectors, which stay aligned.
-    if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
+    if (form_.decay_has_gradient && !takes_chunks(dims)) {
+      trace.checkpoints = take(checkpoint_size(dims));
+    }
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
     trace.segments = take(segments_size(dims));
     if (decays_by_head) trace.decay = take_view(true, 1);
@@ -108,9 +110,9 @@ class RecurrentCore final : public CopyingCore<float> {
     return inputs;
   }
 
-  bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
+  bool takes_chunks(const HeadDims& dims) const {
     if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, rule_->has_chain(), dims);
-    return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
+    return chunks_ == Chunks::always && chunks_exist(form_);
   }
 
   ChunkedPlan plan(const HeadDims& dims) const {
@@ -119,7 +121,7 @@ class RecurrentCore final : public CopyingCore<float> {
   }
   /// Room for them in a trace, which keeps what stands behind it aligned.
   Index segments_size(const HeadDims& dims) const {
-    if (!takes_chunks(dims, form_.decay_has_gradient)) return 0;
+    if (!takes_chunks(dims)) return 0;
     return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
   }
   /// Tensors in bfloat16, packed; `unread`: o has not been delivered yet.
@@ -253,7 +255,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
-  const bool in_chunks = takes_chunks(dims, saved != nullptr && form_.decay_has_gradient);
+  const bool in_chunks = takes_chunks(dims);
   NormaliserForward normaliser;
   if (form_.normalises() && !form_.normalises_beside_rows()) {
     normaliser = {.dims = dims,
@@ -294,12 +296,14 @@ void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs&
                                  const RecurrenceBackward& args, const float* segments) {
   const HeadDims& dims = recurrence.dims;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
-  if (!takes_chunks(dims, form_.decay_has_gradient)) {
+  if (!takes_chunks(dims)) {
     return recurrence_backward(stream, recurrence, args);
   }
   ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
   options.forward_scratch = segments;
-  options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
+  options.scratch =
+      scratch(context, chunked_backward_scratch_size(dims, options.plan, form_.decay_has_gradient),
+              segments_);
   if (form_.normalises()) {
     options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
   }
