@@ -36,7 +36,8 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
 TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   const auto precision = [](const MixerOptions& mixer, Device device,
                             Implementation implementation) {
-    return implementation_precision({.options = mixer}, device, implementation, Precision::tf32);
+    return implementation_precision({.options = mixer}, device, implementation,
+                                    LatencyPass::forward, Precision::tf32);
   };
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::production), Precision::tf32);
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::unfused), Precision::tf32);
@@ -46,6 +47,19 @@ TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::production), Precision::float32);
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::recurrent), Precision::float32);
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::chunked), Precision::tf32);
+}
+
+TEST(Registry, ChunksWithoutAChainReadAndWriteBfloat16) {
+  const auto precision = [](const MixerOptions& mixer, LatencyPass pass) {
+    return implementation_precision({.options = mixer}, Device::cuda, Implementation::chunked, pass,
+                                    Precision::bf16);
+  };
+  const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+    EXPECT_EQ(precision(mixer, LatencyPass::forward), Precision::bf16);
+    EXPECT_EQ(precision(mixer, LatencyPass::backward), Precision::tf32);
+  }
+  EXPECT_EQ(precision(VlaOptions{}, LatencyPass::forward), Precision::tf32);
 }
 
 TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {

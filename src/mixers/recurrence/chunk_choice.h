@@ -18,15 +18,22 @@
 
 namespace vla_bench::mixers {
 
-/// Of S. A decay with a gradient and one per channel have no backward in chunks.
+/// Of S. There are no chunks for a decay per channel.
 inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
   const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  if (!exists || form.decay_has_gradient) return false;
+  if (!exists) return false;
   const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
   return dims.tokens >= (fills_chip ? 64 : 512);
 }
 
 /// Of a matrix beside S that has a recurrence of its own, as VLA's A: wherever S's are, and before.
 inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >= 64; }
+
+/// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
+/// the others, and every backward, compute as in TF32.
+inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+}
 
 }  // namespace vla_bench::mixers
