@@ -127,8 +127,8 @@ step_tests() {
 step_verify() {
   local status=0 line error worst=0 worst_text=none rows=0
   local -a cells
-  logged "$out/verify.md" "$bench" verify "$golden"/*.safetensors --dtype float32 --device cuda ||
-    status=1
+  logged "$out/verify.md" "$bench" verify "$golden"/{,rules/}*.safetensors --dtype float32 \
+    --device cuda || status=1
   while IFS='|' read -ra cells; do
     # | file | cores | kind | worst_tensor | relative_error | tolerance | status |
     [[ ${#cells[@]} -ge 8 ]] || continue

@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "mixers/mixer.h"
+#include "mixers/parameters.h"
 
 namespace vla_bench {
 
@@ -20,20 +21,24 @@ struct CoreBuffers {
   };
 
   HeadDims dims;
-  Array<T> projections;    // (B, T, 3, H, d): q, k, v side by side, as in a layer
-  Array<T> o;              // (B, T, H, d)
-  Array<T> d_o;            // (B, T, H, d)
-  Array<T> d_projections;  // (B, T, 3, H, d)
+  Index key_channels;  // of a head's q and k
+  Array<T>
+      projections;  // (B, T, ...): q, k (H, key_channels), v (H, d) side by side, as in a layer
+  Array<T> o;       // (B, T, H, d)
+  Array<T> d_o;     // (B, T, H, d)
+  Array<T> d_projections;  // as projections
   std::vector<More> more;
-  Array<T> saved;  // the core's
+  std::vector<More> parameters;  // the core's, (H, ...) each; a width is its size
+  Array<T> saved;                // the core's
 
-  /// All projections and the upstream gradient are standard normal draws of `seed`, rounded to
-  /// binary32 for every T, so that float and double code see the same inputs.
+  /// All projections and the upstream gradient are standard normal draws of `seed`, parameters have
+  /// initial values, rounded to binary32 for every T, so that float and double code see the same
+  /// inputs.
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
-      : dims(head_dims) {
+      : dims(head_dims), key_channels(mixer_layout(mixer, dims.d_h).key_channels(dims.d_h)) {
     enum Lane : std::uint32_t { kProjections = 0, kMore = 1, kUpstream = 2, kFurther = 3 };
-    fill(context, seed, kProjections, 3 * width(), projections);
+    fill(context, seed, kProjections, row_width(), projections);
     for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
       const auto index = static_cast<std::uint32_t>(more.size());
       More& added = more.emplace_back();
@@ -42,17 +47,34 @@ struct CoreBuffers {
       fill(context, seed, lane, dims.heads * added.width, added.values);
     }
     fill(context, seed, kUpstream, width(), d_o);
+    const MixerLayout layout = mixer_layout(mixer, dims.d_h);
+    for (const auto& drawn : initial_core_parameters(layout, dims.heads, seed)) {
+      More& added = parameters.emplace_back();
+      added.width = static_cast<Index>(drawn.size());
+      const std::vector<T> values(drawn.begin(), drawn.end());
+      added.values.resize(context.device, added.width);
+      device_copy(context.device, added.values.data(), Device::cpu, values.data(),
+                  static_cast<std::size_t>(added.values.bytes()));
+    }
     make_outputs();
   }
 
   /// The inputs of `other`, rotated to begin with token `first`: different numbers at different
   /// addresses, without the cost of drawing them.
-  CoreBuffers(const CoreBuffers& other, Index first) : dims(other.dims) {
+  CoreBuffers(const CoreBuffers& other, Index first)
+      : dims(other.dims), key_channels(other.key_channels) {
     rotate(other.projections, first, projections);
     for (const More& from : other.more) {
       More& added = more.emplace_back();
       added.width = from.width;
       rotate(from.values, first, added.values);
+    }
+    for (const More& from : other.parameters) {
+      More& added = parameters.emplace_back();
+      added.width = from.width;
+      added.values.resize(from.values.device(), from.width);
+      device_copy(added.values.device(), added.values.data(), from.values.device(),
+                  from.values.data(), static_cast<std::size_t>(from.values.bytes()));
     }
     rotate(other.d_o, first, d_o);
     make_outputs();
@@ -73,6 +95,9 @@ struct CoreBuffers {
     for (std::size_t i = 0; i < more.size(); ++i) {
       inputs.more[i] = {more[i].values.data(), dims.heads * more[i].width, more[i].width};
     }
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      inputs.parameters[i] = parameters[i].values.data();
+    }
     return inputs;
   }
   HeadView<T> output() { return {o.data(), width(), dims.d_h}; }
@@ -85,22 +110,30 @@ struct CoreBuffers {
     for (std::size_t i = 0; i < more.size(); ++i) {
       gradients.dmore[i] = {more[i].gradients.data(), dims.heads * more[i].width, more[i].width};
     }
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      gradients.dparameters[i] = parameters[i].gradients.data();
+    }
     return gradients;
   }
 
  private:
   Index width() const { return dims.heads * dims.d_h; }
+  Index key_width() const { return dims.heads * key_channels; }
+  Index row_width() const { return 2 * key_width() + width(); }
 
+  /// 0: q, 1: k, 2: v.
   template <class U>
   HeadView<U> projection(U* data, Index which) const {
-    return {data + which * width(), 3 * width(), dims.d_h};
+    return {data + which * key_width(), row_width(), which == 2 ? dims.d_h : key_channels};
   }
 
   void make_outputs() {
     o.resize(d_o.device(), d_o.size());
     d_projections.resize(projections.device(), projections.size());
-    for (More& projection : more) {
-      projection.gradients.resize(projection.values.device(), projection.values.size());
+    for (auto* both : {&more, &parameters}) {
+      for (More& input : *both) {
+        input.gradients.resize(input.values.device(), input.values.size());
+      }
     }
   }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/count.h"
@@ -22,10 +23,13 @@ constexpr double kLargestNorm = 1e150;
 /// Whether the mixer's step has the form S J + ...; takes one step to find out.
 bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
   const auto memory = core.memory();
-  const std::vector<double> ones(static_cast<std::size_t>(config.model.d_h), 1.0);
+  const Index d = config.model.d_h;
+  const Index widest = std::max(d, mixer_layout(config.mixers.front(), d).key_channels(d));
+  const std::vector<double> ones(static_cast<std::size_t>(widest), 1.0);
   std::vector<double> out(ones.size());
   TokenInputs<double> token{ones.data(), ones.data(), ones.data()};
   token.more.fill(ones.data());
+  token.parameters.fill(ones.data());
   memory->step(token, out.data());
   return memory->jacobian().has_value();
 }
@@ -52,7 +56,7 @@ CellResult Jacobian::run(const CellConfig& cell, const CellEnvironment& environm
                                             Implementation::production);
   if (!has_step_jacobian(config, *core)) {
     return unmeasured(cell, environment, CellStatus::skipped,
-                      fmt::format("the step of {} is not of the form S (I - k a^T)",
+                      fmt::format("the step of {} is not of the form S D (I - k a^T)",
                                   mixer_label(config.mixers.front())));
   }
 
@@ -64,13 +68,13 @@ CellResult Jacobian::run(const CellConfig& cell, const CellEnvironment& environm
                    [&](Index head, const HeadMemory<double>& memory, std::span<double> values) {
                      const StepJacobian step = memory.jacobian().value();
                      JacobianProduct& product = products[static_cast<std::size_t>(head)];
-                     product.multiply(step.k, step.a);
+                     product.multiply(step);
                      if (values.empty()) return true;
-                     const double closed_form = rank_one_spectral_norm(step.k, step.a);
+                     const ClosedForm closed_form = vla_bench::closed_form(step);
                      // Written so that NaN fails too.
-                     if (!(closed_form <= kLargestNorm)) return false;
-                     values[0] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
-                     values[1] = closed_form;
+                     if (!(closed_form.norm <= kLargestNorm)) return false;
+                     values[0] = checked_spectral_norm(step_matrix(step), closed_form);
+                     values[1] = closed_form.norm;
                      values[2] = product.norm();
                      values[3] = vla_bench::cosine(step.k, step.a);
                      return true;

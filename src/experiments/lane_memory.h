@@ -20,8 +20,9 @@ struct Lane {
 
 /// Views of one token's inputs.
 struct LaneToken {
-  std::span<const double> q, k, v;            // (d)
-  std::vector<std::span<const double>> more;  // (w) each
+  std::span<const double> q, k, v;                  // (d)
+  std::vector<std::span<const double>> more;        // (w) each
+  std::span<const std::vector<double>> parameters;  // the core's, (H, ...) each
 };
 
 /// Reads the inputs of a lane from any device, a block of tokens at a time.
@@ -29,7 +30,12 @@ template <class T>
 class LaneTokens {
  public:
   /// `buffers` must not move.
-  LaneTokens(const CoreBuffers<T>& buffers, const Lane& lane) : buffers_(buffers), lane_(lane) {}
+  LaneTokens(const CoreBuffers<T>& buffers, const Lane& lane) : buffers_(buffers), lane_(lane) {
+    for (const auto& parameter : buffers.parameters) {
+      const std::vector<T> values = to_host(parameter.values);
+      parameters_.emplace_back(values.begin(), values.end());
+    }
+  }
 
   /// Returns token t, from 0, valid until the next call. Cheap in ascending order.
   LaneToken at(Index t) {
@@ -38,7 +44,7 @@ class LaneTokens {
       const std::size_t width = block.size() / static_cast<std::size_t>(count_);
       return block.subspan(static_cast<std::size_t>(t - first_) * width, width);
     };
-    LaneToken token{row(q_), row(k_), row(v_), {}};
+    LaneToken token{row(q_), row(k_), row(v_), {}, parameters_};
     for (const std::vector<double>& values : more_) token.more.push_back(row(values));
     return token;
   }
@@ -50,8 +56,8 @@ class LaneTokens {
     first_ = first;
     count_ = std::min(kBlock, buffers_.dims.tokens - first);
     const CoreInputs<T> inputs = buffers_.inputs();
-    read(inputs.q, buffers_.dims.d_h, q_);
-    read(inputs.k, buffers_.dims.d_h, k_);
+    read(inputs.q, buffers_.key_channels, q_);
+    read(inputs.k, buffers_.key_channels, k_);
     read(inputs.v, buffers_.dims.d_h, v_);
     more_.resize(buffers_.more.size());
     for (std::size_t i = 0; i < more_.size(); ++i) {
@@ -78,6 +84,7 @@ class LaneTokens {
   std::vector<T> raw_;
   std::vector<double> q_, k_, v_;          // (count, d)
   std::vector<std::vector<double>> more_;  // (count, w) each
+  std::vector<std::vector<double>> parameters_;
 };
 
 /// A mixer's memory in U, stepped token by token.
@@ -115,6 +122,11 @@ class LaneMemory {
       assign(token.more[i], more_[i]);
       inputs.more[i] = more_[i].data();
     }
+    parameters_.resize(token.parameters.size());
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      assign(token.parameters[i], parameters_[i]);
+      inputs.parameters[i] = parameters_[i].data();
+    }
     memory_->step(inputs, out_.data());
     return out_;
   }
@@ -133,7 +145,7 @@ class LaneMemory {
   bool keeps_tokens_ = false;
   std::unique_ptr<HeadMemory<U>> memory_;
   std::vector<U> q_, k_, v_, out_;
-  std::vector<std::vector<U>> more_;
+  std::vector<std::vector<U>> more_, parameters_;
 };
 
 }  // namespace vla_bench

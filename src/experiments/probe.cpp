@@ -10,6 +10,7 @@
 #include "core/rng.h"
 #include "experiments/list.h"
 #include "experiments/record.h"
+#include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "model/tiny_lm.h"
 
@@ -85,6 +86,7 @@ class HeadValues {
 TokenInputs<double> ProbeToken::view() const {
   TokenInputs<double> view{q.data(), k.data(), v.data()};
   for (std::size_t i = 0; i < more.size(); ++i) view.more[i] = more[i].data();
+  for (std::size_t i = 0; i < parameters.size(); ++i) view.parameters[i] = parameters[i].data();
   return view;
 }
 
@@ -112,11 +114,18 @@ LayerTokens::LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inpu
     return Projected{.width = width, .values = copy_tokens(device, view, inputs.dims, width)};
   };
   const Index d_h = inputs.dims.d_h;
-  q_ = copy(inputs.q, d_h);
-  k_ = copy(inputs.k, d_h);
+  const MixerLayout layout = mixer_layout(mixer, d_h);
+  q_ = copy(inputs.q, layout.key_channels(d_h));
+  k_ = copy(inputs.k, layout.key_channels(d_h));
   v_ = copy(inputs.v, d_h);
-  for (const Projection& projection : mixer_layout(mixer, d_h).more) {
+  for (const Projection& projection : layout.more) {
     more_.push_back(copy(inputs.more[more_.size()], projection.width));
+  }
+  for (const CoreParameter& parameter : layout.parameters) {
+    std::vector<float> values(static_cast<std::size_t>(core_parameter_size(parameter, heads_)));
+    device_copy(Device::cpu, values.data(), device, inputs.parameters[parameters_.size()],
+                values.size() * sizeof(float));
+    parameters_.emplace_back(values.begin(), values.end());
   }
 }
 
@@ -130,6 +139,7 @@ void LayerTokens::read(Index row, Index head, ProbeToken& out) const {
   assign(v_, out.v);
   out.more.resize(more_.size());
   for (std::size_t i = 0; i < more_.size(); ++i) assign(more_[i], out.more[i]);
+  out.parameters = parameters_;
 }
 
 ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
@@ -137,10 +147,13 @@ ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
       seed_(static_cast<std::uint64_t>(config.seeds.front())),
       d_h_(config.model.d_h) {
   const MixerConfig& mixer = config.mixers.front();
-  for (const Projection& projection : mixer_layout(mixer, d_h_).more) {
-    widths_.push_back(projection.width);
+  const MixerLayout layout = mixer_layout(mixer, d_h_);
+  key_channels_ = layout.key_channels(d_h_);
+  for (const Projection& projection : layout.more) widths_.push_back(projection.width);
+  if (source_ == ProbeSource::gaussian) {
+    parameters_ = initial_core_parameters(layout, config.model.n_heads, seed_);
+    return;
   }
-  if (source_ == ProbeSource::gaussian) return;
   TinyLm<float> model(config.model, mixer, context);
   model.initialise(seed_);
   Batch batch;
@@ -153,11 +166,12 @@ void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
   if (source_ == ProbeSource::model) return tokens_.read(t - 1, head, out);
   Rng rng(seed_, RngStream::gaussian, static_cast<std::uint32_t>(t - 1),
           static_cast<std::uint32_t>(head));
-  draw(rng, d_h_, out.q);
-  draw(rng, d_h_, out.k);
+  draw(rng, key_channels_, out.q);
+  draw(rng, key_channels_, out.k);
   draw(rng, d_h_, out.v);
   out.more.resize(widths_.size());
   for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
+  out.parameters = parameters_;
 }
 
 CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,

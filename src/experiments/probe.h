@@ -4,7 +4,7 @@
 // Source "model": the raw projections that the last layer of the untrained TinyLM (production code
 // in float on the cell's device, initialised as for training) reads on one row of random tokens.
 // Source "gaussian": all projections are standard normal, drawn per (token, head) when needed, so
-// that memory does not grow with T.
+// that memory does not grow with T; parameters have initial values.
 // Memories run in double on the CPU, to measure the recurrence and not its rounding.
 #pragma once
 
@@ -22,10 +22,11 @@ namespace vla_bench {
 /// 10th up to 1,000, and the last.
 std::vector<Index> recorded_tokens(Index tokens);
 
-/// One token of one head: raw projections.
+/// One token of one head: raw projections, and the parameters that a core reads with them.
 struct ProbeToken {
-  std::vector<double> q, k, v;            // (d)
-  std::vector<std::vector<double>> more;  // (w) each, as the mixer's layout says
+  std::vector<double> q, k, v;                  // as TokenInputs'
+  std::vector<std::vector<double>> more;        // (w) each, as the mixer's layout says
+  std::vector<std::vector<double>> parameters;  // the core's, (H, ...) each
 
   TokenInputs<double> view() const;
 };
@@ -49,6 +50,7 @@ class LayerTokens {
   Index heads_ = 0;
   Projected q_, k_, v_;
   std::vector<Projected> more_;
+  std::vector<std::vector<double>> parameters_;
 };
 
 class ProbeInputs {
@@ -62,8 +64,10 @@ class ProbeInputs {
   ProbeSource source_;
   std::uint64_t seed_;
   Index d_h_;
-  std::vector<Index> widths_;  // w of every projection beyond q, k and v
-  LayerTokens tokens_;         // only for source model
+  Index key_channels_ = 0;                       // of q and k
+  std::vector<Index> widths_;                    // w of every projection beyond q, k and v
+  std::vector<std::vector<double>> parameters_;  // of the core, for source gaussian
+  LayerTokens tokens_;                           // only for source model
 };
 
 /// Called after every token; calls for one head come in order from one thread. At recorded tokens

@@ -80,20 +80,21 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
   const MixerConfig& mixer = config.mixers.front();
   const Index n = config.task.n_pairs;
   const Index d = config.model.d_h;
+  const Index d_k = mixer_layout(mixer, d).key_channels(d);
   const auto seed = static_cast<std::uint64_t>(config.seeds.front());
   const auto rng = [&](Lane lane) {
     return Rng(seed, RngStream::recall, static_cast<std::uint32_t>(trial), lane);
   };
 
-  std::vector<double> directions = normal_rows(rng(kKeys), n, d);  // (n, d), raw keys at first
-  std::vector<double> keys = directions;                           // (n, d)
+  std::vector<double> directions = normal_rows(rng(kKeys), n, d_k);  // (n, d_k), raw keys at first
+  std::vector<double> keys = directions;                             // (n, d_k)
   if (config.recall.keys == RecallKeys::feature) {
     double* values = keys.data();
-    mixers::apply_feature_map(mixers::CpuVector<double>{{n * d}}, key_features(mixer), values);
+    mixers::apply_feature_map(mixers::CpuVector<double>{{n * d_k}}, key_features(mixer), values);
   }
-  scale_rows_to(1.0, d, keys);
+  scale_rows_to(1.0, d_k, keys);
   const std::optional<double> length = direction_length(mixer, d);
-  if (length) scale_rows_to(*length, d, directions);
+  if (length) scale_rows_to(*length, d_k, directions);
   std::vector<double> codebook = normal_rows(rng(kCodebook), config.recall.codebook, d);
   scale_rows_to(1.0, d, codebook);
   std::vector<Index> ids(static_cast<std::size_t>(n));
@@ -101,13 +102,13 @@ double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memor
   for (Index& id : ids) id = id_rng.below(static_cast<std::uint32_t>(config.recall.codebook));
 
   for (Index i = 0; i < n; ++i) {
-    if (length) as_penalty_memory(memory)->set_direction(directions.data() + i * d);
-    memory.write(keys.data() + i * d, codebook.data() + ids[static_cast<std::size_t>(i)] * d);
+    if (length) as_penalty_memory(memory)->set_direction(directions.data() + i * d_k);
+    memory.write(keys.data() + i * d_k, codebook.data() + ids[static_cast<std::size_t>(i)] * d);
   }
   std::vector<double> out(static_cast<std::size_t>(d));
   Index correct = 0;
   for (Index i = 0; i < n; ++i) {
-    memory.read(keys.data() + i * d, out.data());
+    memory.read(keys.data() + i * d_k, out.data());
     correct += decode(codebook, out) == ids[static_cast<std::size_t>(i)];
   }
   return static_cast<double>(correct) / static_cast<double>(n);

@@ -88,8 +88,10 @@ std::string beyond_float32(const RunConfig& config, const Context& context) {
   core->forward(cpu, buffers.inputs(), buffers.output(), &buffers.saved);
   core->backward(cpu, buffers.inputs(), buffers.gradients(), buffers.saved);
   bool fits = std::all_of(buffers.d_projections.begin(), buffers.d_projections.end(), in_float32);
-  for (const auto& more : buffers.more) {
-    fits = fits && std::all_of(more.gradients.begin(), more.gradients.end(), in_float32);
+  for (const auto* both : {&buffers.more, &buffers.parameters}) {
+    for (const auto& input : *both) {
+      fits = fits && std::all_of(input.gradients.begin(), input.gradients.end(), in_float32);
+    }
   }
   if (!fits)
     return fmt::format("gradients leave the range of float32 within {} tokens", dims.tokens);

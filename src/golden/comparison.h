@@ -1,4 +1,4 @@
-// Shared by the recomputations of the three kinds of golden file. Internal to golden.
+// Shared by the recomputations of the four kinds of golden file. Internal to golden.
 #pragma once
 
 #include <span>
@@ -63,5 +63,12 @@ std::vector<TensorError> verify_model(const GoldenFile& golden, const Context& c
 template <class T>
 std::vector<TensorError> verify_training(const GoldenFile& golden, const Context& context,
                                          Implementation implementation);
+template <class T>
+std::vector<TensorError> verify_rule(const GoldenFile& golden, const Context& context,
+                                     Implementation implementation);
+
+/// The mixer of a rule's file, taking its inputs as the file holds them. Throws BadInput naming the
+/// rule when this program has none.
+MixerOptions mixer_of_rule(const std::string& rule, const std::string& origin);
 
 }  // namespace vla_bench

@@ -16,6 +16,7 @@ namespace {
 
 /// Checks the constants that the published code adds to denominators, for any mixer.
 void require_constants(const GoldenFile& golden) {
+  require_constant(golden, "scale", 1.0);  // of a rule's queries
   require_constant(golden, "eps", mixers::LinearRule::kFloor);
   require_constant(golden, "normalize_eps", mixers::kUnitFloor);
   require_constant(golden, "ln_eps", ops::kLayerNormEpsilon);
@@ -33,11 +34,15 @@ GoldenFile read_golden(const std::string& path) {
     throw BadInput(fmt::format("[{}] no metadata \"kind\": this is not a golden file", path));
   }
   golden.kind = golden.tensors.text("kind");
-  if (golden.kind != "mixer" && golden.kind != "model" && golden.kind != "train") {
-    throw BadInput(fmt::format("[{}] metadata \"kind\": expected mixer, model or train, got \"{}\"",
-                               path, golden.kind));
+  if (golden.kind != "mixer" && golden.kind != "model" && golden.kind != "train" &&
+      golden.kind != "rule") {
+    throw BadInput(
+        fmt::format("[{}] metadata \"kind\": expected mixer, model, train or rule, got \"{}\"",
+                    path, golden.kind));
   }
-  golden.mixer.options = read_mixer(golden.tensors.metadata(), fmt::format("[{}] metadata", path));
+  golden.mixer.options = golden.kind == "rule" ? mixer_of_rule(golden.tensors.text("rule"), path)
+                                               : read_mixer(golden.tensors.metadata(),
+                                                            fmt::format("[{}] metadata", path));
   require_constants(golden);
   return golden;
 }
@@ -47,6 +52,7 @@ std::vector<TensorError> verify_golden(const GoldenFile& golden, const Context& 
                                        Implementation implementation) {
   if (golden.kind == "mixer") return verify_mixer<T>(golden, context, implementation);
   if (golden.kind == "model") return verify_model<T>(golden, context, implementation);
+  if (golden.kind == "rule") return verify_rule<T>(golden, context, implementation);
   return verify_training<T>(golden, context, implementation);
 }
 

@@ -1,10 +1,12 @@
 // Golden files: double-precision results of the published model code, recomputed and compared.
-// There are three kinds, given by the metadata key "kind":
+// There are four kinds, given by the metadata key "kind":
 //   mixer  x, dy, parameters -> y, dx, grad.<parameter>, S_norm and A_norm over t
 //   model  tokens x, targets y, parameters -> logits, loss, grad.<parameter>
 //   train  start parameters, one batch per step -> loss, grad_norm, lr, final.<parameter>
+//   rule   q, k, v and gates as the mixer's recurrence takes them, d_o -> o, grad.<input>
 // The recomputation uses the program's production path (MixerLayer, TinyLm,
-// request_optimiser_step), or the same path with the double reference cores.
+// request_optimiser_step; of a rule only its core), or the same path with the double reference
+// cores.
 #pragma once
 
 #include <string>
@@ -38,7 +40,7 @@ inline constexpr double kGoldenTolerance32 = 1e-4;
 struct GoldenFile {
   std::string origin;  // for messages
   TensorFile tensors;
-  std::string kind;  // "mixer", "model" or "train"
+  std::string kind;  // "mixer", "model", "train" or "rule"
   MixerConfig mixer;
 };
 

@@ -21,11 +21,19 @@ class HostInputs {
  public:
   HostInputs(Device device, const CoreInputs<T>& inputs, const MixerLayout& layout)
       : view_(inputs) {
-    for (HeadView<const T>* view : {&view_.q, &view_.k, &view_.v}) {
-      copy(device, inputs.dims.d_h, *view);
-    }
+    const Index d = inputs.dims.d_h;
+    for (HeadView<const T>* view : {&view_.q, &view_.k})
+      copy(device, layout.key_channels(d), *view);
+    copy(device, d, view_.v);
     for (std::size_t i = 0; i < layout.more.size(); ++i) {
       copy(device, layout.more[i].width, view_.more[i]);
+    }
+    for (std::size_t i = 0; i < layout.parameters.size(); ++i) {
+      Array<T>& storage = storage_.emplace_back(
+          Device::cpu, core_parameter_size(layout.parameters[i], inputs.dims.heads));
+      device_copy(Device::cpu, storage.data(), device, inputs.parameters[i],
+                  static_cast<std::size_t>(storage.bytes()));
+      view_.parameters[i] = storage.data();
     }
   }
 
@@ -109,7 +117,7 @@ std::vector<TensorError> verify_mixer(const GoldenFile& golden, const Context& c
   const auto matrix = [&](Array<T>& array) { return Matrix<T>(array.data(), rows, d_model); };
 
   layer.forward(context, batch, tokens, matrix(x), parameters.data(), matrix(y), true);
-  const HostInputs<T> inputs(context.device, layer.core_inputs(), layer.layout());
+  const HostInputs<T> inputs(context.device, layer.core_inputs(parameters.data()), layer.layout());
   const StateNorms norms = step_memories(inputs.view(), layer.core());
   layer.backward(context, matrix(x), parameters.data(), matrix(dy), matrix(dx), gradients.data());
 

@@ -26,8 +26,10 @@ std::string golden_path(const std::string& name) {
 
 std::vector<std::string> golden_names() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(testing::golden_dir())) {
-    if (entry.path().extension() == ".safetensors") names.push_back(entry.path().stem().string());
+  const std::filesystem::path folder = testing::golden_dir();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    names.push_back(entry.path().lexically_relative(folder).replace_extension().generic_string());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -69,7 +71,11 @@ TEST_P(EveryGoldenFile, PassesInFloatProduction) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, EveryGoldenFile, ::testing::ValuesIn(golden_names()),
-                         [](const auto& name) { return name.param; });
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           std::ranges::replace(name, '/', '_');
+                           return name;
+                         });
 
 TEST(Verify, ComparesEveryStoredResult) {
   for (const std::string& name : golden_names()) {
@@ -79,7 +85,7 @@ TEST(Verify, ComparesEveryStoredResult) {
       compared.insert(error.tensor);
     }
     for (const std::string& tensor : golden.tensors.names()) {
-      const bool is_y = tensor == "y" && golden.kind == "mixer";
+      const bool is_y = (tensor == "y" && golden.kind == "mixer") || tensor == "o";
       const bool is_result = is_y || tensor == "dx" || tensor == "S_norm" || tensor == "A_norm" ||
                              tensor == "logits" || tensor == "loss" || tensor == "grad_norm" ||
                              tensor == "lr" || tensor_kind(tensor) != tensor;
@@ -113,7 +119,10 @@ TEST(Verify, FindsOneWrongValueInEveryKindOfTensor) {
                {"train_vla", "loss"},
                {"train_vla", "grad_norm"},
                {"train_vla", "lr"},
-               {"train_vla", "final.blocks.0.ff.0.weight"}};
+               {"train_vla", "final.blocks.0.ff.0.weight"},
+               {"rules/deltanet_a", "o"},
+               {"rules/deltanet_a", "grad.k"},
+               {"rules/deltanet_a", "grad.beta"}};
   for (const auto& [name, tensor] : cases) {
     Index place = 0;
     const GoldenFile golden = changed(name, [&](TensorFile& file) {
@@ -206,11 +215,27 @@ TEST(Verify, RefusesSizesThatDoNotFitTheTensors) {
     refuses("model_vla", "d_ff", value);
     refuses("train_vla", "max_seq_len", value);
   }
+  for (const char* key : {"B", "T", "H", "d"}) {
+    for (const char* value : {"0", "4", "1073741824"}) refuses("rules/deltanet_b", key, value);
+  }
   refuses("mixer_vla_a", "n_heads", "3");
   refuses("model_vla", "n_layers", "3");
   refuses("train_vla", "steps", "7");
   refuses("train_vla", "warmup", "-1");
   refuses("train_vla", "clip_eps", "1e-3");
+}
+
+TEST(Verify, RefusesARuleThatHasNoMixerByItsName) {
+  try {
+    changed("rules/deltanet_b", [](TensorFile& file) { file.metadata()["rule"] = "frosty"; });
+    FAIL() << "no error";
+  } catch (const BadInput& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("\"rule\": expected deltanet"), std::string::npos) << message;
+    EXPECT_NE(message.find("got \"frosty\""), std::string::npos) << message;
+  }
+  const auto other_scale = [](TensorFile& file) { file.metadata()["scale"] = "0.5"; };
+  EXPECT_THROW(changed("rules/deltanet_b", other_scale), BadInput);
 }
 
 // A megabyte of tokens claims D * D matrices of terabytes: refused before memory is allocated.

@@ -32,8 +32,8 @@ std::unique_ptr<MixerCore<double>> chunked_core(const MixerConfig& mixer, Index 
     if constexpr (std::is_same_v<Options, VlaOptions>) {
       return mixers::make_chunked_reference(
           make_chunked_reference_rule(options, d, plan_of_A, low_pivots), plan);
-    } else if constexpr (std::is_same_v<Options, SoftmaxOptions>) {
-      throw std::logic_error("softmax is no recurrence");
+    } else if constexpr (!requires { with_rule(options, d, [](const auto&) {}); }) {
+      throw std::logic_error("no rule of the recurrence");
     } else {
       std::unique_ptr<mixers::RecurrentRule<double>> own;
       with_rule(options, d, [&]<class Rule>(const Rule& rule) {
@@ -84,6 +84,8 @@ TEST(Chunked, Retention) { expect_chunks({.options = RetentionOptions{}}); }
 TEST(Chunked, DeltaNetStandard) {
   expect_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}});
 }
+TEST(Chunked, Mamba2) { expect_chunks({.options = Mamba2Options{}}); }
+TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
   EXPECT_THROW(chunked_core(paper, 8, {}, {}), BadInput);

@@ -6,7 +6,7 @@
 //   Scalar, Channels         a number; this thread's channels of the token, x[i]
 //   each(f)                  calls f(i) for each of them
 //   dot(x, y)                over all channels of the token
-//   exp(x), sqrt(x)
+//   exp(x), sqrt(x), log1p(x)
 #pragma once
 
 #include "config/enums.h"
@@ -27,6 +27,13 @@ VLA_HOST_DEVICE T at_least(T x, T least) {
 template <class Token>
 VLA_HOST_DEVICE typename Token::Scalar sigmoid(const Token& token, typename Token::Scalar x) {
   return 1 / (1 + token.exp(-x));
+}
+
+/// log(1 + e^x); its derivative is sigmoid(x).
+template <class Token>
+VLA_HOST_DEVICE typename Token::Scalar softplus(const Token& token, typename Token::Scalar x) {
+  using T = typename Token::Scalar;
+  return at_least(x, T(0)) + token.log1p(token.exp(x < 0 ? x : -x));
 }
 
 /// x <- phi(x): elu1 x + 1 for x > 0, else exp x; identity; relu; silu x sigmoid(x).

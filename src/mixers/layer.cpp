@@ -1,5 +1,7 @@
 #include "mixers/layer.h"
 
+#include <array>
+
 #include "mixers/registry.h"
 
 namespace vla_bench {
@@ -31,31 +33,29 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
     return table.add(prefix + name + ".bias", {out}, Initialisation::zeros);
   };
   // Adjacent, so that one product, and one convolution, computes all three.
-  const Index rows = 3 * D / static_cast<Index>(layout_.qkv.size());
+  const std::array<Index, 3> columns = {key_columns(), key_columns(), D};
+  const bool joint = layout_.qkv.size() == 1;
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
-    const Index offset = weight(layout_.qkv[i], rows);
+    const Index offset = weight(layout_.qkv[i], joint ? qkv_columns() : columns[i]);
     if (i == 0) qkv_.weight = offset;
   }
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
-    const Index offset = bias(layout_.qkv[i], rows);
+    const Index offset = bias(layout_.qkv[i], joint ? qkv_columns() : columns[i]);
     if (i == 0) qkv_.bias = offset;
   }
   if (taps_ > 0) {
-    for (const char* name : {"q", "k", "v"}) {
-      const Index offset = table.add(prefix + name + "_conv1d.weight", {D, 1, taps_},
+    constexpr std::array<const char*, 3> names = {"q", "k", "v"};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const Index offset = table.add(prefix + names[i] + "_conv1d.weight", {columns[i], 1, taps_},
                                      Initialisation::uniform_fan_in);
-      if (name[0] == 'q') convolution_ = offset;
+      if (i == 0) convolution_ = offset;
     }
   }
-  for (const Projection& projection : layout_.more) {
-    Further& further = further_.emplace_back();
-    further.projection = projection;
-    further.offsets.weight = weight(projection.name, width(further));
-    if (projection.bias) further.offsets.bias = bias(projection.name, width(further));
-  }
+  for (const Projection& projection : layout_.more) add_further(projection, prefix, table);
   for (const CoreParameter& parameter : layout_.parameters) {
-    core_parameters_.push_back(
-        table.add(prefix + parameter.name, parameter.shape, parameter.initialisation));
+    core_parameters_.push_back(table.add(prefix + parameter.name,
+                                         core_parameter_shape(parameter, n_heads_),
+                                         parameter.initialisation));
   }
   if (layout_.output_norm) {
     const bool by_head = layout_.output_norm_kind == OutputNorm::rms_head;
@@ -69,29 +69,51 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
 }
 
 template <class T>
-CoreInputs<T> MixerLayer<T>::core_inputs() const {
-  const Index D = d_model();
+void MixerLayer<T>::add_further(const Projection& projection, const std::string& prefix,
+                                ParameterTable& table) {
+  Further& further = further_.emplace_back();
+  further.projection = projection;
+  std::string name = prefix + projection.name;
+  Index inputs = d_model();
+  if (projection.through > 0) {
+    further.narrow =
+        table.add(name + ".0.weight", {projection.through, inputs}, Initialisation::normal);
+    name += ".1";
+    inputs = projection.through;
+  }
+  further.offsets.weight =
+      table.add(name + ".weight", {width(further), inputs}, Initialisation::normal);
+  if (projection.bias && bias_) {
+    further.offsets.bias = table.add(name + ".bias", {width(further)}, Initialisation::zeros);
+  }
+}
+
+template <class T>
+CoreInputs<T> MixerLayer<T>::core_inputs(const T* parameters) const {
   const T* base = core_projections().data();
+  const Index key = layout_.key_channels(d_h_);
   CoreInputs<T> inputs;
   inputs.dims = dims_;
-  inputs.q = {base, 3 * D, d_h_};
-  inputs.k = {base + D, 3 * D, d_h_};
-  inputs.v = {base + 2 * D, 3 * D, d_h_};
+  inputs.q = part(base, 0, key);
+  inputs.k = part(base, key_columns(), key);
+  inputs.v = part(base, 2 * key_columns(), d_h_);
   for (std::size_t i = 0; i < further_.size(); ++i) {
     inputs.more[i] = {further_[i].values.data(), width(further_[i]), further_[i].projection.width};
+  }
+  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
+    inputs.parameters[i] = parameters + core_parameters_[i];
   }
   return inputs;
 }
 
 template <class T>
 ops::ShortConv<T> MixerLayer<T>::convolution(const T* parameters) const {
-  const Index D = d_model();
   return {.batch = dims_.batch,
           .tokens = dims_.tokens,
-          .x = {projections_.data(), dims_.rows(), 3 * D},
-          .weight = {parameters + convolution_, 3 * D, taps_},
+          .x = {projections_.data(), dims_.rows(), qkv_columns()},
+          .weight = {parameters + convolution_, qkv_columns(), taps_},
           .bias = nullptr,
-          .silu_columns = D};
+          .silu_columns = d_model()};
 }
 
 template <class T>
@@ -150,34 +172,28 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
   dims_ = {.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims_.rows();
   const Index D = d_model();
-  projections_.resize(context.device, M * 3 * D);
+  const Index columns = qkv_columns();
+  projections_.resize(context.device, M * columns);
   o_.resize(context.device, M * D);
 
-  const Matrix<T> projections(projections_.data(), M, 3 * D);
+  const Matrix<T> projections(projections_.data(), M, columns);
   ops::linear_forward<T>(context, {.x = x,
-                                   .weight = {parameters + qkv_.weight, 3 * D, D},
+                                   .weight = {parameters + qkv_.weight, columns, D},
                                    .bias = bias_of(parameters, qkv_),
                                    .y = projections});
   if (taps_ > 0) {
-    convolved_.resize(context.device, M * 3 * D);
-    ops::short_conv_forward<T>(context, convolution(parameters), {convolved_.data(), M, 3 * D});
+    convolved_.resize(context.device, M * columns);
+    ops::short_conv_forward<T>(context, convolution(parameters), {convolved_.data(), M, columns});
   }
-  const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
+  const Matrix<const T> keys =
+      Matrix<const T>(core_projections().data(), M, columns).columns(key_columns(), key_columns());
   for (Further& further : further_) {
-    further.values.resize(context.device, M * width(further));
     const bool from_key = further.projection.source == Projection::Source::key;
-    ops::linear_forward<T>(context,
-                           {.x = from_key ? keys : x,
-                            .weight = {parameters + further.offsets.weight, width(further), D},
-                            .bias = bias_of(parameters, further.offsets),
-                            .y = {further.values.data(), M, width(further)}});
+    forward_further(context, further, from_key ? keys : x, parameters);
   }
 
-  CoreInputs<T> inputs = core_inputs();
-  for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
-    inputs.parameters[i] = parameters + core_parameters_[i];
-  }
-  core_->forward(context, inputs, {o_.data(), D, d_h_}, training ? &saved_ : nullptr);
+  core_->forward(context, core_inputs(parameters), {o_.data(), D, d_h_},
+                 training ? &saved_ : nullptr);
 
   if (layout_.output_norm) norm_forward(context, parameters);
   const Matrix<const T> read(layout_.output_norm ? normed_.data() : o_.data(), M, D);
@@ -189,19 +205,54 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
 }
 
 template <class T>
-void MixerLayer<T>::backward_further(const Context& context, const Further& further,
+void MixerLayer<T>::forward_further(const Context& context, Further& further,
+                                    Matrix<const T> source, const T* parameters) const {
+  const Index M = source.rows;
+  if (const Index through = further.projection.through; through > 0) {
+    further.narrow_values.resize(context.device, M * through);
+    const Matrix<T> narrow(further.narrow_values.data(), M, through);
+    ops::linear_forward<T>(
+        context,
+        {.x = source, .weight = {parameters + further.narrow, through, source.cols}, .y = narrow});
+    source = narrow;
+  }
+  const Index columns = width(further);
+  further.values.resize(context.device, M * columns);
+  ops::linear_forward<T>(context,
+                         {.x = source,
+                          .weight = {parameters + further.offsets.weight, columns, source.cols},
+                          .bias = bias_of(parameters, further.offsets),
+                          .y = {further.values.data(), M, columns}});
+}
+
+template <class T>
+void MixerLayer<T>::backward_further(const Context& context, Further& further,
                                      Matrix<const T> source, Matrix<T> d_source,
                                      const T* parameters, T* gradients) const {
+  const Index M = source.rows;
   const Index columns = width(further);
-  ops::linear_backward<T>(context,
-                          {.x = source,
-                           .weight = {parameters + further.offsets.weight, columns, d_source.cols},
-                           .dy = {further.gradients.data(), source.rows, columns},
-                           .dx = d_source,
-                           .accumulate_dx = true,
-                           .dweight = {gradients + further.offsets.weight, columns, d_source.cols},
-                           .dbias = bias_of(gradients, further.offsets),
-                           .on_side_stream = true});
+  const Index through = further.projection.through;
+  const Index inputs = through > 0 ? through : source.cols;
+  if (through > 0) further.d_narrow.resize(context.device, M * through);
+  const Matrix<T> d_narrow(further.d_narrow.data(), M, through);
+  ops::linear_backward<T>(
+      context,
+      {.x = through > 0 ? Matrix<const T>(further.narrow_values.data(), M, through) : source,
+       .weight = {parameters + further.offsets.weight, columns, inputs},
+       .dy = {further.gradients.data(), M, columns},
+       .dx = through > 0 ? d_narrow : d_source,
+       .accumulate_dx = through == 0,
+       .dweight = {gradients + further.offsets.weight, columns, inputs},
+       .dbias = bias_of(gradients, further.offsets),
+       .on_side_stream = true});
+  if (through == 0) return;
+  ops::linear_backward<T>(context, {.x = source,
+                                    .weight = {parameters + further.narrow, through, source.cols},
+                                    .dy = d_narrow,
+                                    .dx = d_source,
+                                    .accumulate_dx = true,
+                                    .dweight = {gradients + further.narrow, through, source.cols},
+                                    .on_side_stream = true});
 }
 
 // In reverse order: output map, norm, core, maps of the keys, convolutions, joint projection,
@@ -212,10 +263,11 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                              Matrix<const T> dy, Matrix<T> dx, T* gradients) {
   const Index M = dims_.rows();
   const Index D = d_model();
-  d_projections_.resize(context.device, M * 3 * D);
+  const Index columns = qkv_columns();
+  d_projections_.resize(context.device, M * columns);
   d_o_.resize(context.device, M * D);
   if (layout_.output_norm) d_normed_.resize(context.device, M * D);
-  if (taps_ > 0) d_convolved_.resize(context.device, M * 3 * D);
+  if (taps_ > 0) d_convolved_.resize(context.device, M * columns);
 
   const bool normed = layout_.output_norm;
   ops::linear_backward<T>(context, {.x = {normed ? normed_.data() : o_.data(), M, D},
@@ -227,46 +279,47 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .on_side_stream = true});
   if (normed) norm_backward(context, parameters, gradients);
 
-  const Matrix<T> d_projections(d_projections_.data(), M, 3 * D);
-  const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, 3 * D);
-  CoreInputs<T> inputs = core_inputs();
+  const Matrix<T> d_projections(d_projections_.data(), M, columns);
+  const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, columns);
+  const Index key = layout_.key_channels(d_h_);
   CoreGradients<T> core_gradients{.o = {o_.data(), D, d_h_},
                                   .d_o = {d_o_.data(), D, d_h_},
-                                  .dq = {d_read.data, 3 * D, d_h_},
-                                  .dk = {d_read.data + D, 3 * D, d_h_},
-                                  .dv = {d_read.data + 2 * D, 3 * D, d_h_}};
+                                  .dq = part(d_read.data, 0, key),
+                                  .dk = part(d_read.data, key_columns(), key),
+                                  .dv = part(d_read.data, 2 * key_columns(), d_h_)};
   for (std::size_t i = 0; i < further_.size(); ++i) {
     Further& further = further_[i];
     further.gradients.resize(context.device, M * width(further));
     core_gradients.dmore[i] = {further.gradients.data(), width(further), further.projection.width};
   }
   for (std::size_t i = 0; i < core_parameters_.size(); ++i) {
-    inputs.parameters[i] = parameters + core_parameters_[i];
     core_gradients.dparameters[i] = gradients + core_parameters_[i];
   }
-  core_->backward(context, inputs, core_gradients, saved_);
+  core_->backward(context, core_inputs(parameters), core_gradients, saved_);
 
-  const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
-  for (const Further& further : further_) {
+  const Matrix<const T> keys =
+      Matrix<const T>(core_projections().data(), M, columns).columns(key_columns(), key_columns());
+  for (Further& further : further_) {
     if (further.projection.source == Projection::Source::token) continue;
-    backward_further(context, further, keys, d_read.columns(D, D), parameters, gradients);
+    backward_further(context, further, keys, d_read.columns(key_columns(), key_columns()),
+                     parameters, gradients);
   }
   if (taps_ > 0) {
     ops::short_conv_backward<T>(context, convolution(parameters),
                                 {.dy = d_read,
                                  .dx = d_projections,
-                                 .dweight = {gradients + convolution_, 3 * D, taps_},
+                                 .dweight = {gradients + convolution_, columns, taps_},
                                  .dbias = nullptr,
                                  .on_side_stream = true});
   }
   ops::linear_backward<T>(context, {.x = x,
-                                    .weight = {parameters + qkv_.weight, 3 * D, D},
+                                    .weight = {parameters + qkv_.weight, columns, D},
                                     .dy = d_projections,
                                     .dx = dx,
-                                    .dweight = {gradients + qkv_.weight, 3 * D, D},
+                                    .dweight = {gradients + qkv_.weight, columns, D},
                                     .dbias = bias_of(gradients, qkv_),
                                     .on_side_stream = true});
-  for (const Further& further : further_) {
+  for (Further& further : further_) {
     if (further.projection.source == Projection::Source::key) continue;
     backward_further(context, further, x, dx, parameters, gradients);
   }
@@ -277,9 +330,11 @@ Index MixerLayer<T>::activation_bytes(Index batch, Index tokens) const {
   const HeadDims dims{.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
   const Index M = dims.rows();
   const Index D = d_model();
-  Index elements = M * 3 * D + M * D;
-  if (taps_ > 0) elements += M * 3 * D;
-  for (const Further& further : further_) elements += M * width(further);
+  Index elements = M * qkv_columns() + M * D;
+  if (taps_ > 0) elements += M * qkv_columns();
+  for (const Further& further : further_) {
+    elements += M * (width(further) + further.projection.through);
+  }
   if (layout_.output_norm) {
     const Index statistics = layout_.output_norm_kind == OutputNorm::rms_head ? n_heads_ : 2;
     elements += M * (D + statistics);

@@ -47,8 +47,8 @@ class MixerLayer {
   MixerLayer(const ModelConfig& model, MixerLayout layout, std::unique_ptr<MixerCore<T>> core,
              const std::string& prefix, ParameterTable& table);
 
-  /// The core's inputs of the last forward, without its parameters; for probes.
-  CoreInputs<T> core_inputs() const;
+  /// The core's inputs of the last forward, with its parameters in the flat buffer.
+  CoreInputs<T> core_inputs(const T* parameters) const;
   const MixerCore<T>& core() const { return *core_; }
   const MixerLayout& layout() const { return layout_; }
   /// Bytes kept between forward and backward for this shape.
@@ -68,19 +68,32 @@ class MixerLayer {
   struct Further {
     Projection projection;
     Offsets offsets;
-    Array<T> values, gradients;  // (M, H w)
+    Array<T> values, gradients;            // (M, H w)
+    Index narrow = 0;                      // offset of the weight of its first map, if it has two
+    Array<T> narrow_values{}, d_narrow{};  // (M, through)
   };
 
   Index d_model() const { return n_heads_ * d_h_; }
   Index width(const Further& further) const { return n_heads_ * further.projection.width; }
+  /// Columns of q, of k; of q, k and v together.
+  Index key_columns() const { return n_heads_ * layout_.key_channels(d_h_); }
+  Index qkv_columns() const { return 2 * key_columns() + d_model(); }
+  /// Views of q, k and v side by side in a buffer (M, qkv_columns).
+  template <class U>
+  HeadView<U> part(U* base, Index first, Index channels) const {
+    return {base + first, qkv_columns(), channels};
+  }
   /// q, k and v as the core reads them.
   const Array<T>& core_projections() const { return taps_ > 0 ? convolved_ : projections_; }
   ops::ShortConv<T> convolution(const T* parameters) const;
   /// Step 5's norm of o_ into normed_, and its backward from d_normed_ to d_o_.
   void norm_forward(const Context& context, const T* parameters);
   void norm_backward(const Context& context, const T* parameters, T* gradients);
+  void add_further(const Projection& projection, const std::string& prefix, ParameterTable& table);
+  void forward_further(const Context& context, Further& further, Matrix<const T> source,
+                       const T* parameters) const;
   /// Parameter gradients and `d_source` accumulate.
-  void backward_further(const Context& context, const Further& further, Matrix<const T> source,
+  void backward_further(const Context& context, Further& further, Matrix<const T> source,
                         Matrix<T> d_source, const T* parameters, T* gradients) const;
 
   MixerLayout layout_;
@@ -90,19 +103,19 @@ class MixerLayer {
   bool bias_;
   std::unique_ptr<MixerCore<T>> core_;
   Offsets qkv_, norm_, output_;
-  Index convolution_ = 0;  // offset of the weights of q, k and v, (3 D, taps)
+  Index convolution_ = 0;  // offset of the weights of q, k and v, (qkv, taps)
   std::vector<Further> further_;
   std::vector<Index> core_parameters_;  // offsets, as the layout's
   HeadDims dims_;
   // Activations of the last forward and scratch of the backward.
-  Array<T> projections_;         // (M, 3 D): q, k, v
-  Array<T> convolved_;           // (M, 3 D), only with convolutions
+  Array<T> projections_;         // (M, qkv): q, k, v
+  Array<T> convolved_;           // (M, qkv), only with convolutions
   Array<T> o_;                   // (M, D)
   Array<T> normed_;              // (M, D)
   Array<T> mean_, inverse_std_;  // (M); an RMSNorm has no mean and (M, H)
   Array<T> saved_;               // the core's
-  Array<T> d_projections_;       // (M, 3 D)
-  Array<T> d_convolved_;         // (M, 3 D), only with convolutions
+  Array<T> d_projections_;       // (M, qkv)
+  Array<T> d_convolved_;         // (M, qkv), only with convolutions
   Array<T> d_o_;                 // (M, D)
   Array<T> d_normed_;            // (M, D)
 };

@@ -23,7 +23,9 @@ std::vector<MixerConfig> variants() {
       {.options = DeltaNetOptions{}},
       {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}},
       {.options = VlaOptions{}},
-      {.options = VlaOptions{.penalty = Penalty::frozen}}};
+      {.options = VlaOptions{.penalty = Penalty::frozen}},
+      {.options = KdaOptions{}},
+      {.options = BasedOptions{.feature_dim = 2}}};
   for (std::size_t i = 0, count = all.size(); i < count; ++i) {
     MixerConfig other = all[i];
     other.output_norm = !mixer_layout(other, 4).output_norm;
@@ -97,6 +99,19 @@ TEST(MixerLayer, TheFieldsLayerHasConvolutionsAndNoBiases) {
   EXPECT_EQ(table.at("v_conv1d.weight").fan_in, 3);
   EXPECT_EQ(table.at("Wo.weight").initialisation, Initialisation::scaled_normal);
   EXPECT_EQ(table.at("Wv.weight").initialisation, Initialisation::normal);
+}
+
+TEST(MixerLayer, KeysMayHaveFewerChannelsThanAHead) {
+  ParameterTable table;
+  const MixerLayer<float> layer(field_model(2, 4), {.options = BasedOptions{.feature_dim = 3}},
+                                Device::cpu, Implementation::production, "", table);
+  EXPECT_EQ(table.at("Wk.weight").shape, (std::vector<Index>{6, 8}));
+  EXPECT_EQ(table.at("Wv.weight").shape, (std::vector<Index>{8, 8}));
+  EXPECT_EQ(table.at("q_conv1d.weight").shape, (std::vector<Index>{6, 1, 3}));
+  EXPECT_EQ(table.at("v_conv1d.weight").shape, (std::vector<Index>{8, 1, 3}));
+  // q, k, v before and after their convolutions, o and its norm with two numbers a token; a
+  // denominator for each head.
+  EXPECT_EQ(layer.activation_bytes(3, 5), 15 * (2 * 20 + 2 * 8 + 2 + 2) * 4);
 }
 
 TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
@@ -255,22 +270,23 @@ TEST(MixerLayer, ConvolvesQueriesKeysAndValues) {
                             std::span<const double>(expected), 1e-14));
 }
 
-/// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one of width 1,
-/// and a parameter of the core, (H, d).
+/// o = gain v + more_0 k + more_1 q + more_2 v: three further projections, one of the keys, one of
+/// width 1 and one through two channels, and a parameter of the core, (H, d).
 class ToyCore final : public MixerCore<double> {
  public:
-  static MixerLayout layout(Index heads, Index d) {
+  static MixerLayout layout(Index d) {
     return {.more = {{.name = "Wa", .width = d, .source = Projection::Source::key, .bias = false},
-                     {.name = "Wb", .width = 1}},
-            .parameters = {
-                {.name = "gain", .shape = {heads, d}, .initialisation = Initialisation::ones}}};
+                     {.name = "Wb", .width = 1},
+                     {.name = "Wc", .width = d, .through = 2}},
+            .parameters = {{.name = "gain", .shape = {d}, .initialisation = Initialisation::ones}}};
   }
 
   void forward(const Context&, const CoreInputs<double>& inputs, HeadView<double> o,
                Array<double>*) override {
     for_each(inputs.dims, [&](Index row, Index head, Index i) {
       o.at(row, head)[i] =
-          inputs.parameters[0][head * inputs.dims.d_h + i] * inputs.v.at(row, head)[i] +
+          (inputs.parameters[0][head * inputs.dims.d_h + i] + inputs.more[2].at(row, head)[i]) *
+              inputs.v.at(row, head)[i] +
           inputs.more[0].at(row, head)[i] * inputs.k.at(row, head)[i] +
           inputs.more[1].at(row, head)[0] * inputs.q.at(row, head)[i];
     });
@@ -281,7 +297,9 @@ class ToyCore final : public MixerCore<double> {
       const double g = gradients.d_o.at(row, head)[i];
       const Index channel = head * inputs.dims.d_h + i;
       gradients.dparameters[0][channel] += g * inputs.v.at(row, head)[i];
-      gradients.dv.at(row, head)[i] = g * inputs.parameters[0][channel];
+      gradients.dv.at(row, head)[i] =
+          g * (inputs.parameters[0][channel] + inputs.more[2].at(row, head)[i]);
+      gradients.dmore[2].at(row, head)[i] = g * inputs.v.at(row, head)[i];
       gradients.dk.at(row, head)[i] = g * inputs.more[0].at(row, head)[i];
       gradients.dmore[0].at(row, head)[i] = g * inputs.k.at(row, head)[i];
       gradients.dq.at(row, head)[i] = g * inputs.more[1].at(row, head)[0];
@@ -306,12 +324,40 @@ class ToyCore final : public MixerCore<double> {
 
 TEST(MixerLayer, FurtherProjectionsAndParametersReachTheCore) {
   constexpr Index d = Problem::kD / Problem::kHeads;
-  Problem problem(ToyCore::layout(Problem::kHeads, d), std::make_unique<ToyCore>());
+  Problem problem(ToyCore::layout(d), std::make_unique<ToyCore>());
   EXPECT_EQ(problem.table_.at("gain").shape, (std::vector<Index>{Problem::kHeads, d}));
   EXPECT_EQ(problem.table_.at("gain").initialisation, Initialisation::ones);
   EXPECT_EQ(problem.table_.at("Wb.weight").shape,
             (std::vector<Index>{Problem::kHeads, Problem::kD}));
+  EXPECT_EQ(problem.table_.at("Wc.0.weight").shape, (std::vector<Index>{2, Problem::kD}));
+  EXPECT_EQ(problem.table_.at("Wc.1.weight").shape, (std::vector<Index>{Problem::kD, 2}));
+  EXPECT_EQ(problem.table_.at("Wc.1.bias").shape, (std::vector<Index>{Problem::kD}));
   expect_gradients(problem);
+}
+
+TEST(InitialValues, OfADecayHaveTheirDistributions) {
+  constexpr Index kHeads = 4000;
+  const MixerLayout layout{
+      .parameters = {{.name = "a", .initialisation = Initialisation::decay_rate},
+                     {.name = "b", .initialisation = Initialisation::decay_step}}};
+  const auto values = initial_core_parameters(layout, kHeads, 3);
+  ASSERT_EQ(values.size(), 2);
+  ASSERT_EQ(values[0].size(), kHeads);
+  double rates = 0.0, log_steps = 0.0;
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    const double rate = std::exp(values[0][h]);
+    const double step = std::log1p(std::exp(values[1][h]));
+    // Rounded to float.
+    EXPECT_TRUE(rate >= 1 - 1e-6 && rate <= 16 + 1e-5) << rate;
+    EXPECT_TRUE(step >= 1e-3 * (1 - 1e-5) && step <= 0.1 * (1 + 1e-5)) << step;
+    rates += rate / kHeads;
+    log_steps += std::log10(step) / kHeads;
+  }
+  // Four standard errors of the mean: 15 / sqrt(12 n), and 2 / sqrt(12 n) for log10.
+  EXPECT_NEAR(rates, 8.5, 4 * 15 / std::sqrt(12.0 * kHeads));
+  EXPECT_NEAR(log_steps, -2.0, 4 * 2 / std::sqrt(12.0 * kHeads));
+  EXPECT_EQ(values, initial_core_parameters(layout, kHeads, 3));
+  EXPECT_NE(values, initial_core_parameters(layout, kHeads, 4));
 }
 
 TEST(MixerLayer, ActivationBytesCountsWhatIsKept) {

@@ -6,8 +6,13 @@
 #include <variant>
 
 #include "core/type_list.h"
+#include "mixers/based/based.h"
 #include "mixers/deltanet/deltanet.h"
+#include "mixers/gated_deltanet/gated_deltanet.h"
+#include "mixers/gla/gla.h"
+#include "mixers/kda/kda.h"
 #include "mixers/linear/linear.h"
+#include "mixers/mamba2/mamba2.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/vla/vla.h"
@@ -24,11 +29,16 @@ namespace vla_bench {
 /// and, where these exist,
 ///   feature_map            phi of its keys and queries, a key of the config or a constant
 ///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
-using Mixers = TypeList<SoftmaxOptions,   //
-                        LinearOptions,    //
-                        DeltaNetOptions,  //
-                        VlaOptions,       //
-                        RetentionOptions>;
+using Mixers = TypeList<SoftmaxOptions,        //
+                        LinearOptions,         //
+                        DeltaNetOptions,       //
+                        VlaOptions,            //
+                        RetentionOptions,      //
+                        GatedDeltaNetOptions,  //
+                        Mamba2Options,         //
+                        KdaOptions,            //
+                        GlaOptions,            //
+                        BasedOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.

@@ -56,16 +56,16 @@ struct HeadView {
 template <class T>
 struct CoreInputs {
   HeadDims dims;
-  HeadView<const T> q, k, v;                        // (B, T, H, d)
+  HeadView<const T> q, k, v;  // (B, T, H, d); q, k: as many channels as the layout's keys have
   std::array<HeadView<const T>, kMostMore> more{};  // (B, T, H, w)
-  std::array<const T*, kMostMore> parameters{};
+  std::array<const T*, kMostMore> parameters{};     // (H, ...)
 };
 
 template <class T>
 struct CoreGradients {
   HeadView<const T> o;                         // (B, T, H, d), what forward wrote
   HeadView<const T> d_o;                       // (B, T, H, d), upstream
-  HeadView<T> dq, dk, dv;                      // (B, T, H, d), overwritten
+  HeadView<T> dq, dk, dv;                      // as q, k and v, overwritten
   std::array<HeadView<T>, kMostMore> dmore{};  // (B, T, H, w), overwritten; as CoreInputs::more
   std::array<T*, kMostMore> dparameters{};     // accumulate
 };
@@ -73,8 +73,9 @@ struct CoreGradients {
 /// One token and head of CoreInputs.
 template <class T>
 struct TokenInputs {
-  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d)
+  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d), as CoreInputs'
   std::array<const T*, kMostMore> more{};            // (w)
+  std::array<const T*, kMostMore> parameters{};      // as CoreInputs::parameters, of all heads
 };
 
 /// One token of a core's inputs on the CPU.
@@ -84,13 +85,16 @@ TokenInputs<T> token_inputs(const CoreInputs<T>& inputs, Index row, Index head) 
   for (std::size_t i = 0; i < kMostMore; ++i) {
     if (!inputs.more[i].empty()) token.more[i] = inputs.more[i].at(row, head);
   }
+  token.parameters = inputs.parameters;
   return token;
 }
 
-/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (Proposition 2).
+/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = diag(decay) (I - k a^T); without
+/// decay that of Proposition 2.
 struct StepJacobian {
-  std::vector<double> k;  // (d)
-  std::vector<double> a;  // (d)
+  std::vector<double> k;      // (d)
+  std::vector<double> a;      // (d)
+  std::vector<double> decay;  // (d); empty: ones
 };
 
 /// One head's memory with an explicit state, one token at a time: for probes and for inference in

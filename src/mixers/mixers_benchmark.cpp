@@ -10,6 +10,7 @@
 
 #include "config/read.h"
 #include "core/rng.h"
+#include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "mixers/vectors.h"
 #include "mixers/work.h"
@@ -82,6 +83,13 @@ void run_core(benchmark::State& state, const MixerConfig& mixer, bool backward) 
   for (std::size_t i = 0; i < layout.more.size(); ++i) {
     inputs.more[i] = view(3 + i);
     gradients.dmore[i] = view(first_gradient + 3 + i);
+  }
+  std::vector<std::vector<float>> parameters;  // and their gradients
+  for (const auto& values : initial_core_parameters(layout, kLanes, 1)) {
+    const std::size_t i = parameters.size() / 2;
+    for (int copy = 0; copy < 2; ++copy) parameters.emplace_back(values.begin(), values.end());
+    inputs.parameters[i] = parameters[2 * i].data();
+    gradients.dparameters[i] = parameters[2 * i + 1].data();
   }
   const Context context{.device = Device::cpu, .threads = 1};
   Array<float> saved;

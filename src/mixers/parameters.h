@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/array.h"
+#include "core/rng.h"
 #include "mixers/layout.h"
 
 namespace vla_bench {
@@ -34,5 +35,22 @@ class ParameterTable {
   std::vector<Parameter> parameters_;
   Index size_ = 0;
 };
+
+/// What initial values depend on beside the parameter.
+struct InitialScale {
+  double init_std = 0.02;
+  Index n_layers = 1;
+};
+/// Draws one initial value.
+double initial_value(const Parameter& parameter, const InitialScale& scale, Rng& rng);
+
+/// Initial values of the parameters that a core itself reads, one array (H, ...) each, exact in
+/// float: for probes and timings without a model.
+std::vector<std::vector<double>> initial_core_parameters(const MixerLayout& layout, Index heads,
+                                                         std::uint64_t seed);
+
+/// Shape and size of a core's parameter with `heads` heads.
+std::vector<Index> core_parameter_shape(const CoreParameter& parameter, Index heads);
+Index core_parameter_size(const CoreParameter& parameter, Index heads);
 
 }  // namespace vla_bench

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "mixers/cuda_mixers.h"
 #include "mixers/list.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/cpu_token.h"
 
 namespace vla_bench {
@@ -46,6 +47,31 @@ std::unique_ptr<MixerCore<double>> make_reference(const Options& options, Index 
   }
 }
 
+/// Of a mixer that is no rule, but whose core on a GPU consists of recurrences.
+template <class Options>
+concept HasBlocks = requires(const Options& options) {
+  block_form(options);
+};
+template <HasBlocks Options>
+mixers::RecurrenceForm form_of(const Options& options, Index /*d_h*/) {
+  return block_form(options);
+}
+template <Recurrent Options>
+mixers::RecurrenceForm form_of(const Options& options, Index d_h) {
+  mixers::RecurrenceForm form;
+  with_rule(options, d_h, [&](const auto& rule) { form = rule.form(); });
+  return form;
+}
+/// Whether a matrix beside S has a recurrence of its own.
+template <class Options>
+bool has_chain(const Options& options, Index d_h) {
+  bool has = false;
+  if constexpr (requires { make_reference_rule(options, d_h); }) {
+    with_rule(options, d_h, [&](const auto& rule) { has = rule.own_state_size(d_h) > 0; });
+  }
+  return has;
+}
+
 template <class T, class Options>
 std::unique_ptr<MixerCore<T>> make_cpu_core(const Options& options, Index d_h,
                                             Implementation implementation) {
@@ -66,9 +92,9 @@ constexpr bool has_implementation(Implementation implementation) {
   if (implementation == Implementation::production || implementation == Implementation::reference) {
     return true;
   }
-  if (implementation == Implementation::recurrent || implementation == Implementation::chunked) {
-    return Recurrent<Options>;
-  }
+  const bool is_of_recurrence =
+      implementation == Implementation::recurrent || implementation == Implementation::chunked;
+  if (Recurrent<Options> && is_of_recurrence) return true;
   if constexpr (requires { Options::more_implementations; }) {
     return std::ranges::find(Options::more_implementations, implementation) !=
            Options::more_implementations.end();
@@ -119,6 +145,23 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
   return mixers::cuda_mixer_support(config, d_h, implementation);
 }
 
+Implementation resolved(Implementation implementation, const MixerConfig& config,
+                        const HeadDims& dims, Device device) {
+  if (implementation != Implementation::production) return implementation;
+  const auto of_mixer = [&]<class Options>(const Options& options) {
+    if constexpr (Recurrent<Options> || HasBlocks<Options>) {
+      const bool faster = has_chain(options, dims.d_h)
+                              ? mixers::chain_chunks_are_faster(dims)
+                              : mixers::chunks_are_faster(form_of(options, dims.d_h), dims);
+      const bool chunked = device == Device::cuda && faster;
+      return chunked ? Implementation::chunked : Implementation::recurrent;
+    } else {
+      return Implementation::production;
+    }
+  };
+  return std::visit(of_mixer, config.options);
+}
+
 Support pass_support(Implementation implementation, LatencyPass pass) {
   const bool forward_only =
       implementation == Implementation::unfused || implementation == Implementation::sequential;
@@ -127,11 +170,28 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
           .reason = fmt::format("{} has only a forward pass", enum_name(implementation))};
 }
 
+static bool chunks_store_bf16(const MixerConfig& config) {
+  return std::visit(
+      []<class Options>(const Options& options) {
+        constexpr Index kAnySize = 64;
+        if constexpr (Recurrent<Options>) {
+          return mixers::chunks_store_bf16(form_of(options, kAnySize),
+                                           has_chain(options, kAnySize));
+        } else {
+          return false;
+        }
+      },
+      config.options);
+}
+
 Precision implementation_precision(const MixerConfig& config, Device device,
-                                   Implementation implementation, Precision asked) {
+                                   Implementation implementation, LatencyPass pass,
+                                   Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
   if (implementation == Implementation::chunked && device == Device::cuda) {
-    return asked == Precision::float32 ? Precision::float32 : Precision::tf32;
+    if (asked != Precision::bf16) return asked;
+    return pass == LatencyPass::forward && chunks_store_bf16(config) ? Precision::bf16
+                                                                     : Precision::tf32;
   }
   const bool follows = std::visit(
       []<class Options>(const Options&) {
@@ -169,7 +229,9 @@ template std::unique_ptr<MixerCore<double>> make_mixer_core<double>(const MixerC
 std::string_view implementation_label(const MixerConfig& config, Implementation implementation) {
   if (implementation != Implementation::production) return enum_name(implementation);
   return std::visit(
-      []<class Options>(const Options&) { return Recurrent<Options> ? "recurrent" : "tiled"; },
+      []<class Options>(const Options&) {
+        return has_implementation<Options>(Implementation::recurrent) ? "recurrent" : "tiled";
+      },
       config.options);
 }
 

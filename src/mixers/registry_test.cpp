@@ -36,7 +36,8 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
 TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   const auto precision = [](const MixerOptions& mixer, Device device,
                             Implementation implementation) {
-    return implementation_precision({.options = mixer}, device, implementation, Precision::tf32);
+    return implementation_precision({.options = mixer}, device, implementation,
+                                    LatencyPass::forward, Precision::tf32);
   };
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::production), Precision::tf32);
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::unfused), Precision::tf32);
@@ -48,6 +49,19 @@ TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::chunked), Precision::tf32);
 }
 
+TEST(Registry, ChunksWithoutAChainReadAndWriteBfloat16) {
+  const auto precision = [](const MixerOptions& mixer, LatencyPass pass) {
+    return implementation_precision({.options = mixer}, Device::cuda, Implementation::chunked, pass,
+                                    Precision::bf16);
+  };
+  const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+    EXPECT_EQ(precision(mixer, LatencyPass::forward), Precision::bf16);
+    EXPECT_EQ(precision(mixer, LatencyPass::backward), Precision::tf32);
+  }
+  EXPECT_EQ(precision(VlaOptions{}, LatencyPass::forward), Precision::tf32);
+}
+
 TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {
   const auto support = [](const MixerOptions& mixer, Implementation implementation) {
     return mixer_support({.options = mixer}, 16, Device::cpu, implementation);
@@ -56,6 +70,44 @@ TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {
   EXPECT_EQ(support(VlaOptions{}, Implementation::chunked).reason, "chunked runs only on a GPU");
   for (Implementation implementation : {Implementation::recurrent, Implementation::chunked}) {
     EXPECT_FALSE(support(SoftmaxOptions{}, implementation).ok);
+  }
+}
+
+TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
+  const auto takes = [](const MixerOptions& mixer, const HeadDims& dims) {
+    return resolved(Implementation::production, {.options = mixer}, dims, Device::cuda) ==
+           Implementation::chunked;
+  };
+  // {batch, tokens, heads, d_h}
+  const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
+  const DeltaNetOptions value_gates{.variant = DeltaNetVariant::paper};
+  VlaOptions frozen;
+  frozen.penalty = Penalty::frozen;
+  for (const MixerOptions& mixer :
+       {MixerOptions(delta), MixerOptions(LinearOptions{}), MixerOptions(frozen)}) {
+    EXPECT_FALSE(takes(mixer, {4, 511, 1, 64}));
+    EXPECT_TRUE(takes(mixer, {4, 512, 1, 64}));
+  }
+  EXPECT_FALSE(takes(delta, {512, 511, 4, 32}));
+  EXPECT_TRUE(takes(delta, {512, 512, 4, 32}));
+  EXPECT_FALSE(takes(delta, {16, 63, 4, 64}));
+  EXPECT_TRUE(takes(delta, {16, 64, 4, 64}));
+  EXPECT_FALSE(takes(delta, {63, 511, 1, 64}));
+  EXPECT_FALSE(takes(VlaOptions{}, {64, 63, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {1, 64, 1, 16}));
+  EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
+}
+
+TEST(Registry, OnlyProductionStandsForAnother) {
+  const HeadDims dims{64, 4096, 4, 64};
+  const MixerConfig vla{.options = VlaOptions{}}, softmax{.options = SoftmaxOptions{}};
+  EXPECT_EQ(resolved(Implementation::production, vla, dims, Device::cpu),
+            Implementation::recurrent);
+  EXPECT_EQ(resolved(Implementation::production, softmax, dims, Device::cuda),
+            Implementation::production);
+  for (const Implementation implementation : kAll) {
+    if (implementation == Implementation::production) continue;
+    EXPECT_EQ(resolved(implementation, vla, dims, Device::cuda), implementation);
   }
 }
 

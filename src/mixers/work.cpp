@@ -27,8 +27,9 @@ Index multiply_adds_of(const Options& options, LatencyPass pass, Index tokens, I
 Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
                Index element_bytes) {
   const Index d = dims.d_h;
-  Index inputs = 3 * d;
-  for (const Projection& projection : mixer_layout(mixer, d).more) inputs += projection.width;
+  const MixerLayout layout = mixer_layout(mixer, d);
+  Index inputs = 2 * layout.key_channels(d) + d;
+  for (const Projection& projection : layout.more) inputs += projection.width;
   const Index numbers = pass == LatencyPass::forward ? inputs + d : 2 * inputs + 2 * d;
   const Index multiply_adds = std::visit(
       [&](const auto& options) { return multiply_adds_of(options, pass, dims.tokens, d); },

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "core/rng.h"
@@ -219,25 +218,12 @@ void TinyLm<T>::initialise(std::uint64_t seed) {
   std::uint32_t index = 0;
   for (const Parameter& parameter : state_->table.all()) {
     Rng rng(seed, RngStream::parameters, index++, 0);
-    const double bound = 1.0 / std::sqrt(static_cast<double>(parameter.fan_in));
-    const double branches = 2.0 * static_cast<double>(state_->model.n_layers);
-    const auto draw = [&]() -> double {
-      switch (parameter.initialisation) {
-        case Initialisation::normal:
-          return state_->model.init_std * rng.normal();
-        case Initialisation::scaled_normal:
-          return state_->model.init_std / std::sqrt(branches) * rng.normal();
-        case Initialisation::zeros:
-          return 0.0;
-        case Initialisation::ones:
-          return 1.0;
-        case Initialisation::uniform_fan_in:
-          return bound * (2.0 * rng.uniform() - 1.0);
-      }
-      return 0.0;
-    };
+    const InitialScale scale{.init_std = state_->model.init_std,
+                             .n_layers = state_->model.n_layers};
     T* values = host.data() + parameter.offset;
-    for (Index i = 0; i < parameter.size(); ++i) values[i] = static_cast<T>(draw());
+    for (Index i = 0; i < parameter.size(); ++i) {
+      values[i] = static_cast<T>(initial_value(parameter, scale, rng));
+    }
   }
   device_copy(state_->context.device, state_->values.data(), Device::cpu, host.data(),
               static_cast<std::size_t>(host.bytes()));
@@ -311,7 +297,7 @@ CoreInputs<T> TinyLm<T>::core_inputs(const Batch& batch, Index layer) {
   if (mixer == nullptr) {
     throw RunError(fmt::format("[model] core_inputs: layer {} is a gated convolution", layer));
   }
-  return mixer->core_inputs();
+  return mixer->core_inputs(state_->values.data());
 }
 
 template <class T>

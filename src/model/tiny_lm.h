@@ -60,7 +60,7 @@ class TinyLm {
   /// Writes all logits (B * T, V) of a batch to host memory.
   void logits(const Batch& batch, Matrix<T> out);
   /// Runs the blocks and returns what the core of `layer`, a mixer, read, valid until the next
-  /// call: the raw projections, behind their convolutions where there are any.
+  /// call: the raw projections, behind their convolutions where there are any, and its parameters.
   CoreInputs<T> core_inputs(const Batch& batch, Index layer);
   /// Makes an empty memory of one head of the model's mixer.
   std::unique_ptr<HeadMemory<T>> memory(Index head) const;

@@ -62,11 +62,13 @@ Index conv_state_bytes(const RunConfig& config) {
   const MixerLayout mixer =
       std::visit([&](const auto& options) { return layout(options, model.d_h); },
                  config.mixers.front().options);
-  const Index qkv = mixer.convolutions ? 3 * earlier(model.short_conv_qkv) : 0;
+  const Index qkv = 2 * mixer.key_channels(model.d_h) + model.d_h;  // of a head
   const Index mixers = model.mixer_layers();
-  const Index tokens = mixers * (earlier(model.short_conv) + qkv) +
+  const Index tokens = mixers * earlier(model.short_conv) +
                        (model.n_layers - mixers) * earlier(ModelConfig::kGatedConvTaps);
-  return times({kFloatBytes, tokens, model.d_model()});
+  const Index before_core =
+      mixer.convolutions ? times({mixers, earlier(model.short_conv_qkv), model.n_heads, qkv}) : 0;
+  return times({kFloatBytes, plus({times({tokens, model.d_model()}), before_core})});
 }
 
 Value column_of(const RunConfig& config, std::string_view column) {

@@ -46,7 +46,7 @@ inline void expect_gpu_matches_reference(MixerCore<float>& core, const MixerConf
   const CoreRun expected = run_core<double>(*reference_core(mixer, tensors.dims.d_h), tensors);
   const CoreRun actual = run_core<float>(core, tensors, gpu_context(precision));
   expect_same_run(actual, expected,
-                  tolerance > 0.0 ? tolerance : rounding_tolerance<float>(tensors.dims),
+                  tolerance > 0.0 ? tolerance : rounding_tolerance<float>(tensors),
                   describe(tensors.dims) + " cuda");
 }
 inline void expect_gpu_matches_reference(const MixerConfig& mixer, const CoreTensors& tensors,

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "testing/compare.h"
 
@@ -24,9 +25,13 @@ namespace vla_bench::testing {
 /// precisions see the same numbers.
 struct CoreTensors {
   HeadDims dims;
-  std::vector<double> q, k, v, d_o;       // (B, T, H, d)
-  std::vector<Index> widths;              // of the projections beyond q, k and v
-  std::vector<std::vector<double>> more;  // (B, T, H, width) each
+  Index key_width = 0;                          // channels of q and k; 0: d
+  std::vector<double> q, k, v, d_o;             // (B, T, H, d); q, k (B, T, H, key_channels)
+  std::vector<Index> widths;                    // of the projections beyond q, k and v
+  std::vector<std::vector<double>> more;        // (B, T, H, width) each
+  std::vector<std::vector<double>> parameters;  // of the core, (H, ...) each
+
+  Index key_channels() const { return key_width > 0 ? key_width : dims.d_h; }
 };
 
 /// Normal draws times `scale`; adds `shift` to q and k (a strongly negative one activates clamps).
@@ -34,14 +39,15 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
                                   std::uint64_t seed, double scale = 0.7, double shift = 0.0) {
   CoreTensors tensors;
   tensors.dims = dims;
+  tensors.key_width = mixer_layout(mixer, dims.d_h).key_width;
   const auto fill = [&](std::vector<double>& values, Index width, std::uint32_t substream,
                         double by) {
     Rng rng(seed, RngStream::benchmark, 0, substream);
     values.resize(static_cast<std::size_t>(dims.rows() * dims.heads * width));
     for (double& value : values) value = static_cast<float>(by + scale * rng.normal());
   };
-  fill(tensors.q, dims.d_h, 0, shift);
-  fill(tensors.k, dims.d_h, 1, shift);
+  fill(tensors.q, tensors.key_channels(), 0, shift);
+  fill(tensors.k, tensors.key_channels(), 1, shift);
   fill(tensors.v, dims.d_h, 2, 0.0);
   fill(tensors.d_o, dims.d_h, 3, 0.0);
   for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
@@ -49,13 +55,20 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
     tensors.widths.push_back(projection.width);
     fill(tensors.more.emplace_back(), projection.width, 4 + index, 0.0);
   }
+  for (const CoreParameter& parameter : mixer_layout(mixer, dims.d_h).parameters) {
+    const Index size = core_parameter_size(parameter, dims.heads);
+    Rng rng(seed, RngStream::benchmark, 1, static_cast<std::uint32_t>(tensors.parameters.size()));
+    auto& values = tensors.parameters.emplace_back(static_cast<std::size_t>(size));
+    for (double& value : values) value = static_cast<float>(scale * rng.normal());
+  }
   return tensors;
 }
 
 /// A core's results, in double for comparison.
 struct CoreRun {
-  std::vector<double> o, dq, dk, dv;       // (B, T, H, d)
-  std::vector<std::vector<double>> dmore;  // (B, T, H, width) each
+  std::vector<double> o, dq, dk, dv;             // (B, T, H, d)
+  std::vector<std::vector<double>> dmore;        // (B, T, H, width) each
+  std::vector<std::vector<double>> dparameters;  // (H, ...) each
 
   /// All results by name, o first.
   std::vector<std::pair<std::string, const std::vector<double>*>> all() const {
@@ -63,6 +76,9 @@ struct CoreRun {
         {"o", &o}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv}};
     for (std::size_t i = 0; i < dmore.size(); ++i) {
       named.emplace_back("dmore[" + std::to_string(i) + "]", &dmore[i]);
+    }
+    for (std::size_t i = 0; i < dparameters.size(); ++i) {
+      named.emplace_back("dparameters[" + std::to_string(i) + "]", &dparameters[i]);
     }
     return named;
   }
@@ -90,18 +106,23 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   const HeadDims& dims = tensors.dims;
   const Index rows = dims.rows();
   const Index D = dims.heads * dims.d_h;
-  const Index stride = 3 * D + padding;
+  const Index d_k = tensors.key_channels();
+  const Index keys = dims.heads * d_k;
+  const Index written = 2 * keys + D;  // of a row
+  const Index stride = written + padding;
   const T poison = std::nan("");
   std::vector<T> host_qkv(static_cast<std::size_t>(rows * stride), poison);
-  for (Index row = 0; row < rows; ++row) {
-    for (Index i = 0; i < D; ++i) {
-      const auto from = static_cast<std::size_t>(row * D + i);
-      T* to = host_qkv.data() + row * stride + i;
-      to[0] = static_cast<T>(tensors.q[from]);
-      to[D] = static_cast<T>(tensors.k[from]);
-      to[2 * D] = static_cast<T>(tensors.v[from]);
+  const auto lay = [&](const std::vector<double>& values, Index columns, Index at) {
+    for (Index row = 0; row < rows; ++row) {
+      for (Index i = 0; i < columns; ++i) {
+        host_qkv[static_cast<std::size_t>(row * stride + at + i)] =
+            static_cast<T>(values[static_cast<std::size_t>(row * columns + i)]);
+      }
     }
-  }
+  };
+  lay(tensors.q, keys, 0);
+  lay(tensors.k, keys, keys);
+  lay(tensors.v, D, 2 * keys);
   const auto upload = [&](const std::vector<double>& values) {
     return to_device(context.device, std::vector<T>(values.begin(), values.end()));
   };
@@ -115,16 +136,16 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
 
   CoreInputs<T> inputs;
   inputs.dims = dims;
-  inputs.q = {qkv.data(), stride, dims.d_h};
-  inputs.k = {qkv.data() + D, stride, dims.d_h};
-  inputs.v = {qkv.data() + 2 * D, stride, dims.d_h};
+  inputs.q = {qkv.data(), stride, d_k};
+  inputs.k = {qkv.data() + keys, stride, d_k};
+  inputs.v = {qkv.data() + 2 * keys, stride, dims.d_h};
 
   CoreGradients<T> gradients;
   gradients.o = {o.data(), D, dims.d_h};
   gradients.d_o = {d_o.data(), D, dims.d_h};
-  gradients.dq = {dqkv.data(), stride, dims.d_h};
-  gradients.dk = {dqkv.data() + D, stride, dims.d_h};
-  gradients.dv = {dqkv.data() + 2 * D, stride, dims.d_h};
+  gradients.dq = {dqkv.data(), stride, d_k};
+  gradients.dk = {dqkv.data() + keys, stride, d_k};
+  gradients.dv = {dqkv.data() + 2 * keys, stride, dims.d_h};
   std::vector<Array<T>> more, dmore;
   for (std::size_t i = 0; i < tensors.more.size(); ++i) {
     const Index width = tensors.widths[i];
@@ -132,6 +153,15 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
     dmore.push_back(poisoned(tensors.more[i].size()));
     inputs.more[i] = {more.back().data(), dims.heads * width, width};
     gradients.dmore[i] = {dmore.back().data(), dims.heads * width, width};
+  }
+  constexpr T kEarlier = 0.5;  // a gradient that this pass has to add to
+  std::vector<Array<T>> parameters, dparameters;
+  for (std::size_t i = 0; i < tensors.parameters.size(); ++i) {
+    const std::size_t size = tensors.parameters[i].size();
+    parameters.push_back(upload(tensors.parameters[i]));
+    dparameters.push_back(to_device(context.device, std::vector<T>(size, kEarlier)));
+    inputs.parameters[i] = parameters.back().data();
+    gradients.dparameters[i] = dparameters.back().data();
   }
 
   Array<T> saved;
@@ -150,15 +180,19 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   const std::vector<T> host_dqkv = testing::to_host(dqkv);
   for (Index row = 0; row < rows; ++row) {
     const T* from = host_dqkv.data() + row * stride;
-    run.dq.insert(run.dq.end(), from, from + D);
-    run.dk.insert(run.dk.end(), from + D, from + 2 * D);
-    run.dv.insert(run.dv.end(), from + 2 * D, from + 3 * D);
+    run.dq.insert(run.dq.end(), from, from + keys);
+    run.dk.insert(run.dk.end(), from + keys, from + 2 * keys);
+    run.dv.insert(run.dv.end(), from + 2 * keys, from + written);
     if (padding == 0) continue;
-    EXPECT_TRUE(std::isnan(from[3 * D])) << "wrote outside its channels in row " << row;
+    EXPECT_TRUE(std::isnan(from[written])) << "wrote outside its channels in row " << row;
   }
   for (const Array<T>& values : dmore) {
     const std::vector<T> host = testing::to_host(values);
     run.dmore.emplace_back(host.begin(), host.end());
+  }
+  for (const Array<T>& values : dparameters) {
+    auto& host = run.dparameters.emplace_back();
+    for (const T value : testing::to_host(values)) host.push_back(value - kEarlier);
   }
   return run;
 }
@@ -184,6 +218,17 @@ template <class T>
 double rounding_tolerance(const HeadDims& dims) {
   const double unit = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
   return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.d_h));
+}
+/// Keys of a width of their own are read along their n^2 + n + 1 features (based), which are summed
+/// even at one token.
+template <class T>
+double rounding_tolerance(const CoreTensors& tensors) {
+  const Index n = tensors.key_width;
+  if (n == 0) return rounding_tolerance<T>(tensors.dims);
+  HeadDims terms = tensors.dims;
+  terms.tokens = terms.tokens * terms.d_h + n * n + n + 1;
+  terms.d_h = 1;
+  return rounding_tolerance<T>(terms);
 }
 
 inline std::string describe(const HeadDims& dims) {
@@ -218,8 +263,7 @@ void expect_matches_reference(const MixerConfig& mixer, const CoreTensors& tenso
   const Index d_h = tensors.dims.d_h;
   const CoreRun expected = run_core<double>(*reference_core(mixer, d_h), tensors);
   const CoreRun actual = run_core<T>(*production_core<T>(mixer, d_h), tensors);
-  expect_same_run(actual, expected,
-                  tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors.dims),
+  expect_same_run(actual, expected, tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors),
                   describe(tensors.dims) + (std::is_same_v<T, float> ? " float" : " double"));
 }
 
@@ -269,6 +313,9 @@ inline void expect_central_differences(MixerCore<double>& core, const CoreTensor
   for (std::vector<double>& values : moved.more) {
     differentiate(values, numeric.dmore.emplace_back());
   }
+  for (std::vector<double>& values : moved.parameters) {
+    differentiate(values, numeric.dparameters.emplace_back());
+  }
   expect_same_run(run, numeric, tolerance, "central differences " + describe(tensors.dims));
 }
 
@@ -288,8 +335,8 @@ void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
         }
       }
     };
-    change(changed.q, dims.d_h);
-    change(changed.k, dims.d_h);
+    change(changed.q, changed.key_channels());
+    change(changed.k, changed.key_channels());
     change(changed.v, dims.d_h);
     for (std::size_t i = 0; i < changed.more.size(); ++i) {
       change(changed.more[i], tensors.widths[i]);
@@ -319,6 +366,10 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
     const auto first = values.begin() + static_cast<std::ptrdiff_t>(position * width);
     return std::vector<T>(first, first + static_cast<std::ptrdiff_t>(width));
   };
+  std::vector<std::vector<T>> parameters;
+  for (const std::vector<double>& values : tensors.parameters) {
+    parameters.emplace_back(values.begin(), values.end());
+  }
   std::vector<T> o(static_cast<std::size_t>(dims.d_h));
   for (Index head = 0; head < dims.heads; ++head) {
     const std::unique_ptr<HeadMemory<T>> memory = core.memory(head);
@@ -326,14 +377,17 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
       memory->reset();
       for (Index t = 0; t < dims.tokens; ++t) {
         const Index position = (b * dims.tokens + t) * dims.heads + head;
-        const std::vector<T> q = token(tensors.q, position, dims.d_h);
-        const std::vector<T> k = token(tensors.k, position, dims.d_h);
+        const std::vector<T> q = token(tensors.q, position, tensors.key_channels());
+        const std::vector<T> k = token(tensors.k, position, tensors.key_channels());
         const std::vector<T> v = token(tensors.v, position, dims.d_h);
         TokenInputs<T> inputs{q.data(), k.data(), v.data()};
         std::vector<std::vector<T>> more;
         for (std::size_t i = 0; i < tensors.more.size(); ++i) {
           more.push_back(token(tensors.more[i], position, tensors.widths[i]));
           inputs.more[i] = more.back().data();
+        }
+        for (std::size_t i = 0; i < parameters.size(); ++i) {
+          inputs.parameters[i] = parameters[i].data();
         }
         memory->step(inputs, o.data());
         std::copy(o.begin(), o.end(),
@@ -342,7 +396,7 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
     }
   }
   EXPECT_TRUE(near("memory steps", std::span<const double>(stepped), std::span<const double>(run.o),
-                   tolerance > 0.0 ? tolerance : rounding_tolerance<T>(dims)));
+                   tolerance > 0.0 ? tolerance : rounding_tolerance<T>(tensors)));
 }
 
 /// Checks that any number of threads gives the same bits.

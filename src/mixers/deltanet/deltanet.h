@@ -21,6 +21,7 @@
 
 #include "mixers/deltanet/options.h"
 #include "mixers/features.h"
+#include "mixers/gates.h"
 #include "mixers/layout.h"
 #include "mixers/recurrence/form.h"
 
@@ -75,20 +76,17 @@ struct PaperDeltaNetRule {
 
 /// The standard variant: a write strength per head.
 struct StandardDeltaNetRule {
+  bool as_given;  // gates.h
+
   RecurrenceForm form() const { return {.residual = RecurrenceForm::Residual::along_r}; }
 
   template <class Token>
   VLA_HOST_DEVICE void bind(const Token& token) const {
-    auto query = token.q();  // 1
-    apply_feature_map(token, FeatureMap::silu, query);
-    make_unit(token, query);
-    token.put_q(query);
-    auto key = token.k();
-    apply_feature_map(token, FeatureMap::silu, key);
-    make_unit(token, key);
+    token.put_q(UnitSilu<Token>(token, token.q(), as_given).y);  // 1
+    auto key = UnitSilu<Token>(token, token.k(), as_given).y;
     token.put_r(key);
-    const auto strength = sigmoid(token, token.more_scalar(0));
-    token.each([&](auto i) { key[i] *= strength; });
+    const auto beta = Strength<Token>(token, token.more_scalar(0), as_given).beta;
+    token.each([&](auto i) { key[i] *= beta; });
     token.put_a(key);
   }
   template <class Token>
@@ -99,22 +97,15 @@ struct StandardDeltaNetRule {
     auto dquery = token.dq();
     auto dkey = token.dr();
     const auto dwrite = token.da();
-    const auto strength = sigmoid(token, token.more_scalar(0));
+    const Strength<Token> strength(token, token.more_scalar(0), as_given);
 
-    auto query = q;
-    apply_feature_map(token, FeatureMap::silu, query);
-    const auto query_length = make_unit(token, query);
-    unit_backward(token, query, query_length, dquery);
-    feature_map_backward(token, FeatureMap::silu, q, dquery);
+    UnitSilu<Token>(token, q, as_given).backward(token, q, as_given, dquery);
     token.put_dq(dquery);
 
-    auto key = k;
-    apply_feature_map(token, FeatureMap::silu, key);
-    const auto key_length = make_unit(token, key);
-    token.put_dmore(0, token.dot(dwrite, key) * strength * (1 - strength));
-    token.each([&](auto i) { dkey[i] += strength * dwrite[i]; });
-    unit_backward(token, key, key_length, dkey);
-    feature_map_backward(token, FeatureMap::silu, k, dkey);
+    const UnitSilu<Token> key(token, k, as_given);
+    token.put_dmore(0, token.dot(dwrite, key.y) * strength.slope);
+    token.each([&](auto i) { dkey[i] += strength.beta * dwrite[i]; });
+    key.backward(token, k, as_given, dkey);
     token.put_dk(dkey);
   }
   template <class Token, class Channels>
@@ -140,7 +131,7 @@ void with_rule(const DeltaNetOptions& options, Index /*d_h*/, const Body& body) 
   if (options.variant == DeltaNetVariant::paper) {
     body(mixers::PaperDeltaNetRule{});
   } else {
-    body(mixers::StandardDeltaNetRule{});
+    body(mixers::StandardDeltaNetRule{options.as_given});
   }
 }
 

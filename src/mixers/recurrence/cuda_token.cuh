@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "mixers/features.h"
+#include "mixers/recurrence/chunk_rows.cuh"
 #include "mixers/recurrence/lines.cuh"
 #include "mixers/recurrence/rule_cuda.h"
 
@@ -59,6 +60,7 @@ class TokenLanes {
   }
   __device__ float exp(float x) const { return expf(x); }
   __device__ float sqrt(float x) const { return sqrtf(x); }
+  __device__ float log1p(float x) const { return log1pf(x); }
 
   template <class T>
   __device__ T* of(const TokenView<T>& view) const {
@@ -79,6 +81,18 @@ class TokenLanes {
       for (int i = 0; i < kShare; ++i) x[i] = from[i];
     }
     return x;
+  }
+  /// bfloat16 rows are aligned.
+  __device__ Channels load(const TokenView<const Bfloat16>& view) const {
+    if (!exists_) return {};
+    const float4 x = quad_of(of(view) + channel_);
+    return {{x.x, x.y, x.z, x.w}};
+  }
+  __device__ void store(const Channels& x, const TokenView<Bfloat16>& view) const {
+    if (!valid_ || !exists_ || view.data == nullptr) return;
+    using ops::cuda::pack_bf16;
+    *reinterpret_cast<uint2*>(of(view) + channel_) =
+        make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
   }
   __device__ void store(const Channels& x, const TokenView<float>& view) const {
     if (!valid_ || !exists_ || view.data == nullptr) return;
@@ -111,18 +125,23 @@ unsigned token_blocks(const HeadDims& dims) {
   return static_cast<unsigned>((dims.rows() * dims.heads + kTokensOfBlock - 1) / kTokensOfBlock);
 }
 
-template <int D>
-class CudaToken : public TokenLanes<D> {
+/// As bind sees it.
+template <int D, class T>
+class BindToken : public TokenLanes<D> {
  public:
   using typename TokenLanes<D>::Channels;
 
-  __device__ explicit CudaToken(const RuleViews& views)
+  __device__ explicit BindToken(const BindViews<T>& views)
       : TokenLanes<D>(views.dims), views_(views) {}
 
   __device__ Channels q() const { return this->load(views_.q); }
   __device__ Channels k() const { return this->load(views_.k); }
   __device__ Channels more(int i) const { return this->load(views_.more[i]); }
   __device__ float more_scalar(int i) const { return *this->of(views_.more[i]); }
+  __device__ float parameter(int i) const { return views_.parameters[i][this->head()]; }
+  __device__ Channels parameter_channels(int i) const {
+    return this->load(TokenView<const float>(views_.parameters[i], 0, 0, views_.dims.d_h));
+  }
 
   __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
   __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
@@ -131,6 +150,19 @@ class CudaToken : public TokenLanes<D> {
   __device__ void put_own(const Channels& x) const { this->store(x, views_.row_own); }
   __device__ void put_decay(const Channels& x) const { this->store(x, views_.row_decay); }
   __device__ void put_decay(float x) const { this->store(x, views_.row_decay); }
+
+ private:
+  const BindViews<T>& views_;
+};
+
+/// As unbind sees it.
+template <int D>
+class CudaToken : public BindToken<D, float> {
+ public:
+  using typename TokenLanes<D>::Channels;
+
+  __device__ explicit CudaToken(const RuleViews& views)
+      : BindToken<D, float>(views), views_(views) {}
 
   __device__ Channels dr() const { return sum(views_.dr); }
   __device__ Channels da() const { return sum(views_.da); }
@@ -144,6 +176,10 @@ class CudaToken : public TokenLanes<D> {
   __device__ void put_dk(const Channels& x) const { this->store(x, views_.raw_dk); }
   __device__ void put_dmore(int i, const Channels& x) const { this->store(x, views_.raw_dmore[i]); }
   __device__ void put_dmore(int i, float x) const { this->store(x, views_.raw_dmore[i]); }
+  __device__ void put_dparameter(int i, float x) const { this->store(x, views_.dparameters[i]); }
+  __device__ void put_dparameter(int i, const Channels& x) const {
+    this->store(x, views_.dparameters[i]);
+  }
 
  private:
   __device__ Channels sum(const SumOfViews& views) const {

@@ -52,11 +52,12 @@ inline constexpr Index kPlainTokens = 4;
 template <class T>
 struct PlainScan {
   Index d, stride;
+  Index coefficient_stride = stride;
   Index count;       // a multiple of kPlainTokens; tokens beyond the last have x = 0 and D = 1
   T* m;              // (d, stride)
-  const T* x;        // (count, stride), coefficients of rows
+  const T* x;        // (count, coefficient_stride), coefficients of rows
   const T* y;        // (count, stride)
-  const T* c;        // (count, stride), coefficients of rows
+  const T* c;        // (count, coefficient_stride), coefficients of rows
   T* out;            // (count, stride)
   const T* factors;  // rows of D, unused for Factor::none
 };
@@ -69,9 +70,10 @@ void plain_scan(const PlainScan<T>& args) {
     // Copied, for the compiler would load a captured reference again after every store.
     const Index d = args.d;
     const Index stride = args.stride;
+    const Index across = args.coefficient_stride;
     for (Index t = 0; t < args.count; t += U) {
-      const T* x = args.x + t * stride;
-      const T* c = args.c + t * stride;
+      const T* x = args.x + t * across;
+      const T* c = args.c + t * across;
       // Two vectors of columns at a time: their four updates and four sums fill 16 registers.
       constexpr int P = N < 2 ? N : 2;
       for (int part = 0; part < N; part += P) {
@@ -93,8 +95,8 @@ void plain_scan(const PlainScan<T>& args) {
           for (int n = 0; n < P; ++n) m[n] = load(row + n * W);
 #pragma GCC unroll 4
           for (Index u = 0; u < U; ++u) {
-            const Vector<T> xj = broadcast(x[u * stride + j]);
-            const Vector<T> cj = broadcast(c[u * stride + j]);
+            const Vector<T> xj = broadcast(x[u * across + j]);
+            const Vector<T> cj = broadcast(c[u * across + j]);
 #pragma GCC unroll 2
             for (int n = 0; n < P; ++n) {
               if constexpr (!kAgainstTime) factors[u].apply(m[n], j, n);

@@ -16,6 +16,13 @@ __device__ inline std::uint32_t round_to_tf32(float x) {
   return word;
 }
 
+/// Both rounded to the nearest bfloat16, ties to even; `low` in the lower half.
+__device__ inline std::uint32_t pack_bf16(float low, float high) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
 /// C (16, 8) += A (16, 8) B (8, 8). With g = l / 4 and t = l % 4, thread l of the warp holds
 ///   A: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);   B: (t, g), (t + 4, g);
 ///   C: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)

@@ -1,0 +1,39 @@
+// Whether a GPU's production takes a lane's tokens in chunks (chunked.h) or one after the other.
+//
+// By the time of a forward and a backward together in float32 on one H200, recurrent over chunked:
+//   lanes  d     T = 64    128    256    512   1,024
+//       4  64 delta .81    .77    .74    1.3    2.3
+//     128  64      1.4     1.5
+//       4  64 linear .60   .61    .79    1.4    2.5   (its sum of keys walks a lane apart)
+//     128  64      1.1     1.2
+// A block takes a lane and a whole multiprocessor in chunks, the fraction of one token by token:
+// heads of 32 with more lanes than multiprocessors win from 512 tokens on (a training step of 256
+// lanes: linear .91, delta .94 at T = 73, 1.02, 1.00 at 512, 1.05, 1.00 at 1,024). Few lanes gain
+// from segments, which take some 512 tokens too. VLA's A, whose token is a longer chain, gains
+// earlier: of 256 lanes with d = 32 1.2 at T = 73, 1.4 at 512; of 4 with d = 64 3.2 at 2,048.
+#pragma once
+
+#include "mixers/mixer.h"
+#include "mixers/recurrence/form.h"
+
+namespace vla_bench::mixers {
+
+/// Of S. There are no chunks for a decay per channel.
+inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  if (!exists) return false;
+  const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
+  return dims.tokens >= (fills_chip ? 64 : 512);
+}
+
+/// Of a matrix beside S that has a recurrence of its own, as VLA's A: wherever S's are, and before.
+inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >= 64; }
+
+/// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
+/// the others, and every backward, compute as in TF32.
+inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+}
+
+}  // namespace vla_bench::mixers
