@@ -34,4 +34,14 @@ __device__ inline void multiply_add_tf32(float (&c)[4], const std::uint32_t (&a)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// Four (8, 4) matrices of 32-bit words in shared memory, whose rows of 16 bytes are aligned:
+/// thread l names row l % 8 of matrix l / 8, and gets word l % 4 of row l / 4 of each.
+__device__ inline void load_matrix_x4(std::uint32_t (&words)[4], const float* row) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(address)
+               : "memory");
+}
+
 }  // namespace vla_bench::ops::cuda
