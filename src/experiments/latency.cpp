@@ -66,31 +66,25 @@ std::string shortfall(const LatencyConfig& latency, const Timing& timing) {
 
 /// The precision of a core's products; empty for the reference, which computes in float64.
 std::optional<Precision> row_precision(const RunConfig& config, const Context& context,
-                                       Implementation implementation) {
+                                       Implementation implementation, LatencyPass pass) {
   if (implementation == Implementation::reference) return {};
-  return implementation_precision(config.mixers.front(), context.device, implementation,
+  return implementation_precision(config.mixers.front(), context.device, implementation, pass,
                                   context.precision);
 }
 
-/// Bytes of a stored number.
-Index element_bytes(Implementation implementation) {
-  switch (implementation) {
-    case Implementation::reference:
-      return 8;
-    case Implementation::cudnn:
-      return 2;
-    case Implementation::production:
-    case Implementation::recurrent:
-    case Implementation::chunked:
-    case Implementation::sequential:
-    case Implementation::unfused:
-      break;
-  }
-  return 4;
+/// Bytes of a stored number. Of the implementations that follow bf16 softmax's own stores float32.
+Index element_bytes(Implementation implementation, std::optional<Precision> precision) {
+  if (!precision) return 8;
+  const bool stores_bf16 =
+      implementation == Implementation::cudnn || implementation == Implementation::chunked;
+  return stores_bf16 && *precision == Precision::bf16 ? 2 : 4;
 }
 
-Work work_of(const RunConfig& config, Implementation implementation, LatencyPass pass) {
-  return core_work(config.mixers.front(), head_dims(config), pass, element_bytes(implementation));
+Work work_of(const RunConfig& config, const Context& context, Implementation implementation,
+             LatencyPass pass) {
+  const auto precision = row_precision(config, context, implementation, pass);
+  return core_work(config.mixers.front(), head_dims(config), pass,
+                   element_bytes(implementation, precision));
 }
 
 /// The buffers that timed calls cycle through: one set on the CPU, to stay in the caches, else more
@@ -106,7 +100,7 @@ class BufferRound {
     if (context.device == Device::cpu) return;
     const GpuMemory gpu = gpu_memory();
     // A forward touches less than a backward, so enough sets for it are enough for both.
-    const Index touched = work_of(config, implementation, LatencyPass::forward).bytes;
+    const Index touched = work_of(config, context, implementation, LatencyPass::forward).bytes;
     const Index count =
         buffer_sets(gpu.l2_bytes, gpu.free_bytes, touched,
                     sets_.front().bytes() + core.saved_bytes(dims), most_calls(config.latency));
@@ -211,7 +205,7 @@ class ImplementationRows {
   /// Checks every set of buffers; compares values of the first, which the others have rotated.
   template <class T>
   PassVerdict check(MixerCore<T>& core, LatencyPass pass, BufferRound<T>& buffers) const {
-    const auto precision = row_precision(config_, environment_.context, implementation_);
+    const auto precision = row_precision(config_, environment_.context, implementation_, pass);
     const WholeLengthCheck<T> whole(config_, environment_.context,
                                     allowed_error(precision.value_or(Precision::float32)),
                                     environment_.stop);
@@ -230,7 +224,7 @@ class ImplementationRows {
   template <class T>
   void add_timing(const MixerCore<T>& core, LatencyPass pass, const Timing& timing) {
     const HeadDims dims = head_dims(config_);
-    const auto precision = row_precision(config_, environment_.context, implementation_);
+    const auto precision = row_precision(config_, environment_.context, implementation_, pass);
     Context at_precision = environment_.context;
     at_precision.precision = precision.value_or(Precision::float32);
     const Ceilings& ceilings = measured_ceilings(at_precision);
@@ -242,7 +236,7 @@ class ImplementationRows {
         .set(Columns::state_bytes, core.state_bytes(dims))
         .set(Columns::activation_bytes, core.saved_bytes(dims))
         .set(Columns::copy_bytes_per_s, ceilings.bytes_per_s);
-    const Work work = work_of(config_, implementation_, pass);
+    const Work work = work_of(config_, environment_.context, implementation_, pass);
     record.set(Columns::flop_per_s, static_cast<double>(work.flop) / timing.median_s)
         .set(Columns::bytes_per_s, static_cast<double>(work.bytes) / timing.median_s);
     if (precision) record.set(Columns::sgemm_flop_per_s, ceilings.flops_per_s);
@@ -253,8 +247,8 @@ class ImplementationRows {
   }
 
   Record row(LatencyPass pass) const {
-    const auto precision = row_precision(config_, environment_.context, implementation_);
-    const Work work = work_of(config_, implementation_, pass);
+    const auto precision = row_precision(config_, environment_.context, implementation_, pass);
+    const Work work = work_of(config_, environment_.context, implementation_, pass);
     Record record(Latency::table(), config_, environment_.context.device);
     record
         .set(Columns::implementation,
@@ -321,8 +315,8 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
   }
   // Before the timings, so that the GPU runs at its sustained clock.
   Context at_precision = context;
-  at_precision.precision =
-      implementation_precision(mixer, context.device, implementation, context.precision);
+  at_precision.precision = implementation_precision(mixer, context.device, implementation,
+                                                    LatencyPass::forward, context.precision);
   measured_ceilings(at_precision);
   return rows.time(*core);
 }

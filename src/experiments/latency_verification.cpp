@@ -99,8 +99,9 @@ std::string verify_against_reference(const RunConfig& config, const Context& con
                              relative_error(to_host(actual.parameters[i].gradients),
                                             to_host(expected.parameters[i].gradients), floor));
   }
-  const double allowed = allowed_error(
-      implementation_precision(mixer, context.device, implementation, context.precision));
+  const double allowed = allowed_error(implementation_precision(
+      mixer, context.device, implementation,
+      with_backward ? LatencyPass::backward : LatencyPass::forward, context.precision));
   for (const auto& [name, error] : comparisons) {
     if (!(error <= allowed)) {
       return fmt::format(

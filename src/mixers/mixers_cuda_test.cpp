@@ -42,7 +42,7 @@ TEST(MixersCuda, HaveChunksUnlessChannelsDecayApart) {
 TEST(MixersCuda, EqualTheReferenceInChunks) {
   VLA_NEEDS_GPU();
   std::vector<HeadDims> shapes = gpu_shapes();
-  shapes.push_back({1, 300, 2, 64});  // of more than one segment
+  shapes.push_back({1, 400, 2, 64});  // of more than one segment
   for (const MixerConfig& mixer : every_mixer()) {
     if (!has_chunks(mixer)) continue;
     SCOPED_TRACE(mixer.name());
@@ -54,13 +54,43 @@ TEST(MixersCuda, EqualTheReferenceInChunks) {
   }
 }
 
+// The forward on bfloat16 tensors; beside their rounding o's own.
+TEST(MixersCuda, EqualTheReferenceInChunksOfBfloat16) {
+  VLA_NEEDS_GPU();
+  constexpr double kAllowed = 8 * 0x1p-8;
+  const Context context = gpu_context(Precision::bf16);
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!has_chunks(mixer) ||
+        implementation_precision(mixer, Device::cuda, Implementation::chunked, LatencyPass::forward,
+                                 Precision::bf16) != Precision::bf16) {
+      continue;
+    }
+    SCOPED_TRACE(mixer.name());
+    for (const HeadDims& dims : {HeadDims{2, 33, 2, 8}, {2, 33, 2, 32}, {1, 400, 2, 64}}) {
+      const CoreTensors tensors = random_tensors(mixer, dims, 21);
+      const auto core =
+          make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
+      const CoreRun actual = run_core<float>(*core, tensors, context, false);
+      const CoreRun expected = run_core<double>(*reference_core(mixer, dims.d_h), tensors);
+      double worst = 0.0, largest = 0.0;
+      for (std::size_t i = 0; i < expected.o.size(); ++i) {
+        const double error = std::abs(actual.o[i] - expected.o[i]);
+        if (!(error <= worst)) worst = error;
+        largest = std::max(largest, std::abs(expected.o[i]));
+      }
+      EXPECT_LE(worst, kAllowed * largest) << describe(dims);
+      EXPECT_GT(worst, 0x1p-12 * largest) << "not rounded to bfloat16";
+    }
+  }
+}
+
 TEST(MixersCuda, RepeatBitForBitInChunks) {
   VLA_NEEDS_GPU();
   for (const MixerConfig& mixer : every_mixer()) {
     if (!has_chunks(mixer)) continue;
     SCOPED_TRACE(mixer.name());
     const auto core = make_mixer_core<float>(mixer, 32, Device::cuda, Implementation::chunked);
-    expect_gpu_repeats(*core, random_tensors(mixer, {1, 300, 2, 32}, 23));
+    expect_gpu_repeats(*core, random_tensors(mixer, {1, 400, 2, 32}, 23));
   }
 }
 

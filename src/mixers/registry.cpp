@@ -150,9 +150,10 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
   if (implementation != Implementation::production) return implementation;
   const auto of_mixer = [&]<class Options>(const Options& options) {
     if constexpr (Recurrent<Options> || HasBlocks<Options>) {
-      const bool chunked =
-          device == Device::cuda &&
-          mixers::chunks_are_faster(form_of(options, dims.d_h), has_chain(options, dims.d_h), dims);
+      const bool faster = has_chain(options, dims.d_h)
+                              ? mixers::chain_chunks_are_faster(dims)
+                              : mixers::chunks_are_faster(form_of(options, dims.d_h), dims);
+      const bool chunked = device == Device::cuda && faster;
       return chunked ? Implementation::chunked : Implementation::recurrent;
     } else {
       return Implementation::production;
@@ -169,11 +170,28 @@ Support pass_support(Implementation implementation, LatencyPass pass) {
           .reason = fmt::format("{} has only a forward pass", enum_name(implementation))};
 }
 
+static bool chunks_store_bf16(const MixerConfig& config) {
+  return std::visit(
+      []<class Options>(const Options& options) {
+        constexpr Index kAnySize = 64;
+        if constexpr (Recurrent<Options>) {
+          return mixers::chunks_store_bf16(form_of(options, kAnySize),
+                                           has_chain(options, kAnySize));
+        } else {
+          return false;
+        }
+      },
+      config.options);
+}
+
 Precision implementation_precision(const MixerConfig& config, Device device,
-                                   Implementation implementation, Precision asked) {
+                                   Implementation implementation, LatencyPass pass,
+                                   Precision asked) {
   if (implementation == Implementation::cudnn) return Precision::bf16;
   if (implementation == Implementation::chunked && device == Device::cuda) {
-    return asked == Precision::float32 ? Precision::float32 : Precision::tf32;
+    if (asked != Precision::bf16) return asked;
+    return pass == LatencyPass::forward && chunks_store_bf16(config) ? Precision::bf16
+                                                                     : Precision::tf32;
   }
   const bool follows = std::visit(
       []<class Options>(const Options&) {

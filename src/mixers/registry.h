@@ -26,10 +26,12 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
 Support pass_support(Implementation implementation, LatencyPass pass);
 
 /// The precision of a core's products when the context asks for `asked`: on a GPU softmax follows
-/// the context, and chunks do so with TF32 in the place of bf16; cuDNN's attention exists only for
-/// 16-bit tensors. Not for the reference, which computes in float64.
+/// the context, and chunks do so with TF32 in the place of bf16 where they have no bfloat16 tensors
+/// (recurrence/chunk_choice.h); cuDNN's attention exists only for 16-bit tensors. Not for the
+/// reference, which computes in float64.
 Precision implementation_precision(const MixerConfig& config, Device device,
-                                   Implementation implementation, Precision asked);
+                                   Implementation implementation, LatencyPass pass,
+                                   Precision asked);
 
 /// The name of an implementation in tables: "recurrent", "chunked", "tiled", "sequential",
 /// "unfused", "cudnn", "reference".

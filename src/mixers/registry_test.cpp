@@ -36,7 +36,8 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
 TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   const auto precision = [](const MixerOptions& mixer, Device device,
                             Implementation implementation) {
-    return implementation_precision({.options = mixer}, device, implementation, Precision::tf32);
+    return implementation_precision({.options = mixer}, device, implementation,
+                                    LatencyPass::forward, Precision::tf32);
   };
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::production), Precision::tf32);
   EXPECT_EQ(precision(SoftmaxOptions{}, Device::cuda, Implementation::unfused), Precision::tf32);
@@ -46,6 +47,19 @@ TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::production), Precision::float32);
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::recurrent), Precision::float32);
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::chunked), Precision::tf32);
+}
+
+TEST(Registry, ChunksWithoutAChainReadAndWriteBfloat16) {
+  const auto precision = [](const MixerOptions& mixer, LatencyPass pass) {
+    return implementation_precision({.options = mixer}, Device::cuda, Implementation::chunked, pass,
+                                    Precision::bf16);
+  };
+  const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+    EXPECT_EQ(precision(mixer, LatencyPass::forward), Precision::bf16);
+    EXPECT_EQ(precision(mixer, LatencyPass::backward), Precision::tf32);
+  }
+  EXPECT_EQ(precision(VlaOptions{}, LatencyPass::forward), Precision::tf32);
 }
 
 TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {
@@ -69,22 +83,18 @@ TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
   const DeltaNetOptions value_gates{.variant = DeltaNetVariant::paper};
   VlaOptions frozen;
   frozen.penalty = Penalty::frozen;
-  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+  for (const MixerOptions& mixer :
+       {MixerOptions(delta), MixerOptions(LinearOptions{}), MixerOptions(frozen)}) {
     EXPECT_FALSE(takes(mixer, {4, 511, 1, 64}));
     EXPECT_TRUE(takes(mixer, {4, 512, 1, 64}));
-    EXPECT_FALSE(takes(mixer, {512, 63, 4, 64}));
-    EXPECT_TRUE(takes(mixer, {32, 64, 4, 64}));
   }
-  EXPECT_TRUE(takes(delta, {32, 64, 4, 32}));
-  EXPECT_FALSE(takes(delta, {31, 64, 4, 32}));
-  EXPECT_FALSE(takes(LinearOptions{}, {63, 64, 4, 32}));
-  EXPECT_TRUE(takes(LinearOptions{}, {64, 64, 4, 32}));
-  EXPECT_FALSE(takes(VlaOptions{}, {4, 191, 1, 64}));
-  EXPECT_TRUE(takes(VlaOptions{}, {4, 192, 1, 64}));
-  EXPECT_FALSE(takes(VlaOptions{}, {63, 73, 4, 32}));
-  EXPECT_TRUE(takes(VlaOptions{}, {64, 73, 4, 32}));
-  EXPECT_FALSE(takes(frozen, {4, 192, 1, 64}));
-  EXPECT_TRUE(takes(frozen, {4, 512, 1, 64}));
+  EXPECT_FALSE(takes(delta, {512, 511, 4, 32}));
+  EXPECT_TRUE(takes(delta, {512, 512, 4, 32}));
+  EXPECT_FALSE(takes(delta, {16, 63, 4, 64}));
+  EXPECT_TRUE(takes(delta, {16, 64, 4, 64}));
+  EXPECT_FALSE(takes(delta, {63, 511, 1, 64}));
+  EXPECT_FALSE(takes(VlaOptions{}, {64, 63, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {1, 64, 1, 16}));
   EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
 }
 

@@ -224,7 +224,7 @@ class BasedCore final : public MixerCore<float> {
     return array.data();
   }
   bool takes_chunks(const HeadDims& dims) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, false, dims);
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
     return chunks_ == Chunks::always;
   }
   ChunkedOptions options_of_chunks(const Context& context, const HeadDims& dims, bool backward);
@@ -247,7 +247,8 @@ class BasedCore final : public MixerCore<float> {
 ChunkedOptions BasedCore::options_of_chunks(const Context& context, const HeadDims& dims,
                                             bool backward) {
   ChunkedOptions options{
-      .plan = plan_segments(dims, vla_bench::cuda::stream_context().multiprocessors()),
+      .plan = plan_segments(dims, form_.has_residual(),
+                            vla_bench::cuda::stream_context().multiprocessors()),
       .grade = context.precision == Precision::float32 ? Grade::float32 : Grade::tf32};
   const Index size = backward ? chunked_backward_scratch_size(dims, options.plan)
                               : chunked_scratch_size(dims, options.plan);

@@ -3,15 +3,14 @@
 // By the time of a forward and a backward together in float32 on one H200, recurrent over chunked:
 //   lanes  d     T = 64    128    256    512   1,024
 //       4  64 delta .81    .77    .74    1.3    2.3
-//     128  32      1.06    1.2    1.3
 //     128  64      1.4     1.5
 //       4  64 linear .60   .61    .79    1.4    2.5   (its sum of keys walks a lane apart)
-//     128  32       .70    .71    .91
 //     128  64      1.1     1.2
-//       4  64 VLA   .93    .99    1.05   1.5    1.8
-//     128  32       .95   1.0     1.1
-//     128  64      1.2     1.3
-// A lane alone on a multiprocessor gains from segments only, which take some 512 tokens.
+// A block takes a lane and a whole multiprocessor in chunks, the fraction of one token by token:
+// heads of 32 with more lanes than multiprocessors win from 512 tokens on (a training step of 256
+// lanes: linear .91, delta .94 at T = 73, 1.02, 1.00 at 512, 1.05, 1.00 at 1,024). Few lanes gain
+// from segments, which take some 512 tokens too. VLA's A, whose token is a longer chain, gains
+// earlier: of 256 lanes with d = 32 1.2 at T = 73, 1.4 at 512; of 4 with d = 64 3.2 at 2,048.
 #pragma once
 
 #include "mixers/mixer.h"
@@ -19,15 +18,22 @@
 
 namespace vla_bench::mixers {
 
-/// `has_chain`: beside S there is a matrix with a recurrence of its own, as VLA's A. A decay with a
-/// gradient and one per channel have no backward in chunks.
-inline bool chunks_are_faster(const RecurrenceForm& form, bool has_chain, const HeadDims& dims) {
+/// Of S. There are no chunks for a decay per channel.
+inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
   const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  if (!exists || form.decay_has_gradient || dims.tokens < 64) return false;
-  const Index channels = dims.lanes() * dims.d_h;  // of all lanes: the work of a token
-  if (has_chain) return dims.tokens >= 192 || channels >= 8192;
-  const bool sums_keys = form.normalises() && !form.has_residual();
-  return dims.tokens >= 512 || channels >= (sums_keys ? 8192 : 4096);
+  if (!exists) return false;
+  const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
+  return dims.tokens >= (fills_chip ? 64 : 512);
+}
+
+/// Of a matrix beside S that has a recurrence of its own, as VLA's A: wherever S's are, and before.
+inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >= 64; }
+
+/// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
+/// the others, and every backward, compute as in TF32.
+inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
+  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
+  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
 }
 
 }  // namespace vla_bench::mixers

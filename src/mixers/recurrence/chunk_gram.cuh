@@ -86,9 +86,9 @@ __device__ inline void compute_block(const Place& at, const GramItem& item,
   constexpr Grade kGrade = Rule::kGrade;
   float block[2][4];
   float* to = nullptr;
-  const float* left_rows = nullptr;
-  const float* right_rows = nullptr;
-  const auto set = [&](float* matrix, const float* row) {
+  const typename Rule::T* left_rows = nullptr;
+  const typename Rule::T* right_rows = nullptr;
+  const auto set = [&](float* matrix, const typename Rule::T* row) {
     to = matrix;
     if constexpr (Rule::kHasA) {
       left_rows = Rule::kInTime ? row : rows.a;
@@ -144,7 +144,7 @@ template <class Rule>
 __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Rule::Sums& now,
                                     typename Rule::Sums& next) {
   constexpr int D = Rule::D;
-  constexpr int kStride = kRowWords<D>;
+  constexpr int kStride = kRowStride<Rule::kGrade, D>;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if constexpr (Rule::kPuts) {
     static_assert(Rule::C * 4 <= Rule::kGramWarps * kWarp);
@@ -153,12 +153,11 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       const int channel = 16 * i + 4 * (thread % 4);
-      const float* from = rows.q + token * kStride + channel;
-      const float4 q = by_tiles<Rule::kGrade>(*reinterpret_cast<const float4*>(from));
-      const float4 z = *reinterpret_cast<const float4*>(now.z + channel);
+      const float4 q = quad_of(rows.q + token * kStride + channel);
+      const float4 z = quad_of(now.z + channel);
       sum[0] = fmaf(q.x, z.x, sum[0]);
-      sum[1] = fmaf(q.y, z.z, sum[1]);
-      sum[2] = fmaf(q.z, z.y, sum[2]);
+      sum[1] = fmaf(q.y, z.y, sum[1]);
+      sum[2] = fmaf(q.z, z.z, sum[2]);
       sum[3] = fmaf(q.w, z.w, sum[3]);
     }
     const float along = group_sum<4>((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -167,7 +166,7 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
   if (thread >= D) return;
   float sum[4] = {};
 #pragma unroll
-  for (int t = 0; t < Rule::C; ++t) sum[t % 4] += rows.a[t * kStride + thread];
+  for (int t = 0; t < Rule::C; ++t) sum[t % 4] += number_of(rows.a[t * kStride + thread]);
   next.z[thread] = now.z[thread] + ((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 

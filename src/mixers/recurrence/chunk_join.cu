@@ -38,7 +38,7 @@ __device__ inline void multiply_map(const float* rows, const float* map, float2 
 
 template <int D>
 __global__ void __launch_bounds__(JoinShape<D>::kThreads)
-    join_segments_kernel(const ChunkedArgs args) {
+    join_segments_kernel(const ChunkedSegments args) {
   using Shape = JoinShape<D>;
   constexpr int kSlot = (D + 1) * D;
   constexpr int kRowsSize = Shape::kRows * D;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads)
 constexpr int kSumThreads = 128;
 /// Without a residual Phi is a number. `elements` of a slot: S, and z.
 __global__ void __launch_bounds__(kSumThreads)
-    add_segments_kernel(const ChunkedArgs args, int elements, int slot_size) {
+    add_segments_kernel(const ChunkedSegments args, int elements, int slot_size) {
   constexpr int kAhead = 8;
   const int element = static_cast<int>(blockIdx.y) * kSumThreads + static_cast<int>(threadIdx.x);
   if (element >= elements) return;
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 template <int D>
-void launch_maps(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
+void launch_maps(cudaStream_t stream, const ChunkedSegments& args, Index lanes) {
   using Shape = JoinShape<D>;
   const auto kernel = join_segments_kernel<D>;
   constexpr int kBytes = Shape::kSharedBytes;
@@ -123,7 +123,7 @@ void launch_maps(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
 
 }  // namespace
 
-void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSegments& args) {
   if (pass.along_r == AlongR::residual) {
     return with_head_size(pass.d, [&](auto d) { launch_maps<d>(stream, args, pass.lanes); });
   }

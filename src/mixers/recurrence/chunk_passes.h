@@ -20,13 +20,10 @@
 
 namespace vla_bench::mixers::cuda {
 
-struct ChunkedArgs {
-  int tokens, heads;
-  int segments, segment_tokens;
-  TokenSource r, a, q, v, w, decay, scale;
-  TokenTarget o, e;
-  float* denominator = nullptr;
-  float floor = 0.0F;
+/// The segments of all lanes.
+struct ChunkedSegments {
+  int tokens = 0, heads = 0;
+  int segments = 1, segment_tokens = 0;
   // Of every segment, in the order in which the pass visits them: M and z behind it if they are 0
   // before it, later M and z behind it (lanes, segments, (d + 1) d); Phi, against time Phi^T
   // (lanes, segments, d, d); the product of its decays (lanes, segments).
@@ -34,7 +31,24 @@ struct ChunkedArgs {
   float* maps = nullptr;
   float* factors = nullptr;
   bool transposed = false;  // `states` hold M^T
+  // For the decay's gradient, of every kChunkTokens tokens of a lane: the M before them (lanes,
+  // chunks, d, d), which a pass in time writes, and its product with the one of a pass against
+  // time, by warps (lanes, chunks, d / 16), which that pass writes; or null.
+  float* chunk_states = nullptr;
+  float* chunk_products = nullptr;
 };
+constexpr Index chunks_of_lane(Index tokens) { return (tokens + kChunkTokens - 1) / kChunkTokens; }
+
+/// Vectors are stored as T.
+template <class T>
+struct ChunkedArgsOf : ChunkedSegments {
+  TokenArray<const T> r, a, q, v, w;
+  TokenSource decay, scale;
+  TokenArray<T> o, e;
+  float* denominator = nullptr;
+  float floor = 0.0F;
+};
+using ChunkedArgs = ChunkedArgsOf<float>;
 
 /// What token t does along r: nothing; what it has just read, which the chunk's tokens change for
 /// each other, so that a triangular system is solved; or what is known beforehand.
@@ -50,17 +64,20 @@ struct ChunkedPass {
 };
 
 /// What all passes of a recurrence have in common.
-inline ChunkedArgs chunked_args(const RecurrenceInputs& inputs, const ChunkedPlan& plan) {
+template <class T>
+ChunkedArgsOf<T> chunked_args(const RecurrenceInputsOf<T>& inputs, const ChunkedPlan& plan) {
   const HeadDims& dims = inputs.dims;
-  return {
-      .tokens = static_cast<int>(dims.tokens),
-      .heads = static_cast<int>(dims.heads),
-      .segments = static_cast<int>(plan.segments),
-      .segment_tokens = static_cast<int>(plan.segments == 1 ? dims.tokens : plan.segment_tokens),
-      .decay = {dims, inputs.decay},
-      .scale = {dims, inputs.scale}};
+  ChunkedArgsOf<T> args;
+  args.tokens = static_cast<int>(dims.tokens);
+  args.heads = static_cast<int>(dims.heads);
+  args.segments = static_cast<int>(plan.segments);
+  args.segment_tokens = static_cast<int>(plan.segments == 1 ? dims.tokens : plan.segment_tokens);
+  args.decay = {dims, inputs.decay};
+  args.scale = {dims, inputs.scale};
+  return args;
 }
-inline ChunkedPass chunked_pass(const RecurrenceInputs& inputs, Grade grade) {
+template <class T>
+ChunkedPass chunked_pass(const RecurrenceInputsOf<T>& inputs, Grade grade) {
   return {.d = inputs.dims.d_h,
           .lanes = inputs.dims.lanes(),
           .grade = grade,
@@ -81,7 +98,7 @@ inline Index segments_size(const HeadDims& dims, const ChunkedPlan& plan) {
   return segment_states_size(dims, plan) + slots * d * d + (slots + 3) / 4 * 4;
 }
 inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* memory,
-                          ChunkedArgs& args) {
+                          ChunkedSegments& args) {
   args.states = memory;
   args.maps = args.states + segment_states_size(dims, plan);
   const Index d = kernel_head_size(dims.d_h);
@@ -89,11 +106,13 @@ inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* 
 }
 
 /// chunk_join.cu: M behind each segment, in the place of what the segment does to zeros.
-void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSegments& args);
 
 /// What the segments do to the M that enters them, and the passes themselves.
-void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
-void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+template <class T>
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
+template <class T>
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
 void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
 void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
 

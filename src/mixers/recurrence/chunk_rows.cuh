@@ -20,6 +20,37 @@ namespace vla_bench::mixers::cuda {
 template <int D>
 inline constexpr int kRowWords = D + 8;
 
+/// What the vectors of tokens are stored as.
+template <Grade kGrade>
+using Stored = std::conditional_t<kGrade == Grade::bf16, Bfloat16, float>;
+/// Elements between rows of D of them.
+template <Grade kGrade, int D>
+inline constexpr int kRowStride = kGrade != Grade::bf16 ? kRowWords<D>
+                                  : D == 16             ? 48
+                                                        : D + 16;
+
+__device__ inline float low_half(std::uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_half(std::uint32_t pair) {
+  return __uint_as_float(pair & 0xFFFF0000U);
+}
+/// Neighbouring channels.
+__device__ inline float4 quad_of(const float* from) {
+  return *reinterpret_cast<const float4*>(from);
+}
+__device__ inline float4 quad_of(const Bfloat16* from) {
+  const uint2 x = *reinterpret_cast<const uint2*>(from);
+  return make_float4(low_half(x.x), high_half(x.x), low_half(x.y), high_half(x.y));
+}
+__device__ inline float2 pair_of(const float* from) {
+  return *reinterpret_cast<const float2*>(from);
+}
+__device__ inline float2 pair_of(const Bfloat16* from) {
+  const std::uint32_t x = *reinterpret_cast<const std::uint32_t*>(from);
+  return make_float2(low_half(x), high_half(x));
+}
+__device__ inline float number_of(float x) { return x; }
+__device__ inline float number_of(Bfloat16 x) { return low_half(static_cast<std::uint32_t>(x)); }
+
 __device__ constexpr int shuffled(int n) { return n % 2 == 0 ? n / 2 : 4 + (n / 2 ^ 2); }
 
 /// The place of a thread in its warp's tiles.
@@ -37,103 +68,137 @@ struct Place {
 template <int kTiles>
 using TileRow = float[kTiles][4];
 
-/// A tile as the left operand, columns times x0 and x1.
-template <Grade kGrade>
-__device__ inline Left<kGrade> left_of(const float (&c)[4], float x0 = 1.0F, float x1 = 1.0F) {
-  return left<kGrade>(x0 * c[0], x0 * c[2], x1 * c[1], x1 * c[3]);
-}
-
 // Numbers in shared memory are rounded once, when they arrive, where the grade is TF32; four and
-// more warps read them after that.
+// more warps read them after that. bfloat16 numbers are TF32 numbers as they are.
 
 /// What is put into shared memory for x.
 template <Grade kGrade>
 __device__ inline float prepared(float x) {
-  if constexpr (kGrade == Grade::tf32) return __uint_as_float(ops::cuda::round_to_tf32(x));
-  return x;
-}
-/// Operands of prepared numbers.
-template <Grade kGrade>
-__device__ inline Left<kGrade> prepared_left(float a0, float a1, float a2, float a3) {
-  if constexpr (kGrade == Grade::float32) return left<kGrade>(a0, a1, a2, a3);
-  return {
-      .high = {__float_as_uint(a0), __float_as_uint(a1), __float_as_uint(a2), __float_as_uint(a3)},
-      .low = {}};
-}
-template <Grade kGrade>
-__device__ inline Right<kGrade> prepared_right(float b0, float b1) {
-  if constexpr (kGrade == Grade::float32) return right<kGrade>(b0, b1);
-  return {.high = {__float_as_uint(b0), __float_as_uint(b1)}, .low = {}};
-}
-
-/// Four neighbouring channels of a row that is multiplied with S: the two of an even tile, then the
-/// two of an odd one. Where rows are prepared anyway they stand in this order, which leaves each
-/// operand in a pair of registers as it is loaded.
-template <Grade kGrade>
-__device__ inline float4 prepared_quad(const float4& x) {
   if constexpr (kGrade == Grade::float32) return x;
-  return make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.z), prepared<kGrade>(x.y),
+  return __uint_as_float(ops::cuda::round_to_tf32(x));
+}
+template <Grade kGrade>
+__device__ inline float4 prepared(const float4& x) {
+  return make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.y), prepared<kGrade>(x.z),
                      prepared<kGrade>(x.w));
 }
-/// The place of channel 0 .. 3 of such a quad.
+
+// Products over 16 inner indices at a time, four of them a thread: which four is free as long as
+// both operands agree.
+
+/// Rows g and g + 8 of a left operand (16, 16).
 template <Grade kGrade>
-__device__ constexpr int place_in_quad(int channel) {
-  return kGrade == Grade::tf32 && (channel == 1 || channel == 2) ? 3 - channel : channel;
+struct Left16 {
+  Left<kGrade> halves[2];
+};
+/// Column g of a right operand (16, 8).
+template <Grade kGrade>
+struct Right16 {
+  Right<kGrade> halves[2];
+};
+
+template <Grade kGrade>
+__device__ inline Left16<kGrade> left16(const float4& x, const float4& y) {
+  return {{left<kGrade>(x.x, y.x, x.y, y.y), left<kGrade>(x.z, y.z, x.w, y.w)}};
 }
 template <Grade kGrade>
-__device__ inline float4 by_tiles(const float4& x) {
-  if constexpr (kGrade == Grade::tf32) return x;
-  return make_float4(x.x, x.z, x.y, x.w);
+__device__ inline void multiply_add(float (&c)[4], const Left16<kGrade>& a,
+                                    const Right16<kGrade>& b) {
+  multiply_add<kGrade>(c, a.halves[0], b.halves[0]);
+  multiply_add<kGrade>(c, a.halves[1], b.halves[1]);
+}
+
+/// Of prepared numbers.
+template <Grade kGrade>
+__device__ inline Left16<kGrade> prepared_left(const float4& x, const float4& y) {
+  if constexpr (kGrade == Grade::float32) return left16<kGrade>(x, y);
+  const auto bits = [](float number) { return __float_as_uint(number); };
+  return {{{.high = {bits(x.x), bits(y.x), bits(x.y), bits(y.y)}, .low = {}},
+           {.high = {bits(x.z), bits(y.z), bits(x.w), bits(y.w)}, .low = {}}}};
+}
+template <Grade kGrade>
+__device__ inline Right16<kGrade> prepared_right(const float4& x) {
+  if constexpr (kGrade == Grade::float32) {
+    return {{right<kGrade>(x.x, x.y), right<kGrade>(x.z, x.w)}};
+  }
+  const auto bits = [](float number) { return __float_as_uint(number); };
+  return {
+      {{.high = {bits(x.x), bits(x.y)}, .low = {}}, {.high = {bits(x.z), bits(x.w)}, .low = {}}}};
+}
+/// Column g from a row of which the thread has four neighbouring numbers as inner indices.
+template <Grade kGrade, class T>
+__device__ inline Right16<kGrade> right_at(const T* row) {
+  return prepared_right<kGrade>(quad_of(row));
 }
 
 /// Products (16, C) += S (16, D) M^T of rows M (C, D), tokens by channels, kRows of them.
 template <Grade kGrade, int D, int C, int kRows>
 __device__ inline void read_state(const Place& at, const TileRow<D / 8>& s,
-                                  const float* const (&rows)[kRows],
+                                  const Stored<kGrade>* const (&rows)[kRows],
                                   TileRow<C / 8> (&products)[kRows]) {
 #pragma unroll
   for (int m = 0; m < D / 16; ++m) {
-    const Left<kGrade> even = left_of<kGrade>(s[2 * m]);
-    const Left<kGrade> odd = left_of<kGrade>(s[2 * m + 1]);
+    const auto& even = s[2 * m];
+    const auto& odd = s[2 * m + 1];
+    const Left16<kGrade> x = left16<kGrade>(make_float4(even[0], odd[0], even[1], odd[1]),
+                                            make_float4(even[2], odd[2], even[3], odd[3]));
 #pragma unroll
     for (int b = 0; b < C / 8; ++b) {
+      const int offset = (8 * b + at.row()) * kRowStride<kGrade, D> + 16 * m + 4 * at.t;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const float* from = rows[r] + (8 * b + at.row()) * kRowWords<D> + 16 * m + 4 * at.t;
-        const float4 x = by_tiles<kGrade>(*reinterpret_cast<const float4*>(from));
-        multiply_add<kGrade>(products[r][b], even, prepared_right<kGrade>(x.x, x.y));
-        multiply_add<kGrade>(products[r][b], odd, prepared_right<kGrade>(x.z, x.w));
+        multiply_add<kGrade>(products[r][b], x, right_at<kGrade>(rows[r] + offset));
       }
     }
   }
+}
+
+/// Tiles of 16 tokens as the left operand, each token times its number in `factors`, if any.
+template <Grade kGrade>
+__device__ inline Left16<kGrade> left_of_tokens(const Place& at, const float (&e0)[4],
+                                                const float (&e1)[4],
+                                                const float* factors = nullptr) {
+  float4 x = make_float4(e0[0], e0[1], e1[0], e1[1]);
+  float4 y = make_float4(e0[2], e0[3], e1[2], e1[3]);
+  if (factors != nullptr) {
+    const int token[2] = {at.token(0), at.token(1)};
+    const float4 f = make_float4(factors[token[0]], factors[token[1]], factors[8 + token[0]],
+                                 factors[8 + token[1]]);
+    x = make_float4(f.x * x.x, f.y * x.y, f.z * x.z, f.w * x.w);
+    y = make_float4(f.x * y.x, f.y * y.y, f.z * y.z, f.w * y.w);
+  }
+  return left16<kGrade>(x, y);
 }
 
 /// S (16, D) = decay S + E (16, C) M, rows M (C, D); each token of E times its number in `factors`,
 /// if any. The product is added to S in float32: tensor cores cut their sums off instead of
 /// rounding them, always towards 0, which over thousands of chunks would add up.
 template <Grade kGrade, int D, int C>
-__device__ inline void write_state(const Place& at, const TileRow<C / 8>& e, const float* rows,
-                                   const float* factors, float decay, TileRow<D / 8>& s) {
-  Left<kGrade> x[C / 8];
+__device__ inline void write_state(const Place& at, const TileRow<C / 8>& e,
+                                   const Stored<kGrade>* rows, const float* factors, float decay,
+                                   TileRow<D / 8>& s) {
+  constexpr int kStride = kRowStride<kGrade, D>;
+  Left16<kGrade> x[C / 16];
 #pragma unroll
-  for (int b = 0; b < C / 8; ++b) {
-    const int token = 8 * b;
-    x[b] = factors == nullptr
-               ? left_of<kGrade>(e[b])
-               : left_of<kGrade>(e[b], factors[token + at.token(0)], factors[token + at.token(1)]);
+  for (int b = 0; b < C / 16; ++b) {
+    x[b] = left_of_tokens<kGrade>(at, e[2 * b], e[2 * b + 1],
+                                  factors == nullptr ? nullptr : factors + 16 * b);
   }
-  const float* from0 = rows + at.token(0) * kRowWords<D> + 2 * at.g;
-  const float* from1 = rows + at.token(1) * kRowWords<D> + 2 * at.g;
+  const auto* from0 = rows + at.token(0) * kStride + 2 * at.g;
+  const auto* from1 = rows + at.token(1) * kStride + 2 * at.g;
 #pragma unroll
   for (int m = 0; m < D / 16; ++m) {
     float product[2][4] = {};
 #pragma unroll
-    for (int b = 0; b < C / 8; ++b) {
-      const int offset = 8 * b * kRowWords<D> + 16 * m;
-      const float2 y0 = *reinterpret_cast<const float2*>(from0 + offset);
-      const float2 y1 = *reinterpret_cast<const float2*>(from1 + offset);
-      multiply_add<kGrade>(product[0], x[b], prepared_right<kGrade>(y0.x, y1.x));
-      multiply_add<kGrade>(product[1], x[b], prepared_right<kGrade>(y0.y, y1.y));
+    for (int b = 0; b < C / 16; ++b) {
+      const int offset = 16 * b * kStride + 16 * m;
+      const float2 y[4] = {pair_of(from0 + offset), pair_of(from1 + offset),
+                           pair_of(from0 + offset + 8 * kStride),
+                           pair_of(from1 + offset + 8 * kStride)};
+      multiply_add<kGrade>(product[0], x[b],
+                           prepared_right<kGrade>(make_float4(y[0].x, y[1].x, y[2].x, y[3].x)));
+      multiply_add<kGrade>(product[1], x[b],
+                           prepared_right<kGrade>(make_float4(y[0].y, y[1].y, y[2].y, y[3].y)));
     }
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
@@ -149,15 +214,16 @@ template <Grade kGrade, int C, bool kDiagonal>
 __device__ inline void multiply_block(const Place& at, const float* matrix, int i, int j,
                                       const float (&e0)[4], const float (&e1)[4],
                                       float (&product0)[4], float (&product1)[4]) {
-  const Left<kGrade> x0 = left_of<kGrade>(e0);
-  const Left<kGrade> x1 = left_of<kGrade>(e1);
+  const Left16<kGrade> x = left_of_tokens<kGrade>(at, e0, e1);
   const float* from = matrix + (16 * i + at.row()) * kRowWords<C> + 16 * j + 4 * at.t;
-  const float4 y0 = *reinterpret_cast<const float4*>(from);
-  const float4 y1 = *reinterpret_cast<const float4*>(from + 8 * kRowWords<C>);
-  multiply_add<kGrade>(product0, x0, prepared_right<kGrade>(y0.x, y0.y));
-  multiply_add<kGrade>(product1, x0, prepared_right<kGrade>(y1.x, y1.y));
-  if constexpr (!kDiagonal) multiply_add<kGrade>(product0, x1, prepared_right<kGrade>(y0.z, y0.w));
-  multiply_add<kGrade>(product1, x1, prepared_right<kGrade>(y1.z, y1.w));
+  const Right16<kGrade> y0 = right_at<kGrade>(from);
+  const Right16<kGrade> y1 = right_at<kGrade>(from + 8 * kRowWords<C>);
+  if constexpr (kDiagonal) {
+    multiply_add<kGrade>(product0, x.halves[0], y0.halves[0]);
+  } else {
+    multiply_add<kGrade>(product0, x, y0);
+  }
+  multiply_add<kGrade>(product1, x, y1);
 }
 
 /// N (16, C) += E (16, C) M^T, M (C, C) lower triangular.
@@ -200,27 +266,22 @@ __device__ inline void solve_triangle(const Place& at, const float* matrix, Tile
 /// Block (i, j) of L R^T, rows L and R (C, D), in a thread's accumulators: words 4 t .. 4 t + 3 of
 /// rows row() and 8 + row() of the block.
 template <Grade kGrade, int D>
-__device__ inline void gram_block(const Place& at, const float* left_rows, const float* right_rows,
-                                  int i, int j, float (&block)[2][4]) {
+__device__ inline void gram_block(const Place& at, const Stored<kGrade>* left_rows,
+                                  const Stored<kGrade>* right_rows, int i, int j,
+                                  float (&block)[2][4]) {
+  constexpr int kStride = kRowStride<kGrade, D>;
   float c[2][2][4] = {};  // two sums, for more products under way
-  const int channel = 4 * at.t;
-  const float* from_left = left_rows + (16 * i + at.row()) * kRowWords<D> + channel;
-  const float* from_right = right_rows + (16 * j + at.row()) * kRowWords<D> + channel;
+  const auto* from_left = left_rows + (16 * i + at.row()) * kStride + 4 * at.t;
+  const auto* from_right = right_rows + (16 * j + at.row()) * kStride + 4 * at.t;
 #pragma unroll
   for (int m = 0; m < D / 16; ++m) {
-    float4 x[2], y[2];
+    const auto* from = from_left + 16 * m;
+    const Left16<kGrade> x = prepared_left<kGrade>(quad_of(from), quad_of(from + 8 * kStride));
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
-      const int offset = 8 * u * kRowWords<D> + 16 * m;
-      x[u] = by_tiles<kGrade>(*reinterpret_cast<const float4*>(from_left + offset));
-      y[u] = *reinterpret_cast<const float4*>(from_right + offset);
-    }
-    const Left<kGrade> first = prepared_left<kGrade>(x[0].x, x[1].x, x[0].y, x[1].y);
-    const Left<kGrade> second = prepared_left<kGrade>(x[0].z, x[1].z, x[0].w, x[1].w);
-#pragma unroll
-    for (int u = 0; u < 2; ++u) {
-      multiply_add<kGrade>(c[0][u], first, prepared_right<kGrade>(y[u].x, y[u].z));
-      multiply_add<kGrade>(c[1][u], second, prepared_right<kGrade>(y[u].y, y[u].w));
+      const Right16<kGrade> y = right_at<kGrade>(from_right + 8 * u * kStride + 16 * m);
+      multiply_add<kGrade>(c[0][u], x.halves[0], y.halves[0]);
+      multiply_add<kGrade>(c[1][u], x.halves[1], y.halves[1]);
     }
   }
 #pragma unroll

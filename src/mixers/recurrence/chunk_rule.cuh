@@ -10,6 +10,14 @@ namespace vla_bench::mixers::cuda {
 
 constexpr int kWarp = 32;
 
+/// Buffers of `bytes` beside `others` in the shared memory of a block, `blocks` of them on a
+/// multiprocessor; at most eight.
+constexpr int most_buffers(int blocks, std::size_t bytes, std::size_t others) {
+  const std::size_t memory = 228 * 1024 / static_cast<std::size_t>(blocks) - 1024 - 64;
+  const std::size_t room = (memory - others) / bytes;  // 64: what alignment takes
+  return static_cast<int>(room < 8 ? room : 8);
+}
+
 /// What a kernel does with a chunk. One that puts nothing out finds what its segment does to the M
 /// that enters it: M from 0, and where that depends on M, Phi.
 template <int D_, Grade kGrade_, Order kOrder_, AlongR kAlongR_, bool kDecays_, bool kNormalises_,
@@ -30,19 +38,21 @@ struct ChunkRule {
   static constexpr bool kScales = !kInTime || kPuts;
   /// Five rows a token do not fit into shared memory at C = 32 and d = 128.
   static constexpr int C = kHasW && D == 128 ? 16 : static_cast<int>(kChunkTokens);
-  static constexpr int kStateWarps = D / 16;
+  /// An element has Phi too where that depends on M: warps of its own, at d = 128 another block.
+  static constexpr bool kHasMap = !kPuts && kSolves;
+  static constexpr int kMapWarps = kHasMap && D < 128 ? D / 16 : 0;
+  static constexpr int kStateWarps = D / 16 + kMapWarps;
   /// Eight give each block of X and P a warp of its own; more threads leave too few registers.
-  static constexpr int kGramWarps = kHasR && (D == 32 || D == 64) ? 8 : 4;
+  static constexpr int kGramWarps = kPuts && kHasR && (D == 32 || D == 64) ? 8 : 4;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
   /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
-  static constexpr int kBlocks = D <= 64 && !kHasR ? 2 : 1;
-  static constexpr int kBuffers = D == 128 || kBlocks == 2 ? 3 : 4;  // of a chunk's rows
-  /// Rows of M, then of Phi, that a warp owns; with one, Phi is another block's.
-  static constexpr int kHalves = !kPuts && kSolves && D < 128 ? 2 : 1;
+  static constexpr int kBlocks = blocks_of_multiprocessor(D, kHasR);
   static constexpr int kSlot = (D + 1) * D;
 
-  using Tile = float[C * kRowWords<D>];
+  using T = Stored<kGrade>;
+  using Args = ChunkedArgsOf<T>;
+  using Tile = T[C * kRowStride<kGrade, D>];
   using Square = float[C * kRowWords<C>];
   /// Gamma of a chunk in chunks that are at work.
   struct Decays {
@@ -75,10 +85,15 @@ struct ChunkRule {
     alignas(16) If<kDecays, Decays> decays;
     alignas(16) If<kNormalises, Sums> sums;
   };
+  using Logs = If<kDecays, float2[kGramWarps][C + 1]>;
+  /// Of a chunk's rows, at most eight: as many as fit, so that copies for several chunks are under
+  /// way.
+  static constexpr int kBuffers =
+      most_buffers(kBlocks, sizeof(Rows), 2 * sizeof(Products) + sizeof(Logs));
   struct Shared {
     Rows rows[kBuffers];
     Products products[2];
-    alignas(8) If<kDecays, float2[kGramWarps][C + 1]> logs;
+    alignas(8) Logs logs;
   };
 
   /// The place of a chunk's token, and the token at a place.
@@ -92,7 +107,7 @@ struct Segment {
   int first, end;  // tokens
   int chunks;
 
-  __device__ explicit Segment(const ChunkedArgs& args)
+  __device__ explicit Segment(const ChunkedSegments& args)
       : lane(static_cast<int>(blockIdx.x) / segments_at_work(args)),
         index(static_cast<int>(blockIdx.x) % segments_at_work(args)),
         batch(lane / args.heads),
@@ -102,57 +117,53 @@ struct Segment {
         chunks((end - first + Rule::C - 1) / Rule::C) {}
 
   /// What the last segment does to its M is of no interest.
-  __device__ static int segments_at_work(const ChunkedArgs& args) {
+  __device__ static int segments_at_work(const ChunkedSegments& args) {
     return Rule::kPuts ? args.segments : args.segments - 1;
   }
   __device__ int first_of(int chunk) const {
     return first + (Rule::kInTime ? chunk : chunks - 1 - chunk) * Rule::C;
   }
   __device__ int tokens_of(int chunk) const { return min(Rule::C, end - first_of(chunk)); }
-  __device__ Index slot(const ChunkedArgs& args) const {
+  /// Of the lane's kChunkTokens tokens that the chunk begins.
+  __device__ Index chunk_slot(const ChunkedSegments& args, int chunk) const {
+    return lane * chunks_of_lane(args.tokens) + first_of(chunk) / kChunkTokens;
+  }
+  __device__ Index slot(const ChunkedSegments& args) const {
     return static_cast<Index>(lane) * args.segments + index;
   }
 };
 
-/// Rows that are multiplied with M as operands stand in tiles, those that are written into it not.
-template <class Rule>
-inline constexpr bool kTilesA = !Rule::kInTime;
-template <class Rule>
-inline constexpr bool kTilesQR = Rule::kInTime;
-
-/// Where a channel of a token stands. kTiles: in rows that are multiplied with M.
-template <class Rule, bool kTiles>
-__device__ inline int word_of(int token, int channel) {
-  const int in_quad = kTiles ? place_in_quad<Rule::kGrade>(channel % 4) : channel % 4;
-  return Rule::place(token) * kRowWords<Rule::D> + channel / 4 * 4 + in_quad;
-}
-
-/// Runs use(offset in a tile, token, channel) for the quads that a thread copies.
+/// Runs use(offset in a tile, token, channel) for the 16 bytes at a time that a thread copies.
 template <class Rule, class Use>
-__device__ inline void each_quad_of_rows(int thread, const Use& use) {
-  constexpr int kAcross = Rule::D / 4;
+__device__ inline void each_copy_of_rows(int thread, const Use& use) {
+  constexpr int kChannels = 16 / sizeof(typename Rule::T);
+  constexpr int kAcross = Rule::D / kChannels;
   constexpr int kAtOnce = Rule::kLoadThreads / kAcross;  // tokens
-  static_assert(Rule::kLoadThreads % kAcross == 0 && Rule::C % kAtOnce == 0);
-  const int channel = thread % kAcross * 4;
+  constexpr int kStride = kRowStride<Rule::kGrade, Rule::D>;
+  static_assert(Rule::kLoadThreads % kAcross == 0);
+  static_assert(Rule::C % kAtOnce == 0 || kAtOnce % Rule::C == 0);
+  const int channel = thread % kAcross * kChannels;
   const int first = thread / kAcross;
-  const int offset = Rule::place(first) * kRowWords<Rule::D> + channel;
-  constexpr int kStep = (Rule::kInTime ? kAtOnce : -kAtOnce) * kRowWords<Rule::D>;
+  if (kAtOnce > Rule::C && first >= Rule::C) return;
+  const int offset = Rule::place(first) * kStride + channel;
+  constexpr int kStep = (Rule::kInTime ? kAtOnce : -kAtOnce) * kStride;
 #pragma unroll
-  for (int step = 0; step < Rule::C / kAtOnce; ++step) {
+  for (int step = 0; step == 0 || step < Rule::C / kAtOnce; ++step) {
     use(offset + step * kStep, first + step * kAtOnce, channel);
   }
 }
 
 /// Copies `count` tokens of D channels, `thread` being one of kLoadThreads; what does not exist
 /// becomes 0.
-template <class Rule, bool kTiles>
-__device__ inline void load_rows(float* tile, const TokenSource& source, int batch, int head,
-                                 Index first, int count, int thread) {
+template <class Rule>
+__device__ inline void load_rows(typename Rule::T* tile,
+                                 const TokenArray<const typename Rule::T>& source, int batch,
+                                 int head, Index first, int count, int thread) {
   constexpr int D = Rule::D;
   const Index stride = source.view.token;
-  const float* data = source.view.lane(batch, head) + first * stride;
-  if (source.wide) {
-    each_quad_of_rows<Rule>(thread, [&](int offset, int token, int channel) {
+  const auto* data = source.view.lane(batch, head) + first * stride;
+  if (Rule::kGrade == Grade::bf16 || source.wide) {
+    each_copy_of_rows<Rule>(thread, [&](int offset, int token, int channel) {
       const bool valid = channel < source.width && token < count;
       // A copy of nothing still names an address: one that exists.
       copy_async_16(tile + offset, valid ? data + token * stride + channel : source.view.data,
@@ -160,34 +171,33 @@ __device__ inline void load_rows(float* tile, const TokenSource& source, int bat
     });
     return;
   }
+  if constexpr (Rule::kGrade != Grade::bf16) {
 #pragma unroll 1
-  for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
-    const int token = i / D;
-    const int channel = i % D;
-    const bool valid = token < count && channel < source.width;
-    const float* from = valid ? data + token * stride + channel : source.view.data;
-    copy_async_4(tile + word_of<Rule, kTiles>(token, channel), from, valid);
+    for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
+      const int token = i / D;
+      const int channel = i % D;
+      const bool valid = token < count && channel < source.width;
+      const float* from = valid ? data + token * stride + channel : source.view.data;
+      copy_async_4(tile + Rule::place(token) * kRowWords<D> + channel, from, valid);
+    }
   }
 }
 
-/// Rounds what the thread has copied of a tile. kTiles: rows that are multiplied with M.
-template <class Rule, bool kTiles>
+/// Rounds what the thread has copied of a tile.
+template <class Rule>
 __device__ inline void prepare_rows(float* tile, bool wide, int thread) {
   constexpr int D = Rule::D;
-  constexpr Grade kGrade = Rule::kGrade;
   if (wide) {
-    each_quad_of_rows<Rule>(thread, [&](int offset, int, int) {
+    each_copy_of_rows<Rule>(thread, [&](int offset, int, int) {
       float4& x = *reinterpret_cast<float4*>(tile + offset);
-      x = kTiles ? prepared_quad<kGrade>(x)
-                 : make_float4(prepared<kGrade>(x.x), prepared<kGrade>(x.y), prepared<kGrade>(x.z),
-                               prepared<kGrade>(x.w));
+      x = prepared<Rule::kGrade>(x);
     });
     return;
   }
 #pragma unroll 1
   for (int i = thread; i < Rule::C * D; i += Rule::kLoadThreads) {
-    float& x = tile[word_of<Rule, kTiles>(i / D, i % D)];
-    x = prepared<kGrade>(x);
+    float& x = tile[Rule::place(i / D) * kRowWords<D> + i % D];
+    x = prepared<Rule::kGrade>(x);
   }
 }
 
@@ -208,27 +218,25 @@ __device__ inline void load_numbers(float* numbers, const TokenSource& source, i
 
 /// Asks for a chunk's rows, by the warps of Gram matrices, which have less to do.
 template <class Rule>
-__device__ inline void load_chunk(const ChunkedArgs& args, const Segment<Rule>& segment, int chunk,
-                                  typename Rule::Rows& rows) {
+__device__ inline void load_chunk(const typename Rule::Args& args, const Segment<Rule>& segment,
+                                  int chunk, typename Rule::Rows& rows) {
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if (thread < 0 || chunk >= segment.chunks) return;
   const Index first = segment.first_of(chunk);
   const int count = segment.tokens_of(chunk);
-  const auto load = [&](auto tiles, float* tile, const TokenSource& source) {
-    load_rows<Rule, tiles>(tile, source, segment.batch, segment.head, first, count, thread);
+  const auto load = [&](typename Rule::T* tile, const auto& source) {
+    load_rows<Rule>(tile, source, segment.batch, segment.head, first, count, thread);
   };
   const auto load_scalars = [&](float* numbers, const TokenSource& source) {
     load_numbers<Rule>(numbers, source, segment.batch, segment.head, first, count, thread);
   };
-  constexpr std::bool_constant<kTilesA<Rule>> kOfA;
-  constexpr std::bool_constant<kTilesQR<Rule>> kOfQR;
-  if constexpr (Rule::kHasA) load(kOfA, rows.a, args.a);
-  if (Rule::kPuts || Rule::kHalves == 2 || blockIdx.y == 0) {
-    load(std::false_type(), rows.v, args.v);
+  if constexpr (Rule::kHasA) load(rows.a, args.a);
+  if (Rule::kMapWarps > 0 || blockIdx.y == 0) {
+    load(rows.v, args.v);
   }
-  if constexpr (Rule::kHasR) load(kOfQR, rows.r, args.r);
-  if constexpr (Rule::kHasQ) load(kOfQR, rows.q, args.q);
-  if constexpr (Rule::kHasW) load(std::false_type(), rows.w, args.w);
+  if constexpr (Rule::kHasR) load(rows.r, args.r);
+  if constexpr (Rule::kHasQ) load(rows.q, args.q);
+  if constexpr (Rule::kHasW) load(rows.w, args.w);
   if constexpr (Rule::kScales) load_scalars(rows.scale, args.scale);
   if constexpr (Rule::kDecays) load_scalars(rows.decay, args.decay);
 }
@@ -236,12 +244,15 @@ __device__ inline void load_chunk(const ChunkedArgs& args, const Segment<Rule>& 
 /// Rounds what the thread has copied of a chunk, where the grade is TF32. v and w are no operands
 /// in shared memory.
 template <class Rule>
-__device__ inline void prepare_operands(const ChunkedArgs& args, typename Rule::Rows& rows) {
+__device__ inline void prepare_operands(const typename Rule::Args& args,
+                                        typename Rule::Rows& rows) {
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
-  if (thread < 0 || Rule::kGrade != Grade::tf32) return;
-  if constexpr (Rule::kHasA) prepare_rows<Rule, kTilesA<Rule>>(rows.a, args.a.wide, thread);
-  if constexpr (Rule::kHasR) prepare_rows<Rule, kTilesQR<Rule>>(rows.r, args.r.wide, thread);
-  if constexpr (Rule::kHasQ) prepare_rows<Rule, kTilesQR<Rule>>(rows.q, args.q.wide, thread);
+  if (thread < 0) return;
+  if constexpr (Rule::kGrade == Grade::tf32) {
+    if constexpr (Rule::kHasA) prepare_rows<Rule>(rows.a, args.a.wide, thread);
+    if constexpr (Rule::kHasR) prepare_rows<Rule>(rows.r, args.r.wide, thread);
+    if constexpr (Rule::kHasQ) prepare_rows<Rule>(rows.q, args.q.wide, thread);
+  }
 }
 
 }  // namespace vla_bench::mixers::cuda

@@ -7,14 +7,16 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Rows g and g + 8 of 16 value rows, from or to (d, d) in global memory.
+// Rows g and g + 8 of a warp's tiles are its value rows 2 g and 2 g + 1.
+
+/// A warp's 16 rows, from or to (d, d) in global memory.
 template <int D, class Quad>
 __device__ inline void each_quad(const Place& at, int first_row, const Quad& quad) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int m = 0; m < D / 16; ++m) {
-      quad((first_row + at.g + 8 * half) * D + 16 * m + 4 * at.t, m, half);
+      quad((first_row + 2 * at.g + half) * D + 16 * m + 4 * at.t, m, half);
     }
   }
 }
@@ -38,7 +40,20 @@ __device__ inline void store_state(const Place& at, float* to, int first_row,
                     s[2 * m + 1][2 * half + 1]);
   });
 }
-/// Rows of the identity.
+/// The sum of all products of the warp's rows with those in memory.
+template <int D>
+__device__ inline float state_product(const Place& at, const float* from, int first_row,
+                                      const TileRow<D / 8>& s) {
+  float sum[2] = {};
+  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
+    const float4 x = *reinterpret_cast<const float4*>(from + offset);
+    sum[half] = fmaf(x.x, s[2 * m][2 * half], sum[half]);
+    sum[half] = fmaf(x.y, s[2 * m + 1][2 * half], sum[half]);
+    sum[half] = fmaf(x.z, s[2 * m][2 * half + 1], sum[half]);
+    sum[half] = fmaf(x.w, s[2 * m + 1][2 * half + 1], sum[half]);
+  });
+  return group_sum<kWarp>(sum[0] + sum[1]);
+}
 /// Of M^T.
 template <int D>
 __device__ inline void load_transposed(const Place& at, const float* from, int first_row,
@@ -48,7 +63,7 @@ __device__ inline void load_transposed(const Place& at, const float* from, int f
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
-      s[tile][c] = from[channel * D + first_row + at.g + 8 * (c / 2)];
+      s[tile][c] = from[channel * D + first_row + 2 * at.g + c / 2];
     }
   }
 }
@@ -57,7 +72,7 @@ template <int D>
 __device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 8>& s) {
 #pragma unroll
   for (int c = 0; c < 4; ++c) {
-    const int row = first_row + at.g + 8 * (c / 2);
+    const int row = first_row + 2 * at.g + c / 2;
 #pragma unroll
     for (int tile = 0; tile < D / 8; ++tile) {
       const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
@@ -68,16 +83,18 @@ __device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 
 
 /// Tiles (16, C) of a warp's rows of v or w, each token times its number in `factors`, if any.
 template <class Rule>
-__device__ inline void take_rows(const Place& at, int first_row, const float* rows,
+__device__ inline void take_rows(const Place& at, int first_row, const typename Rule::T* rows,
                                  const float* factors, TileRow<Rule::C / 8>& x) {
 #pragma unroll
   for (int b = 0; b < Rule::C / 8; ++b) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const int token = 8 * b + at.token(c % 2);
-      const int row = first_row + at.g + 8 * (c / 2);
-      x[b][c] = rows[token * kRowWords<Rule::D> + row];
-      if (factors != nullptr) x[b][c] *= factors[token];
+    for (int h = 0; h < 2; ++h) {
+      const int token = 8 * b + at.token(h);
+      const float factor = factors == nullptr ? 1.0F : factors[token];
+      const float2 pair =
+          pair_of(rows + token * kRowStride<Rule::kGrade, Rule::D> + first_row + 2 * at.g);
+      x[b][h] = factor * pair.x;
+      x[b][2 + h] = factor * pair.y;
     }
   }
 }
@@ -99,26 +116,37 @@ __device__ inline void negate(const TileRow<kTiles>& from, TileRow<kTiles>& to) 
   }
 }
 
+__device__ inline void put_pair(float* to, bool wide, float x, float y) {
+  if (wide) {
+    *reinterpret_cast<float2*>(to) = make_float2(x, y);
+  } else {
+    to[0] = x;
+    to[1] = y;
+  }
+}
+__device__ inline void put_pair(Bfloat16* to, bool /*wide*/, float x, float y) {
+  *reinterpret_cast<std::uint32_t*>(to) = ops::cuda::pack_bf16(x, y);
+}
+
 /// What a chunk's rows become outside: `count` tokens to `target`.
 template <class Rule>
 __device__ inline void put_rows(const Place& at, const Segment<Rule>& segment, int chunk,
                                 int first_row, const TileRow<Rule::C / 8>& x,
-                                const TokenTarget& target) {
+                                const TokenArray<typename Rule::T>& target) {
   constexpr int kStep = Rule::kInTime ? 8 : -8;
   const Index stride = target.view.token;
-  const int row = first_row + at.g;
+  const int row = first_row + 2 * at.g;
   const int count = segment.tokens_of(chunk);
-  float* to =
-      target.view.lane(segment.batch, segment.head) + segment.first_of(chunk) * stride + row;
+  auto* to = target.view.lane(segment.batch, segment.head) + segment.first_of(chunk) * stride + row;
   const int first[2] = {Rule::place(at.token(0)), Rule::place(at.token(1))};
-  float* token[2] = {to + first[0] * stride, to + first[1] * stride};
+  typename Rule::T* token[2] = {to + first[0] * stride, to + first[1] * stride};
 #pragma unroll
   for (int b = 0; b < Rule::C / 8; ++b) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const bool valid = first[h] + kStep * b < count;
-      if (valid && row < target.width) token[h][0] = x[b][h];
-      if (valid && row + 8 < target.width) token[h][8] = x[b][2 + h];
+      if (first[h] + kStep * b < count && row < target.width) {
+        put_pair(token[h], target.wide, x[b][h], x[b][2 + h]);
+      }
       token[h] += kStep * stride;
     }
   }
@@ -126,7 +154,7 @@ __device__ inline void put_rows(const Place& at, const Segment<Rule>& segment, i
 
 /// 6: c_t of a token; `denominator` takes what it is 1 over.
 template <class Rule>
-__device__ inline float scale_of(const ChunkedArgs& args, const typename Rule::Rows& rows,
+__device__ inline float scale_of(const typename Rule::Args& args, const typename Rule::Rows& rows,
                                  const typename Rule::Products& products, int token,
                                  float* denominator) {
   if constexpr (Rule::kNormalises) {
@@ -143,7 +171,7 @@ __device__ inline float scale_of(const ChunkedArgs& args, const typename Rule::R
 
 /// n (16, C) times c of every token; the first of a segment's warps writes the denominators.
 template <class Rule>
-__device__ inline void scale_output(const Place& at, const ChunkedArgs& args,
+__device__ inline void scale_output(const Place& at, const typename Rule::Args& args,
                                     const Segment<Rule>& segment, int chunk, int first_row,
                                     const typename Rule::Rows& rows,
                                     const typename Rule::Products& products,
@@ -166,7 +194,7 @@ __device__ inline void scale_output(const Place& at, const ChunkedArgs& args,
   }
 }
 
-/// A warp's rows of M, and of Phi where both are one block's.
+/// A warp's rows of M, or of Phi.
 template <class Rule>
 struct StateRows {
   static constexpr int D = Rule::D;
@@ -176,74 +204,77 @@ struct StateRows {
   using Products = typename Rule::Products;
   using Tiles = float[C / 8][4];
 
-  const int first_row = static_cast<int>(threadIdx.x) / kWarp * 16;
-  float s[Rule::kHalves][D / 8][4];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int first_row = warp % (D / 16) * 16;
+  float s[D / 8][4];
 
-  /// Whether rows `half` are those of Phi.
-  __device__ static bool is_map(int half) {
-    return !Rule::kPuts && (Rule::kHalves == 2 ? half == 1 : blockIdx.y == 1);
+  __device__ bool is_map() const {
+    return Rule::kHasMap && (Rule::kMapWarps > 0 ? warp >= D / 16 : blockIdx.y == 1);
   }
-  __device__ void start(const Place& at, const ChunkedArgs& args, const Segment<Rule>& segment) {
+  __device__ void start(const Place& at, const typename Rule::Args& args,
+                        const Segment<Rule>& segment) {
     const float* from = args.states + (segment.slot(args) - 1) * Rule::kSlot;
-#pragma unroll
-    for (int half = 0; half < Rule::kHalves; ++half) {
-      if (is_map(half)) {
-        set_identity<D>(at, first_row, s[half]);
-      } else if (Rule::kPuts && segment.index > 0) {
-        if (args.transposed) {
-          load_transposed<D>(at, from, first_row, s[half]);
-        } else {
-          load_state<D>(at, from, first_row, s[half]);
-        }
+    if (is_map()) {
+      set_identity<D>(at, first_row, s);
+    } else if (Rule::kPuts && segment.index > 0) {
+      if (args.transposed) {
+        load_transposed<D>(at, from, first_row, s);
       } else {
+        load_state<D>(at, from, first_row, s);
+      }
+    } else {
 #pragma unroll
-        for (int tile = 0; tile < D / 8; ++tile) {
+      for (int tile = 0; tile < D / 8; ++tile) {
 #pragma unroll
-          for (int c = 0; c < 4; ++c) s[half][tile][c] = 0.0F;
-        }
+        for (int c = 0; c < 4; ++c) s[tile][c] = 0.0F;
       }
     }
   }
-  __device__ void put(const Place& at, const ChunkedArgs& args,
+  __device__ void put(const Place& at, const typename Rule::Args& args,
                       const Segment<Rule>& segment) const {
-#pragma unroll
-    for (int half = 0; half < Rule::kHalves; ++half) {
-      float* to = is_map(half) ? args.maps + segment.slot(args) * D * D
-                               : args.states + segment.slot(args) * Rule::kSlot;
-      store_state<D>(at, to, first_row, s[half]);
-    }
+    float* to = is_map() ? args.maps + segment.slot(args) * D * D
+                         : args.states + segment.slot(args) * Rule::kSlot;
+    store_state<D>(at, to, first_row, s);
   }
 
-  __device__ void run(const Place& at, const ChunkedArgs& args, const Segment<Rule>& segment,
-                      int chunk, const Rows& rows, const Products& products) {
+  __device__ void run(const Place& at, const typename Rule::Args& args,
+                      const Segment<Rule>& segment, int chunk, const Rows& rows,
+                      const Products& products) {
     if constexpr (Rule::kInTime && Rule::kPuts) {
+      if (Rule::kDecays && args.chunk_states != nullptr) {
+        float* to = args.chunk_states + segment.chunk_slot(args, chunk) * D * D;
+        store_state<D>(at, to, first_row, s);
+      }
       run_in_time(at, args, segment, chunk, rows, products);
+    } else if constexpr (Rule::kInTime) {
+      run_element(at, rows, products);
     } else {
-#pragma unroll
-      for (int half = 0; half < Rule::kHalves; ++half) {
-        if constexpr (Rule::kInTime) {
-          run_element(at, rows, products, half);
-        } else {
-          run_against_time(at, args, segment, chunk, rows, products, half);
-        }
-        // The compiler does not begin one half in the other, for which there are no registers.
-        if constexpr (Rule::kHalves == 2) __syncwarp();
+      run_against_time(at, args, segment, chunk, rows, products);
+      if (Rule::kDecays && Rule::kPuts && args.chunk_products != nullptr) {
+        put_product(at, args, segment, chunk);
       }
     }
   }
 
  private:
+  __device__ void put_product(const Place& at, const typename Rule::Args& args,
+                              const Segment<Rule>& segment, int chunk) const {
+    if (segment.first_of(chunk) % kChunkTokens != 0) return;
+    const Index slot = segment.chunk_slot(args, chunk);
+    const float product = state_product<D>(at, args.chunk_states + slot * D * D, first_row, s);
+    if (threadIdx.x % kWarp == 0) args.chunk_products[slot * (D / 16) + warp] = product;
+  }
   /// 3 to 5; dq and dr of 10.
-  __device__ void run_in_time(const Place& at, const ChunkedArgs& args,
+  __device__ void run_in_time(const Place& at, const typename Rule::Args& args,
                               const Segment<Rule>& segment, int chunk, const Rows& rows,
                               const Products& products) {
     Tiles n[Rule::kHasR ? 2 : 1] = {};  // M q, M r
     if constexpr (Rule::kHasR) {
-      const float* const read[2] = {rows.q, rows.r};
-      read_state<kGrade, D, C>(at, s[0], read, n);
+      const typename Rule::T* const read[2] = {rows.q, rows.r};
+      read_state<kGrade, D, C>(at, s, read, n);
     } else {
-      const float* const read[1] = {rows.q};
-      read_state<kGrade, D, C>(at, s[0], read, n);
+      const typename Rule::T* const read[1] = {rows.q};
+      read_state<kGrade, D, C>(at, s, read, n);
     }
     Tiles x;
     take_rows<Rule>(at, first_row, rows.v, nullptr, x);
@@ -262,39 +293,38 @@ struct StateRows {
     } else if (args.e.view.data != nullptr) {
       put_rows<Rule>(at, segment, chunk, first_row, x, args.e);
     }
-    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[0]);
+    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s);
   }
 
   /// 14: S_local or Phi.
-  __device__ void run_element(const Place& at, const Rows& rows, const Products& products,
-                              int half) {
+  __device__ void run_element(const Place& at, const Rows& rows, const Products& products) {
     Tiles x = {};
-    if (!is_map(half)) take_rows<Rule>(at, first_row, rows.v, nullptr, x);
+    if (!is_map()) take_rows<Rule>(at, first_row, rows.v, nullptr, x);
     if constexpr (Rule::kSolves) {
       Tiles n[1] = {};
-      const float* const read[1] = {rows.r};
-      read_state<kGrade, D, C>(at, s[half], read, n);
+      const typename Rule::T* const read[1] = {rows.r};
+      read_state<kGrade, D, C>(at, s, read, n);
       solve(at, products, n[0], x);
     }
-    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s[half]);
+    write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s);
   }
 
   /// 8 and 11; with columns in the place of rows, da of 10; without outputs D_local or Phi^T of 15.
-  __device__ void run_against_time(const Place& at, const ChunkedArgs& args,
+  __device__ void run_against_time(const Place& at, const typename Rule::Args& args,
                                    const Segment<Rule>& segment, int chunk, const Rows& rows,
-                                   const Products& products, int half) {
+                                   const Products& products) {
     Tiles n[1] = {};
     if constexpr (Rule::kHasA) {
-      const float* const read[1] = {rows.a};
-      read_state<kGrade, D, C>(at, s[half], read, n);
+      const typename Rule::T* const read[1] = {rows.a};
+      read_state<kGrade, D, C>(at, s, read, n);
       if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.before, n[0]);
     }
     float decay = whole(products);
-    if (!is_map(half)) {
+    if (!is_map()) {
       Tiles x;
       take_rows<Rule>(at, first_row, rows.v, rows.scale, x);
       if constexpr (Rule::kHasP) multiply_triangle<kGrade, C>(at, products.p, x, n[0]);
-      write_state<kGrade, D, C>(at, x, rows.q, through(products), decay, s[half]);
+      write_state<kGrade, D, C>(at, x, rows.q, through(products), decay, s);
       decay = 1.0F;
     }
     Tiles w;  // what is written along r
@@ -306,7 +336,7 @@ struct StateRows {
     if constexpr (Rule::kPuts) put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
     if constexpr (Rule::kHasR) {
       negate(Rule::kHasW ? w : n[0], w);
-      write_state<kGrade, D, C>(at, w, rows.r, after(products), decay, s[half]);
+      write_state<kGrade, D, C>(at, w, rows.r, after(products), decay, s);
     }
   }
 
@@ -340,7 +370,7 @@ struct StateRows {
 
 /// z before a segment's first chunk.
 template <class Rule>
-__device__ inline void start_sums(const ChunkedArgs& args, const Segment<Rule>& segment,
+__device__ inline void start_sums(const typename Rule::Args& args, const Segment<Rule>& segment,
                                   typename Rule::Sums& sums) {
   for (int j = static_cast<int>(threadIdx.x); j < Rule::D; j += Rule::kThreads) {
     const bool starts = !Rule::kPuts || segment.index == 0;
@@ -352,7 +382,7 @@ __device__ inline void start_sums(const ChunkedArgs& args, const Segment<Rule>& 
 /// The chunks of a segment: an element's, or the forward.
 template <class Rule>
 __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
-    chunked_kernel(const ChunkedArgs args) {
+    chunked_kernel(const typename Rule::Args args) {
   using Shared = typename Rule::Shared;
   constexpr int kBuffers = Rule::kBuffers;
   extern __shared__ float4 memory[];
@@ -405,9 +435,9 @@ __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
 }
 
 template <class Rule>
-void launch_chunks(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
+void launch_chunks(cudaStream_t stream, const typename Rule::Args& args, Index lanes) {
   const auto segments = static_cast<Index>(Rule::kPuts ? args.segments : args.segments - 1);
-  const unsigned maps = !Rule::kPuts && Rule::kSolves && Rule::kHalves == 1 ? 2 : 1;
+  const unsigned maps = Rule::kHasMap && Rule::kMapWarps == 0 ? 2 : 1;
   constexpr int kBytes = sizeof(typename Rule::Shared);
   static_assert(Rule::kBlocks * (kBytes + 1024) <= 228 * 1024);
   const auto kernel = chunked_kernel<Rule>;
@@ -417,15 +447,17 @@ void launch_chunks(cudaStream_t stream, const ChunkedArgs& args, Index lanes) {
   VLA_CUDA_LAUNCHED("chunked_kernel");
 }
 
-/// Calls body(d, grade, decays) with compile-time constants.
-template <class Body>
+/// Calls body(d, grade, decays) with compile-time constants; T says how vectors are stored.
+template <class T, class Body>
 void with_chunks(const ChunkedPass& pass, const Body& body) {
   with_head_size(pass.d, [&](auto d) {
     const auto with_decays = [&](auto grade) {
       if (pass.decays) return body(d, grade, std::true_type());
       body(d, grade, std::false_type());
     };
-    if (pass.grade == Grade::tf32) {
+    if constexpr (std::is_same_v<T, Bfloat16>) {
+      with_decays(std::integral_constant<Grade, Grade::bf16>());
+    } else if (pass.grade == Grade::tf32) {
       with_decays(std::integral_constant<Grade, Grade::tf32>());
     } else {
       with_decays(std::integral_constant<Grade, Grade::float32>());

@@ -1,21 +1,22 @@
 // Cholesky factorisation of a chunk's Gram matrix M = L L^T (n, n), n = 16 times the number of
-// blocks, and the inverse of its factor, in place: by blocks of 16, a block row a warp.
+// blocks, in place and by blocks of 16: L below the diagonal blocks, on them their inverses
+// (L_kk)^-1, which is what solving with L takes.
 //
-// A 16 x 16 block on the diagonal lies in one warp's registers, half a row a thread. Its
-// elimination is that of L D L^T, applied to I at once, so that a pivot's chain is one reciprocal
-// and one multiplication: the entries that the next pivot needs are on their way between threads
-// while the reciprocal is taken. Off the diagonal everything is products of blocks X Y^T; an
-// accumulator of mma m16n8k8 is an operand of the next one as it stands, if the order of the
-// columns that are summed over is changed in both operands alike.
+// A 16 x 16 block on the diagonal lies in one warp's registers, as an accumulator of mma m16n8k8.
+// Its elimination is that of L D L^T, two pivots at a time, applied to I at once, whose columns
+// take the place of the eliminated ones. Every thread finds the next two pivots for itself while
+// the rows are on their way between threads, so that the chain of two pivots is two reciprocals and
+// six multiplications. Off the diagonal everything is products of blocks X Y^T; an accumulator is
+// an operand of the next one as it stands, if the order of the columns that are summed over is
+// changed in both operands alike.
 //
-// Chain of a block: 16 pivots of about 45 cycles, two products of blocks, a barrier. Multiply-adds:
-// n^3 / 6 for L and as many for its inverse, and n 16^2 / 2 on the diagonal.
+// One warp factorises up to 32 rows, without a barrier; more are shared by a block. Multiply-adds:
+// n^3 / 6, and n 16^2 / 2 on the diagonal.
 #pragma once
 
 #include "mixers/recurrence/chunk_products.cuh"
 #include "mixers/recurrence/lines.cuh"
 #include "ops/cuda/approximate.cuh"
-#include "ops/cuda/named_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
 
@@ -65,35 +66,42 @@ struct WarpBlock {
     each([&](int i, int j, float& value) { block[j * kStride + i] = value; });
   }
 
-  /// this += x y^T or, negative, this -= x y^T, at float32 grade. Small terms have an accumulator
-  /// of their own: two chains of products in place of one.
+  /// this += x y^T or, negative, this -= x y^T, at float32 grade. Every term has a sum of its own:
+  /// a sum's chain of additions is what a warp waits for.
   template <bool kNegative>
   __device__ void add_product(const WarpBlock& x, const WarpBlock& y) {
-    WarpBlock small;
+    using ops::cuda::multiply_add_tf32;
+    WarpBlock high, low_high, high_low;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      constexpr float kSign = kNegative ? -1.0F : 1.0F;
       const float(&from)[4] = x.part[k];
-      const auto a =
-          left<Grade::float32>(kSign * from[0], kSign * from[2], kSign * from[1], kSign * from[3]);
-      const Right<Grade::float32> b[2] = {right<Grade::float32>(y.part[k][0], y.part[k][1]),
-                                          right<Grade::float32>(y.part[k][2], y.part[k][3])};
+      const auto a = left<Grade::float32>(from[0], from[2], from[1], from[3]);
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        ops::cuda::multiply_add_tf32(small.part[n], a.low, b[n].high[0], b[n].high[1]);
-        ops::cuda::multiply_add_tf32(part[n], a.high, b[n].high[0], b[n].high[1]);
-      }
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        ops::cuda::multiply_add_tf32(small.part[n], a.high, b[n].low[0], b[n].low[1]);
+        const auto b = right<Grade::float32>(y.part[k][2 * n], y.part[k][2 * n + 1]);
+        multiply_add_tf32(high.part[n], a.high, b.high[0], b.high[1]);
+        multiply_add_tf32(low_high.part[n], a.low, b.high[0], b.high[1]);
+        multiply_add_tf32(high_low.part[n], a.high, b.low[0], b.low[1]);
       }
     }
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) part[n][e] += small.part[n][e];
+      for (int e = 0; e < 4; ++e) {
+        const float sum = high.part[n][e] + (low_high.part[n][e] + high_low.part[n][e]);
+        part[n][e] = kNegative ? part[n][e] - sum : part[n][e] + sum;
+      }
     }
   }
+
+  /// Of a symmetric block of which the lower triangle stands there.
+  template <int kStride>
+  __device__ void load_symmetric(const float* block) {
+    each([&](int i, int j, float& value) { value = block[max(i, j) * kStride + min(i, j)]; });
+  }
+  /// This, M, symmetric, to L^-1 of M = L L^T. `pivots` (16): the squares of L's diagonal before
+  /// their floor.
+  __device__ void invert_factor(float floor, float* pivots);
 
  private:
   __device__ static int row() { return static_cast<int>(threadIdx.x) % 32 / 4; }
@@ -108,122 +116,176 @@ struct WarpBlock {
   }
 };
 
-/// L^-1 of a 16 x 16 block in shared memory, of which the lower triangle is read, in its place, by
-/// one warp. `pivots` (16): the squares of L's diagonal before their floor.
-template <int kStride>
-__device__ inline void invert_factor_of_block(float* block, float floor, float* pivots) {
+__device__ inline void WarpBlock::invert_factor(float floor, float* pivots) {
   constexpr unsigned kAll = 0xFFFFFFFFU;
+  using ops::cuda::reciprocal;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = lane / 2;
-  const int half = lane % 2;  // the thread's columns are 2 c + half
-  float m[8], x[8];           // a row of M, symmetric, and of what I becomes
+  const int g = lane / 4;  // the thread's rows are g and g + 8
+  const int t = lane % 4;
+  const auto at = [&](int i, int j) {
+    return __shfl_sync(kAll, part[j / 8][i / 8 * 2 + j % 2], i % 8 * 4 + j % 8 / 2);
+  };
+  const float inverse_floor = reciprocal(floor);
+  float own_pivot[2] = {};
+  // The pivots of rows j and j + 1, and what lies below the first.
+  float first = at(0, 0), below = at(1, 0), second = at(1, 1);
 #pragma unroll
-  for (int c = 0; c < 8; ++c) {
-    const int column = 2 * c + half;
-    m[c] = block[max(row, column) * kStride + min(row, column)];
-    x[c] = row == column ? 1.0F : 0.0F;
+  for (int j = 0; j < 16; j += 2) {
+    const int n = j / 8;
+    const float inverse_first = first < floor ? inverse_floor : reciprocal(first);
+    const float slope = below * inverse_first;
+    second = fmaf(-slope, below, second);
+    const float inverse_second = second < floor ? inverse_floor : reciprocal(second);
+    if (g == j % 8) own_pivot[n] = first;
+    if (g == j % 8 + 1) own_pivot[n] = second;
+    if (j < 14) {
+      // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block.
+      const float a = at(j + 2, j), b = at(j + 3, j);
+      const float c = fmaf(-slope, a, at(j + 2, j + 1));
+      const float d = fmaf(-slope, b, at(j + 3, j + 1));
+      const float scaled_a = a * inverse_first, scaled_b = b * inverse_first;
+      const float next_first = fmaf(-scaled_a, a, at(j + 2, j + 2));
+      const float next_below = fmaf(-scaled_a, b, at(j + 3, j + 2));
+      const float next_second = fmaf(-scaled_b, b, at(j + 3, j + 3));
+      first = fmaf(-c * c, inverse_second, next_first);
+      below = fmaf(-c * d, inverse_second, next_below);
+      second = fmaf(-d * d, inverse_second, next_second);
+    }
+    float of_first[2], of_second[2];  // what the thread's rows take of rows j and j + 1
+#pragma unroll
+    for (int h = n; h < 2; ++h) {
+      const int source = 4 * g + j % 8 / 2;
+      const float along_first = __shfl_sync(kAll, part[n][2 * h], source);
+      const float along_second =
+          fmaf(-slope, along_first, __shfl_sync(kAll, part[n][2 * h + 1], source));
+      const bool is_below = h > n || g > j % 8 + 1;
+      of_second[h] = is_below ? -along_second * inverse_second : 0.0F;
+      of_first[h] = is_below ? fmaf(-of_second[h], slope, -along_first * inverse_first) : 0.0F;
+      if (h == n && g == j % 8 + 1) of_first[h] = -slope;
+    }
+    const bool own_columns = t == j % 8 / 2;  // columns j and j + 1 become those of I
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float from_first = __shfl_sync(kAll, part[m][2 * n + c], j % 8 * 4 + t);
+        float from_second = __shfl_sync(kAll, part[m][2 * n + c], j % 8 * 4 + 4 + t);
+        if (m == n && own_columns) {
+          from_first = c == 0 ? 1.0F : 0.0F;
+          from_second = c == 1 ? 1.0F : 0.0F;
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            part[m][2 * h + c] = h == n && g == j % 8 + c ? 1.0F : 0.0F;
+          }
+        }
+#pragma unroll
+        for (int h = n; h < 2; ++h) {
+          float& value = part[m][2 * h + c];
+          value = fmaf(of_second[h], from_second, fmaf(of_first[h], from_first, value));
+        }
+      }
+    }
   }
-  __syncwarp();
-  const float inverse_floor = 1.0F / floor;
-  float pivot = __shfl_sync(kAll, m[0], 0);
-  float own_pivot = pivot;
 #pragma unroll
-  for (int j = 0; j < 16; ++j) {
-    if (row == j) own_pivot = pivot;
-    const float unfloored = ops::cuda::reciprocal(pivot);
-    const float inverse = pivot < floor ? inverse_floor : unfloored;
-    const float along = __shfl_sync(kAll, m[j / 2], lane - half + j % 2);
-    if (j < 15) {
-      const float across = __shfl_sync(kAll, m[j / 2], 2 * (j + 1) + j % 2);
-      const float next = __shfl_sync(kAll, m[(j + 1) / 2], 2 * (j + 1) + (j + 1) % 2);
-      pivot = fmaf(-across * across, inverse, next);
-    }
-    const float factor = row > j ? -along * inverse : 0.0F;
+  for (int h = 0; h < 2; ++h) {
+    const float scale = inverse_root(at_least(own_pivot[h], floor));
 #pragma unroll
-    for (int c = j / 2; c < 8; ++c) {
-      m[c] = fmaf(factor, __shfl_sync(kAll, m[c], 2 * j + half), m[c]);
-    }
-#pragma unroll
-    for (int c = 0; c <= j / 2; ++c) {
-      x[c] = fmaf(factor, __shfl_sync(kAll, x[c], 2 * j + half), x[c]);
-    }
+    for (int e = 0; e < 4; ++e) part[e / 2][2 * h + e % 2] *= scale;
+    if (t == 0) pivots[g + 8 * h] = own_pivot[h];
   }
-  const float scale = inverse_root(at_least(own_pivot, floor));
-#pragma unroll
-  for (int c = 0; c < 8; ++c) block[row * kStride + 2 * c + half] = x[c] * scale;
-  if (half == 0) pivots[row] = own_pivot;
-  __syncwarp();
 }
 
-/// L^-1 in place of M, in shared memory; of M the lower triangle is read, above the diagonal blocks
-/// nothing is. Called by kBlocks warps, each with its rank among them; others may do something
-/// else. `floor`: pivots below it are raised to it; `pivots` (n) are those before. Uses the named
-/// barriers kBarrier and kBarrier + 1.
-template <int kBlocks, int kStride, int kBarrier>
-__device__ inline void invert_factor(float* matrix, float floor, float* pivots, int rank) {
-  constexpr int kThreads = 32 * kBlocks;
-  const auto at = [&](int i, int j) { return matrix + 16 * (i * kStride + j); };
-  // What a block row waits for: its diagonal block's inverse; its first block beside it, in L.
-  const auto wait_for_inverse = [] {
-    if constexpr (kBlocks > 1) ops::cuda::sync_named(kBarrier, kThreads);
-  };
-  const auto wait_for_factor = [] { ops::cuda::sync_named(kBarrier + 1, kThreads); };
+/// Block (i, j) of M or L.
+template <int kStride>
+__device__ inline float* block_at(float* matrix, int i, int j) {
+  return matrix + 16 * (i * kStride + j);
+}
 
-  {
-    WarpBlock own[kBlocks > 1 ? kBlocks - 1 : 1], diagonal;  // this block row of M
-    diagonal.load<kStride>(at(rank, rank));
-#pragma unroll
-    for (int j = 0; j + 1 < kBlocks; ++j) {
-      if (j < rank) own[j].template load<kStride>(at(rank, j));
-    }
-#pragma unroll
-    for (int k = 0; k + 1 < kBlocks; ++k) {
-      if (k >= rank) continue;
-      wait_for_inverse();
-      WarpBlock inverse, factor;
-      inverse.load<kStride>(at(k, k));
-      factor.add_product<false>(own[k], inverse);
-      factor.store<kStride>(at(rank, k));
-      diagonal.add_product<true>(factor, factor);
-      if (rank == k + 1) {
-        ops::cuda::arrive_named(kBarrier + 1, kThreads);
-        continue;
-      }
-      wait_for_factor();
-#pragma unroll
-      for (int j = k + 1; j + 1 < kBlocks; ++j) {
-        if (j >= rank) continue;
-        WarpBlock other;
-        other.load<kStride>(at(j, k));
-        own[j].template add_product<true>(factor, other);
-      }
-    }
-    diagonal.store<kStride>(at(rank, rank));
-    __syncwarp();
+/// M of 16 or 32 rows, of which the lower triangle is read, to its factor, by one warp; above the
+/// diagonal blocks nothing is written. `floor`: pivots below it are raised to it; `pivots` (n) are
+/// those before.
+template <int kBlocks, int kStride>
+__device__ inline void factorise(float* matrix, float floor, float* pivots) {
+  static_assert(kBlocks <= 2);
+  WarpBlock inverse;
+  inverse.load_symmetric<kStride>(matrix);
+  inverse.invert_factor(floor, pivots);
+  inverse.store<kStride>(matrix);
+  if constexpr (kBlocks == 2) {
+    WarpBlock below, last, factor;
+    below.load<kStride>(block_at<kStride>(matrix, 1, 0));
+    last.load_symmetric<kStride>(block_at<kStride>(matrix, 1, 1));
+    factor.add_product<false>(below, inverse);
+    factor.store<kStride>(block_at<kStride>(matrix, 1, 0));
+    last.add_product<true>(factor, factor);
+    last.invert_factor(floor, pivots + 16);
+    last.store<kStride>(block_at<kStride>(matrix, 1, 1));
   }
-  invert_factor_of_block<kStride>(at(rank, rank), floor, pivots + 16 * rank);
-  wait_for_inverse();
+}
 
-  // Block column `rank` of the inverse, transposed: (L^-1)_kj = -(L^-1)_kk sum_m L_km (L^-1)_mj.
-  WarpBlock column[kBlocks];
+/// The same for any number of blocks by a block of kWarps warps, all of which call it. beside(k) is
+/// work for all warps but the first, for k = 0 .. kBlocks - 1 in turn, while the first inverts
+/// diagonal block k. Ends with a barrier.
+template <int kBlocks, int kStride, int kWarps, class Beside>
+__device__ inline void factorise_together(float* matrix, float floor, float* pivots, int warp,
+                                          const Beside& beside) {
+  static_assert(kBlocks <= kWarps);
+  const auto at = [&](int i, int j) { return block_at<kStride>(matrix, i, j); };
+#pragma unroll 1
+  for (int k = 0; k < kBlocks; ++k) {
+    // Column k - 1 of L is there; the blocks behind it have not been reduced by it.
+    if (warp == 0) {
+      WarpBlock diagonal;
+      diagonal.load_symmetric<kStride>(at(k, k));
+      if (k > 0) {
+        WarpBlock factor;
+        factor.load<kStride>(at(k, k - 1));
+        diagonal.add_product<true>(factor, factor);
+      }
+      diagonal.invert_factor(floor, pivots + 16 * k);
+      diagonal.store<kStride>(at(k, k));
+    } else {
+      const int left = kBlocks - k;
+      for (int number = warp; k > 0 && number < left * (left + 1) / 2; number += kWarps - 1) {
+        int i = 0, j = number;
+        while (j > i) j -= ++i;
+        WarpBlock rest, x, y;
+        rest.load<kStride>(at(k + i, k + j));
+        x.load<kStride>(at(k + i, k - 1));
+        y.load<kStride>(at(k + j, k - 1));
+        rest.add_product<true>(x, y);
+        rest.store<kStride>(at(k + i, k + j));
+      }
+      beside(k);
+    }
+    __syncthreads();
+    if (k + 1 == kBlocks) break;
+    if (k + 1 + warp < kBlocks) {
+      WarpBlock rest, inverse, factor;
+      rest.load<kStride>(at(k + 1 + warp, k));
+      inverse.load<kStride>(at(k, k));
+      factor.add_product<false>(rest, inverse);
+      factor.store<kStride>(at(k + 1 + warp, k));
+    }
+    __syncthreads();
+  }
+}
+
+/// X <- X L^-T for 16 rows of X, by one warp: block k holds the columns 16 k .. 16 k + 15.
+template <int kBlocks, int kStride>
+__device__ inline void divide_by_factor(WarpBlock (&x)[kBlocks], float* factor) {
 #pragma unroll
   for (int k = 0; k < kBlocks; ++k) {
-    if (k == rank) column[k].template load_transposed<kStride>(at(k, k));
-    if (k <= rank) continue;
-    wait_for_factor();
-    WarpBlock sum, inverse;
+    WarpBlock inverse, quotient;
+    inverse.load<kStride>(block_at<kStride>(factor, k, k));
+    quotient.add_product<false>(x[k], inverse);
+    x[k] = quotient;
 #pragma unroll
-    for (int m = 0; m < k; ++m) {
-      if (m < rank) continue;
-      WarpBlock factor;
-      factor.load<kStride>(at(k, m));
-      sum.add_product<false>(column[m], factor);
+    for (int i = k + 1; i < kBlocks; ++i) {
+      WarpBlock below;
+      below.load<kStride>(block_at<kStride>(factor, i, k));
+      x[i].template add_product<true>(quotient, below);
     }
-    wait_for_inverse();
-    inverse.load<kStride>(at(k, k));
-    column[k] = {};
-    column[k].template add_product<true>(sum, inverse);
-    column[k].template store_transposed<kStride>(at(k, rank));
   }
 }
 

@@ -1,6 +1,5 @@
 // The recurrence of recurrence_cuda.h in chunks of C tokens on tensor cores (chunked.h, whose steps
-// the numbers are), segments of a lane side by side. For no decay and one per head and token; the
-// decay's own gradient (13) is the recurrence's.
+// the numbers are), segments of a lane side by side. For no decay and one per head and token.
 //
 // A block runs one segment. A warp owns 16 rows of a matrix-valued state: in the forward value rows
 // of S, whose e and n stay in registers through steps 3 to 5, the accumulators of one product being
@@ -13,7 +12,9 @@
 // The backward is three passes of the same kernel (chunk_passes.h): de with dS, against time (8,
 // 11); then, a warp owning 16 keys, dq and dr with S^T in time, and da with dS^T against time (10).
 // S before each segment is the forward's if that is kept, 4 (d + 1) d bytes a segment; without it S
-// is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own.
+// is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own. The decay's
+// gradient is a sum over later tokens in each chunk, begun with <dS, S> (chunked_backward.cu), for
+// which S^T of every chunk is kept from one pass to another.
 //
 // Multiply-adds per token and head, by 16 x 16 blocks with the diagonal ones full (b = C + 16):
 //   forward           3 d^2 + 2 d b with a residual, 2 d^2 + d b without
@@ -28,7 +29,8 @@
 // Bytes: reads of r, a, q, v and writes of o (and e), 4 d each; elements read r, a, v again: 20 d
 // and 12 d, .67 and .40 GB there, at 4.4 TB/s .15 and .09 ms: in TF32 the floor is memory's. The
 // backward reads and writes 68 d and its elements 16 d, without a residual 48 d and 8 d: .64 and
-// .43 ms.
+// .43 ms; the decay's gradient 24 d + d^2 / 4 more, without a residual 16 d + d^2 / 4. In bfloat16
+// vectors take half.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -38,7 +40,8 @@
 namespace vla_bench::mixers::cuda {
 
 /// How exact the products of chunks are: TF32 rounds operands to 2^-11, float32 (3xTF32) to 2^-22.
-enum class Grade { tf32, float32 };
+/// bf16 is TF32 on vectors that are stored in bfloat16, where their rounding is 2^-9.
+enum class Grade { bf16, tf32, float32 };
 
 /// C, tokens.
 inline constexpr Index kChunkTokens = 32;
@@ -50,12 +53,16 @@ struct ChunkedPlan {
 };
 /// Tokens of a segment, at least.
 inline constexpr Index kLeastSegmentTokens = 128;
-/// As many segments as multiprocessors have room for.
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
+/// Blocks that a multiprocessor runs at once.
+constexpr int blocks_of_multiprocessor(Index d, bool has_residual) {
+  return d <= 64 && !has_residual ? 2 : 1;
+}
+/// As many segments as multiprocessors have room for, or one where that is less than three.
+ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors);
 
-/// Whether there are passes in chunks. `wants_checkpoints`: of S, for a decay with a gradient.
-inline bool chunks_exist(const RecurrenceForm& form, bool wants_checkpoints = false) {
-  return (form.decay == Decay::none || form.decay == Decay::head) && !wants_checkpoints;
+/// Whether there are passes in chunks.
+inline bool chunks_exist(const RecurrenceForm& form) {
+  return form.decay == Decay::none || form.decay == Decay::head;
 }
 /// Elements of the forward's scratch memory: S, z, Phi and the decay of each segment.
 Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
@@ -70,13 +77,18 @@ struct ChunkedOptions {
   const float* forward_scratch = nullptr;
   float* sums = nullptr;  // of a backward with a normaliser: normaliser_backward_scratch_size
 };
-/// recurrence_forward for Decay none and head, without checkpoints.
-void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                     const RecurrenceForward& args, const ChunkedOptions& options);
+/// recurrence_forward for Decay none and head, without checkpoints. T: float, or Bfloat16 with the
+/// grade of that name, whose views are aligned.
+template <class T>
+void chunked_forward(cudaStream_t stream, const RecurrenceInputsOf<T>& inputs,
+                     const RecurrenceForwardOf<T>& args, const ChunkedOptions& options);
 
-/// Elements of the backward's scratch memory.
-Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
-/// recurrence_backward for Decay none and head, without the decay's gradient.
+/// Elements of the backward's scratch memory; with the decay's gradient (d / 32 + 1) d a token
+/// more.
+Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan,
+                                    bool decay_has_gradient);
+/// recurrence_backward for Decay none and head. ddecay times the decay is as exact as the other
+/// gradients, ddecay where the decay is near 0 is not; where that is below 1e-20 it is 0.
 void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
                       const RecurrenceBackward& args, const ChunkedOptions& options);
 

@@ -7,18 +7,19 @@ namespace vla_bench::mixers::cuda {
 namespace {
 
 template <int D, Grade kGrade, AlongR kAlongR, bool kDecays, bool kNormalises, bool kPuts>
-void launch(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+void launch(cudaStream_t stream, const ChunkedPass& pass,
+            const ChunkedArgsOf<Stored<kGrade>>& args) {
   launch_chunks<ChunkRule<D, kGrade, Order::in_time, kAlongR, kDecays, kNormalises, kPuts>>(
       stream, args, pass.lanes);
 }
 
-template <bool kPuts>
-void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
-  with_chunks(pass, [&](auto d, auto grade, auto decays) {
+template <bool kPuts, class T>
+void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
+  with_chunks<T>(pass, [&](auto d, auto grade, auto decays) {
     if (pass.along_r == AlongR::residual) {
       return launch<d, grade, AlongR::residual, decays, false, kPuts>(stream, pass, args);
     }
-    if constexpr (kPuts) {
+    if constexpr (kPuts && grade != Grade::bf16) {  // the backward's
       if (pass.along_r == AlongR::known) {
         return launch<d, grade, AlongR::known, decays, false, kPuts>(stream, pass, args);
       }
@@ -36,17 +37,24 @@ Index ceil_div(Index x, Index y) { return (x + y - 1) / y; }
 
 }  // namespace
 
-void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+template <class T>
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
   launch_in_time<false>(stream, pass, args);
 }
-void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+template <class T>
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
   launch_in_time<true>(stream, pass, args);
 }
+template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
+template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
+template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
+template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 
-ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
-  const Index room = std::max<Index>(1, multiprocessors / dims.lanes());
-  const Index most = std::max<Index>(1, dims.tokens / kLeastSegmentTokens);
-  const Index tokens = ceil_div(dims.tokens, std::min(room, most));
+ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors) {
+  constexpr Index kFewest = 3;  // two passes over half of the tokens take as long as one over all
+  const Index blocks = multiprocessors * blocks_of_multiprocessor(dims.d_h, has_residual);
+  const Index most = std::min(blocks / dims.lanes(), dims.tokens / kLeastSegmentTokens);
+  const Index tokens = most < kFewest ? dims.tokens : ceil_div(dims.tokens, most);
   const Index segment = ceil_div(tokens, kChunkTokens) * kChunkTokens;
   return {.segments = ceil_div(dims.tokens, segment), .segment_tokens = segment};
 }
@@ -55,10 +63,11 @@ Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan) {
   return plan.segments == 1 ? 0 : segments_size(dims, plan);
 }
 
-void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                     const RecurrenceForward& args, const ChunkedOptions& options) {
+template <class T>
+void chunked_forward(cudaStream_t stream, const RecurrenceInputsOf<T>& inputs,
+                     const RecurrenceForwardOf<T>& args, const ChunkedOptions& options) {
   const HeadDims& dims = inputs.dims;
-  ChunkedArgs chunked = chunked_args(inputs, options.plan);
+  ChunkedArgsOf<T> chunked = chunked_args(inputs, options.plan);
   chunked.r = {dims, inputs.r};
   chunked.a = {dims, inputs.a};
   chunked.q = {dims, inputs.q};
@@ -76,5 +85,9 @@ void chunked_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   }
   run_in_time(stream, pass, chunked);
 }
+template void chunked_forward(cudaStream_t, const RecurrenceInputs&, const RecurrenceForward&,
+                              const ChunkedOptions&);
+template void chunked_forward(cudaStream_t, const RecurrenceInputsOf<Bfloat16>&,
+                              const RecurrenceForwardOf<Bfloat16>&, const ChunkedOptions&);
 
 }  // namespace vla_bench::mixers::cuda

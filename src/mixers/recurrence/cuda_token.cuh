@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "mixers/features.h"
+#include "mixers/recurrence/chunk_rows.cuh"
 #include "mixers/recurrence/lines.cuh"
 #include "mixers/recurrence/rule_cuda.h"
 
@@ -81,6 +82,18 @@ class TokenLanes {
     }
     return x;
   }
+  /// bfloat16 rows are aligned.
+  __device__ Channels load(const TokenView<const Bfloat16>& view) const {
+    if (!exists_) return {};
+    const float4 x = quad_of(of(view) + channel_);
+    return {{x.x, x.y, x.z, x.w}};
+  }
+  __device__ void store(const Channels& x, const TokenView<Bfloat16>& view) const {
+    if (!valid_ || !exists_ || view.data == nullptr) return;
+    using ops::cuda::pack_bf16;
+    *reinterpret_cast<uint2*>(of(view) + channel_) =
+        make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
+  }
   __device__ void store(const Channels& x, const TokenView<float>& view) const {
     if (!valid_ || !exists_ || view.data == nullptr) return;
     float* to = of(view) + channel_;
@@ -112,12 +125,13 @@ unsigned token_blocks(const HeadDims& dims) {
   return static_cast<unsigned>((dims.rows() * dims.heads + kTokensOfBlock - 1) / kTokensOfBlock);
 }
 
-template <int D>
-class CudaToken : public TokenLanes<D> {
+/// As bind sees it.
+template <int D, class T>
+class BindToken : public TokenLanes<D> {
  public:
   using typename TokenLanes<D>::Channels;
 
-  __device__ explicit CudaToken(const RuleViews& views)
+  __device__ explicit BindToken(const BindViews<T>& views)
       : TokenLanes<D>(views.dims), views_(views) {}
 
   __device__ Channels q() const { return this->load(views_.q); }
@@ -136,6 +150,19 @@ class CudaToken : public TokenLanes<D> {
   __device__ void put_own(const Channels& x) const { this->store(x, views_.row_own); }
   __device__ void put_decay(const Channels& x) const { this->store(x, views_.row_decay); }
   __device__ void put_decay(float x) const { this->store(x, views_.row_decay); }
+
+ private:
+  const BindViews<T>& views_;
+};
+
+/// As unbind sees it.
+template <int D>
+class CudaToken : public BindToken<D, float> {
+ public:
+  using typename TokenLanes<D>::Channels;
+
+  __device__ explicit CudaToken(const RuleViews& views)
+      : BindToken<D, float>(views), views_(views) {}
 
   __device__ Channels dr() const { return sum(views_.dr); }
   __device__ Channels da() const { return sum(views_.da); }

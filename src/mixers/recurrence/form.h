@@ -30,6 +30,10 @@ struct RecurrenceForm {
 
   constexpr bool has_residual() const { return residual != Residual::none; }
   constexpr bool normalises() const { return normaliser != Normaliser::none; }
+  /// Whether the recurrence's forward can be its normaliser's as well (recurrence_cuda.h).
+  constexpr bool normalises_beside_rows() const {
+    return normaliser == Normaliser::sums_a && !has_residual() && decay == Decay::none;
+  }
   constexpr bool has_f() const { return normaliser == Normaliser::sums_f; }
   /// Numbers per head of parameter i, and of all before parameter `end`.
   constexpr Index parameter_width(Index i, Index d) const {

@@ -1,7 +1,13 @@
 // A mixer with a matrix-valued state on a GPU: rule, recurrence, normaliser and back. Saved: the
-// rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
+// rows, e, z . q, what the rule keeps, the checkpoints of S where the decay has a gradient, or in
 // chunks S between segments.
+//
+// At bf16 the forward in chunks reads and writes tensors in bfloat16, as others keep them: copies
+// of the inputs, made by prepare(). The backward, and a forward before it, are those of tf32.
+#include <map>
+
 #include "core/cuda/stream_context.h"
+#include "mixers/bf16_copies.h"
 #include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
@@ -13,14 +19,18 @@ namespace {
 
 using Residual = RecurrenceForm::Residual;
 
-class RecurrentCore final : public MixerCore<float> {
+class RecurrentCore final : public CopyingCore<float> {
  public:
   RecurrentCore(std::unique_ptr<CudaRule> rule, std::unique_ptr<MixerCore<float>> cpu,
                 Chunks chunks)
       : rule_(std::move(rule)), form_(rule_->form()), cpu_(std::move(cpu)), chunks_(chunks) {}
 
+  void prepare(const Context& context, const CoreInputs<float>& inputs,
+               const CoreGradients<float>* gradients) override;
   void forward(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
                Array<float>* saved) override;
+  void deliver(const Context& context, const CoreInputs<float>& inputs, HeadView<float> o,
+               const CoreGradients<float>* gradients) override;
   void backward(const Context& context, const CoreInputs<float>& inputs,
                 const CoreGradients<float>& gradients, const Array<float>& saved) override;
 
@@ -66,7 +76,9 @@ class RecurrentCore final : public MixerCore<float> {
     const bool decays_by_head = form_.decay == Decay::head;
     if (!decays_by_head) trace.decay = take_view(form_.decay != Decay::none, d);
     // Numbers per token behind all vectors, which stay aligned.
-    if (form_.decay_has_gradient) trace.checkpoints = take(checkpoint_size(dims));
+    if (form_.decay_has_gradient && !takes_chunks(dims)) {
+      trace.checkpoints = take(checkpoint_size(dims));
+    }
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
     trace.segments = take(segments_size(dims));
     if (decays_by_head) trace.decay = take_view(true, 1);
@@ -74,12 +86,14 @@ class RecurrentCore final : public MixerCore<float> {
     return used;
   }
 
-  /// bf16 is stored nowhere in a core: its products are those of TF32.
+  /// Of vectors stored in float.
   static Grade grade(const Context& context) {
     return context.precision == Precision::float32 ? Grade::float32 : Grade::tf32;
   }
   RuleViews views(const Context& context, const CoreInputs<float>& inputs) const {
-    RuleViews views{.dims = inputs.dims, .grade = grade(context)};
+    RuleViews views;
+    views.dims = inputs.dims;
+    views.grade = grade(context);
     views.q = token_view(inputs.dims, inputs.q);
     views.k = token_view(inputs.dims, inputs.k);
     for (std::size_t i = 0; i < kMostMore; ++i) {
@@ -97,25 +111,34 @@ class RecurrentCore final : public MixerCore<float> {
     inputs.decay = trace.decay;
     return inputs;
   }
-  /// recurrence_forward does the normaliser's work as well.
-  bool normalises_beside_rows() const {
-    return form_.normaliser == RecurrenceForm::Normaliser::sums_a && !form_.has_residual() &&
-           form_.decay == Decay::none;
+
+  bool takes_chunks(const HeadDims& dims) const {
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
+    return chunks_ == Chunks::always && chunks_exist(form_);
   }
 
-  bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, rule_->has_chain(), dims);
-    return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
-  }
-
-  static ChunkedPlan plan(const HeadDims& dims) {
-    return plan_segments(dims, vla_bench::cuda::stream_context().multiprocessors());
+  ChunkedPlan plan(const HeadDims& dims) const {
+    return plan_segments(dims, form_.has_residual(),
+                         vla_bench::cuda::stream_context().multiprocessors());
   }
   /// Room for them in a trace, which keeps what stands behind it aligned.
   Index segments_size(const HeadDims& dims) const {
-    if (!takes_chunks(dims, form_.decay_has_gradient)) return 0;
+    if (!takes_chunks(dims)) return 0;
     return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
   }
+  /// Tensors in bfloat16, packed; `unread`: o has not been delivered yet.
+  struct Copies {
+    Array<std::uint16_t> q, k, v, o;
+    bool unread = false;
+  };
+  bool stores_bf16(const Context& context) const {
+    return context.precision == Precision::bf16 && chunks_ == Chunks::always &&
+           chunks_store_bf16(form_, rule_->has_chain());
+  }
+  static TokenView<Bfloat16> view(const HeadDims& dims, Array<std::uint16_t>& array) {
+    return token_view(dims, reinterpret_cast<Bfloat16*>(array.data()), dims.d_h);
+  }
+  void forward_bf16(const Context& context, const CoreInputs<float>& inputs, Copies& copies);
   void run_backward(const Context& context, const RecurrenceInputs& recurrence,
                     const RecurrenceBackward& args, const float* segments);
 
@@ -141,6 +164,9 @@ class RecurrentCore final : public MixerCore<float> {
   std::unique_ptr<MixerCore<float>> cpu_;
   Chunks chunks_;
 
+  std::map<const float*, Copies> copies_;  // by the address of the inputs' queries
+  Array<std::uint16_t> bf16_q_, bf16_a_, bf16_r_;
+  Array<float> decay_, denominator_;            // beside them
   Array<float> unsaved_;                        // a trace that no backward wants
   Array<float> scale_, d_denominator_;          // (B, T, H)
   Array<float> sums_, segments_;                // of a pass in segments
@@ -149,8 +175,76 @@ class RecurrentCore final : public MixerCore<float> {
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
 
+void RecurrentCore::prepare(const Context& context, const CoreInputs<float>& inputs,
+                            const CoreGradients<float>* /*gradients*/) {
+  if (!stores_bf16(context)) return;
+  Copies& copies = copies_[inputs.q.data];
+  const auto pack = [&](HeadView<const float> from, Array<std::uint16_t>& to) {
+    to.resize(context.device, inputs.dims.rows() * inputs.dims.heads * inputs.dims.d_h);
+    if (!from.empty()) {
+      pack_bf16(vla_bench::cuda::stream_context().stream(), inputs.dims, from, to.data());
+    }
+  };
+  pack(inputs.q, copies.q);
+  pack(inputs.k, copies.k);
+  pack(inputs.v, copies.v);
+  pack({}, copies.o);
+}
+
+void RecurrentCore::deliver(const Context& /*context*/, const CoreInputs<float>& inputs,
+                            HeadView<float> o, const CoreGradients<float>* /*gradients*/) {
+  const auto found = copies_.find(inputs.q.data);
+  if (found == copies_.end() || !found->second.unread) return;
+  found->second.unread = false;
+  unpack_bf16(vla_bench::cuda::stream_context().stream(), inputs.dims, found->second.o.data(), o);
+}
+
+void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>& inputs,
+                                 Copies& copies) {
+  const HeadDims& dims = inputs.dims;
+  const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
+  const auto own = [&](Array<std::uint16_t>& array) {
+    array.resize(context.device, dims.rows() * dims.heads * dims.d_h);
+    return view(dims, array);
+  };
+  BindViews<Bfloat16> views;
+  views.dims = dims;
+  views.q = view(dims, copies.q);
+  views.k = view(dims, copies.k);
+  views.more = this->views(context, inputs).more;
+  views.row_q = own(bf16_q_);
+  views.row_a = own(bf16_a_);
+  if (form_.residual == Residual::along_r) views.row_r = own(bf16_r_);
+  if (form_.decay == Decay::head) {
+    views.row_decay = token_view(dims, own_scalars(context, dims, decay_), 1);
+  }
+  rule_->bind(stream, views);
+
+  RecurrenceInputsOf<Bfloat16> recurrence{.dims = dims};
+  if (form_.has_residual()) {
+    recurrence.r = form_.residual == Residual::along_a ? views.row_a : views.row_r;
+  }
+  recurrence.a = views.row_a;
+  recurrence.q = views.row_q;
+  recurrence.decay_kind = form_.decay;
+  recurrence.decay = views.row_decay;
+  RecurrenceForwardOf<Bfloat16> args{.v = view(dims, copies.v), .o = view(dims, copies.o)};
+  if (form_.normalises()) {
+    args.denominator = own_scalars(context, dims, denominator_);
+    args.floor = static_cast<float>(form_.floor);
+  }
+  ChunkedOptions options{.plan = plan(dims), .grade = Grade::bf16};
+  options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  chunked_forward(stream, recurrence, args, options);
+}
+
 void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inputs,
                             HeadView<float> o, Array<float>* saved) {
+  const auto found = copies_.find(inputs.q.data);
+  if (found != copies_.end() && stores_bf16(context)) {
+    found->second.unread = saved == nullptr;
+    if (saved == nullptr) return forward_bf16(context, inputs, found->second);
+  }
   const HeadDims& dims = inputs.dims;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   Array<float>& kept = saved != nullptr ? *saved : unsaved_;
@@ -164,9 +258,9 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
-  const bool in_chunks = takes_chunks(dims, saved != nullptr && form_.decay_has_gradient);
+  const bool in_chunks = takes_chunks(dims);
   NormaliserForward normaliser;
-  if (form_.normalises() && !normalises_beside_rows()) {
+  if (form_.normalises() && !form_.normalises_beside_rows()) {
     normaliser = {.dims = dims,
                   .f = form_.has_f() ? trace.f : trace.a,
                   .q = trace.q,
@@ -187,7 +281,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
     args.e = trace.e;
     args.checkpoints = trace.checkpoints;
   }
-  if (normalises_beside_rows()) {
+  if (form_.normalises_beside_rows()) {
     args.denominator = trace.denominator;
     args.floor = static_cast<float>(form_.floor);
   } else if (form_.normalises()) {
@@ -205,12 +299,14 @@ void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs&
                                  const RecurrenceBackward& args, const float* segments) {
   const HeadDims& dims = recurrence.dims;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
-  if (!takes_chunks(dims, form_.decay_has_gradient)) {
+  if (!takes_chunks(dims)) {
     return recurrence_backward(stream, recurrence, args);
   }
   ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
   options.forward_scratch = segments;
-  options.scratch = scratch(context, chunked_backward_scratch_size(dims, options.plan), segments_);
+  options.scratch =
+      scratch(context, chunked_backward_scratch_size(dims, options.plan, form_.decay_has_gradient),
+              segments_);
   if (form_.normalises()) {
     options.sums = scratch(context, normaliser_backward_scratch_size(dims), sums_);
   }

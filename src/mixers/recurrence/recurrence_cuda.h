@@ -48,28 +48,32 @@ inline Index checkpoint_size(const HeadDims& dims) {
   return dims.lanes() * ((dims.tokens + kCheckpointTokens - 1) / kCheckpointTokens) * d * d;
 }
 
-/// Inputs of the recurrence. d is one of kHeadSizes.
-struct RecurrenceInputs {
+/// Inputs of the recurrence, vectors stored as T. d is one of kHeadSizes.
+template <class T>
+struct RecurrenceInputsOf {
   HeadDims dims;
-  TokenView<const float> r;  // (B, T, H, d); empty: no residual
-  TokenView<const float> a;  // (B, T, H, d)
-  TokenView<const float> q;  // (B, T, H, d)
+  TokenView<const T> r;  // (B, T, H, d); empty: no residual
+  TokenView<const T> a;  // (B, T, H, d)
+  TokenView<const T> q;  // (B, T, H, d)
   Decay decay_kind = Decay::none;
   // head: (B, T, H, 1), strides of 0 for a constant; rows, columns: (B, T, H, d)
   TokenView<const float> decay;
   const float* scale = nullptr;  // (B, T, H): c, or null
 };
+using RecurrenceInputs = RecurrenceInputsOf<float>;
 
-struct RecurrenceForward {
-  TokenView<const float> v;      // (B, T, H, d)
-  TokenView<float> o;            // (B, T, H, d)
-  TokenView<float> e;            // (B, T, H, d); empty: not wanted
+template <class T>
+struct RecurrenceForwardOf {
+  TokenView<const T> v;          // (B, T, H, d)
+  TokenView<T> o;                // (B, T, H, d)
+  TokenView<T> e;                // (B, T, H, d); empty: not wanted
   float* checkpoints = nullptr;  // (lanes, segments, d, d): S before each segment; null: not wanted
   // Without r and decay (linear attention) the pass can be its normaliser's as well, in place of
   // the inputs' scale: z_t = z_{t-1} + a_t, c_t = z_t . q_t, o_t = n_t / max(c_t, floor).
   float* denominator = nullptr;  // (B, T, H): c before its floor; null: no normaliser
   float floor = 0.0F;
 };
+using RecurrenceForward = RecurrenceForwardOf<float>;
 void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                         const RecurrenceForward& args);
 

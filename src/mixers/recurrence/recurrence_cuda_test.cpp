@@ -276,7 +276,7 @@ struct CudaOptions {
   Index padding = 0;  // 0: four channels are read at once
   bool wants_ddecay = true;
   bool constant_decay = false;  // the first token's, with strides of 0
-  // Passes in chunks; they need wants_ddecay = false.
+  // Passes in chunks; a forward in chunks leaves no checkpoints for another backward.
   std::optional<ChunkedOptions> chunked{}, chunked_backward{};
 };
 
@@ -297,7 +297,8 @@ Array<float> run_chunks(const RecurrenceInputs& inputs, const RecurrenceForward&
 void run_chunks_back(const RecurrenceInputs& inputs, const RecurrenceBackward& backward,
                      const Array<float>& forward_states, ChunkedOptions options) {
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
-  Array<float> states = scratch(chunked_backward_scratch_size(inputs.dims, options.plan));
+  Array<float> states = scratch(
+      chunked_backward_scratch_size(inputs.dims, options.plan, backward.ddecay.data != nullptr));
   Array<float> sums = scratch(normaliser_backward_scratch_size(inputs.dims));
   options.scratch = states.data();
   options.sums = sums.data();
@@ -460,8 +461,18 @@ std::vector<ChunkedPlan> chunked_plans(Index tokens) {
 }
 
 CudaOptions in_chunks(const ChunkedOptions& options, Index padding = 0) {
-  return {
-      .padding = padding, .wants_ddecay = false, .chunked = options, .chunked_backward = options};
+  return {.padding = padding, .chunked = options, .chunked_backward = options};
+}
+
+/// With the gradient of the decay's logarithm: where the decay is near 0, passes in chunks have
+/// only that exact.
+Results by_logarithm(Results results, const Tensors& tensors) {
+  for (std::size_t i = 0; i < results.ddecay.size(); ++i) results.ddecay[i] *= tensors.decay[i];
+  return results;
+}
+Results run_in_chunks(const Rule& rule, const Tensors& tensors, const ChunkedOptions& options,
+                      Index padding = 0) {
+  return by_logarithm(run_cuda(rule, tensors, in_chunks(options, padding)), tensors);
 }
 
 TEST(ChunkedCuda, EqualsTheReference) {
@@ -475,12 +486,11 @@ TEST(ChunkedCuda, EqualsTheReference) {
   for (const Rule& rule : chunked_rules()) {
     for (const HeadDims& dims : shapes) {
       const Tensors tensors = random_tensors(rule, dims);
-      Results expected = run_reference(rule, tensors);
-      expected.ddecay.clear();
+      const Results expected = by_logarithm(run_reference(rule, tensors), tensors);
       for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
         for (Index padding : {0, 1}) {
           const ChunkedOptions options{.plan = plan};
-          expect_same(run_cuda(rule, tensors, in_chunks(options, padding)), expected, dims,
+          expect_same(run_in_chunks(rule, tensors, options, padding), expected, dims,
                       describe(rule) + " padding " + std::to_string(padding) + " segments " +
                           std::to_string(plan.segments));
         }
@@ -513,10 +523,9 @@ TEST(ChunkedCuda, RoundsToTf32) {
     for (Index d : {8, 16, 32, 64, 128}) {
       const HeadDims dims{2, 130, 2, d};
       const Tensors tensors = random_tensors(rule, dims);
-      Results expected = run_reference(rule, tensors);
-      expected.ddecay.clear();
+      const Results expected = by_logarithm(run_reference(rule, tensors), tensors);
       const ChunkedOptions options{.plan = chunked_plans(dims.tokens).back(), .grade = Grade::tf32};
-      const Results actual = run_cuda(rule, tensors, in_chunks(options));
+      const Results actual = run_in_chunks(rule, tensors, options);
       expect_same(actual, expected, dims, describe(rule) + " tf32", 64.0 * 0x1p-11);
       for (std::size_t i : {0, 2, 3, 4}) {  // o, dv, dq, da
         EXPECT_FALSE(near("float32", std::span<const double>(*actual.all()[i]),
@@ -536,11 +545,10 @@ TEST(ChunkedCuda, EqualsTheReferenceWithDecaysNearZero) {
     Tensors tensors = random_tensors(rule, dims, 0.0);
     for (double& decay : tensors.decay) decay = static_cast<float>(std::pow(decay, 16.0));
     for (std::size_t i = 0; i < tensors.decay.size(); i += 7) tensors.decay[i] = 0.0;
-    Results expected = run_reference(rule, tensors);
-    expected.ddecay.clear();
+    const Results expected = by_logarithm(run_reference(rule, tensors), tensors);
     for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
       const ChunkedOptions options{.plan = plan};
-      expect_same(run_cuda(rule, tensors, in_chunks(options)), expected, dims,
+      expect_same(run_in_chunks(rule, tensors, options), expected, dims,
                   describe(rule) + " near 0");
     }
   }
@@ -562,16 +570,23 @@ TEST(ChunkedCuda, RepeatsBitForBit) {
 }
 
 TEST(ChunkedCuda, CutsLanesToFillTheChip) {
-  const auto plan = [](Index batch, Index tokens, Index heads) {
-    return plan_segments({batch, tokens, heads, 64}, 132);
+  bool has_residual = true;
+  Index d = 64;
+  const auto plan = [&](Index batch, Index tokens, Index heads) {
+    return plan_segments({batch, tokens, heads, d}, has_residual, 132);
   };
-  EXPECT_EQ(plan(4, 127, 1).segments, 1);
-  EXPECT_EQ(plan(4, 256, 1).segments, 2);
-  EXPECT_EQ(plan(4, 256, 1).segment_tokens, 128);
+  EXPECT_EQ(plan(4, 383, 1).segments, 1);
+  EXPECT_EQ(plan(4, 384, 1).segments, 3);
+  EXPECT_EQ(plan(4, 384, 1).segment_tokens, 128);
   EXPECT_EQ(plan(4, 131072, 1).segments, 33);
   EXPECT_EQ(plan(4, 131072, 1).segment_tokens, 4000);
-  EXPECT_EQ(plan(67, 131072, 1).segments, 1);
+  EXPECT_EQ(plan(45, 131072, 1).segments, 1);
   EXPECT_EQ(plan(1, 131072, 16).segments, 8);
+  has_residual = false;
+  EXPECT_EQ(plan(4, 131072, 1).segments, 66);
+  EXPECT_EQ(plan(67, 131072, 1).segments, 3);
+  d = 128;
+  EXPECT_EQ(plan(4, 131072, 1).segments, 33);
 }
 
 // A state that is divided by its decay to go back in time would blow up.

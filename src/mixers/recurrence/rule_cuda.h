@@ -20,17 +20,23 @@ struct SumOfViews {
   std::array<TokenView<const float>, 3> parts{};
 };
 
-/// What a rule reads and writes, (B, T, H, d) each; a number per token and head (B, T, H, 1). Views
-/// that the form does not have are empty, and nothing is written to them.
-struct RuleViews {
+/// What bind reads and writes, (B, T, H, d) each; a number per token and head (B, T, H, 1). Vectors
+/// are stored as T. Views that the form does not have are empty, and nothing is written to them.
+template <class T>
+struct BindViews {
   HeadDims dims;
-  Grade grade = Grade::float32;  // of what is computed in chunks
   // Raw projections.
-  TokenView<const float> q, k;
+  TokenView<const T> q, k;
   std::array<TokenView<const float>, kMostMore> more{};
   std::array<const float*, kMostMore> parameters{};  // (H) or (H, d)
   // Rows: bind writes them.
-  TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
+  TokenView<T> row_r, row_a, row_q, row_f;
+  TokenView<float> row_decay, row_own;
+};
+
+/// The same and what unbind reads and writes.
+struct RuleViews : BindViews<float> {
+  Grade grade = Grade::float32;  // of what is computed in chunks
   // For unbind: rows as bind wrote them, their gradients...
   TokenView<const float> r, a;
   SumOfViews dr, da, dq, df, ddecay, down;
@@ -45,8 +51,8 @@ class CudaRule {
   virtual ~CudaRule() = default;
 
   virtual const RecurrenceForm& form() const = 0;
-  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row r
-  /// even where r is a.
+  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row
+  /// r even where r is a.
   virtual bool has_chain() const { return false; }
   /// Numbers that the rule keeps from forward to backward.
   virtual Index kept_size(const HeadDims& dims) const {
@@ -57,6 +63,11 @@ class CudaRule {
   /// kept_size numbers; only what the forward itself reads is written without `for_backward`.
   virtual void bind(cudaStream_t stream, const RuleViews& views,
                     const NormaliserForward& normaliser, float* kept, bool for_backward) = 0;
+  /// Writes rows that are stored in bfloat16, of a rule without a chain.
+  virtual void bind(cudaStream_t stream, const BindViews<Bfloat16>& views) {
+    static_cast<void>(stream);
+    static_cast<void>(views);
+  }
   virtual void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) = 0;
 };
 

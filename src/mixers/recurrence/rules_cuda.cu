@@ -5,10 +5,10 @@
 namespace vla_bench::mixers::cuda {
 namespace {
 
-template <int D, class Rule>
+template <int D, class T, class Rule>
 __global__ void __launch_bounds__(kTokenThreads)
-    bind_kernel(const Rule rule, const RuleViews views) {
-  rule.bind(CudaToken<D>(views));
+    bind_kernel(const Rule rule, const BindViews<T> views) {
+  rule.bind(BindToken<D, T>(views));
 }
 
 template <int D, class Rule>
@@ -26,11 +26,11 @@ class TokenRule final : public CudaRule {
 
   void bind(cudaStream_t stream, const RuleViews& views, const NormaliserForward& normaliser,
             float* /*kept*/, bool /*for_backward*/) override {
-    with_head_size(views.dims.d_h, [&](auto d) {
-      bind_kernel<d><<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, views);
-    });
-    VLA_CUDA_LAUNCHED("bind_kernel");
+    launch_bind<float>(stream, views);
     if (normaliser.denominator != nullptr) normaliser_forward(stream, normaliser);
+  }
+  void bind(cudaStream_t stream, const BindViews<Bfloat16>& views) override {
+    launch_bind(stream, views);
   }
   void unbind(cudaStream_t stream, const RuleViews& views, const float* /*kept*/) override {
     with_head_size(views.dims.d_h, [&](auto d) {
@@ -40,12 +40,20 @@ class TokenRule final : public CudaRule {
   }
 
  private:
+  template <class T>
+  void launch_bind(cudaStream_t stream, const BindViews<T>& views) const {
+    with_head_size(views.dims.d_h, [&](auto d) {
+      bind_kernel<d><<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, views);
+    });
+    VLA_CUDA_LAUNCHED("bind_kernel");
+  }
+
   Rule rule_;
   RecurrenceForm form_;
 };
 
-// Named bodies for with_rule: nvcc's pass over device code does not see kernels that are launched from
-// a lambda in an unevaluated operand or behind one.
+// Named bodies for with_rule: nvcc's pass over device code does not see kernels that are launched
+// from a lambda in an unevaluated operand or behind one.
 struct AnyRule {
   template <class Rule>
   void operator()(const Rule& /*rule*/) const {}

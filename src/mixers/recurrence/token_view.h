@@ -31,6 +31,9 @@ void with_head_size(Index d, const Body& body) {
   }
 }
 
+/// The bits of a bfloat16 number.
+enum class Bfloat16 : std::uint16_t {};
+
 /// Channels of token t, batch element b and head h stand at data + b * batch + t * token + h *
 /// head, consecutive. Strides count elements.
 template <class T>
@@ -63,11 +66,12 @@ TokenView<T> token_view(const HeadDims& dims, T* data, Index width) {
   return {data, dims.tokens * row, row, width};
 }
 
-/// Whether four channels can be read at once.
+/// Whether 16 bytes of channels can be read at once.
 template <class T>
 bool is_aligned(const TokenView<T>& view) {
-  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.batch % 4 == 0 &&
-         view.token % 4 == 0 && view.head % 4 == 0;
+  constexpr Index kAtOnce = 16 / sizeof(T);
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.batch % kAtOnce == 0 &&
+         view.token % kAtOnce == 0 && view.head % kAtOnce == 0;
 }
 
 }  // namespace vla_bench::mixers::cuda

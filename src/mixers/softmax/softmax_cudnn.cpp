@@ -16,7 +16,7 @@
 
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
-#include "mixers/softmax/bf16_copies.h"
+#include "mixers/bf16_copies.h"
 #include "mixers/softmax/softmax.h"
 
 namespace vla_bench::mixers {

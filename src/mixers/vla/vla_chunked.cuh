@@ -23,10 +23,10 @@ struct Team {
 /// one read across them. Fragments then meet no bank twice.
 template <int D>
 struct ChunkShape {
-  static constexpr int kTokens = D == 64 ? 64 : 32;
-  static constexpr int kWarps = D >= 64 ? 16 : 8;
+  static constexpr int kTokens = 32;
+  static constexpr int kWarps = D < 128 ? 8 : 16;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kFactorWarps = kTokens / 16;  // those that factorise
+  static constexpr int kBlocks = D < 128 ? 2 : 1;  // of a multiprocessor
   static constexpr int kAlong = D + 4;
   static constexpr int kAcross = D + 8;
   static constexpr int kGram = kTokens + 4;
@@ -74,15 +74,111 @@ __device__ inline void count_nudges(const PenaltySettings& settings, int first, 
   after[t] = since(first + t + 1);
 }
 
+/// Operands of tile_product in shared memory: 16 rows of the left one, 16 columns of the right one,
+/// of which (i, k), k the index that is summed over, stands at data[i * kStride + k]. Loads meet no
+/// bank twice where the stride is 4 modulo 8.
+template <int kStride>
+struct Along {
+  const float* data;
+
+  __device__ void load_left(int k, float (&x)[4]) const { load(k, lane() % 16, lane() / 16, x); }
+  __device__ void load_right(int k, float (&y)[4]) const {
+    load(k, lane() % 8 + lane() / 16 * 8, lane() / 8 % 2, y);
+  }
+
+ private:
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+  __device__ void load(int k, int row, int half, float (&x)[4]) const {
+    std::uint32_t words[4];
+    ops::cuda::load_matrix_x4(words, data + row * kStride + k + 4 * half);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) x[e] = __uint_as_float(words[e]);
+  }
+};
+/// (i, k) at data[k * kStride + i]; the stride is 8 or 24 modulo 32.
+template <int kStride>
+struct Across {
+  const float* data;
+
+  __device__ void load_left(int k, float (&x)[4]) const { load<2, 1>(k, x); }
+  __device__ void load_right(int k, float (&y)[4]) const { load<1, 2>(k, y); }
+
+ private:
+  template <int kOfK, int kOfI>
+  __device__ void load(int k, float (&x)[4]) const {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      x[e] = data[(k + t + e / kOfK % 2 * 4) * kStride + g + e / kOfI % 2 * 8];
+    }
+  }
+};
+
+/// An operand's word in a grade: of TF32 the instruction cuts the last 13 bits off. A factor of 1 +
+/// 0.3466 2^-10 before that makes errors of both signs alike on average, at most 0.7 of a last
+/// place (to nearest: 0.5), and is one instruction where cvt.rna is three. NaN stays NaN.
+__device__ inline float nearly_round_to_tf32(float x) { return x * 1.00033848F; }
+
+/// The 16 x 16 tile left right^T, summed over the inner indices. The three terms of grade float32
+/// have a sum each: a sum's chain of additions is what a warp waits for.
+template <Grade kGrade, class LeftOperand, class RightOperand>
+__device__ inline WarpTile<1, 2> tile_product(const LeftOperand& a, const RightOperand& b,
+                                              InnerRange inner) {
+  using ops::cuda::multiply_add_tf32;
+  WarpTile<1, 2> sum, low_high, high_low;
+  const auto multiply = [&](const float(&x)[4], const float(&y)[4]) {
+    if constexpr (kGrade == Grade::float32) {
+      const auto i = left<kGrade>(x[0], x[1], x[2], x[3]);
+#pragma unroll
+      for (int s = 0; s < 2; ++s) {
+        const auto j = right<kGrade>(y[2 * s], y[2 * s + 1]);
+        multiply_add_tf32(sum.values[0][s], i.high, j.high[0], j.high[1]);
+        multiply_add_tf32(low_high.values[0][s], i.low, j.high[0], j.high[1]);
+        multiply_add_tf32(high_low.values[0][s], i.high, j.low[0], j.low[1]);
+      }
+    } else {
+      std::uint32_t i[4], j[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        i[e] = __float_as_uint(nearly_round_to_tf32(x[e]));
+        j[e] = __float_as_uint(nearly_round_to_tf32(y[e]));
+      }
+      multiply_add_tf32(sum.values[0][0], i, j[0], j[1]);
+      multiply_add_tf32(sum.values[0][1], i, j[2], j[3]);
+    }
+  };
+  // The next operands are on their way while these are multiplied.
+  float x[4], y[4], next_x[4], next_y[4];
+  a.load_left(inner.first, x);
+  b.load_right(inner.first, y);
+#pragma unroll 1
+  for (int k = inner.first; k < inner.end; k += 16) {
+    a.load_left(k + 8, next_x);
+    b.load_right(k + 8, next_y);
+    multiply(x, y);
+    if (k + 16 < inner.end) {
+      a.load_left(k + 16, x);
+      b.load_right(k + 16, y);
+    }
+    multiply(next_x, next_y);
+  }
+  if constexpr (kGrade == Grade::float32) {
+    low_high.add(high_low);
+    sum.add(low_high);
+  }
+  return sum;
+}
+
 /// A chunk on its way through steps 1 to 3 and 5.
 template <int D>
 struct ChunkTiles {
   using Shape = ChunkShape<D>;
   static constexpr int C = Shape::kTokens;
   alignas(16) float u[2][C * Shape::kAlong];
-  alignas(16) float w[C * Shape::kAcross];
+  alignas(16) float w[C * Shape::kAlong];
   alignas(16) float z[C * Shape::kAcross];
-  alignas(16) float gram[C * Shape::kGram];  // I + u^T W, then L^-1
+  alignas(16) float gram[C * Shape::kGram];  // I + u^T W, then its factor
   // By chunk modulo 2: (per_eps times) nudges since the chunk's entry; pivots before their floor.
   float before[2][C], after[2][C], pivots[2][C];
 };
@@ -119,11 +215,13 @@ __device__ inline void for_lower_tiles(Team team, const Body& body) {
     column += team.size;
   }
 }
-/// body(i, j) for n x m tiles, dealt to the team. Where lower rows cost more, a tensor unit, which
-/// serves every fourth warp, gets upper ones with them.
+/// body(i, j) for n x m tiles, dealt to the team; a negative rank is no member. Where lower rows
+/// cost more, a tensor unit, which serves every fourth warp, gets upper ones with them. `first` and
+/// `end`: only the tiles from that number to the one before that.
 template <int n, int m, class Body>
-__device__ inline void for_tiles(Team team, const Body& body) {
-  for (int tile = team.rank; tile < n * m; tile += team.size) {
+__device__ inline void for_tiles(Team team, const Body& body, int first = 0, int end = n * m) {
+  if (team.rank < 0) return;
+  for (int tile = first + team.rank; tile < end; tile += team.size) {
     const int row = tile % n;
     body(tile / (n < 4 ? 4 : n) % 2 == 0 ? n - 1 - row : row, tile / n);
   }
@@ -134,83 +232,121 @@ struct ChunkSteps {
   using Shape = ChunkShape<D>;
   static constexpr int C = Shape::kTokens;
   static constexpr int kRows = C / 16;
-  static constexpr int kWide = 2;  // eights of a tile's columns
-  static constexpr int kAcrossTiles = D / (8 * kWide);
+  static constexpr int kColumns = D / 16;
+  static constexpr int kTiles = kRows * kColumns;  // of a tile of tokens
+  // Warps that step 2's matrix leaves free, which take one tile of another product each.
+  static constexpr int kBesideGram = Shape::kWarps - kRows * (kRows + 1) / 2;
+  static constexpr int kFirstTiles = kBesideGram < kTiles ? kBesideGram : kTiles;
+  __device__ static Team beside_gram(Team block) {
+    return {block.rank - (block.size - kBesideGram), kBesideGram};
+  }
   using Tiles = ChunkTiles<D>;
+  using AlongRows = Along<Shape::kAlong>;
+  using AcrossRows = Across<Shape::kAcross>;
 
-  __device__ static Matrix along(float* data) { return {data, Shape::kAlong, 1}; }
-  __device__ static Matrix across(float* data) { return {data, Shape::kAcross, 1}; }
-  __device__ static Matrix gram(Tiles& tiles) { return {tiles.gram, Shape::kGram, 1}; }
+  /// Row `row` of a matrix read along its rows; column `column` of one read across them.
+  __device__ static AlongRows along(const float* data, int row) {
+    return {data + row * Shape::kAlong};
+  }
+  __device__ static AcrossRows across(const float* data, int column) { return {data + column}; }
+  template <int kStride>
+  __device__ static void put(float* data, int i, int j, float x, float y) {
+    *reinterpret_cast<float2*>(data + i * kStride + j) = make_float2(x, y);
+  }
+
+  /// out = x^T matrix of tokens x, the matrix symmetric; tiles `first` to `end` - 1.
+  template <Grade kGrade>
+  __device__ static void multiply_symmetric(Team team, const float* x, const float* matrix,
+                                            float* out, int first, int end) {
+    const auto body = [&](int row, int column) {
+      tile_product<kGrade>(along(x, 16 * row), along(matrix, 16 * column), {0, D})
+          .each_pair(16 * row, 16 * column,
+                     [&](int t, int i, float a, float b) { put<Shape::kAlong>(out, t, i, a, b); });
+    };
+    for_tiles<kRows, kColumns>(team, body, first, end);
+  }
 
   /// 1: W from the symmetric `matrix`.
-  __device__ static void multiply_directions(Team team, float* matrix, Tiles& tiles, int parity) {
-    float* u = tiles.u[parity];
-    const Matrix w = across(tiles.w);
+  __device__ static void multiply_directions(Team team, const float* matrix, Tiles& tiles,
+                                             int parity) {
+    const float* u = tiles.u[parity];
     const float* before = tiles.before[parity];
-    for_tiles<kRows, kAcrossTiles>(team, [&](int row, int column) {
-      WarpTile<1, kWide> tile;
-      tile.template add_product<Grade::float32>(
-          along(u).from(16 * row, 0), along(matrix).transposed().from(0, 8 * kWide * column),
-          {0, D});
-      tile.each_pair(16 * row, 8 * kWide * column, [&](int t, int i, float x, float y) {
-        const float2 pair = *reinterpret_cast<const float2*>(&along(u)(t, i));
-        *reinterpret_cast<float2*>(&w(t, i)) =
-            make_float2(fmaf(before[t], pair.x, x), fmaf(before[t], pair.y, y));
-      });
+    for_tiles<kRows, kColumns>(team, [&](int row, int column) {
+      tile_product<Grade::float32>(along(u, 16 * row), along(matrix, 16 * column), {0, D})
+          .each_pair(16 * row, 16 * column, [&](int t, int i, float x, float y) {
+            const float2 pair = *reinterpret_cast<const float2*>(u + t * Shape::kAlong + i);
+            put<Shape::kAlong>(tiles.w, t, i, fmaf(before[t], pair.x, x),
+                               fmaf(before[t], pair.y, y));
+          });
     });
   }
 
   /// The matrix of 2, its lower triangle and what else lies in tiles of that.
   __device__ static void multiply_gram(Team team, Tiles& tiles, int parity) {
-    const Matrix out = gram(tiles);
     for_lower_tiles<kRows>(team, [&](int row, int column) {
-      WarpTile<1, 2> tile;
-      tile.template add_product<Grade::float32>(along(tiles.u[parity]).from(16 * row, 0),
-                                                across(tiles.w).transposed().from(0, 16 * column),
-                                                {0, D});
-      tile.each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
-        if (s == t) x += 1.0F;
-        if (s + 1 == t) y += 1.0F;
-        *reinterpret_cast<float2*>(&out(t, s)) = make_float2(x, y);
-      });
+      tile_product<Grade::float32>(along(tiles.u[parity], 16 * row), along(tiles.w, 16 * column),
+                                   {0, D})
+          .each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
+            put<Shape::kGram>(tiles.gram, t, s, s == t ? x + 1.0F : x, s + 1 == t ? y + 1.0F : y);
+          });
     });
   }
 
-  /// to = from L^-T: 3, and an element's Y.
-  __device__ static void divide(Team team, Tiles& tiles, float* from, float* to) {
-    for_tiles<kRows, kAcrossTiles>(team, [&](int row, int column) {
-      WarpTile<1, kWide> tile;
-      tile.template add_product<Grade::float32>(gram(tiles).from(16 * row, 0),
-                                                across(from).from(0, 8 * kWide * column),
-                                                {0, 16 * (row + 1)});
-      tile.each_pair(16 * row, 8 * kWide * column, [&](int t, int i, float x, float y) {
-        *reinterpret_cast<float2*>(&across(to)(t, i)) = make_float2(x, y);
-      });
-    });
+  /// 2, by one warp.
+  __device__ static void factorise_gram(Tiles& tiles, float floor, int parity) {
+    factorise<kRows, Shape::kGram>(tiles.gram, floor, tiles.pivots[parity]);
   }
 
-  /// 5: of the n tokens in z.
+  /// to = from L^-T of 16 channels by a warp: 3, and an element's Y.
+  template <int kStride>
+  __device__ static void divide(Tiles& tiles, const float* from, float* to, int channel) {
+    WarpBlock x[kRows];
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      x[k].template load_transposed<Shape::kAlong>(from + 16 * k * Shape::kAlong + channel);
+    }
+    divide_by_factor<kRows, Shape::kGram>(x, tiles.gram);
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      x[k].template store_transposed<kStride>(to + 16 * k * kStride + channel);
+    }
+  }
+
+  /// 5: of the tokens in z.
   __device__ static void update(Team team, float* matrix, Tiles& tiles, float nudges) {
-    subtract_squares<C>(team, matrix, across(tiles.z), nudges);
+    subtract_squares<C>(team, matrix, tiles.z, nudges);
   }
-  /// matrix <- matrix - z^T z + shift I, symmetric to the last bit.
+  /// matrix <- matrix - z^T z + shift I with n rows of z, symmetric to the last bit.
   template <int n>
-  __device__ static void subtract_squares(Team team, float* matrix, const Matrix& z, float shift) {
-    const Matrix out = along(matrix);
-    for_lower_tiles<D / 16>(team, [&](int row, int column) {
-      WarpTile<1, 2> tile;
-      tile.template add_product<Grade::float32>(z.transposed().from(16 * row, 0),
-                                                z.from(0, 16 * column), {0, n});
-      const auto put = [&](int i, int j, float x) {
-        if (j > i) return;
-        const float value = out(i, j) - x + (i == j ? shift : 0.0F);
-        out(i, j) = value;
-        out(j, i) = value;
-      };
-      tile.each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
-        put(i, j, x);
-        put(i, j + 1, y);
-      });
+  __device__ static void subtract_squares(Team team, float* matrix, const float* z, float shift) {
+    for_lower_tiles<kColumns>(team, [&](int row, int column) {
+      set_symmetric(
+          tile_product<Grade::float32>(across(z, 16 * row), across(z, 16 * column), {0, n}), row,
+          column, matrix, [&](int i, int j, float x, float y) {
+            float2 pair = *reinterpret_cast<const float2*>(matrix + i * Shape::kAlong + j);
+            pair = make_float2(pair.x - x, pair.y - y);
+            if (i == j) pair.x += shift;
+            if (i == j + 1) pair.y += shift;
+            return pair;
+          });
+    });
+  }
+  /// matrix = value(i, j, x_ij, x_ij+1), a pair of elements, of the lower triangle's tile x, and
+  /// its mirror image.
+  template <class Value>
+  __device__ static void set_symmetric(const WarpTile<1, 2>& tile, int row, int column,
+                                       float* matrix, const Value& value) {
+    const bool whole = row != column;
+    tile.each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
+      if (!whole && j > i) return;
+      const float2 pair = value(i, j, x, y);
+      if (whole || j < i) {
+        put<Shape::kAlong>(matrix, i, j, pair.x, pair.y);
+        matrix[(j + 1) * Shape::kAlong + i] = pair.y;
+      } else {
+        matrix[i * Shape::kAlong + j] = pair.x;
+      }
+      matrix[j * Shape::kAlong + i] = pair.x;
     });
   }
 };

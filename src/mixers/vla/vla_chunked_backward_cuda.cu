@@ -27,8 +27,9 @@ constexpr float kNormFloor = static_cast<float>(kUnitFloor);
 template <int D>
 struct BackwardShape {
   static constexpr int kTokens = D < 128 ? 32 : 16;
-  static constexpr int kWarps = ChunkShape<D>::kWarps;
+  static constexpr int kWarps = D < 64 ? 8 : 16;
   static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kBlocks = D < 64 ? 2 : 1;  // of a multiprocessor
   static constexpr int kStride = ChunkShape<D>::kAlong;
   static constexpr int kGram = kTokens + 4;
   static constexpr int kBuffers = D < 128 ? 2 : 1;  // of a chunk's tokens
@@ -528,7 +529,7 @@ class Backward {
 };
 
 template <int D, Grade kGrade, bool kLocal>
-__global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
+__global__ void __launch_bounds__(BackwardShape<D>::kThreads, BackwardShape<D>::kBlocks)
     penalty_backward_chunks_kernel(const BackwardArgs args) {
   extern __shared__ float4 memory[];
   Backward<D, kGrade, kLocal>(args, *reinterpret_cast<BackwardTiles<D>*>(memory)).run();

@@ -30,7 +30,7 @@ struct ForwardTiles {
   alignas(16) float matrix[D * ChunkShape<D>::kAlong];
   ChunkTiles<D> chunk;
   alignas(16) float k[2][C * ChunkShape<D>::kAlong];
-  alignas(16) float b[C * ChunkShape<D>::kAlong];
+  alignas(16) float b[2][C * ChunkShape<D>::kAlong];
 };
 
 template <int D, Grade kGrade>
@@ -66,9 +66,6 @@ class Forward {
   using Shape = ChunkShape<D>;
   using Steps = ChunkSteps<D>;
   static constexpr int C = Shape::kTokens;
-  static constexpr int kBeside = Shape::kWarps - Shape::kFactorWarps;
-  static constexpr int kFactorBarrier = 1;  // and 2
-  static constexpr int kBesideBarrier = 3;
 
   __device__ ChunkTiles<D>& chunk() { return tiles_.chunk; }
   __device__ const PenaltySettings& settings() const { return args_.segment.settings; }
@@ -104,28 +101,27 @@ class Forward {
 
   __device__ void step(int first, int parity) {
     const Team block = Team::block();
-    const Team beside = {block.rank - Shape::kFactorWarps, kBeside};
     const bool along_key =
         args_.u_scale > 0.0F && min(first + C, segment_.end) <= settings().nudged_tokens;
     Steps::multiply_directions(block, tiles_.matrix, chunk(), parity);
     __syncthreads();
     if (first + C < segment_.end) load(parity ^ 1, first + C);
     Steps::multiply_gram(block, chunk(), parity);
+    if (!along_key) multiply_keys(Steps::beside_gram(block), parity, 0, Steps::kFirstTiles);
     __syncthreads();
-    if (block.rank < Shape::kFactorWarps) {
-      invert_factor<Shape::kFactorWarps, Shape::kGram, kFactorBarrier>(
-          chunk().gram, settings().stab_eps, chunk().pivots[parity], block.rank);
+    if (block.rank == 0) {
+      Steps::factorise_gram(chunk(), settings().stab_eps, parity);
     } else {
+      const Team beside = {block.rank - 1, block.size - 1};
+      if (!along_key) multiply_keys(beside, parity, Steps::kFirstTiles, Steps::kTiles);
       if (first > segment_.first) write(beside, first - C, parity ^ 1);
-      if (!along_key) {
-        ops::cuda::sync_named(kBesideBarrier, 32 * kBeside);
-        multiply_keys(beside, parity);
-      }
     }
     __syncthreads();
     const bool floored = look_at_pivots(parity);
-    if (along_key && floored) multiply_keys(block, parity);
-    Steps::divide(block, chunk(), chunk().w, chunk().z);
+    if (along_key && floored) multiply_keys(block, parity, 0, Steps::kTiles);
+    for (int strip = block.rank; strip < D / 16; strip += block.size) {
+      Steps::template divide<Shape::kAcross>(chunk(), chunk().w, chunk().z, 16 * strip);
+    }
     __syncthreads();
     if (first + C < segment_.end || args_.ends != nullptr) {
       Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
@@ -156,47 +152,36 @@ class Forward {
   }
 
   /// 4: A k
-  __device__ void multiply_keys(Team team, int parity) {
-    for_tiles<Steps::kRows, Steps::kAcrossTiles>(team, [&](int row, int column) {
-      WarpTile<1, Steps::kWide> tile;
-      tile.template add_product<kGrade>(
-          Steps::along(tiles_.k[parity]).from(16 * row, 0),
-          Steps::along(tiles_.matrix).transposed().from(0, 8 * Steps::kWide * column), {0, D});
-      tile.each_pair(16 * row, 8 * Steps::kWide * column, [&](int t, int i, float x, float y) {
-        *reinterpret_cast<float2*>(&Steps::along(tiles_.b)(t, i)) = make_float2(x, y);
-      });
-    });
+  __device__ void multiply_keys(Team team, int parity, int first, int end) {
+    Steps::template multiply_symmetric<kGrade>(team, tiles_.k[parity], tiles_.matrix,
+                                               tiles_.b[parity], first, end);
   }
 
-  /// 4: triu(Z^T k), transposed, in the place of L^-1.
+  /// 4: triu(Z^T k), transposed, in the place of the factor.
   __device__ void multiply_keys_along(Team team, int parity) {
-    const Matrix out = Steps::gram(chunk());
     const Team reversed = {team.size - 1 - team.rank, team.size};
     for_lower_tiles<Steps::kRows>(reversed, [&](int row, int column) {
-      WarpTile<1, 2> tile;
-      tile.template add_product<kGrade>(Steps::along(tiles_.k[parity]).from(16 * row, 0),
-                                        Steps::across(chunk().z).transposed().from(0, 16 * column),
-                                        {0, D});
-      tile.each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
-        *reinterpret_cast<float2*>(&out(t, s)) =
-            make_float2(s <= t ? x : 0.0F, s + 1 <= t ? y : 0.0F);
-      });
+      const Along<Shape::kAcross> z = {chunk().z + 16 * column * Shape::kAcross};
+      tile_product<kGrade>(Steps::along(tiles_.k[parity], 16 * row), z, {0, D})
+          .each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
+            Steps::template put<Shape::kGram>(chunk().gram, t, s, s <= t ? x : 0.0F,
+                                              s + 1 <= t ? y : 0.0F);
+          });
     });
   }
 
   /// 4, first form
   __device__ void find_directions(Team team, int parity) {
     const float* after = chunk().after[parity];
-    for_tiles<Steps::kRows, Steps::kAcrossTiles>(team, [&](int row, int column) {
-      WarpTile<1, Steps::kWide> tile;
-      tile.template add_product<kGrade>(Steps::gram(chunk()).from(16 * row, 0),
-                                        Steps::across(chunk().z).from(0, 8 * Steps::kWide * column),
-                                        {0, 16 * (row + 1)});
-      tile.each_pair(16 * row, 8 * Steps::kWide * column, [&](int t, int i, float x, float y) {
-        float2& b = *reinterpret_cast<float2*>(&Steps::along(tiles_.b)(t, i));
-        const float2 k = *reinterpret_cast<const float2*>(&Steps::along(tiles_.k[parity])(t, i));
-        b = make_float2(fmaf(after[t], k.x, b.x - x), fmaf(after[t], k.y, b.y - y));
-      });
+    for_tiles<Steps::kRows, Steps::kColumns>(team, [&](int row, int column) {
+      const Along<Shape::kGram> along_keys = {chunk().gram + 16 * row * Shape::kGram};
+      tile_product<kGrade>(along_keys, Steps::across(chunk().z, 16 * column), {0, 16 * (row + 1)})
+          .each_pair(16 * row, 16 * column, [&](int t, int i, float x, float y) {
+            const int at = t * Shape::kAlong + i;
+            float2& b = *reinterpret_cast<float2*>(tiles_.b[parity] + at);
+            const float2 k = *reinterpret_cast<const float2*>(tiles_.k[parity] + at);
+            b = make_float2(fmaf(after[t], k.x, b.x - x), fmaf(after[t], k.y, b.y - y));
+          });
     });
   }
 
@@ -207,8 +192,8 @@ class Forward {
       const int i = at % D;
       const float scale = inverse_root(chunk().pivots[parity][t]) / args_.u_scale;
       const float late = chunk().after[parity][t] - chunk().before[parity][t];
-      Steps::along(tiles_.b)(t, i) =
-          fmaf(late, Steps::along(tiles_.k[parity])(t, i), scale * Steps::across(chunk().z)(t, i));
+      tiles_.b[parity][t * Shape::kAlong + i] = fmaf(late, tiles_.k[parity][t * Shape::kAlong + i],
+                                                     scale * chunk().z[t * Shape::kAcross + i]);
     }
   }
 
@@ -226,7 +211,7 @@ class Forward {
 #pragma unroll
       for (int n = 0; n < kNumbers; ++n) {
         const int i = lane + 32 * n;
-        b[n] = i < D ? Steps::along(tiles_.b)(t, i) : 0.0F;
+        b[n] = i < D ? tiles_.b[parity][t * Shape::kAlong + i] : 0.0F;
         squares = fmaf(b[n], b[n], squares);
       }
       const float norm = sqrtf(group_sum<32>(squares));
@@ -238,7 +223,7 @@ class Forward {
       }
       if (args_.w.view.data != nullptr) {
         float* w = args_.w.view.lane(batch_, head_) + token * args_.w.view.token;
-        for (int i = lane; i < width; i += 32) w[i] = Steps::across(chunk().z)(t, i);
+        for (int i = lane; i < width; i += 32) w[i] = chunk().z[t * Shape::kAcross + i];
       }
       const Index scalar =
           (static_cast<Index>(batch_) * args_.segment.tokens + token) * args_.segment.heads + head_;
@@ -255,7 +240,7 @@ class Forward {
 };
 
 template <int D, Grade kGrade>
-__global__ void __launch_bounds__(ChunkShape<D>::kThreads, 1)
+__global__ void __launch_bounds__(ChunkShape<D>::kThreads, ChunkShape<D>::kBlocks)
     penalty_chunks_kernel(const ForwardArgs args) {
   extern __shared__ float4 memory[];
   Forward<D, kGrade>(args, *reinterpret_cast<ForwardTiles<D>*>(memory)).run();
@@ -302,7 +287,7 @@ Index penalty_ends_size(const HeadDims& dims, int segments) {
 }
 
 Index penalty_workspace_size(const HeadDims& dims, int segments) {
-  return segments <= 1 ? 0 : 4 * penalty_ends_size(dims, segments);
+  return segments <= 1 ? 0 : penalty_ends_size(dims, segments) + elements_size(dims, segments);
 }
 
 SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted,

@@ -94,7 +94,7 @@ class VlaRule final : public CudaRule {
   static int multiprocessors() { return vla_bench::cuda::stream_context().multiprocessors(); }
   bool takes_chunks(const HeadDims& dims) const {
     if (chunks_ != Chunks::by_rule) return chunks_ == Chunks::always;
-    return chunks_are_faster(form(), true, dims);
+    return chain_chunks_are_faster(dims);
   }
   int segments(const HeadDims& dims) const {
     return plan_penalty_segments(dims, settings_, multiprocessors());

@@ -15,7 +15,7 @@ __device__ inline void copy_async_4(float* to, const float* from, bool valid) {
                : "memory");
 }
 /// The same for 16 bytes.
-__device__ inline void copy_async_16(float* to, const float* from, bool valid) {
+__device__ inline void copy_async_16(void* to, const void* from, bool valid) {
   const auto shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(bytes)

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/cuda/check.h"
-#include "mixers/softmax/bf16_copies.h"
+#include "mixers/bf16_copies.h"
 
 namespace vla_bench::mixers {
 namespace {
