@@ -10,6 +10,7 @@
 #include "mixers/gated_deltanet/gated_deltanet.h"
 #include "mixers/linear/linear.h"
 #include "mixers/mamba2/mamba2.h"
+#include "mixers/preconditioned_gated_deltanet/preconditioned_gated_deltanet.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
 #include "mixers/vla/vla.h"
@@ -32,7 +33,8 @@ using Mixers = TypeList<SoftmaxOptions,        //
                         VlaOptions,            //
                         RetentionOptions,      //
                         GatedDeltaNetOptions,  //
-                        Mamba2Options>;
+                        Mamba2Options,         //
+                        PreconditionedGatedDeltaNetOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.

@@ -39,6 +39,12 @@ constexpr Index state_size(const Rule& rule, Index d) {
   return d * d + (rule.form().normalises() ? d : 0) + own;
 }
 
+/// Whether a rule has a running sum of its own (cpu_token.h).
+template <class Rule>
+concept HasRunningSum = requires {
+  requires Rule::kHasRunningSum;
+};
+
 /// When a GPU takes the tokens of a lane in chunks (chunked.h): where that exists, by a rule of
 /// what is faster, or never.
 enum class Chunks { never, by_rule, always };

@@ -31,6 +31,7 @@ struct RuleViews {
   std::array<const float*, kMostMore> parameters{};  // (H)
   // Rows: bind writes them.
   TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
+  TokenView<const float> own;  // row_own, for rules that read it again
   // For unbind: rows as bind wrote them, their gradients...
   TokenView<const float> r, a;
   SumOfViews dr, da, dq, df, ddecay, down;
