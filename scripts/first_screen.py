@@ -88,7 +88,7 @@ def lines(report: Path) -> list[list[str]]:
     name = "largest singular value of a step (claim: 1)"
     found.append(line(name, jacobian, "sigma_max_mean", ".3g"))
     forward = select(read(report, "latency_summary"), FORWARD)
-    forward = [row for row in forward if row["implementation"] in ("tiled", "recurrent")]
+    forward = [row for row in forward if row["implementation"] in ("tiled", "recurrent", "chunked")]
     name = "forward, 4,096 tokens, d_h = 64, batch 4 (ms)"
     found.append(line(name, forward, "median_s", ".3g", 1000.0))
     return [one for one in found if one is not None]

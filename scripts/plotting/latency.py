@@ -20,7 +20,7 @@ OF_MACHINES = {"processor": "{}", "threads": "threads={}"}
 # Columns that a fit or a crossover shares with its timings.
 SHARED = [*OF_LINES, *OF_MACHINES, *SETTING[1:]]
 # Names of a mixer's production kernels; the others are further implementations.
-OWN_IMPLEMENTATIONS = {"tiled", "recurrent", "reference"}
+OWN_IMPLEMENTATIONS = {"tiled", "recurrent", "chunked", "reference"}
 MILLISECONDS = Measure("median_s", "p10_s", "p90_s", scale=1e3)
 FARTHEST = 10_000_000  # tokens
 

@@ -11,14 +11,15 @@ from plotting.chart import Chart, Curve
 from plotting.lines import MIXERS, line_order
 
 # Okabe and Ito's palette, which all common kinds of colour vision distinguish, without its yellow, which
-# is too pale on white, but with grey and tones of Tol's muted palette. Mixers declare their colour; the
-# remaining ones are for other lines.
+# is too pale on white, but with grey, tones of Tol's muted palette, and two more that stand apart from
+# these. Mixers declare their colour; the remaining ones are for other lines.
 PALETTE = ["#000000", "#E69F00", "#009E73", "#0072B2"]
 PALETTE += ["#D55E00", "#56B4E9", "#CC79A7", "#888888", "#882255", "#332288"]
-PALETTE += ["#999933", "#661100"]
+PALETTE += ["#999933", "#661100", "#117733", "#7F3FFF", "#5A5A00"]
 MIXER_COLOURS = {name: mixer["colour"] for name, mixer in MIXERS.items()}
 OTHER_COLOURS = [colour for colour in PALETTE if colour not in MIXER_COLOURS.values()]
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p", "H", "d", "8"]
+MARKERS += [(4, 1, 0), (3, 1, 0), (6, 1, 0)]  # stars
 MIXER_MARKERS = dict(zip(MIXERS, MARKERS))
 OTHER_MARKERS = MARKERS[len(MIXERS) :]
 # By their names in the page's legends; matplotlib's dashes are in units of the line's width.

@@ -53,7 +53,7 @@ CellResult Jacobian::run(const CellConfig& cell, const CellEnvironment& environm
                                             Implementation::production);
   if (!has_step_jacobian(config, *core)) {
     return unmeasured(cell, environment, CellStatus::skipped,
-                      fmt::format("the step of {} is not of the form S (I - k a^T)",
+                      fmt::format("the step of {} is not of the form S D (I - k a^T)",
                                   mixer_label(config.mixers.front())));
   }
 
@@ -65,13 +65,13 @@ CellResult Jacobian::run(const CellConfig& cell, const CellEnvironment& environm
                    [&](Index head, const HeadMemory<double>& memory, std::span<double> values) {
                      const StepJacobian step = memory.jacobian().value();
                      JacobianProduct& product = products[static_cast<std::size_t>(head)];
-                     product.multiply(step.k, step.a);
+                     product.multiply(step);
                      if (values.empty()) return true;
-                     const double closed_form = rank_one_spectral_norm(step.k, step.a);
+                     const ClosedForm closed_form = vla_bench::closed_form(step);
                      // Written so that NaN fails too.
-                     if (!(closed_form <= kLargestNorm)) return false;
-                     values[0] = checked_spectral_norm(step_matrix(step.k, step.a), closed_form);
-                     values[1] = closed_form;
+                     if (!(closed_form.norm <= kLargestNorm)) return false;
+                     values[0] = checked_spectral_norm(step_matrix(step), closed_form);
+                     values[1] = closed_form.norm;
                      values[2] = product.norm();
                      values[3] = vla_bench::cosine(step.k, step.a);
                      return true;

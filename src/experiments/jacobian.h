@@ -1,6 +1,7 @@
 // jacobian: sigma_max(J_t) along a sequence by SVD and by the closed form, the cosine between key
 // and write direction, and the norm of the product of all Jacobians so far; means over heads (claim
-// C2; experiments/jacobian_matrix.h has the mathematics).
+// C2; experiments/jacobian_matrix.h has the mathematics). For a state whose key channels decay
+// apart the closed form is a bound.
 #pragma once
 
 #include "experiments/declaration.h"

@@ -61,7 +61,7 @@ TEST(RankOneSpectralNorm, AgreesWithTheSvdForAnyLengths) {
         std::vector<double> k = random_vector(d, 1.0, 1);
         for (double& value : k) value *= k_length;
         const std::vector<double> a = random_vector(d, a_length, 2);
-        const double by_svd = spectral_norm(step_matrix(k, a), d);
+        const double by_svd = spectral_norm(step_matrix({k, a, {}}), d);
         // Rounding of d products and of the SVD, d 2.2e-16 each.
         EXPECT_NEAR(rank_one_spectral_norm(k, a), by_svd, 1e-13 * by_svd)
             << "d = " << d << ", |k| = " << k_length << ", |a| = " << a_length;
@@ -81,12 +81,14 @@ TEST(JacobianProduct, EqualsTheProductOfTheMatrices) {
   constexpr Index kSize = 6;
   JacobianProduct product(kSize);
   std::vector<double> expected =
-      step_matrix(std::vector<double>(kSize), std::vector<double>(kSize));
+      step_matrix({std::vector<double>(kSize), std::vector<double>(kSize), {}});
   for (std::uint32_t step = 0; step < 40; ++step) {
     const std::vector<double> k = random_vector(kSize, 1.0, 2 * step);
     const std::vector<double> a = random_vector(kSize, 1.0, 2 * step + 1);
-    product.multiply(k, a);
-    const std::vector<double> j = step_matrix(k, a);
+    std::vector<double> decay;  // of every third step
+    if (step % 3 == 0) decay = {0.9, 1.0, 0.3, 0.99, 0.7, 1.0};
+    product.multiply({k, a, decay});
+    const std::vector<double> j = step_matrix({k, a, decay});
     std::vector<double> next(expected.size(), 0.0);
     for (std::size_t row = 0; row < kSize; ++row) {
       for (std::size_t inner = 0; inner < kSize; ++inner) {
@@ -105,10 +107,10 @@ TEST(JacobianProduct, EqualsTheProductOfTheMatrices) {
 TEST(JacobianProduct, SurvivesGrowthBeyondTheRangeOfDouble) {
   // I - 10 e1 e1^T stretches e1 by -9 a step: 9^400 = 1e381 is over the range of double.
   JacobianProduct product(2);
-  for (int step = 0; step < 400; ++step) product.multiply({1.0, 0.0}, {10.0, 0.0});
+  for (int step = 0; step < 400; ++step) product.multiply({{1.0, 0.0}, {10.0, 0.0}, {}});
   EXPECT_TRUE(std::isinf(product.norm()));
   const double ninth = 1.0 - 1.0 / 9.0;
-  for (int step = 0; step < 400; ++step) product.multiply({1.0, 0.0}, {ninth, 0.0});
+  for (int step = 0; step < 400; ++step) product.multiply({{1.0, 0.0}, {ninth, 0.0}, {}});
   // e1 is back at length 1. The factor 1/9 is known to 1.1e-16 of 1, which is 1e-15 of itself: over
   // 400 steps 4e-13.
   EXPECT_NEAR(product.norm(), 1.0, 1e-12);
@@ -183,16 +185,47 @@ TEST(Jacobian, KeepsTheRowsBeforeTheStateOverflows) {
 
 // Only a mistake makes the two ways differ, so the test makes one.
 TEST(Jacobian, BothWaysMustAgree) {
-  const std::vector<double> k = random_vector(8, 1.0, 1);
-  std::vector<double> a = random_vector(8, 1.0, 2);
-  const std::vector<double> matrix = step_matrix(k, a);
-  const double sigma = checked_spectral_norm(matrix, rank_one_spectral_norm(k, a));
-  EXPECT_NEAR(sigma, rank_one_spectral_norm(k, a), 1e-13);
-  EXPECT_NO_THROW(checked_spectral_norm(matrix, sigma + 0.9e-6));
-  EXPECT_THROW(checked_spectral_norm(matrix, sigma + 1.1e-6 * sigma), RunError);
-  EXPECT_THROW(checked_spectral_norm(matrix, std::nan("")), RunError);
-  a[3] += 0.1;  // the closed form of another step
-  EXPECT_THROW(checked_spectral_norm(matrix, rank_one_spectral_norm(k, a)), RunError);
+  StepJacobian step{random_vector(8, 1.0, 1), random_vector(8, 1.0, 2), {}};
+  const std::vector<double> matrix = step_matrix(step);
+  const double sigma = checked_spectral_norm(matrix, closed_form(step));
+  EXPECT_NEAR(sigma, rank_one_spectral_norm(step.k, step.a), 1e-13);
+  EXPECT_NO_THROW(checked_spectral_norm(matrix, {sigma + 0.9e-6, true}));
+  EXPECT_THROW(checked_spectral_norm(matrix, {sigma + 1.1e-6 * sigma, true}), RunError);
+  EXPECT_THROW(checked_spectral_norm(matrix, {std::nan(""), true}), RunError);
+  EXPECT_NO_THROW(checked_spectral_norm(matrix, {sigma + 1, false}));
+  EXPECT_THROW(checked_spectral_norm(matrix, {sigma - 1.1e-6 * sigma, false}), RunError);
+  EXPECT_THROW(checked_spectral_norm(matrix, {std::nan(""), false}), RunError);
+  step.a[3] += 0.1;  // the closed form of another step
+  EXPECT_THROW(checked_spectral_norm(matrix, closed_form(step)), RunError);
+}
+
+TEST(ClosedForm, IsExactForADecayOfAHeadAndABoundForThoseOfChannels) {
+  StepJacobian step{random_vector(8, 1.0, 1), random_vector(8, 1.0, 2), {}};
+  const double undecayed = closed_form(step).norm;
+  step.decay = std::vector<double>(8, 0.25);
+  EXPECT_TRUE(closed_form(step).is_exact);
+  EXPECT_NEAR(closed_form(step).norm, undecayed / 4, 1e-15);
+  EXPECT_NEAR(spectral_norm(step_matrix(step), 8), undecayed / 4, 1e-14);
+  step.decay[5] = 0.5;
+  EXPECT_FALSE(closed_form(step).is_exact);
+  EXPECT_NEAR(closed_form(step).norm, undecayed / 2, 1e-15);
+  const double norm = spectral_norm(step_matrix(step), 8);
+  EXPECT_GT(norm, undecayed / 4);
+  EXPECT_LT(norm, undecayed / 2);
+}
+
+// The step of a delta rule with unit keys and 0 < beta < 1 has norm 1 before its decay.
+TEST(Jacobian, OfARuleThatDecaysIsAtMostItsDecay) {
+  for (const char* mixer : {R"("gated_deltanet")", R"("kda")", R"("mamba2")", R"("gla")"}) {
+    const CellResult result = run_cell(jacobian_cell(mixer, "model", 50, 2, 8), on_threads(1));
+    ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
+    for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
+      const double sigma = number(result.table, row, "sigma_max");
+      EXPECT_LE(sigma, number(result.table, row, "sigma_closed_form") + 1e-12) << mixer;
+      EXPECT_LT(number(result.table, row, "sigma_closed_form"), 1.0) << mixer;
+      EXPECT_LE(number(result.table, row, "product_norm"), sigma + 1e-12) << mixer;
+    }
+  }
 }
 
 TEST(Jacobian, DoesNotDependOnThreads) {

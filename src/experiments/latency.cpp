@@ -273,6 +273,16 @@ class ImplementationRows {
   std::vector<LatencyPass> finished_;
 };
 
+/// Each implementation of the config once, `production` by what it is.
+std::vector<Implementation> timed_implementations(const RunConfig& config, Device device) {
+  std::vector<Implementation> timed;
+  for (Implementation implementation : config.latency.implementations) {
+    implementation = resolved(implementation, config.mixers.front(), head_dims(config), device);
+    if (std::ranges::find(timed, implementation) == timed.end()) timed.push_back(implementation);
+  }
+  return timed;
+}
+
 /// False when the user stopped the run.
 bool run_implementation(const RunConfig& config, const CellEnvironment& environment,
                         Implementation implementation, ImplementationRows& rows) {
@@ -332,7 +342,8 @@ Index Latency::work(const RunConfig& config) {
 CellResult Latency::run(const CellConfig& cell, const CellEnvironment& environment) {
   CellResult result;
   result.table = Table(Latency::table());
-  for (const Implementation implementation : cell.config.latency.implementations) {
+  for (const Implementation implementation :
+       timed_implementations(cell.config, environment.context.device)) {
     ImplementationRows rows(cell.config, environment, implementation, result);
     bool going_on = true;
     try {

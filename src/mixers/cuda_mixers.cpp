@@ -14,12 +14,9 @@
 namespace vla_bench::mixers {
 namespace {
 
-/// by_rule as soon as the committed results are measured with it.
-constexpr Chunks kProductionChunks = Chunks::never;
-
 Chunks chunks_of(Implementation implementation) {
   if (implementation == Implementation::chunked) return Chunks::always;
-  return implementation == Implementation::recurrent ? Chunks::never : kProductionChunks;
+  return implementation == Implementation::recurrent ? Chunks::never : Chunks::by_rule;
 }
 
 template <class Options>

@@ -47,12 +47,7 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
       if (name[0] == 'q') convolution_ = offset;
     }
   }
-  for (const Projection& projection : layout_.more) {
-    Further& further = further_.emplace_back();
-    further.projection = projection;
-    further.offsets.weight = weight(projection.name, width(further));
-    if (projection.bias) further.offsets.bias = bias(projection.name, width(further));
-  }
+  for (const Projection& projection : layout_.more) add_further(projection, prefix, table);
   for (const CoreParameter& parameter : layout_.parameters) {
     core_parameters_.push_back(table.add(prefix + parameter.name,
                                          core_parameter_shape(parameter, n_heads_),
@@ -67,6 +62,26 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
       weight(layout_.output, D,
              model.scaled_residual_init ? Initialisation::scaled_normal : Initialisation::normal);
   output_.bias = bias(layout_.output, D);
+}
+
+template <class T>
+void MixerLayer<T>::add_further(const Projection& projection, const std::string& prefix,
+                                ParameterTable& table) {
+  Further& further = further_.emplace_back();
+  further.projection = projection;
+  std::string name = prefix + projection.name;
+  Index inputs = d_model();
+  if (projection.through > 0) {
+    further.narrow =
+        table.add(name + ".0.weight", {projection.through, inputs}, Initialisation::normal);
+    name += ".1";
+    inputs = projection.through;
+  }
+  further.offsets.weight =
+      table.add(name + ".weight", {width(further), inputs}, Initialisation::normal);
+  if (projection.bias && bias_) {
+    further.offsets.bias = table.add(name + ".bias", {width(further)}, Initialisation::zeros);
+  }
 }
 
 template <class T>
@@ -168,13 +183,8 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
   }
   const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
   for (Further& further : further_) {
-    further.values.resize(context.device, M * width(further));
     const bool from_key = further.projection.source == Projection::Source::key;
-    ops::linear_forward<T>(context,
-                           {.x = from_key ? keys : x,
-                            .weight = {parameters + further.offsets.weight, width(further), D},
-                            .bias = bias_of(parameters, further.offsets),
-                            .y = {further.values.data(), M, width(further)}});
+    forward_further(context, further, from_key ? keys : x, parameters);
   }
 
   core_->forward(context, core_inputs(parameters), {o_.data(), D, d_h_},
@@ -190,19 +200,54 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
 }
 
 template <class T>
-void MixerLayer<T>::backward_further(const Context& context, const Further& further,
+void MixerLayer<T>::forward_further(const Context& context, Further& further,
+                                    Matrix<const T> source, const T* parameters) const {
+  const Index M = source.rows;
+  if (const Index through = further.projection.through; through > 0) {
+    further.narrow_values.resize(context.device, M * through);
+    const Matrix<T> narrow(further.narrow_values.data(), M, through);
+    ops::linear_forward<T>(
+        context,
+        {.x = source, .weight = {parameters + further.narrow, through, source.cols}, .y = narrow});
+    source = narrow;
+  }
+  const Index columns = width(further);
+  further.values.resize(context.device, M * columns);
+  ops::linear_forward<T>(context,
+                         {.x = source,
+                          .weight = {parameters + further.offsets.weight, columns, source.cols},
+                          .bias = bias_of(parameters, further.offsets),
+                          .y = {further.values.data(), M, columns}});
+}
+
+template <class T>
+void MixerLayer<T>::backward_further(const Context& context, Further& further,
                                      Matrix<const T> source, Matrix<T> d_source,
                                      const T* parameters, T* gradients) const {
+  const Index M = source.rows;
   const Index columns = width(further);
-  ops::linear_backward<T>(context,
-                          {.x = source,
-                           .weight = {parameters + further.offsets.weight, columns, d_source.cols},
-                           .dy = {further.gradients.data(), source.rows, columns},
-                           .dx = d_source,
-                           .accumulate_dx = true,
-                           .dweight = {gradients + further.offsets.weight, columns, d_source.cols},
-                           .dbias = bias_of(gradients, further.offsets),
-                           .on_side_stream = true});
+  const Index through = further.projection.through;
+  const Index inputs = through > 0 ? through : source.cols;
+  if (through > 0) further.d_narrow.resize(context.device, M * through);
+  const Matrix<T> d_narrow(further.d_narrow.data(), M, through);
+  ops::linear_backward<T>(
+      context,
+      {.x = through > 0 ? Matrix<const T>(further.narrow_values.data(), M, through) : source,
+       .weight = {parameters + further.offsets.weight, columns, inputs},
+       .dy = {further.gradients.data(), M, columns},
+       .dx = through > 0 ? d_narrow : d_source,
+       .accumulate_dx = through == 0,
+       .dweight = {gradients + further.offsets.weight, columns, inputs},
+       .dbias = bias_of(gradients, further.offsets),
+       .on_side_stream = true});
+  if (through == 0) return;
+  ops::linear_backward<T>(context, {.x = source,
+                                    .weight = {parameters + further.narrow, through, source.cols},
+                                    .dy = d_narrow,
+                                    .dx = d_source,
+                                    .accumulate_dx = true,
+                                    .dweight = {gradients + further.narrow, through, source.cols},
+                                    .on_side_stream = true});
 }
 
 // In reverse order: output map, norm, core, maps of the keys, convolutions, joint projection,
@@ -246,7 +291,7 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
   core_->backward(context, core_inputs(parameters), core_gradients, saved_);
 
   const Matrix<const T> keys = Matrix<const T>(core_projections().data(), M, 3 * D).columns(D, D);
-  for (const Further& further : further_) {
+  for (Further& further : further_) {
     if (further.projection.source == Projection::Source::token) continue;
     backward_further(context, further, keys, d_read.columns(D, D), parameters, gradients);
   }
@@ -265,7 +310,7 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
                                     .dweight = {gradients + qkv_.weight, 3 * D, D},
                                     .dbias = bias_of(gradients, qkv_),
                                     .on_side_stream = true});
-  for (const Further& further : further_) {
+  for (Further& further : further_) {
     if (further.projection.source == Projection::Source::key) continue;
     backward_further(context, further, x, dx, parameters, gradients);
   }
@@ -278,7 +323,9 @@ Index MixerLayer<T>::activation_bytes(Index batch, Index tokens) const {
   const Index D = d_model();
   Index elements = M * 3 * D + M * D;
   if (taps_ > 0) elements += M * 3 * D;
-  for (const Further& further : further_) elements += M * width(further);
+  for (const Further& further : further_) {
+    elements += M * (width(further) + further.projection.through);
+  }
   if (layout_.output_norm) {
     const Index statistics = layout_.output_norm_kind == OutputNorm::rms_head ? n_heads_ : 2;
     elements += M * (D + statistics);

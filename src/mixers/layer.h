@@ -68,7 +68,9 @@ class MixerLayer {
   struct Further {
     Projection projection;
     Offsets offsets;
-    Array<T> values, gradients;  // (M, H w)
+    Array<T> values, gradients;            // (M, H w)
+    Index narrow = 0;                      // offset of the weight of its first map, if it has two
+    Array<T> narrow_values{}, d_narrow{};  // (M, through)
   };
 
   Index d_model() const { return n_heads_ * d_h_; }
@@ -79,8 +81,11 @@ class MixerLayer {
   /// Step 5's norm of o_ into normed_, and its backward from d_normed_ to d_o_.
   void norm_forward(const Context& context, const T* parameters);
   void norm_backward(const Context& context, const T* parameters, T* gradients);
+  void add_further(const Projection& projection, const std::string& prefix, ParameterTable& table);
+  void forward_further(const Context& context, Further& further, Matrix<const T> source,
+                       const T* parameters) const;
   /// Parameter gradients and `d_source` accumulate.
-  void backward_further(const Context& context, const Further& further, Matrix<const T> source,
+  void backward_further(const Context& context, Further& further, Matrix<const T> source,
                         Matrix<T> d_source, const T* parameters, T* gradients) const;
 
   MixerLayout layout_;

@@ -255,13 +255,14 @@ TEST(MixerLayer, ConvolvesQueriesKeysAndValues) {
                             std::span<const double>(expected), 1e-14));
 }
 
-/// o = gain v + more_0 k + more_1 q: two further projections, one of the keys and one of width 1,
-/// and a parameter of the core, (H, d).
+/// o = gain v + more_0 k + more_1 q + more_2 v: three further projections, one of the keys, one of
+/// width 1 and one through two channels, and a parameter of the core, (H, d).
 class ToyCore final : public MixerCore<double> {
  public:
   static MixerLayout layout(Index d) {
     return {.more = {{.name = "Wa", .width = d, .source = Projection::Source::key, .bias = false},
-                     {.name = "Wb", .width = 1}},
+                     {.name = "Wb", .width = 1},
+                     {.name = "Wc", .width = d, .through = 2}},
             .parameters = {{.name = "gain", .shape = {d}, .initialisation = Initialisation::ones}}};
   }
 
@@ -269,7 +270,8 @@ class ToyCore final : public MixerCore<double> {
                Array<double>*) override {
     for_each(inputs.dims, [&](Index row, Index head, Index i) {
       o.at(row, head)[i] =
-          inputs.parameters[0][head * inputs.dims.d_h + i] * inputs.v.at(row, head)[i] +
+          (inputs.parameters[0][head * inputs.dims.d_h + i] + inputs.more[2].at(row, head)[i]) *
+              inputs.v.at(row, head)[i] +
           inputs.more[0].at(row, head)[i] * inputs.k.at(row, head)[i] +
           inputs.more[1].at(row, head)[0] * inputs.q.at(row, head)[i];
     });
@@ -280,7 +282,9 @@ class ToyCore final : public MixerCore<double> {
       const double g = gradients.d_o.at(row, head)[i];
       const Index channel = head * inputs.dims.d_h + i;
       gradients.dparameters[0][channel] += g * inputs.v.at(row, head)[i];
-      gradients.dv.at(row, head)[i] = g * inputs.parameters[0][channel];
+      gradients.dv.at(row, head)[i] =
+          g * (inputs.parameters[0][channel] + inputs.more[2].at(row, head)[i]);
+      gradients.dmore[2].at(row, head)[i] = g * inputs.v.at(row, head)[i];
       gradients.dk.at(row, head)[i] = g * inputs.more[0].at(row, head)[i];
       gradients.dmore[0].at(row, head)[i] = g * inputs.k.at(row, head)[i];
       gradients.dq.at(row, head)[i] = g * inputs.more[1].at(row, head)[0];
@@ -310,6 +314,9 @@ TEST(MixerLayer, FurtherProjectionsAndParametersReachTheCore) {
   EXPECT_EQ(problem.table_.at("gain").initialisation, Initialisation::ones);
   EXPECT_EQ(problem.table_.at("Wb.weight").shape,
             (std::vector<Index>{Problem::kHeads, Problem::kD}));
+  EXPECT_EQ(problem.table_.at("Wc.0.weight").shape, (std::vector<Index>{2, Problem::kD}));
+  EXPECT_EQ(problem.table_.at("Wc.1.weight").shape, (std::vector<Index>{Problem::kD, 2}));
+  EXPECT_EQ(problem.table_.at("Wc.1.bias").shape, (std::vector<Index>{Problem::kD}));
   expect_gradients(problem);
 }
 

@@ -27,7 +27,8 @@ enum class Initialisation {
 };
 
 /// A linear map of the layer's input, or of the raw keys of all heads, to `width` channels per
-/// head.
+/// head. With `through` it is two: "<name>.0" without bias to that many channels in all, and
+/// "<name>.1" from them.
 struct Projection {
   enum class Source { token, key };
 
@@ -35,6 +36,7 @@ struct Projection {
   Index width = 0;
   Source source = Source::token;
   bool bias = true;
+  Index through = 0;  // 0: one map
 };
 
 /// A parameter that the core itself reads: a flat array (H, shape...).

@@ -8,6 +8,8 @@
 #include "core/type_list.h"
 #include "mixers/deltanet/deltanet.h"
 #include "mixers/gated_deltanet/gated_deltanet.h"
+#include "mixers/gla/gla.h"
+#include "mixers/kda/kda.h"
 #include "mixers/linear/linear.h"
 #include "mixers/mamba2/mamba2.h"
 #include "mixers/preconditioned_gated_deltanet/preconditioned_gated_deltanet.h"
@@ -34,6 +36,8 @@ using Mixers = TypeList<SoftmaxOptions,        //
                         RetentionOptions,      //
                         GatedDeltaNetOptions,  //
                         Mamba2Options,         //
+                        KdaOptions,            //
+                        GlaOptions,            //
                         PreconditionedGatedDeltaNetOptions>;
 using MixerOptions = Mixers::Variant;
 

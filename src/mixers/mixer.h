@@ -89,10 +89,12 @@ TokenInputs<T> token_inputs(const CoreInputs<T>& inputs, Index row, Index head) 
   return token;
 }
 
-/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = I - k a^T (Proposition 2).
+/// J_t of S_t = S_{t-1} J_t + ... for the last token written: J = diag(decay) (I - k a^T); without
+/// decay that of Proposition 2.
 struct StepJacobian {
-  std::vector<double> k;  // (d)
-  std::vector<double> a;  // (d)
+  std::vector<double> k;      // (d)
+  std::vector<double> a;      // (d)
+  std::vector<double> decay;  // (d); empty: ones
 };
 
 /// One head's memory with an explicit state, one token at a time: for probes and for inference in

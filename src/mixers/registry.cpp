@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "mixers/cuda_mixers.h"
 #include "mixers/list.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/cpu_token.h"
 
 namespace vla_bench {
@@ -44,6 +45,22 @@ std::unique_ptr<MixerCore<double>> make_reference(const Options& options, Index 
   } else {
     return make_attention_reference(options, d_h);
   }
+}
+
+template <Recurrent Options>
+mixers::RecurrenceForm form_of(const Options& options, Index d_h) {
+  mixers::RecurrenceForm form;
+  with_rule(options, d_h, [&](const auto& rule) { form = rule.form(); });
+  return form;
+}
+/// Whether a matrix beside S has a recurrence of its own.
+template <Recurrent Options>
+bool has_chain(const Options& options, Index d_h) {
+  bool has = false;
+  if constexpr (requires { make_reference_rule(options, d_h); }) {
+    with_rule(options, d_h, [&](const auto& rule) { has = rule.own_state_size(d_h) > 0; });
+  }
+  return has;
 }
 
 template <class T, class Options>
@@ -117,6 +134,22 @@ Support mixer_support(const MixerConfig& config, Index d_h, Device device,
     return {.ok = false, .reason = "the reference runs only on the CPU"};
   }
   return mixers::cuda_mixer_support(config, d_h, implementation);
+}
+
+Implementation resolved(Implementation implementation, const MixerConfig& config,
+                        const HeadDims& dims, Device device) {
+  if (implementation != Implementation::production) return implementation;
+  const auto of_mixer = [&]<class Options>(const Options& options) {
+    if constexpr (Recurrent<Options>) {
+      const bool chunked =
+          device == Device::cuda &&
+          mixers::chunks_are_faster(form_of(options, dims.d_h), has_chain(options, dims.d_h), dims);
+      return chunked ? Implementation::chunked : Implementation::recurrent;
+    } else {
+      return Implementation::production;
+    }
+  };
+  return std::visit(of_mixer, config.options);
 }
 
 Support pass_support(Implementation implementation, LatencyPass pass) {

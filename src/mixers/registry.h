@@ -16,6 +16,11 @@ template <class T>
 std::unique_ptr<MixerCore<T>> make_mixer_core(const MixerConfig& config, Index d_h, Device device,
                                               Implementation implementation);
 
+/// What `production` stands for at these sizes: of a recurrence `recurrent` or, on a GPU, `chunked`
+/// where that is faster (recurrence/chunk_choice.h). Every other implementation is itself.
+Implementation resolved(Implementation implementation, const MixerConfig& config,
+                        const HeadDims& dims, Device device);
+
 /// Whether a supported implementation has this pass: unfused softmax and sequential VLA have no
 /// backward.
 Support pass_support(Implementation implementation, LatencyPass pass);

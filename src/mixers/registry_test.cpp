@@ -59,6 +59,48 @@ TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {
   }
 }
 
+TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
+  const auto takes = [](const MixerOptions& mixer, const HeadDims& dims) {
+    return resolved(Implementation::production, {.options = mixer}, dims, Device::cuda) ==
+           Implementation::chunked;
+  };
+  // {batch, tokens, heads, d_h}
+  const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
+  const DeltaNetOptions value_gates{.variant = DeltaNetVariant::paper};
+  VlaOptions frozen;
+  frozen.penalty = Penalty::frozen;
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+    EXPECT_FALSE(takes(mixer, {4, 511, 1, 64}));
+    EXPECT_TRUE(takes(mixer, {4, 512, 1, 64}));
+    EXPECT_FALSE(takes(mixer, {512, 63, 4, 64}));
+    EXPECT_TRUE(takes(mixer, {32, 64, 4, 64}));
+  }
+  EXPECT_TRUE(takes(delta, {32, 64, 4, 32}));
+  EXPECT_FALSE(takes(delta, {31, 64, 4, 32}));
+  EXPECT_FALSE(takes(LinearOptions{}, {63, 64, 4, 32}));
+  EXPECT_TRUE(takes(LinearOptions{}, {64, 64, 4, 32}));
+  EXPECT_FALSE(takes(VlaOptions{}, {4, 191, 1, 64}));
+  EXPECT_TRUE(takes(VlaOptions{}, {4, 192, 1, 64}));
+  EXPECT_FALSE(takes(VlaOptions{}, {63, 73, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {64, 73, 4, 32}));
+  EXPECT_FALSE(takes(frozen, {4, 192, 1, 64}));
+  EXPECT_TRUE(takes(frozen, {4, 512, 1, 64}));
+  EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
+}
+
+TEST(Registry, OnlyProductionStandsForAnother) {
+  const HeadDims dims{64, 4096, 4, 64};
+  const MixerConfig vla{.options = VlaOptions{}}, softmax{.options = SoftmaxOptions{}};
+  EXPECT_EQ(resolved(Implementation::production, vla, dims, Device::cpu),
+            Implementation::recurrent);
+  EXPECT_EQ(resolved(Implementation::production, softmax, dims, Device::cuda),
+            Implementation::production);
+  for (const Implementation implementation : kAll) {
+    if (implementation == Implementation::production) continue;
+    EXPECT_EQ(resolved(implementation, vla, dims, Device::cuda), implementation);
+  }
+}
+
 TEST(Registry, LabelsNameTheMethod) {
   const MixerConfig softmax{.options = SoftmaxOptions{}};
   EXPECT_EQ(implementation_label(softmax, Implementation::production), "tiled");

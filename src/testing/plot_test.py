@@ -549,6 +549,22 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(len(set(blue)), 4)
         self.assertEqual(len({look[2] for look in blue}), 4)
 
+    def test_every_mixer_has_a_look_of_its_own_in_both_schemes(self) -> None:
+        looks = self.python(
+            "from page.colours import LINES, variable\n"
+            "from plotting import style\n"
+            "mixers = style.MIXERS\n"
+            "print(len(mixers), len({mixers[name]['colour'] for name in mixers}),\n"
+            "      len({str(style.mixer_style(name).marker) for name in mixers}),\n"
+            "      len({variable(mixers[name]['colour']) for name in mixers}))\n"
+            "print(len(set(style.PALETTE) - {mixer['colour'] for mixer in mixers.values()}),\n"
+            "      len({*map(variable, style.PALETTE)}), len({*LINES.values()}) + 1)"
+        )
+        mixers, palette = ([int(count) for count in line.split()] for line in looks.splitlines())
+        self.assertEqual(mixers, [mixers[0]] * 4)
+        self.assertGreaterEqual(palette[0], 2, "colours for other lines")
+        self.assertEqual(palette[1], palette[2])
+
     def test_what_the_title_says_stands_in_no_name(self) -> None:
         rows = [
             accuracy_row(f"vla steps={steps}", 0.5, n_pairs=n, steps=steps)

@@ -75,10 +75,24 @@ TEST(GatedDeltaNet, MemoryRuleReplacesTheValueOfAKeyAndForgetsNothing) {
   const auto jacobian = memory->jacobian();
   ASSERT_TRUE(jacobian.has_value());
   EXPECT_EQ(jacobian->k, (std::vector<double>{0.6, 0.8}));
+  EXPECT_TRUE(jacobian->decay.empty());
+}
 
-  const double x[] = {0.5, -0.25};
-  memory->step({x, x, x, {x, x}, {x, x}}, out);
-  EXPECT_FALSE(memory->jacobian().has_value()) << "S decays by itself";
+TEST(GatedDeltaNet, JacobianOfAStep) {
+  const auto memory = production_core<double>(kGated, 2)->memory();
+  const double x[] = {0.5, -0.25}, strength = 0.4, logit = 0.7, a_log = -0.3, bias = 0.1;
+  double out[2];
+  memory->step({x, x, x, {&strength, &logit}, {&a_log, &bias}}, out);
+  const StepJacobian jacobian = memory->jacobian().value();
+  const double alpha = std::exp(-std::exp(a_log) * std::log1p(std::exp(logit + bias)));
+  const double beta = 1 / (1 + std::exp(-strength));
+  double squares = 0.0;
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_NEAR(jacobian.decay[i], alpha, 1e-15);
+    EXPECT_NEAR(jacobian.a[i], beta * jacobian.k[i], 1e-15);
+    squares += jacobian.k[i] * jacobian.k[i];
+  }
+  EXPECT_NEAR(squares, 1.0, 1e-14);
 }
 
 }  // namespace

@@ -2,18 +2,18 @@
 // normaliser on a state that every head lets fade at a rate of the token.
 //
 // One lane, S_0 = 0 (d, d); q, k, v are raw projections (d), x the logit of Wa:
-//   1. q' = silu(q),  k' = silu(k)                                (d)
+//   1. q' = unit(silu(q)),  k' = unit(silu(k))                    (d)
 //   2. alpha = exp(-exp(A_log) softplus(x + dt_bias))             A_log, dt_bias a number per head
 //   3. S_t = alpha S_{t-1} + v k'^T                               (d, d)
 //   4. o = S_t q'                                                 (d)
 // This is recurrence.h's without a residual: a = k', q = q', a decay per head. With alpha = 1 it is
-// linear attention with phi = silu and no normaliser.
+// linear attention with phi = unit(silu) and no normaliser.
 //
-// Backward: dk' = da, dalpha = dD, through silu to k and q and through the decay to x, A_log and
-// dt_bias. A parameter's gradient sums over tokens and batch.
+// Backward: dk' = da, dalpha = dD, through unit and silu to k and q and through the decay to x,
+// A_log and dt_bias. A parameter's gradient sums over tokens and batch.
 //
-// The published block also scales v by softplus(x + dt_bias), adds a multiple of v to o and gates
-// it; this layer does not, and has an output norm.
+// The published block has keys and queries of any length, scales v by softplus(x + dt_bias), adds a
+// multiple of v to o and gates it; this layer has the keys of the other rules, and an output norm.
 //
 // The recall probe writes with alpha = 1.
 //
@@ -33,7 +33,6 @@ struct Mamba2Options {
   static constexpr std::string_view title = "Mamba-2";
   static constexpr std::string_view colour = "#661100";
   static constexpr double most_step_ms = 0.8;
-  static constexpr FeatureMap feature_map = FeatureMap::silu;
 
   template <class V>
   void visit(V&) {}
@@ -50,12 +49,8 @@ struct Mamba2Rule {
 
   template <class Token>
   VLA_HOST_DEVICE void bind(const Token& token) const {
-    auto query = token.q();  // 1
-    apply_feature_map(token, FeatureMap::silu, query);
-    token.put_q(query);
-    auto key = token.k();
-    apply_feature_map(token, FeatureMap::silu, key);
-    token.put_a(key);
+    token.put_q(UnitSilu<Token>(token, token.q(), false).y);  // 1
+    token.put_a(UnitSilu<Token>(token, token.k(), false).y);
     token.put_decay(HeadDecay<Token>(token, 0, false).alpha);  // 2
   }
   template <class Token>
@@ -66,9 +61,9 @@ struct Mamba2Rule {
     auto dkey = token.da();
     const auto ddecay = token.ddecay_scalar();
     const HeadDecay<Token> decay(token, 0, false);
-    feature_map_backward(token, FeatureMap::silu, q, dquery);
+    UnitSilu<Token>(token, q, false).backward(token, q, false, dquery);
     token.put_dq(dquery);
-    feature_map_backward(token, FeatureMap::silu, k, dkey);
+    UnitSilu<Token>(token, k, false).backward(token, k, false, dkey);
     token.put_dk(dkey);
     decay.backward(token, ddecay);
   }

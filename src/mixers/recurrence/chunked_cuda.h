@@ -57,11 +57,6 @@ ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors);
 inline bool chunks_exist(const RecurrenceForm& form, bool wants_checkpoints = false) {
   return (form.decay == Decay::none || form.decay == Decay::head) && !wants_checkpoints;
 }
-/// Whether passes in chunks exist and take less time than the recurrence's. Checkpoints of S (of a
-/// decay with a gradient) are the recurrence's.
-bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints);
-inline constexpr Index kLeastChunkedTokens = 128;
-
 /// Elements of the forward's scratch memory: S, z, Phi and the decay of each segment.
 Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
 

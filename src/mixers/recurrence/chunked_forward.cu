@@ -43,11 +43,6 @@ void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs
   launch_in_time<true>(stream, pass, args);
 }
 
-bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims, bool wants_checkpoints) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  return exists && !wants_checkpoints && dims.tokens >= kLeastChunkedTokens;
-}
-
 ChunkedPlan plan_segments(const HeadDims& dims, int multiprocessors) {
   const Index room = std::max<Index>(1, multiprocessors / dims.lanes());
   const Index most = std::max<Index>(1, dims.tokens / kLeastSegmentTokens);

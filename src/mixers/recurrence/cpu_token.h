@@ -62,6 +62,10 @@ class CpuToken : public CpuMath<T, Size> {
   T more_scalar(std::size_t i) const { return *at(inputs_.more[i]); }
   /// This head's number of the core's parameter i.
   T parameter(std::size_t i) const { return inputs_.parameters[i][tile_.head]; }
+  /// This head's numbers of the core's parameter i, one per channel.
+  Channels parameter_channels(std::size_t i) const {
+    return load(inputs_.parameters[i] + tile_.head * Index{this->d});
+  }
 
   void put_r(const Channels& x) const { store(x, row(rows_.r)); }
   void put_a(const Channels& x) const { store(x, row(rows_.a)); }
@@ -89,6 +93,10 @@ class CpuToken : public CpuMath<T, Size> {
   void put_dmore(std::size_t i, T x) const { *at(out_->dmore[i]) = x; }
   /// This token's share of the gradient of parameter(i).
   void put_dparameter(std::size_t i, T x) const { out_->dparameters[i][tile_.head] += x; }
+  void put_dparameter(std::size_t i, const Channels& x) const {
+    T* const sums = out_->dparameters[i] + tile_.head * Index{this->d};
+    this->each([&](Index j) { sums[j] += x[j]; });
+  }
 
  private:
   template <class E>

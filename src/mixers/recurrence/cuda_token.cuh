@@ -127,6 +127,9 @@ class CudaToken : public TokenLanes<D> {
   __device__ Channels more(int i) const { return this->load(views_.more[i]); }
   __device__ float more_scalar(int i) const { return *this->of(views_.more[i]); }
   __device__ float parameter(int i) const { return views_.parameters[i][this->head()]; }
+  __device__ Channels parameter_channels(int i) const {
+    return this->load(TokenView<const float>(views_.parameters[i], 0, 0, views_.dims.d_h));
+  }
 
   __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
   __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
@@ -156,6 +159,9 @@ class CudaToken : public TokenLanes<D> {
   __device__ void put_dmore(int i, const Channels& x) const { this->store(x, views_.raw_dmore[i]); }
   __device__ void put_dmore(int i, float x) const { this->store(x, views_.raw_dmore[i]); }
   __device__ void put_dparameter(int i, float x) const { this->store(x, views_.dparameters[i]); }
+  __device__ void put_dparameter(int i, const Channels& x) const {
+    this->store(x, views_.dparameters[i]);
+  }
 
  private:
   __device__ Channels sum(const SumOfViews& views) const {

@@ -23,12 +23,23 @@ struct RecurrenceForm {
   Decay decay = Decay::none;
   bool decay_has_gradient = false;
   Normaliser normaliser = Normaliser::none;
-  double floor = 0.0;    // of z . q
-  Index parameters = 0;  // of its core, (H) each, that the rule reads
+  double floor = 0.0;  // of z . q
+  // Of its core that the rule reads: a number per head (H) each, but the last
+  // `channel_parameters` of them, which have one per channel (H, d).
+  Index parameters = 0, channel_parameters = 0;
 
   constexpr bool has_residual() const { return residual != Residual::none; }
   constexpr bool normalises() const { return normaliser != Normaliser::none; }
   constexpr bool has_f() const { return normaliser == Normaliser::sums_f; }
+  /// Numbers per head of parameter i, and of all before parameter `end`.
+  constexpr Index parameter_width(Index i, Index d) const {
+    return i < parameters - channel_parameters ? 1 : d;
+  }
+  constexpr Index parameters_width(Index end, Index d) const {
+    Index width = 0;
+    for (Index i = 0; i < end; ++i) width += parameter_width(i, d);
+    return width;
+  }
 };
 
 /// Numbers of a lane's state: S (d, d), z (d) with a normaliser, and the rule's own.

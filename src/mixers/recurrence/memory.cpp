@@ -55,20 +55,30 @@ double RecurrentMemory<T>::state_norm() const {
   return std::sqrt(sum);
 }
 
-/// S_t = S_{t-1} (I - r a^T) + v a^T where nothing decays.
+/// S_t = S_{t-1} (diag(decay) - r a^T) + v a^T, unless rows of S decay. Where a channel is
+/// forgotten altogether, r that carries the decay is 0 with it, and k does not matter.
 template <class T>
 std::optional<StepJacobian> RecurrentMemory<T>::jacobian() const {
   const RecurrenceRows<T>& rows = state_.rows();
-  const Index factors = form_.decay == Decay::none ? 0 : form_.decay == Decay::head ? 1 : d_;
-  if (!std::all_of(rows.decay, rows.decay + factors, [](T value) { return value == 1; })) {
-    return std::nullopt;
-  }
-  StepJacobian jacobian{.k = std::vector<double>(static_cast<std::size_t>(d_)), .a = {}};
+  const auto decay = [&](Index j) {
+    return form_.decay == Decay::none ? T(1) : rows.decay[form_.decay == Decay::head ? 0 : j];
+  };
+  std::vector<double> decays;
+  for (Index j = 0; j < d_; ++j) decays.push_back(decay(j));
+  const bool fades = std::ranges::any_of(decays, [](double value) { return value != 1; });
+  if (fades && form_.decay == Decay::rows) return std::nullopt;
+  StepJacobian jacobian{.k = std::vector<double>(decays.size()), .a = {}, .decay = {}};
   jacobian.a = jacobian.k;
-  if (!form_.has_residual()) return jacobian;
-  const bool along_a = form_.residual == RecurrenceForm::Residual::along_a;
-  std::copy_n(along_a ? rows.a : rows.r, d_, jacobian.k.begin());
-  std::copy_n(rows.a, d_, jacobian.a.begin());
+  if (form_.has_residual()) {
+    const bool along_a = form_.residual == RecurrenceForm::Residual::along_a;
+    std::copy_n(along_a ? rows.a : rows.r, d_, jacobian.k.begin());
+    std::copy_n(rows.a, d_, jacobian.a.begin());
+  }
+  if (!fades) return jacobian;
+  for (std::size_t j = 0; j < decays.size(); ++j) {
+    if (jacobian.k[j] != 0) jacobian.k[j] /= decays[j];
+  }
+  jacobian.decay = std::move(decays);
   return jacobian;
 }
 

@@ -2,6 +2,7 @@
 // rows, e, the checkpoints of S where the decay has a gradient, z . q, what the rule keeps, and in
 // chunks S between segments.
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/recurrence_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
@@ -59,7 +60,7 @@ class RecurrentCore final : public MixerCore<float> {
     const Index d = dims.d_h;
     trace.q = take_view(true, d);
     trace.a = take_view(true, d);
-    trace.r = take_view(form_.residual == Residual::along_r || rule_->keeps_r(), d);
+    trace.r = take_view(form_.residual == Residual::along_r || rule_->has_chain(), d);
     trace.f = take_view(form_.has_f(), d);
     trace.e = take_view(form_.has_residual(), d);
     const bool decays_by_head = form_.decay == Decay::head;
@@ -103,7 +104,7 @@ class RecurrentCore final : public MixerCore<float> {
   }
 
   bool takes_chunks(const HeadDims& dims, bool wants_checkpoints) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims, wants_checkpoints);
+    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, rule_->has_chain(), dims);
     return chunks_ == Chunks::always && chunks_exist(form_, wants_checkpoints);
   }
 
@@ -144,7 +145,7 @@ class RecurrentCore final : public MixerCore<float> {
   Array<float> scale_, d_denominator_;          // (B, T, H)
   Array<float> sums_, segments_;                // of a pass in segments
   Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
-  Array<float> d_parameters_;                   // (parameters, B, T, H): shares of the tokens
+  Array<float> d_parameters_;                   // shares of the tokens: (B, T, H, w) a parameter
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
 
@@ -269,11 +270,15 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   }
   const auto parameters = static_cast<std::size_t>(form_.parameters);
   std::array<Matrix<float>, kMostMore> shares;
-  d_parameters_.resize(context.device, form_.parameters * dims.rows() * dims.heads);
-  for (std::size_t i = 0; i < parameters; ++i) {
-    float* const share = d_parameters_.data() + static_cast<Index>(i) * dims.rows() * dims.heads;
-    shares[i] = {share, dims.rows(), dims.heads};
-    views.dparameters[i] = token_view(dims, share, 1);
+  d_parameters_.resize(context.device, form_.parameters_width(form_.parameters, dims.d_h) *
+                                           dims.rows() * dims.heads);
+  // Those with a number per channel first, since they stay aligned.
+  float* share = d_parameters_.data();
+  for (std::size_t i = parameters; i-- > 0;) {
+    const Index width = form_.parameter_width(static_cast<Index>(i), dims.d_h);
+    shares[i] = {share, dims.rows(), dims.heads * width};
+    views.dparameters[i] = token_view(dims, share, width);
+    share += dims.rows() * dims.heads * width;
   }
   rule_->unbind(stream, views, trace.kept);
   for (std::size_t i = 0; i < parameters; ++i) {

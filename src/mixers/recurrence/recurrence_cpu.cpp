@@ -161,7 +161,11 @@ class RecurrentCore final : public MixerCore<T> {
     LaneRule<T>& rule;
     BackwardScratch<T>& scratch;
   };
-  void add_parameter_gradients(const HeadDims& dims, const CoreGradients<T>& gradients) const;
+  void add_parameter_gradients(const HeadDims& dims, const CoreGradients<T>& gradients);
+  /// (B, H, w) of d_parameters_.
+  T* lane_sums(const HeadDims& dims, Index parameter) {
+    return d_parameters_.data() + form_.parameters_width(parameter, d_) * dims.lanes();
+  }
   void against_time(const Lane& lane) const;
   void in_time(const Lane& lane) const;
   void plain_tile_against_time(const Lane& lane, const Tile& tile) const;
@@ -186,7 +190,7 @@ class RecurrentCore final : public MixerCore<T> {
   Index d_, stride_;
   Factor key_factor_;
   std::vector<Thread> threads_;
-  Array<T> d_parameters_;  // (parameters, B, H): of each lane
+  Array<T> d_parameters_;  // of each lane: (B, H, w) a parameter
 };
 
 template <class T>
@@ -209,7 +213,7 @@ template <class T>
 void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inputs,
                                 const CoreGradients<T>& gradients, const Array<T>& saved) {
   const HeadDims& dims = inputs.dims;
-  d_parameters_.resize(Device::cpu, form_.parameters * dims.lanes());
+  d_parameters_.resize(Device::cpu, form_.parameters_width(form_.parameters, d_) * dims.lanes());
   std::fill_n(d_parameters_.data(), d_parameters_.size(), T(0));
   for_each_lane(context, dims, [&](Index index, Thread& thread) {
     if (thread.backward == nullptr || thread.backward_tokens != dims.tokens) {
@@ -221,7 +225,7 @@ void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inp
     CoreGradients<T> of_lane = gradients;
     for (Index i = 0; i < form_.parameters; ++i) {
       of_lane.dparameters[static_cast<std::size_t>(i)] =
-          d_parameters_.data() + i * dims.lanes() + index / dims.heads * dims.heads;
+          lane_sums(dims, i) + index / dims.heads * dims.heads * form_.parameter_width(i, d_);
     }
     const Lane lane{.inputs = inputs,
                     .gradients = of_lane,
@@ -240,11 +244,13 @@ void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inp
 /// Lanes summed over their tokens; heads sum their lanes here, in the order of the batch.
 template <class T>
 void RecurrentCore<T>::add_parameter_gradients(const HeadDims& dims,
-                                               const CoreGradients<T>& gradients) const {
+                                               const CoreGradients<T>& gradients) {
   for (Index i = 0; i < form_.parameters; ++i) {
     T* const sums = gradients.dparameters[static_cast<std::size_t>(i)];
-    for (Index lane = 0; lane < dims.lanes(); ++lane) {
-      sums[lane % dims.heads] += d_parameters_[i * dims.lanes() + lane];
+    const T* of_lane = lane_sums(dims, i);
+    const Index width = dims.heads * form_.parameter_width(i, d_);
+    for (Index batch = 0; batch < dims.batch; ++batch, of_lane += width) {
+      for (Index j = 0; j < width; ++j) sums[j] += of_lane[j];
     }
   }
 }

@@ -468,6 +468,10 @@ TEST(ChunkedCuda, EqualsTheReference) {
   VLA_NEEDS_GPU();
   std::vector<HeadDims> shapes = gpu_shapes();
   for (Index d : {8, 16, 32, 64, 128}) shapes.push_back({2, small_tests() ? 65 : 200, 2, d});
+  if (!small_tests()) {
+    for (Index tokens : {5, 63, 65, 1000, 4097}) shapes.push_back({1, tokens, 1, 64});
+    shapes.push_back({75, 65, 4, 16});
+  }
   for (const Rule& rule : chunked_rules()) {
     for (const HeadDims& dims : shapes) {
       const Tensors tensors = random_tensors(rule, dims);
@@ -568,18 +572,6 @@ TEST(ChunkedCuda, CutsLanesToFillTheChip) {
   EXPECT_EQ(plan(4, 131072, 1).segment_tokens, 4000);
   EXPECT_EQ(plan(67, 131072, 1).segments, 1);
   EXPECT_EQ(plan(1, 131072, 16).segments, 8);
-}
-
-TEST(ChunkedCuda, TakesLongLanesWithoutCheckpoints) {
-  const auto chosen = [](Decay decay, Index tokens, bool wants_checkpoints) {
-    return chunks_are_faster({.decay = decay}, {1, tokens, 1, 64}, wants_checkpoints);
-  };
-  for (Decay decay : {Decay::none, Decay::head}) {
-    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens - 1, false));
-    EXPECT_TRUE(chosen(decay, kLeastChunkedTokens, false));
-    EXPECT_FALSE(chosen(decay, kLeastChunkedTokens, true));
-  }
-  for (Decay decay : {Decay::rows, Decay::columns}) EXPECT_FALSE(chosen(decay, 1 << 20, false));
 }
 
 // A state that is divided by its decay to go back in time would blow up.

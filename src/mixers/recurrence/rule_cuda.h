@@ -28,7 +28,7 @@ struct RuleViews {
   // Raw projections.
   TokenView<const float> q, k;
   std::array<TokenView<const float>, kMostMore> more{};
-  std::array<const float*, kMostMore> parameters{};  // (H)
+  std::array<const float*, kMostMore> parameters{};  // (H) or (H, d)
   // Rows: bind writes them.
   TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
   TokenView<const float> own;  // row_own, for rules that read it again
@@ -38,7 +38,7 @@ struct RuleViews {
   // ... and writes these.
   TokenView<float> raw_dq, raw_dk;
   std::array<TokenView<float>, kMostMore> raw_dmore{};
-  std::array<TokenView<float>, kMostMore> dparameters{};  // each token's share, (B, T, H, 1)
+  std::array<TokenView<float>, kMostMore> dparameters{};  // each token's share, (B, T, H, 1 or d)
 };
 
 class CudaRule {
@@ -46,8 +46,9 @@ class CudaRule {
   virtual ~CudaRule() = default;
 
   virtual const RecurrenceForm& form() const = 0;
-  /// Whether bind writes row r although r is a (vla, whose chain reads the key).
-  virtual bool keeps_r() const { return false; }
+  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row r
+  /// even where r is a.
+  virtual bool has_chain() const { return false; }
   /// Numbers that the rule keeps from forward to backward.
   virtual Index kept_size(const HeadDims& dims) const {
     static_cast<void>(dims);

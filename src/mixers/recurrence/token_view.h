@@ -39,7 +39,7 @@ struct TokenView {
   Index batch = 0, token = 0, head = 0;
 
   TokenView() = default;
-  TokenView(T* data_, Index batch_, Index token_, Index head_)
+  constexpr TokenView(T* data_, Index batch_, Index token_, Index head_)
       : data(data_), batch(batch_), token(token_), head(head_) {}
   /// TokenView<float> converts to TokenView<const float>.
   template <class U>

@@ -288,13 +288,6 @@ int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
   return segments < 3 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
 }
 
-bool penalty_chunks_are_faster(const HeadDims& dims, const PenaltySettings& settings,
-                               int multiprocessors) {
-  if (dims.tokens < kLeastPenaltyChunkTokens) return false;
-  if (dims.d_h >= 64 && dims.lanes() <= multiprocessors) return true;
-  return plan_penalty_segments(dims, settings, multiprocessors) >= 4;
-}
-
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted) {
   if (settings.stab_eps > 1.0F) return 1;
   const Index chunks = (dims.tokens + chunk_tokens(dims.d_h) - 1) / chunk_tokens(dims.d_h);

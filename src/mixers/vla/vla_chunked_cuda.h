@@ -40,12 +40,6 @@ struct PenaltyChunks {
 /// elements cannot do.
 int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
                           int multiprocessors);
-/// Whether that takes less time than penalty_forward. A lane's token takes .27 us in chunks at
-/// d = 64 (.50 at 128), .24 (.63) more as an element, and .50 (1.7) token by token, where more
-/// lanes than multiprocessors share them; smaller heads have not been measured.
-bool penalty_chunks_are_faster(const HeadDims& dims, const PenaltySettings& settings,
-                               int multiprocessors);
-inline constexpr Index kLeastPenaltyChunkTokens = 128;
 
 /// Segments of whole chunks for `wanted`, none of no tokens.
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted);

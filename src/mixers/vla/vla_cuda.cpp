@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/cuda/stream_context.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/vla/vla.h"
 #include "mixers/vla/vla_chunked_cuda.h"
@@ -33,7 +34,7 @@ class VlaRule final : public CudaRule {
                   .unit_write = config.write == WriteDirection::unit} {}
 
   const RecurrenceForm& form() const override { return features_->form(); }
-  bool keeps_r() const override { return true; }
+  bool has_chain() const override { return true; }
   Index kept_size(const HeadDims& dims) const override {
     const Index ends = takes_chunks(dims) ? penalty_ends_size(dims, segments(dims)) : 0;
     return dims.rows() * dims.heads * (2 * dims.d_h + 2) + ends;
@@ -93,7 +94,7 @@ class VlaRule final : public CudaRule {
   static int multiprocessors() { return vla_bench::cuda::stream_context().multiprocessors(); }
   bool takes_chunks(const HeadDims& dims) const {
     if (chunks_ != Chunks::by_rule) return chunks_ == Chunks::always;
-    return penalty_chunks_are_faster(dims, settings_, multiprocessors());
+    return chunks_are_faster(form(), true, dims);
   }
   int segments(const HeadDims& dims) const {
     return plan_penalty_segments(dims, settings_, multiprocessors());
