@@ -15,6 +15,7 @@
 #include "mixers/preconditioned_gated_deltanet/preconditioned_gated_deltanet.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
+#include "mixers/vla/kalman.h"
 #include "mixers/vla/vla.h"
 
 namespace vla_bench {
@@ -29,16 +30,17 @@ namespace vla_bench {
 /// and, where these exist,
 ///   feature_map            phi of its keys and queries, a key of the config or a constant
 ///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
-using Mixers = TypeList<SoftmaxOptions,        //
-                        LinearOptions,         //
-                        DeltaNetOptions,       //
-                        VlaOptions,            //
-                        RetentionOptions,      //
-                        GatedDeltaNetOptions,  //
-                        Mamba2Options,         //
-                        KdaOptions,            //
-                        GlaOptions,            //
-                        PreconditionedGatedDeltaNetOptions>;
+using Mixers = TypeList<SoftmaxOptions,                      //
+                        LinearOptions,                       //
+                        DeltaNetOptions,                     //
+                        VlaOptions,                          //
+                        RetentionOptions,                    //
+                        GatedDeltaNetOptions,                //
+                        Mamba2Options,                       //
+                        KdaOptions,                          //
+                        GlaOptions,                          //
+                        PreconditionedGatedDeltaNetOptions,  //
+                        KalmanOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.
