@@ -32,6 +32,8 @@ std::unique_ptr<MixerCore<double>> chunked_core(const MixerConfig& mixer, Index 
     if constexpr (requires { make_chunked_reference_rule(options, d, plan_of_A, low_pivots); }) {
       return mixers::make_chunked_reference(
           make_chunked_reference_rule(options, d, plan_of_A, low_pivots), plan);
+    } else if constexpr (requires { make_reference_rule(options, d); }) {
+      return mixers::make_chunked_reference(make_reference_rule(options, d), plan);
     } else if constexpr (std::is_same_v<Options, SoftmaxOptions>) {
       throw std::logic_error("softmax is no recurrence");
     } else {
@@ -89,6 +91,7 @@ TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}
 TEST(Chunked, PreconditionedGatedDeltaNet) {
   expect_chunks({.options = PreconditionedGatedDeltaNetOptions{}});
 }
+TEST(Chunked, Mesa) { expect_chunks({.options = MesaOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
   EXPECT_THROW(chunked_core(paper, 8, {}, {}), BadInput);

@@ -12,6 +12,7 @@
 #include "mixers/kda/kda.h"
 #include "mixers/linear/linear.h"
 #include "mixers/mamba2/mamba2.h"
+#include "mixers/mesa/mesa.h"
 #include "mixers/preconditioned_gated_deltanet/preconditioned_gated_deltanet.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
@@ -39,6 +40,7 @@ using Mixers = TypeList<SoftmaxOptions,                      //
                         Mamba2Options,                       //
                         KdaOptions,                          //
                         GlaOptions,                          //
+                        MesaOptions,                         //
                         PreconditionedGatedDeltaNetOptions,  //
                         KalmanOptions>;
 using MixerOptions = Mixers::Variant;

@@ -145,7 +145,13 @@ class CudaToken : public TokenLanes<D> {
   __device__ Channels df() const { return sum(views_.df); }
   __device__ Channels down() const { return sum(views_.down); }
   __device__ Channels ddecay() const { return sum(views_.ddecay); }
-  __device__ float ddecay_scalar() const { return *this->of(views_.ddecay.parts[0]); }
+  __device__ float ddecay_scalar() const {
+    float total = 0.0F;
+    for (const TokenView<const float>& part : views_.ddecay.parts) {
+      if (part.data != nullptr) total += *this->of(part);
+    }
+    return total;
+  }
 
   __device__ Channels own() const { return this->load(views_.own); }
   __device__ Channels own_before() const {

@@ -256,6 +256,8 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;
   views.a = trace.a;
+  views.bound_q = trace.q;
+  views.bound_decay = trace.decay;
   const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
   views.dq = {{args.dq, args.normaliser.dq}};
   views.da = {{args.da, form_.residual == Residual::along_a ? args.dr : TokenView<float>{},

@@ -33,7 +33,7 @@ struct RuleViews {
   TokenView<float> row_r, row_a, row_q, row_f, row_decay, row_own;
   TokenView<const float> own;  // row_own, for rules that read it again
   // For unbind: rows as bind wrote them, their gradients...
-  TokenView<const float> r, a;
+  TokenView<const float> r, a, bound_q, bound_decay;
   SumOfViews dr, da, dq, df, ddecay, down;
   // ... and writes these.
   TokenView<float> raw_dq, raw_dk;
@@ -46,8 +46,8 @@ class CudaRule {
   virtual ~CudaRule() = default;
 
   virtual const RecurrenceForm& form() const = 0;
-  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row r
-  /// even where r is a.
+  /// Whether a matrix beside S has a recurrence of its own (vla's A), which reads the key from row
+  /// r even where r is a.
   virtual bool has_chain() const { return false; }
   /// Numbers that the rule keeps from forward to backward.
   virtual Index kept_size(const HeadDims& dims) const {
