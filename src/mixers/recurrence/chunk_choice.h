@@ -33,7 +33,8 @@ inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >
 /// the others, and every backward, compute as in TF32.
 inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
   const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+  return exists && !has_chain && !form.has_running_sum &&
+         (!form.normalises() || form.normalises_beside_rows());
 }
 
 }  // namespace vla_bench::mixers
