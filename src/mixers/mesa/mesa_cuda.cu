@@ -474,9 +474,8 @@ class MesaCudaRule final : public CudaRule {
  private:
   /// As exact as the recurrence beside it, which token by token is float32.
   Grade grade(const RuleViews& views) const {
-    const bool in_chunks = chunks_ == Chunks::by_rule
-                               ? chunks_are_faster(form(), has_chain(), views.dims)
-                               : chunks_ == Chunks::always;
+    const bool in_chunks = chunks_ == Chunks::by_rule ? chunks_are_faster(form(), views.dims)
+                                                      : chunks_ == Chunks::always;
     return in_chunks ? views.grade : Grade::float32;
   }
   static ChunkRows chunk_rows(const HeadDims& dims, const TokenView<const float>& k,
