@@ -190,6 +190,7 @@ class ImplementationRows {
       if (environment_.stop && environment_.stop->load()) return false;
       add_timing(core, pass, timing);
     }
+    if (result_.warning.empty()) result_.warning = core.warning();
     return true;
   }
 

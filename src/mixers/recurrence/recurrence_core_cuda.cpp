@@ -38,6 +38,7 @@ class RecurrentCore final : public CopyingCore<float> {
     return cpu_->memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override { return cpu_->state_bytes(dims); }
+  std::string warning() const override { return rule_->warning(); }
   Index saved_bytes(const HeadDims& dims) const override {
     Trace<float> trace;
     return lay_out<float>(dims, nullptr, trace) * static_cast<Index>(sizeof(float));
