@@ -19,11 +19,15 @@
 
 namespace vla_bench::mixers {
 
-/// `has_chain`: beside S there is a matrix with a recurrence of its own, as VLA's A. There are no
-/// chunks for a decay per channel.
+/// Whether there are passes in chunks: a forward, and a backward.
+inline bool chunks_exist(const RecurrenceForm& form) { return form.decay != Decay::rows; }
+inline bool backward_chunks_exist(const RecurrenceForm& form) {
+  return form.decay == Decay::none || form.decay == Decay::head;
+}
+
+/// `has_chain`: beside S there is a matrix with a recurrence of its own, as VLA's A.
 inline bool chunks_are_faster(const RecurrenceForm& form, bool has_chain, const HeadDims& dims) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  if (!exists || dims.tokens < 64) return false;
+  if (!backward_chunks_exist(form) || dims.tokens < 64) return false;
   const Index channels = dims.lanes() * dims.d_h;  // of all lanes: the work of a token
   if (has_chain) return dims.tokens >= 192 || channels >= 8192;
   const bool sums_keys = form.normalises() && !form.has_residual();
@@ -33,8 +37,8 @@ inline bool chunks_are_faster(const RecurrenceForm& form, bool has_chain, const 
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
 inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+  return backward_chunks_exist(form) && !has_chain &&
+         (!form.normalises() || form.normalises_beside_rows());
 }
 
 }  // namespace vla_bench::mixers
