@@ -177,7 +177,8 @@ class ImplementationRows {
       prepare_core(core, context, set.inputs(), &gradients);
     }
     for (const LatencyPass pass : config_.latency.passes) {
-      if (const Support support = pass_support(implementation_, pass); !support.ok) {
+      if (const Support support = pass_support(config_.mixers.front(), implementation_, pass);
+          !support.ok) {
         add_untimed(pass, CellStatus::skipped, support.reason);
         continue;
       }
@@ -190,6 +191,7 @@ class ImplementationRows {
       if (environment_.stop && environment_.stop->load()) return false;
       add_timing(core, pass, timing);
     }
+    if (result_.warning.empty()) result_.warning = core.warning();
     return true;
   }
 

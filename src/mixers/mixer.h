@@ -140,6 +140,9 @@ class MixerCore {
   virtual Index state_bytes(const HeadDims& dims) const = 0;
   /// Bytes of `saved`.
   virtual Index saved_bytes(const HeadDims& dims) const = 0;
+
+  /// What its user should know of all passes so far, or nothing. Waits for the device.
+  virtual std::string warning() const { return {}; }
 };
 
 /// A core that computes on tensors of another type than T, as its users would store them.

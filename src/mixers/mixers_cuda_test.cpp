@@ -31,7 +31,7 @@ bool has_chunks(const MixerConfig& mixer) {
   return mixer_support(mixer, 16, Device::cuda, Implementation::chunked).ok;
 }
 
-TEST(MixersCuda, HaveChunksUnlessChannelsDecayApart) {
+TEST(MixersCuda, HaveChunksUnlessValueChannelsDecayApart) {
   EXPECT_TRUE(has_chunks({.options = LinearOptions{}}));
   EXPECT_TRUE(has_chunks({.options = VlaOptions{}}));
   EXPECT_TRUE(has_chunks({.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}));

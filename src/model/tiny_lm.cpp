@@ -307,6 +307,15 @@ std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory(Index head) const {
 }
 
 template <class T>
+std::string TinyLm<T>::warning() const {
+  for (const Block<T>& block : state_->blocks) {
+    if (block.mixer() == nullptr) continue;
+    if (std::string warning = block.mixer()->core().warning(); !warning.empty()) return warning;
+  }
+  return {};
+}
+
+template <class T>
 Index TinyLm<T>::activation_bytes(Index batch, Index tokens, Index targets) const {
   const Index D = state_->model.d_model();
   // The embedded tokens; the head's rows before and after the final norm, their mean and deviation.

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "config/config.h"
@@ -64,6 +65,9 @@ class TinyLm {
   CoreInputs<T> core_inputs(const Batch& batch, Index layer);
   /// Makes an empty memory of one head of the model's mixer.
   std::unique_ptr<HeadMemory<T>> memory(Index head) const;
+
+  /// MixerCore::warning of the first layer that has one.
+  std::string warning() const;
 
   /// Bytes kept between forward and backward for (B, T) with `targets` targets a row.
   Index activation_bytes(Index batch, Index tokens, Index targets) const;

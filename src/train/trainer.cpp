@@ -237,6 +237,7 @@ TrainOutcome train(const Context& context, const RunConfig& config, TinyLm<T>& m
     }
   }
   if (keeps && !outcome.diverged && !is_saved) save();
+  if (outcome.warning.empty()) outcome.warning = model.warning();
   return outcome;
 }
 

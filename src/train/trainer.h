@@ -58,7 +58,9 @@ struct TrainOutcome : TrainLog {
   bool diverged = false;     // a loss or gradient norm was not finite
   bool interrupted = false;  // *stop was set; a checkpoint was written
   std::string reason;        // "loss is nan at step 17"
-  std::string warning;       // why the checkpoint could not be used and training began at step 0
+  // Why the checkpoint could not be used and training began at step 0, or what the model's mixers
+  // have to say.
+  std::string warning;
   Index steps_done = 0;
 };
 

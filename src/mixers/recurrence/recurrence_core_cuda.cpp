@@ -38,6 +38,7 @@ class RecurrentCore final : public CopyingCore<float> {
     return cpu_->memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override { return cpu_->state_bytes(dims); }
+  std::string warning() const override { return rule_->warning(); }
   Index saved_bytes(const HeadDims& dims) const override {
     Trace<float> trace;
     return lay_out<float>(dims, nullptr, trace) * static_cast<Index>(sizeof(float));
@@ -112,9 +113,10 @@ class RecurrentCore final : public CopyingCore<float> {
     return inputs;
   }
 
-  bool takes_chunks(const HeadDims& dims) const {
+  bool takes_chunks(const HeadDims& dims, bool with_backward = true) const {
     if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
-    return chunks_ == Chunks::always && chunks_exist(form_);
+    return chunks_ == Chunks::always &&
+           (with_backward ? backward_chunks_exist(form_) : chunks_exist(form_));
   }
 
   ChunkedPlan plan(const HeadDims& dims) const {
@@ -259,7 +261,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
-  const bool in_chunks = takes_chunks(dims);
+  const bool in_chunks = takes_chunks(dims, saved != nullptr);
   NormaliserForward normaliser;
   if (form_.normalises() && !form_.normalises_beside_rows()) {
     normaliser = {.dims = dims,

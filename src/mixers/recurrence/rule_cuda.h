@@ -6,6 +6,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 
 #include "mixers/list.h"
 #include "mixers/recurrence/chunked_cuda.h"
@@ -70,6 +71,8 @@ class CudaRule {
     static_cast<void>(views);
   }
   virtual void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) = 0;
+  /// MixerCore::warning
+  virtual std::string warning() const { return {}; }
 };
 
 /// The rule of a mixer that has no state of its own beside S (of vla: its step (1)).

@@ -1,10 +1,13 @@
 // VLA on a GPU: step (1) of vla.h is its rule's, (2) to (4) are the penalty path's, the rest is the
 // recurrence's. Kept from forward to backward: u, w^ (d each), |b| and delta a token and head, and
 // in chunks A behind every segment; features are computed again.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 
 #include "core/cuda/stream_context.h"
+#include "core/device.h"
 #include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/vla/vla.h"
@@ -99,6 +102,15 @@ class VlaRule final : public CudaRule {
     features_->unbind(stream, with_penalty, nullptr);
   }
 
+  std::string warning() const override {
+    int count = 0;
+    if (low_pivots_.empty()) return {};
+    device_copy(Device::cpu, &count, Device::cuda, low_pivots_.data(), sizeof(count));
+    if (count == 0) return {};
+    return fmt::format("vla: rounding made the penalty matrix indefinite at {} tokens (delta < {})",
+                       count, vla::kLeastPivot);
+  }
+
  private:
   static int multiprocessors() { return vla_bench::cuda::stream_context().multiprocessors(); }
   bool takes_chunks(const HeadDims& dims) const {
@@ -111,10 +123,12 @@ class VlaRule final : public CudaRule {
   PenaltyChunks chunks(const RuleViews& views) {
     const int segments = this->segments(views.dims);
     workspace_.resize(Device::cuda, penalty_workspace_size(views.dims, segments));
+    low_pivots_.resize(Device::cuda, 1);
     return {.grade = views.grade,
             .u_scale = u_scale_,
             .segments = segments,
-            .workspace = workspace_.data()};
+            .workspace = workspace_.data(),
+            .low_pivots = low_pivots_.data()};
   }
   void add_sums(const HeadDims& dims, NormaliserForward& normaliser) {
     if (dims.tokens < kLeastNormaliserTokens) return;
@@ -168,6 +182,7 @@ class VlaRule final : public CudaRule {
   Array<float> db_, dw_, du_, dk_;  // (B, T, H, d)
   Array<float> w_share_;            // (B, T, H)
   Array<float> workspace_, sums_;   // in chunks
+  Array<int> low_pivots_;           // of all forwards in chunks, or empty
 };
 
 }  // namespace
