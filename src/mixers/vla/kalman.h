@@ -32,13 +32,12 @@ struct KalmanOptions {
   static constexpr std::string_view title = "Kalman filter";
   static constexpr std::string_view colour = "#7F3FFF";
   static constexpr double most_step_ms = 1.0;
-  static constexpr FeatureMap feature_map = FeatureMap::silu;
 
   double lambda_0 = 0.1;
   double rho = 5e-5;
 
   operator VlaOptions() const {
-    return {.feature_map = feature_map,
+    return {.feature_map = FeatureMap::silu,
             .penalty = Penalty::key,
             .u_scale = 1.0,
             .write = WriteDirection::raw,
