@@ -37,7 +37,7 @@ inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
 inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
-  return backward_chunks_exist(form) && !has_chain &&
+  return backward_chunks_exist(form) && !has_chain && !form.has_running_sum &&
          (!form.normalises() || form.normalises_beside_rows());
 }
 

@@ -214,6 +214,7 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   views.q = view(dims, copies.q);
   views.k = view(dims, copies.k);
   views.more = this->views(context, inputs).more;
+  views.parameters = inputs.parameters;
   views.row_q = own(bf16_q_);
   views.row_a = own(bf16_a_);
   if (form_.residual == Residual::along_r) views.row_r = own(bf16_r_);
@@ -354,6 +355,8 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;
   views.a = trace.a;
+  views.bound_q = trace.q;
+  views.bound_decay = trace.decay;
   const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
   views.dq = {{args.dq, args.normaliser.dq}};
   views.da = {{args.da, form_.residual == Residual::along_a ? args.dr : TokenView<float>{},
