@@ -1,6 +1,7 @@
 // Golden files of a memory rule alone: its inputs as the recurrence takes them, output and
 // gradients. A mixer has such files where its options declare
 //   given        names of the inputs beside q, k and v, in the order of its projections
+//   given_parameters   where it has them: names of the core's parameters, (H, d) each
 //   of_given()   the options whose core takes them without feature maps, norms and gates
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -80,6 +81,24 @@ std::vector<Input<T>> read_inputs(const GoldenFile& golden, const HeadDims& dims
   return inputs;
 }
 
+/// The core's parameters.
+template <class T>
+std::vector<Input<T>> read_parameters(const GoldenFile& golden, const HeadDims& dims,
+                                      Device device) {
+  std::vector<Input<T>> parameters;
+  std::visit(
+      [&]<class Options>(const Options&) {
+        if constexpr (requires { Options::given_parameters; }) {
+          for (const std::string_view name : Options::given_parameters) {
+            parameters.push_back(
+                read_input<T>(golden, std::string(name), {dims.heads, dims.d_h}, device));
+          }
+        }
+      },
+      golden.mixer.options);
+  return parameters;
+}
+
 }  // namespace
 
 MixerOptions mixer_of_rule(const std::string& rule, const std::string& origin) {
@@ -103,6 +122,7 @@ std::vector<TensorError> verify_rule(const GoldenFile& golden, const Context& co
                                      Implementation implementation) {
   const HeadDims dims = read_dims(golden);
   std::vector<Input<T>> inputs = read_inputs<T>(golden, dims, context.device);
+  std::vector<Input<T>> parameters = read_parameters<T>(golden, dims, context.device);
   Input<T> output = read_input<T>(golden, "d_o", inputs[0].shape, context.device);  // values: d_o
   const auto view = [&](std::size_t i) { return inputs[i].view(inputs[i].values, dims); };
   const auto gradient = [&](std::size_t i) { return inputs[i].view(inputs[i].gradient, dims); };
@@ -118,6 +138,10 @@ std::vector<TensorError> verify_rule(const GoldenFile& golden, const Context& co
     core_inputs.more[i - 3] = view(i);
     gradients.dmore[i - 3] = gradient(i);
   }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    core_inputs.parameters[i] = parameters[i].values.data();
+    gradients.dparameters[i] = parameters[i].gradient.data();  // starts as zeros
+  }
   const auto core = make_mixer_core<T>(golden.mixer, dims.d_h, context.device, implementation);
   Array<T> saved;
   core->forward(context, core_inputs, o, &saved);
@@ -125,8 +149,10 @@ std::vector<TensorError> verify_rule(const GoldenFile& golden, const Context& co
 
   Comparison comparison(golden);
   comparison.add<T>("o", output.shape, copy_to_host(output.gradient));
-  for (const Input<T>& input : inputs) {
-    comparison.add<T>("grad." + input.name, input.shape, copy_to_host(input.gradient));
+  for (const auto* read : {&inputs, &parameters}) {
+    for (const Input<T>& input : *read) {
+      comparison.add<T>("grad." + input.name, input.shape, copy_to_host(input.gradient));
+    }
   }
   return comparison.finish();
 }

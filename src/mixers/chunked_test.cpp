@@ -29,9 +29,11 @@ std::unique_ptr<MixerCore<double>> chunked_core(const MixerConfig& mixer, Index 
                                                 Index* low_pivots = nullptr) {
   const auto make =
       [&]<class Options>(const Options& options) -> std::unique_ptr<MixerCore<double>> {
-    if constexpr (std::is_same_v<Options, VlaOptions>) {
+    if constexpr (requires { make_chunked_reference_rule(options, d, plan_of_A, low_pivots); }) {
       return mixers::make_chunked_reference(
           make_chunked_reference_rule(options, d, plan_of_A, low_pivots), plan);
+    } else if constexpr (requires { make_reference_rule(options, d); }) {
+      return mixers::make_chunked_reference(make_reference_rule(options, d), plan);
     } else if constexpr (!requires { with_rule(options, d, [](const auto&) {}); }) {
       throw std::logic_error("no rule of the recurrence");
     } else {
@@ -86,6 +88,10 @@ TEST(Chunked, DeltaNetStandard) {
 }
 TEST(Chunked, Mamba2) { expect_chunks({.options = Mamba2Options{}}); }
 TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}); }
+TEST(Chunked, PreconditionedGatedDeltaNet) {
+  expect_chunks({.options = PreconditionedGatedDeltaNetOptions{}});
+}
+TEST(Chunked, Mesa) { expect_chunks({.options = MesaOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
   EXPECT_THROW(chunked_core(paper, 8, {}, {}), BadInput);

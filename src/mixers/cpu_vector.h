@@ -36,6 +36,7 @@ struct CpuMath {
   T exp(T x) const { return ops::cpu::exp(x); }
   T sqrt(T x) const { return std::sqrt(x); }
   T log1p(T x) const { return std::log1p(x); }
+  T log(T x) const { return std::log(x); }
 };
 
 /// Calls body(size) with d as a constant where it is a common head size.

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "mixers/list.h"
-#include "mixers/recurrence/chunked_cuda.h"
+#include "mixers/recurrence/chunk_choice.h"
 #include "mixers/recurrence/rule_cuda.h"
 #include "mixers/registry.h"
 
@@ -66,10 +66,9 @@ Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation 
       const Support support = head_size_support(d_h);
       if (!support.ok || implementation != Implementation::chunked) return support;
       const RecurrenceForm form = cuda::make_cuda_rule(options, d_h)->form();
-      if (cuda::chunks_exist(form)) return {};
+      if (chunks_exist(form)) return {};
       return {.ok = false,
-              .reason = fmt::format("cuda: no chunks for a state whose channels of {} decay apart",
-                                    form.decay == Decay::rows ? "values" : "keys")};
+              .reason = "cuda: no chunks for a state whose channels of values decay apart"};
     }
   };
   return std::visit(of_mixer, config.options);

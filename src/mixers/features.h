@@ -6,7 +6,7 @@
 //   Scalar, Channels         a number; this thread's channels of the token, x[i]
 //   each(f)                  calls f(i) for each of them
 //   dot(x, y)                over all channels of the token
-//   exp(x), sqrt(x), log1p(x)
+//   exp(x), sqrt(x), log1p(x), log(x)
 #pragma once
 
 #include "config/enums.h"

@@ -37,6 +37,27 @@ struct UnitSilu {
   T length;
 };
 
+/// y = unit(phi(x)), (d).
+template <class Token>
+struct UnitFeature {
+  using Channels = typename Token::Channels;
+  using T = typename Token::Scalar;
+
+  VLA_HOST_DEVICE UnitFeature(const Token& token, const Channels& raw, FeatureMap map) : y(raw) {
+    apply_feature_map(token, map, y);
+    length = make_unit(token, y);
+  }
+  /// dy <- dx
+  VLA_HOST_DEVICE void backward(const Token& token, const Channels& raw, FeatureMap map,
+                                Channels& dy) const {
+    unit_backward(token, y, length, dy);
+    feature_map_backward(token, map, raw, dy);
+  }
+
+  Channels y;
+  T length;
+};
+
 /// The strength of a write, beta = sigmoid(x).
 template <class Token>
 struct Strength {
@@ -58,16 +79,21 @@ inline std::vector<CoreParameter> head_decay_parameters() {
 constexpr Index head_decay_parameter_count(bool as_given) { return as_given ? 0 : 2; }
 
 /// The decay of a head and token, alpha = exp(-exp(A_log) softplus(x + dt_bias))
-/// (arXiv:2405.21060), where x is the token's projection number `from`. As given, x is log alpha.
+/// (arXiv:2405.21060), where x is the token's projection number `from` and A_log and dt_bias are
+/// the core's parameters from number `first` on. As given, x is log alpha.
 template <class Token>
 struct HeadDecay {
   using T = typename Token::Scalar;
 
-  VLA_HOST_DEVICE HeadDecay(const Token& token, int from, bool as_given)
-      : from_(from), as_given_(as_given), log_alpha_(token.more_scalar(from)), slope_(1) {
+  VLA_HOST_DEVICE HeadDecay(const Token& token, int from, bool as_given, int first = 0)
+      : from_(from),
+        first_(first),
+        as_given_(as_given),
+        log_alpha_(token.more_scalar(from)),
+        slope_(1) {
     if (!as_given) {
-      const T rate = token.exp(token.parameter(0));
-      const T x = log_alpha_ + token.parameter(1);
+      const T rate = token.exp(token.parameter(first));
+      const T x = log_alpha_ + token.parameter(first + 1);
       log_alpha_ = -rate * softplus(token, x);
       slope_ = -rate * sigmoid(token, x);
     }
@@ -78,14 +104,14 @@ struct HeadDecay {
     const T dlog_alpha = dalpha * alpha;
     token.put_dmore(from_, dlog_alpha * slope_);
     if (as_given_) return;
-    token.put_dparameter(0, dlog_alpha * log_alpha_);
-    token.put_dparameter(1, dlog_alpha * slope_);
+    token.put_dparameter(first_, dlog_alpha * log_alpha_);
+    token.put_dparameter(first_ + 1, dlog_alpha * slope_);
   }
 
   T alpha;
 
  private:
-  int from_;
+  int from_, first_;
   bool as_given_;
   T log_alpha_;
   T slope_;  // d log alpha / d x

@@ -13,8 +13,11 @@
 #include "mixers/kda/kda.h"
 #include "mixers/linear/linear.h"
 #include "mixers/mamba2/mamba2.h"
+#include "mixers/mesa/mesa.h"
+#include "mixers/preconditioned_gated_deltanet/preconditioned_gated_deltanet.h"
 #include "mixers/retention/retention.h"
 #include "mixers/softmax/softmax.h"
+#include "mixers/vla/kalman.h"
 #include "mixers/vla/vla.h"
 
 namespace vla_bench {
@@ -29,16 +32,19 @@ namespace vla_bench {
 /// and, where these exist,
 ///   feature_map            phi of its keys and queries, a key of the config or a constant
 ///   direction_length(d_h)  length of the penalty direction that the recall probe gives a write
-using Mixers = TypeList<SoftmaxOptions,        //
-                        LinearOptions,         //
-                        DeltaNetOptions,       //
-                        VlaOptions,            //
-                        RetentionOptions,      //
-                        GatedDeltaNetOptions,  //
-                        Mamba2Options,         //
-                        KdaOptions,            //
-                        GlaOptions,            //
-                        BasedOptions>;
+using Mixers = TypeList<SoftmaxOptions,                      //
+                        LinearOptions,                       //
+                        DeltaNetOptions,                     //
+                        VlaOptions,                          //
+                        RetentionOptions,                    //
+                        GatedDeltaNetOptions,                //
+                        Mamba2Options,                       //
+                        KdaOptions,                          //
+                        GlaOptions,                          //
+                        BasedOptions,                        //
+                        MesaOptions,                         //
+                        PreconditionedGatedDeltaNetOptions,  //
+                        KalmanOptions>;
 using MixerOptions = Mixers::Variant;
 
 /// The mixers with which latencies and norms of states are compared.

@@ -111,6 +111,29 @@ std::string_view mixer_with(Implementation implementation) {
   return name;
 }
 
+/// Calls ask(form, whether it has a chain) for a mixer of the recurrence; false for others.
+template <class Ask>
+bool of_recurrence(const MixerConfig& config, const Ask& ask) {
+  return std::visit(
+      [&]<class Options>(const Options& options) {
+        constexpr Index kAnySize = 64;
+        if constexpr (Recurrent<Options>) {
+          return ask(form_of(options, kAnySize), has_chain(options, kAnySize));
+        } else {
+          return false;
+        }
+      },
+      config.options);
+}
+bool chunks_go_back(const MixerConfig& config) {
+  return of_recurrence(config, [](const mixers::RecurrenceForm& form, bool /*has_chain*/) {
+    return mixers::backward_chunks_exist(form);
+  });
+}
+bool chunks_store_bf16(const MixerConfig& config) {
+  return of_recurrence(config, mixers::chunks_store_bf16);
+}
+
 /// cuDNN, the unfused kernels and chunks have no counterpart on a CPU.
 bool needs_gpu(Implementation implementation) {
   return implementation == Implementation::unfused || implementation == Implementation::cudnn ||
@@ -162,26 +185,13 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
   return std::visit(of_mixer, config.options);
 }
 
-Support pass_support(Implementation implementation, LatencyPass pass) {
-  const bool forward_only =
-      implementation == Implementation::unfused || implementation == Implementation::sequential;
+Support pass_support(const MixerConfig& config, Implementation implementation, LatencyPass pass) {
+  const bool forward_only = implementation == Implementation::unfused ||
+                            implementation == Implementation::sequential ||
+                            (implementation == Implementation::chunked && !chunks_go_back(config));
   if (!forward_only || pass == LatencyPass::forward) return {};
   return {.ok = false,
           .reason = fmt::format("{} has only a forward pass", enum_name(implementation))};
-}
-
-static bool chunks_store_bf16(const MixerConfig& config) {
-  return std::visit(
-      []<class Options>(const Options& options) {
-        constexpr Index kAnySize = 64;
-        if constexpr (Recurrent<Options>) {
-          return mixers::chunks_store_bf16(form_of(options, kAnySize),
-                                           has_chain(options, kAnySize));
-        } else {
-          return false;
-        }
-      },
-      config.options);
 }
 
 Precision implementation_precision(const MixerConfig& config, Device device,

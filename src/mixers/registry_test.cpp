@@ -26,9 +26,10 @@ TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
 }
 
 TEST(Registry, SoftmaxByTheBookHasNoBackward) {
+  const MixerConfig vla{.options = VlaOptions{}};
   for (const Implementation implementation : kAll) {
-    EXPECT_TRUE(pass_support(implementation, LatencyPass::forward).ok);
-    EXPECT_EQ(pass_support(implementation, LatencyPass::backward).ok,
+    EXPECT_TRUE(pass_support(vla, implementation, LatencyPass::forward).ok);
+    EXPECT_EQ(pass_support(vla, implementation, LatencyPass::backward).ok,
               implementation != Implementation::unfused);
   }
 }

@@ -250,7 +250,7 @@ ChunkedOptions BasedCore::options_of_chunks(const Context& context, const HeadDi
       .plan = plan_segments(dims, form_.has_residual(),
                             vla_bench::cuda::stream_context().multiprocessors()),
       .grade = context.precision == Precision::float32 ? Grade::float32 : Grade::tf32};
-  const Index size = backward ? chunked_backward_scratch_size(dims, options.plan)
+  const Index size = backward ? chunked_backward_scratch_size(dims, options.plan, false)
                               : chunked_scratch_size(dims, options.plan);
   if (size > 0) options.scratch = own(context, size, scratch_);
   if (backward) options.sums = own(context, normaliser_backward_scratch_size(dims), sums_);

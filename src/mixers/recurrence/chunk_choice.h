@@ -18,10 +18,15 @@
 
 namespace vla_bench::mixers {
 
-/// Of S. There are no chunks for a decay per channel.
+/// Whether there are passes in chunks: a forward, and a backward.
+inline bool chunks_exist(const RecurrenceForm& form) { return form.decay != Decay::rows; }
+inline bool backward_chunks_exist(const RecurrenceForm& form) {
+  return form.decay == Decay::none || form.decay == Decay::head;
+}
+
+/// Of S.
 inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  if (!exists) return false;
+  if (!backward_chunks_exist(form)) return false;
   const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
   return dims.tokens >= (fills_chip ? 64 : 512);
 }
@@ -32,8 +37,8 @@ inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
 inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
-  const bool exists = form.decay == Decay::none || form.decay == Decay::head;
-  return exists && !has_chain && (!form.normalises() || form.normalises_beside_rows());
+  return backward_chunks_exist(form) && !has_chain && !form.has_running_sum &&
+         (!form.normalises() || form.normalises_beside_rows());
 }
 
 }  // namespace vla_bench::mixers

@@ -2,7 +2,7 @@
 // normaliser, by warps of their own.
 #pragma once
 
-#include "mixers/recurrence/chunk_rule.cuh"
+#include "mixers/recurrence/chunk_channels.cuh"
 #include "mixers/recurrence/lines.cuh"
 
 namespace vla_bench::mixers::cuda {
@@ -171,9 +171,10 @@ __device__ inline void advance_sums(const typename Rule::Rows& rows, typename Ru
 }
 
 template <class Rule>
-__device__ inline void prepare_chunk(const typename Rule::Rows& rows, int count,
+__device__ inline void prepare_chunk(typename Rule::Rows& rows, int count,
                                      typename Rule::Products& products,
                                      typename Rule::Products& next, typename Rule::Shared& shared) {
+  if constexpr (Rule::kChannelsDecay) return prepare_channels<Rule>(rows, products);
   const int warp = static_cast<int>(threadIdx.x) / kWarp - Rule::kStateWarps;
   const float2* logs = nullptr;
   if constexpr (Rule::kDecays) {
@@ -182,7 +183,7 @@ __device__ inline void prepare_chunk(const typename Rule::Rows& rows, int count,
     logs = shared.logs[warp];
   }
   if constexpr (Rule::kNormalises) advance_sums<Rule>(rows, products.sums, next.sums);
-  if constexpr (Rule::kHasR || Rule::kHasP) {
+  if constexpr ((Rule::kHasR || Rule::kHasP) && !Rule::kChannelsDecay) {
     const Place at;
     GramItem item;
 #pragma unroll 1

@@ -83,9 +83,9 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads)
 }
 
 constexpr int kSumThreads = 128;
-/// Without a residual Phi is a number. `elements` of a slot: S, and z.
+/// Without a residual Phi is a number, or one a channel. `elements` of a slot: S, and z.
 __global__ void __launch_bounds__(kSumThreads)
-    add_segments_kernel(const ChunkedSegments args, int elements, int slot_size) {
+    add_segments_kernel(const ChunkedSegments args, int elements, int slot_size, int d) {
   constexpr int kAhead = 8;
   const int element = static_cast<int>(blockIdx.y) * kSumThreads + static_cast<int>(threadIdx.x);
   if (element >= elements) return;
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kSumThreads)
     for (int i = 0; i < kAhead; ++i) {
       const bool valid = first + i < joins;
       local[i] = valid ? states[static_cast<Index>(first + i) * slot_size] : 0.0F;
-      factor[i] = valid ? args.factors[slot + first + i] : 0.0F;
+      factor[i] = valid ? args.factors[(slot + first + i) * d + element % d] : 0.0F;
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
@@ -132,7 +132,7 @@ void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSe
   const int elements = pass.normalises ? slot : d * d;
   const dim3 grid(static_cast<unsigned>(pass.lanes),
                   static_cast<unsigned>((elements + kSumThreads - 1) / kSumThreads));
-  add_segments_kernel<<<grid, kSumThreads, 0, stream>>>(args, elements, slot);
+  add_segments_kernel<<<grid, kSumThreads, 0, stream>>>(args, elements, slot, d);
   VLA_CUDA_LAUNCHED("add_segments_kernel");
 }
 

@@ -26,7 +26,7 @@ struct ChunkedSegments {
   int segments = 1, segment_tokens = 0;
   // Of every segment, in the order in which the pass visits them: M and z behind it if they are 0
   // before it, later M and z behind it (lanes, segments, (d + 1) d); Phi, against time Phi^T
-  // (lanes, segments, d, d); the product of its decays (lanes, segments).
+  // (lanes, segments, d, d); the product of its decays (lanes, segments, d).
   float* states = nullptr;
   float* maps = nullptr;
   float* factors = nullptr;
@@ -59,7 +59,7 @@ struct ChunkedPass {
   Index d = 0, lanes = 0;
   Grade grade = Grade::float32;
   AlongR along_r = AlongR::nothing;
-  bool decays = false;
+  Decay decay = Decay::none;  // with columns only the forward
   bool normalises = false;
 };
 
@@ -82,7 +82,7 @@ ChunkedPass chunked_pass(const RecurrenceInputsOf<T>& inputs, Grade grade) {
           .lanes = inputs.dims.lanes(),
           .grade = grade,
           .along_r = inputs.r.data != nullptr ? AlongR::residual : AlongR::nothing,
-          .decays = inputs.decay_kind == Decay::head};
+          .decay = inputs.decay_kind};
 }
 
 /// Elements of `states` of all segments.
@@ -90,12 +90,11 @@ inline Index segment_states_size(const HeadDims& dims, const ChunkedPlan& plan) 
   const Index d = kernel_head_size(dims.d_h);
   return dims.lanes() * plan.segments * (d + 1) * d;
 }
-/// Elements of `states`, `maps` and `factors`, which stand in `memory` in this order; with those
-/// that keep what follows them aligned.
+/// Elements of `states`, `maps` and `factors`, which stand in `memory` in this order.
 inline Index segments_size(const HeadDims& dims, const ChunkedPlan& plan) {
   const Index d = kernel_head_size(dims.d_h);
   const Index slots = dims.lanes() * plan.segments;
-  return segment_states_size(dims, plan) + slots * d * d + (slots + 3) / 4 * 4;
+  return segment_states_size(dims, plan) + slots * d * d + slots * d;
 }
 inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* memory,
                           ChunkedSegments& args) {

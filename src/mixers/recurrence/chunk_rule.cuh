@@ -20,7 +20,7 @@ constexpr int most_buffers(int blocks, std::size_t bytes, std::size_t others) {
 
 /// What a kernel does with a chunk. One that puts nothing out finds what its segment does to the M
 /// that enters it: M from 0, and where that depends on M, Phi.
-template <int D_, Grade kGrade_, Order kOrder_, AlongR kAlongR_, bool kDecays_, bool kNormalises_,
+template <int D_, Grade kGrade_, Order kOrder_, AlongR kAlongR_, Decay kDecay_, bool kNormalises_,
           bool kPuts_>
 struct ChunkRule {
   static constexpr int D = D_;
@@ -28,7 +28,8 @@ struct ChunkRule {
   static constexpr bool kInTime = kOrder_ == Order::in_time;
   static constexpr bool kHasR = kAlongR_ != AlongR::nothing;
   static constexpr bool kSolves = kAlongR_ == AlongR::residual;
-  static constexpr bool kDecays = kDecays_;
+  static constexpr bool kDecays = kDecay_ == Decay::head;
+  static constexpr bool kChannelsDecay = kDecay_ == Decay::columns;
   static constexpr bool kNormalises = kNormalises_;
   static constexpr bool kPuts = kPuts_;
   static constexpr bool kHasA = kInTime || kPuts || kSolves;
@@ -36,14 +37,17 @@ struct ChunkRule {
   static constexpr bool kHasW = !kInTime && kAlongR_ == AlongR::known;
   static constexpr bool kHasP = kInTime ? kPuts : kHasA;
   static constexpr bool kScales = !kInTime || kPuts;
-  /// Five rows a token do not fit into shared memory at C = 32 and d = 128.
-  static constexpr int C = kHasW && D == 128 ? 16 : static_cast<int>(kChunkTokens);
+  /// Five rows a token do not fit into shared memory at C = 32 and d = 128; where channels decay
+  /// apart, X and P are no products of matrices (chunk_channels.cuh).
+  static constexpr int C =
+      kChannelsDecay || (kHasW && D == 128) ? 16 : static_cast<int>(kChunkTokens);
   /// An element has Phi too where that depends on M: warps of its own, at d = 128 another block.
   static constexpr bool kHasMap = !kPuts && kSolves;
   static constexpr int kMapWarps = kHasMap && D < 128 ? D / 16 : 0;
   static constexpr int kStateWarps = D / 16 + kMapWarps;
   /// Eight give each block of X and P a warp of its own; more threads leave too few registers.
-  static constexpr int kGramWarps = kPuts && kHasR && (D == 32 || D == 64) ? 8 : 4;
+  static constexpr int kGramWarps =
+      kPuts && kHasR && (D == 32 || D == 64 || kChannelsDecay) ? 8 : 4;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
   /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
@@ -76,6 +80,7 @@ struct ChunkRule {
     alignas(16) If<kHasR, Tile> r;
     alignas(16) If<kHasQ, Tile> q;
     alignas(16) If<kHasW, Tile> w;
+    alignas(16) If<kChannelsDecay, Tile> decays;
     If<kDecays, float[C]> decay;
     If<kScales, float[C]> scale;
   };
@@ -83,6 +88,7 @@ struct ChunkRule {
     alignas(16) If<kHasR, Square> x;
     alignas(16) If<kHasP, Square> p;
     alignas(16) If<kDecays, Decays> decays;
+    alignas(16) If<kChannelsDecay, float[D]> left;  // Gamma(0, C) of each channel
     alignas(16) If<kNormalises, Sums> sums;
   };
   using Logs = If<kDecays, float2[kGramWarps][C + 1]>;
@@ -239,6 +245,7 @@ __device__ inline void load_chunk(const typename Rule::Args& args, const Segment
   if constexpr (Rule::kHasW) load(rows.w, args.w);
   if constexpr (Rule::kScales) load_scalars(rows.scale, args.scale);
   if constexpr (Rule::kDecays) load_scalars(rows.decay, args.decay);
+  if constexpr (Rule::kChannelsDecay) load(rows.decays, args.decay);
 }
 
 /// Rounds what the thread has copied of a chunk, where the grade is TF32. v and w are no operands
@@ -248,7 +255,7 @@ __device__ inline void prepare_operands(const typename Rule::Args& args,
                                         typename Rule::Rows& rows) {
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   if (thread < 0) return;
-  if constexpr (Rule::kGrade == Grade::tf32) {
+  if constexpr (Rule::kGrade == Grade::tf32 && !Rule::kChannelsDecay) {
     if constexpr (Rule::kHasA) prepare_rows<Rule>(rows.a, args.a.wide, thread);
     if constexpr (Rule::kHasR) prepare_rows<Rule>(rows.r, args.r.wide, thread);
     if constexpr (Rule::kHasQ) prepare_rows<Rule>(rows.q, args.q.wide, thread);

@@ -293,6 +293,7 @@ struct StateRows {
     } else if (args.e.view.data != nullptr) {
       put_rows<Rule>(at, segment, chunk, first_row, x, args.e);
     }
+    if constexpr (Rule::kChannelsDecay) decay_channels<D>(at, products.left, s);
     write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s);
   }
 
@@ -306,6 +307,7 @@ struct StateRows {
       read_state<kGrade, D, C>(at, s, read, n);
       solve(at, products, n[0], x);
     }
+    if constexpr (Rule::kChannelsDecay) decay_channels<D>(at, products.left, s);
     write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s);
   }
 
@@ -392,7 +394,7 @@ __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
   const Place at;
   const bool has_state = threadIdx.x < Rule::kStateWarps * kWarp;
   StateRows<Rule> state;
-  float factor = 1.0F;  // the product of the decays so far, in the first thread
+  float factor = 1.0F;  // the product of the decays so far, of the thread's channel
   if (has_state) state.start(at, args, segment);
   if constexpr (Rule::kNormalises) start_sums<Rule>(args, segment, shared.products[0].sums);
   for (int chunk = 0; chunk < kBuffers - 1; ++chunk) {
@@ -416,6 +418,9 @@ __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
       const auto& products = shared.products[chunk % 2];
       state.run(at, args, segment, chunk, shared.rows[chunk % kBuffers], products);
       if constexpr (Rule::kDecays && !Rule::kPuts) factor *= products.decays.whole;
+      if constexpr (Rule::kChannelsDecay && !Rule::kPuts) {
+        if (threadIdx.x < Rule::D) factor *= products.left[threadIdx.x];
+      }
     } else if (!has_state && chunk + 1 < segment.chunks) {
       prepare_chunk<Rule>(shared.rows[(chunk + 1) % kBuffers], segment.tokens_of(chunk + 1),
                           shared.products[(chunk + 1) & 1], shared.products[chunk & 1], shared);
@@ -423,7 +428,9 @@ __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
   }
   if constexpr (!Rule::kPuts) {
     if (has_state) state.put(at, args, segment);
-    if (threadIdx.x == 0 && blockIdx.y == 0) args.factors[segment.slot(args)] = factor;
+    if (threadIdx.x < Rule::D && blockIdx.y == 0) {
+      args.factors[segment.slot(args) * Rule::D + threadIdx.x] = factor;
+    }
     if constexpr (Rule::kNormalises) {
       __syncthreads();
       float* to = args.states + segment.slot(args) * Rule::kSlot + Rule::D * Rule::D;
@@ -447,13 +454,21 @@ void launch_chunks(cudaStream_t stream, const typename Rule::Args& args, Index l
   VLA_CUDA_LAUNCHED("chunked_kernel");
 }
 
-/// Calls body(d, grade, decays) with compile-time constants; T says how vectors are stored.
-template <class T, class Body>
+/// Calls body(d, grade, kind of decay) with compile-time constants; T says how vectors are stored.
+/// kColumns: a decay of columns is one of the kinds.
+template <class T, bool kColumns, class Body>
 void with_chunks(const ChunkedPass& pass, const Body& body) {
   with_head_size(pass.d, [&](auto d) {
     const auto with_decays = [&](auto grade) {
-      if (pass.decays) return body(d, grade, std::true_type());
-      body(d, grade, std::false_type());
+      if constexpr (kColumns) {
+        if (pass.decay == Decay::columns) {
+          return body(d, grade, std::integral_constant<Decay, Decay::columns>());
+        }
+      }
+      if (pass.decay == Decay::head) {
+        return body(d, grade, std::integral_constant<Decay, Decay::head>());
+      }
+      body(d, grade, std::integral_constant<Decay, Decay::none>());
     };
     if constexpr (std::is_same_v<T, Bfloat16>) {
       with_decays(std::integral_constant<Grade, Grade::bf16>());

@@ -6,8 +6,8 @@ namespace {
 
 template <AlongR kAlongR, bool kPuts>
 void launch(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
-  with_chunks<float>(pass, [&](auto d, auto grade, auto decays) {
-    using Rule = ChunkRule<d, grade, Order::against_time, kAlongR, decays, false, kPuts>;
+  with_chunks<float, false>(pass, [&](auto d, auto grade, auto decay) {
+    using Rule = ChunkRule<d, grade, Order::against_time, kAlongR, decay, false, kPuts>;
     launch_chunks<Rule>(stream, args, pass.lanes);
   });
 }

@@ -1,5 +1,6 @@
 // The recurrence of recurrence_cuda.h in chunks of C tokens on tensor cores (chunked.h, whose steps
-// the numbers are), segments of a lane side by side. For no decay and one per head and token.
+// the numbers are), segments of a lane side by side. For no decay and one per head and token, and
+// the forward for one per key channel and token (chunk_channels.cuh).
 //
 // A block runs one segment. A warp owns 16 rows of a matrix-valued state: in the forward value rows
 // of S, whose e and n stay in registers through steps 3 to 5, the accumulators of one product being
@@ -12,9 +13,9 @@
 // The backward is three passes of the same kernel (chunk_passes.h): de with dS, against time (8,
 // 11); then, a warp owning 16 keys, dq and dr with S^T in time, and da with dS^T against time (10).
 // S before each segment is the forward's if that is kept, 4 (d + 1) d bytes a segment; without it S
-// is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own. The decay's
-// gradient is a sum over later tokens in each chunk, begun with <dS, S> (chunked_backward.cu), for
-// which S^T of every chunk is kept from one pass to another.
+// is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own. The
+// decay's gradient is a sum over later tokens in each chunk, begun with <dS, S>
+// (chunked_backward.cu), for which S^T of every chunk is kept from one pass to another.
 //
 // Multiply-adds per token and head, by 16 x 16 blocks with the diagonal ones full (b = C + 16):
 //   forward           3 d^2 + 2 d b with a residual, 2 d^2 + d b without
@@ -60,10 +61,6 @@ constexpr int blocks_of_multiprocessor(Index d, bool has_residual) {
 /// As many segments as multiprocessors have room for, or one where that is less than three.
 ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors);
 
-/// Whether there are passes in chunks.
-inline bool chunks_exist(const RecurrenceForm& form) {
-  return form.decay == Decay::none || form.decay == Decay::head;
-}
 /// Elements of the forward's scratch memory: S, z, Phi and the decay of each segment.
 Index chunked_scratch_size(const HeadDims& dims, const ChunkedPlan& plan);
 
@@ -77,8 +74,8 @@ struct ChunkedOptions {
   const float* forward_scratch = nullptr;
   float* sums = nullptr;  // of a backward with a normaliser: normaliser_backward_scratch_size
 };
-/// recurrence_forward for Decay none and head, without checkpoints. T: float, or Bfloat16 with the
-/// grade of that name, whose views are aligned.
+/// recurrence_forward for Decay none, head and columns, without checkpoints. T: float, or Bfloat16
+/// with the grade of that name, whose views are aligned; not for Decay columns.
 template <class T>
 void chunked_forward(cudaStream_t stream, const RecurrenceInputsOf<T>& inputs,
                      const RecurrenceForwardOf<T>& args, const ChunkedOptions& options);

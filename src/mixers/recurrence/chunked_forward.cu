@@ -6,30 +6,32 @@
 namespace vla_bench::mixers::cuda {
 namespace {
 
-template <int D, Grade kGrade, AlongR kAlongR, bool kDecays, bool kNormalises, bool kPuts>
+template <int D, Grade kGrade, AlongR kAlongR, Decay kDecay, bool kNormalises, bool kPuts>
 void launch(cudaStream_t stream, const ChunkedPass& pass,
             const ChunkedArgsOf<Stored<kGrade>>& args) {
-  launch_chunks<ChunkRule<D, kGrade, Order::in_time, kAlongR, kDecays, kNormalises, kPuts>>(
+  launch_chunks<ChunkRule<D, kGrade, Order::in_time, kAlongR, kDecay, kNormalises, kPuts>>(
       stream, args, pass.lanes);
 }
 
 template <bool kPuts, class T>
 void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  with_chunks<T>(pass, [&](auto d, auto grade, auto decays) {
+  constexpr bool kColumns = std::is_same_v<T, float>;
+  with_chunks<T, kColumns>(pass, [&](auto d, auto grade, auto decay) {
     if (pass.along_r == AlongR::residual) {
-      return launch<d, grade, AlongR::residual, decays, false, kPuts>(stream, pass, args);
+      return launch<d, grade, AlongR::residual, decay, false, kPuts>(stream, pass, args);
     }
-    if constexpr (kPuts && grade != Grade::bf16) {  // the backward's
+    // The backward's.
+    if constexpr (kPuts && grade != Grade::bf16 && decay != Decay::columns) {
       if (pass.along_r == AlongR::known) {
-        return launch<d, grade, AlongR::known, decays, false, kPuts>(stream, pass, args);
+        return launch<d, grade, AlongR::known, decay, false, kPuts>(stream, pass, args);
       }
     }
-    if constexpr (!decays) {
+    if constexpr (decay == Decay::none) {
       if (pass.normalises) {
-        return launch<d, grade, AlongR::nothing, false, true, kPuts>(stream, pass, args);
+        return launch<d, grade, AlongR::nothing, decay, true, kPuts>(stream, pass, args);
       }
     }
-    launch<d, grade, AlongR::nothing, decays, false, kPuts>(stream, pass, args);
+    launch<d, grade, AlongR::nothing, decay, false, kPuts>(stream, pass, args);
   });
 }
 

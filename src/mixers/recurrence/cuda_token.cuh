@@ -44,6 +44,7 @@ class TokenLanes {
   }
 
   __device__ int head() const { return static_cast<int>(head_); }
+  __device__ bool is_first() const { return token_ == 0; }
   /// Whether this lane writes what a token has one of.
   __device__ bool writes_scalars() const { return valid_ && channel_ == 0; }
   /// Of a (B, T, H) array.
@@ -61,6 +62,7 @@ class TokenLanes {
   __device__ float exp(float x) const { return expf(x); }
   __device__ float sqrt(float x) const { return sqrtf(x); }
   __device__ float log1p(float x) const { return log1pf(x); }
+  __device__ float log(float x) const { return logf(x); }
 
   template <class T>
   __device__ T* of(const TokenView<T>& view) const {
@@ -142,6 +144,7 @@ class BindToken : public TokenLanes<D> {
   __device__ Channels parameter_channels(int i) const {
     return this->load(TokenView<const float>(views_.parameters[i], 0, 0, views_.dims.d_h));
   }
+  __device__ Channels own() const { return this->load(views_.own); }
 
   __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
   __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
@@ -170,7 +173,19 @@ class CudaToken : public BindToken<D, float> {
   __device__ Channels df() const { return sum(views_.df); }
   __device__ Channels down() const { return sum(views_.down); }
   __device__ Channels ddecay() const { return sum(views_.ddecay); }
-  __device__ float ddecay_scalar() const { return *this->of(views_.ddecay.parts[0]); }
+  __device__ float ddecay_scalar() const {
+    float total = 0.0F;
+    for (const TokenView<const float>& part : views_.ddecay.parts) {
+      if (part.data != nullptr) total += *this->of(part);
+    }
+    return total;
+  }
+
+  __device__ Channels own_before() const {
+    TokenView<const float> before = views_.own;
+    before.data -= before.token;
+    return this->is_first() ? Channels{} : this->load(before);
+  }
 
   __device__ void put_dq(const Channels& x) const { this->store(x, views_.raw_dq); }
   __device__ void put_dk(const Channels& x) const { this->store(x, views_.raw_dk); }

@@ -23,7 +23,8 @@ struct RecurrenceForm {
   Decay decay = Decay::none;
   bool decay_has_gradient = false;
   Normaliser normaliser = Normaliser::none;
-  double floor = 0.0;  // of z . q
+  double floor = 0.0;            // of z . q
+  bool has_running_sum = false;  // of the rule's own (HasRunningSum)
   // Of its core that the rule reads: a number per head (H) each, but the last
   // `channel_parameters` of them, which have one per channel (H, d).
   Index parameters = 0, channel_parameters = 0;
@@ -53,6 +54,12 @@ constexpr Index state_size(const Rule& rule, Index d) {
   if constexpr (requires { rule.own_state_size(d); }) own = rule.own_state_size(d);
   return d * d + (rule.form().normalises() ? d : 0) + own;
 }
+
+/// Whether a rule has a running sum of its own (cpu_token.h).
+template <class Rule>
+concept HasRunningSum = requires {
+  requires Rule::kHasRunningSum;
+};
 
 /// When a GPU takes the tokens of a lane in chunks (chunked.h): where that exists, by a rule of
 /// what is faster, or never.

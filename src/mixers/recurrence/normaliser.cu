@@ -21,8 +21,9 @@ struct NormaliserSegment {
   int lane, first, end;
   __device__ NormaliserSegment(const NormaliserForward& args, int segments)
       : lane(static_cast<int>(blockIdx.x) / segments),
-        first(static_cast<int>(blockIdx.x) % segments * static_cast<int>(kNormaliserSegment)),
-        end(min(first + static_cast<int>(kNormaliserSegment), static_cast<int>(args.dims.tokens))) {
+        first(static_cast<int>(blockIdx.x) % segments *
+              static_cast<int>(normaliser_segment(args.dims.tokens))),
+        end(static_cast<int>(min(first + normaliser_segment(args.dims.tokens), args.dims.tokens))) {
   }
 };
 
@@ -95,8 +96,8 @@ struct GradientSegment {
       : lane(static_cast<int>(blockIdx.x) / segments),
         index(static_cast<int>(blockIdx.x) % segments),
         first((blockIdx.y == 0 ? index : segments - 1 - index) *
-              static_cast<int>(kNormaliserSegment)),
-        count(min(static_cast<int>(kNormaliserSegment), tokens - first)),
+              static_cast<int>(normaliser_segment(tokens))),
+        count(min(static_cast<int>(normaliser_segment(tokens)), tokens - first)),
         in_time(blockIdx.y == 0) {}
   template <int D>
   __device__ Index slot() const {
@@ -155,12 +156,8 @@ __global__ void __launch_bounds__(kTokenThreads)
   args.d_denominator[at.scalar()] = c < args.floor ? 0.0F : -along / c;
 }
 
-Index count_segments(const HeadDims& dims) {
-  return (dims.tokens + kNormaliserSegment - 1) / kNormaliserSegment;
-}
-
 void run_segments(cudaStream_t stream, const NormaliserForward& args) {
-  const Index segments = count_segments(args.dims);
+  const Index segments = normaliser_segments(args.dims.tokens);
   const auto lanes = static_cast<unsigned>(args.dims.lanes());
   const auto blocks = static_cast<unsigned>(args.dims.lanes() * segments);
   const auto count = static_cast<int>(segments);
@@ -188,7 +185,7 @@ void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
 
 void normaliser_backward(cudaStream_t stream, const HeadDims& dims, const NormaliserWalks& args,
                          float* sums) {
-  const Index segments = count_segments(dims);
+  const Index segments = normaliser_segments(dims.tokens);
   const dim3 blocks(static_cast<unsigned>(dims.lanes() * segments), 2);
   const auto count = static_cast<int>(segments);
   with_head_size(dims.d_h, [&](auto d) {

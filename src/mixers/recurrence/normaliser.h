@@ -30,12 +30,15 @@ struct NormaliserForward {
 /// read twice then: 12 d bytes a token, .09 ms at 524,288 tokens of d = 64 and 4.4 TB/s.
 void normaliser_forward(cudaStream_t stream, const NormaliserForward& args);
 
-inline constexpr Index kNormaliserSegment = 128;  // tokens
+/// Tokens of a segment. A walk takes a microsecond in 16 tokens, so short lanes take short ones.
+constexpr Index normaliser_segment(Index tokens) { return tokens <= 4096 ? 32 : 128; }
+constexpr Index normaliser_segments(Index tokens) {
+  return (tokens + normaliser_segment(tokens) - 1) / normaliser_segment(tokens);
+}
 /// From this length on segments are the faster way.
 inline constexpr Index kLeastNormaliserTokens = 512;
 inline Index normaliser_scratch_size(const HeadDims& dims) {
-  const Index segments = (dims.tokens + kNormaliserSegment - 1) / kNormaliserSegment;
-  return dims.lanes() * segments * kernel_head_size(dims.d_h);
+  return dims.lanes() * normaliser_segments(dims.tokens) * kernel_head_size(dims.d_h);
 }
 
 /// What the backward's kernels start from.

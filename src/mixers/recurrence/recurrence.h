@@ -47,7 +47,8 @@ struct RecurrenceRows {
   T* q = nullptr;
   T* f = nullptr;
   T* decay = nullptr;  // (count, stride); Decay::head: (count)
-  T* own = nullptr;    // what a rule keeps for itself (vla: the penalty direction)
+  T* own = nullptr;    // what a rule keeps for itself (vla: the penalty direction; a running sum)
+  const T* own_before = nullptr;  // a running sum before the token
 
   T* decay_row(Decay kind, Index i) const { return decay + (kind == Decay::head ? i : i * stride); }
 };

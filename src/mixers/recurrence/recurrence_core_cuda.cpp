@@ -113,9 +113,10 @@ class RecurrentCore final : public CopyingCore<float> {
     return inputs;
   }
 
-  bool takes_chunks(const HeadDims& dims) const {
+  bool takes_chunks(const HeadDims& dims, bool with_backward = true) const {
     if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
-    return chunks_ == Chunks::always && chunks_exist(form_);
+    return chunks_ == Chunks::always &&
+           (with_backward ? backward_chunks_exist(form_) : chunks_exist(form_));
   }
 
   ChunkedPlan plan(const HeadDims& dims) const {
@@ -213,6 +214,7 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   views.q = view(dims, copies.q);
   views.k = view(dims, copies.k);
   views.more = this->views(context, inputs).more;
+  views.parameters = inputs.parameters;
   views.row_q = own(bf16_q_);
   views.row_a = own(bf16_a_);
   if (form_.residual == Residual::along_r) views.row_r = own(bf16_r_);
@@ -259,7 +261,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
-  const bool in_chunks = takes_chunks(dims);
+  const bool in_chunks = takes_chunks(dims, saved != nullptr);
   NormaliserForward normaliser;
   if (form_.normalises() && !form_.normalises_beside_rows()) {
     normaliser = {.dims = dims,
@@ -353,6 +355,8 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   RuleViews views = this->views(context, inputs);
   views.r = trace.r;
   views.a = trace.a;
+  views.bound_q = trace.q;
+  views.bound_decay = trace.decay;
   const bool sums_a = form_.normaliser == RecurrenceForm::Normaliser::sums_a;
   views.dq = {{args.dq, args.normaliser.dq}};
   views.da = {{args.da, form_.residual == Residual::along_a ? args.dr : TokenView<float>{},

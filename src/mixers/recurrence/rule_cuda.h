@@ -33,13 +33,14 @@ struct BindViews {
   // Rows: bind writes them.
   TokenView<T> row_r, row_a, row_q, row_f;
   TokenView<float> row_decay, row_own;
+  TokenView<const float> own;  // row_own, for rules that read it again
 };
 
 /// The same and what unbind reads and writes.
 struct RuleViews : BindViews<float> {
   Grade grade = Grade::float32;  // of what is computed in chunks
   // For unbind: rows as bind wrote them, their gradients...
-  TokenView<const float> r, a;
+  TokenView<const float> r, a, bound_q, bound_decay;
   SumOfViews dr, da, dq, df, ddecay, down;
   // ... and writes these.
   TokenView<float> raw_dq, raw_dk;

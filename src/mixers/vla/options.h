@@ -32,6 +32,10 @@ struct VlaOptions {
   /// No key of its own: eval.hold_penalty_after sets it. Later tokens leave out (2) and (3) of
   /// vla.h: A stays as it is. 0: never.
   Index hold_after = 0;
+  // Of no key either, for kalman.h, where u = k and the write is raw: the nudge comes after (4),
+  // which then is the filter's gain, a = w / delta; and q' = unit(phi(q)).
+  bool gain = false;
+  bool unit_query = false;
 
   /// Length of the penalty direction u at d_h channels.
   double u_length(Index d_h) const {

@@ -85,7 +85,8 @@ class VlaLane final : public LaneRule<T> {
   void recompute_history(Index first, Index count);
   void tile_backward(const Tile& tile, const CoreInputs<T>& inputs, const CoreGradients<T>& out);
   void find_db(Index token, const T* a, const T* da);
-  void penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk);
+  void penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk,
+                        const T* da_of_gain);
   void make_backward(Index tokens);
 
   Settings<T> settings_;  // a memory may outlive its core
@@ -191,6 +192,9 @@ void VlaLane<T>::advance(const Tile& tile, const RecurrenceRows<T>& rows) {
         a[j] += settings_.per_eps * k[j];
         w_[j] += settings_.per_eps * next_u[j];
       }
+    }
+    if (settings_.rule.gain) {
+      for (Index j = 0; j < stride; ++j) a[j] = scaled_w[j] * scale;
     }
     const T b_norm = std::sqrt(dot(a, a, stride));
     if (settings_.rule.unit_write) {
@@ -321,9 +325,11 @@ void VlaLane<T>::recompute_history(Index first, Index count) {
   }
 }
 
-/// (4) and (2): adds to dk, leaves du of the token in du_.
+/// (4) and (2): adds to dk, leaves du of the token in du_. Where a is the gain (options.h), db is 0
+/// and da is given.
 template <class T>
-void VlaLane<T>::penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk) {
+void VlaLane<T>::penalty_backward(Index token, const T* a_before, const T* k, const T* u, T* dk,
+                                  const T* da_of_gain) {
   const Index d = settings_.d;
   const Index stride = settings_.stride;
   const T* scaled_w = kept_.w + token * stride;  // w' = w / sqrt(delta)
@@ -345,7 +351,11 @@ void VlaLane<T>::penalty_backward(Index token, const T* a_before, const T* k, co
   const T root = std::sqrt(std::max(delta, settings_.stab_eps));
   const T factor = -2 / root;
   for (Index i = 0; i < stride; ++i) dw_[i] = factor * gw_[i];
-  const T d_delta = delta < settings_.stab_eps ? T(0) : -dot(scaled_w, dw_, stride) / (2 * root);
+  T d_delta = delta < settings_.stab_eps ? T(0) : -dot(scaled_w, dw_, stride) / (2 * root);
+  if (da_of_gain != nullptr) {  // a = w / delta
+    d_delta -= dot(scaled_w, da_of_gain, stride) / (delta * root);
+    for (Index i = 0; i < stride; ++i) dw_[i] += da_of_gain[i] / delta;
+  }
   for (Index i = 0; i < stride; ++i) dw_[i] += d_delta * u[i];
   symmetric_update_read_rows<T>({.d = d,
                                  .stride = stride,
@@ -375,7 +385,7 @@ void VlaLane<T>::tile_backward(const Tile& tile, const CoreInputs<T>& inputs,
     if (has_penalty) {
       find_db(token, rows_.a + i * stride, da);
       penalty_backward(token, history_ + (token - first) * settings_.matrix(), rows_.r + i * stride,
-                       u_ + i * stride, dk);
+                       u_ + i * stride, dk, settings_.rule.gain ? da : nullptr);
     }
     const RecurrenceGradients<T> gradients{
         .stride = 0, .dr = dk, .da = da, .df = lane_df_ + token * stride, .down = du_};
@@ -389,6 +399,10 @@ void VlaLane<T>::tile_backward(const Tile& tile, const CoreInputs<T>& inputs,
 template <class T>
 void VlaLane<T>::find_db(Index token, const T* a, const T* da) {
   const Index stride = settings_.stride;
+  if (settings_.rule.gain) {
+    std::fill_n(db_, stride, T(0));
+    return;
+  }
   if (!settings_.rule.unit_write) {
     std::copy_n(da, stride, db_);
     return;

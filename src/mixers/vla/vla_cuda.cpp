@@ -29,6 +29,7 @@ class VlaRule final : public CudaRule {
         chunks_(chunks),
         u_scale_(config.penalty == Penalty::key ? static_cast<float>(config.u_length(d_h)) : 0.0F),
         hold_after_(config.hold_after),
+        gain_(config.gain),
         settings_{.inverse_lambda = static_cast<float>(1.0 / config.lambda_0),
                   .stab_eps = static_cast<float>(config.stab_eps),
                   .per_eps = static_cast<float>(config.per_eps),
@@ -54,17 +55,21 @@ class VlaRule final : public CudaRule {
     penalty.u = own.u;
     penalty.k = views.row_r;
     penalty.a = views.row_a;
-    if (for_backward) {
+    if (for_backward || gain_) {
       penalty.w = own.w;
       penalty.b_norm = own.b_norm;
       penalty.delta = own.delta;
     }
     penalty.normaliser = normaliser;
-    if (!takes_chunks(views.dims)) return penalty_forward(stream, penalty);
-    if (normaliser.denominator != nullptr) add_sums(views.dims, penalty.normaliser);
-    PenaltyChunks chunks = this->chunks(views);
-    if (for_backward) chunks.ends = own.ends;
-    penalty_forward_chunked(stream, penalty, chunks);
+    if (takes_chunks(views.dims)) {
+      if (normaliser.denominator != nullptr) add_sums(views.dims, penalty.normaliser);
+      PenaltyChunks chunks = this->chunks(views);
+      if (for_backward) chunks.ends = own.ends;
+      penalty_forward_chunked(stream, penalty, chunks);
+    } else {
+      penalty_forward(stream, penalty);
+    }
+    if (gain_) write_gains(stream, views.dims, own.w, own.delta, penalty.a);
   }
 
   void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
@@ -85,6 +90,10 @@ class VlaRule final : public CudaRule {
       penalty_backward_chunked(stream, penalty, own.ends, du, dk, chunks(views));
     } else {
       go_back(stream, penalty, du, dk);
+    }
+
+    if (gain_ && settings_.period == 1) {
+      add_multiple(stream, dims, -settings_.per_eps, penalty.da, dk);
     }
 
     RuleViews with_penalty = views;  // (1)
@@ -168,6 +177,7 @@ class VlaRule final : public CudaRule {
   Chunks chunks_;
   float u_scale_;  // u = u_scale_ k; 0: any u
   Index hold_after_;
+  bool gain_;  // in the place of (4)
   PenaltySettings settings_;
   Array<float> db_, dw_, du_, dk_;  // (B, T, H, d)
   Array<float> w_share_;            // (B, T, H)

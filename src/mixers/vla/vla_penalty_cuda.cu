@@ -275,6 +275,49 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
       pipeline.output(tiles.dw, args.dw), pipeline.output(tiles.w_share, args.w_share));
 }
 
+constexpr int kElementThreads = 128;
+
+/// The element of a view (B, T, H, d) that a thread of element_grid has.
+struct Element {
+  Index batch, token, head, channel;
+  bool exists;
+
+  __device__ explicit Element(const HeadDims& dims) {
+    const Index width = dims.heads * dims.d_h;
+    const Index at = static_cast<Index>(blockIdx.x) * kElementThreads + threadIdx.x;
+    batch = blockIdx.y;
+    token = at / width;
+    head = at % width / dims.d_h;
+    channel = at % dims.d_h;
+    exists = token < dims.tokens;
+  }
+  template <class T>
+  __device__ T& of(const TokenView<T>& view) const {
+    return view.data[batch * view.batch + token * view.token + head * view.head + channel];
+  }
+};
+dim3 element_grid(const HeadDims& dims) {
+  const Index elements = dims.tokens * dims.heads * dims.d_h;
+  return {static_cast<unsigned>((elements + kElementThreads - 1) / kElementThreads),
+          static_cast<unsigned>(dims.batch)};
+}
+
+__global__ void __launch_bounds__(kElementThreads)
+    write_gains_kernel(const HeadDims dims, const TokenView<const float> w, const float* delta,
+                       const TokenView<float> a) {
+  const Element element(dims);
+  if (!element.exists) return;
+  const Index row = element.batch * dims.tokens + element.token;
+  element.of(a) = element.of(w) / sqrtf(delta[row * dims.heads + element.head]);
+}
+
+__global__ void __launch_bounds__(kElementThreads)
+    add_multiple_kernel(const HeadDims dims, const float factor, const TokenView<const float> x,
+                        const TokenView<float> y) {
+  const Element element(dims);
+  if (element.exists) element.of(y) = fmaf(factor, element.of(x), element.of(y));
+}
+
 template <int D>
 using PenaltyReadsPass = ColumnsInTime<D, ColumnShape<D>, ColumnMatrix::penalty, Decay::none>;
 
@@ -295,6 +338,17 @@ void hold_directions(cudaStream_t stream, const HeadDims& dims, Index hold_after
   VLA_CUDA(cudaMemset2DAsync(u + hold_after * dims.heads * dims.d_h, bytes(dims.tokens), 0,
                              bytes(dims.tokens - hold_after), static_cast<std::size_t>(dims.batch),
                              stream));
+}
+
+void write_gains(cudaStream_t stream, const HeadDims& dims, const TokenView<const float>& w,
+                 const float* delta, const TokenView<float>& a) {
+  write_gains_kernel<<<element_grid(dims), kElementThreads, 0, stream>>>(dims, w, delta, a);
+  VLA_CUDA_LAUNCHED("write_gains_kernel");
+}
+void add_multiple(cudaStream_t stream, const HeadDims& dims, float factor,
+                  const TokenView<const float>& x, const TokenView<float>& y) {
+  add_multiple_kernel<<<element_grid(dims), kElementThreads, 0, stream>>>(dims, factor, x, y);
+  VLA_CUDA_LAUNCHED("add_multiple_kernel");
 }
 
 void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {

@@ -38,6 +38,15 @@ struct PenaltySettings {
 /// Tokens from `hold_after` on (0: none) leave A as it is: sets their u, dense (B, T, H, d), to 0.
 void hold_directions(cudaStream_t stream, const HeadDims& dims, Index hold_after, float* u);
 
+/// The filter's gain of kalman.h in the place of (4): a = w^ / sqrt(delta), views (B, T, H, d),
+/// delta (B, T, H).
+void write_gains(cudaStream_t stream, const HeadDims& dims, const TokenView<const float>& w,
+                 const float* delta, const TokenView<float>& a);
+/// y += factor x, views (B, T, H, d): takes a nudge that comes after (4) off what the backward
+/// below adds of it, off dk with x = da.
+void add_multiple(cudaStream_t stream, const HeadDims& dims, float factor,
+                  const TokenView<const float>& x, const TokenView<float>& y);
+
 /// (2) to (4). Views (B, T, H, d); scalars (B, T, H).
 struct PenaltyForward {
   HeadDims dims;

@@ -21,7 +21,7 @@ using namespace reference;  // NOLINT: the whole file is written in its terms
 struct Token {
   Vec k, u, w, b, a;
   double delta = 1.0;          // before its clamp
-  Square before{0}, after{0};  // A_{t-1}, A_t
+  Square before{0}, after{0};  // A_{t-1}; A_t as (4) sees it
   Vec da, dk, df;              // what the memory's backward leaves
 };
 
@@ -96,15 +96,20 @@ class ReferenceLane final : public LaneRule<double> {
     token.u = u;
     token.before = A_;
     const bool held = config_.hold_after > 0 && t >= config_.hold_after;
+    bool nudged = false;
+    const auto nudge = [&] {
+      for (std::size_t i = 0; i < A_.d; ++i) A_(i, i) += config_.per_eps;
+    };
     if (rule_.penalty != Penalty::frozen) {
       token.w = held ? zeros(d_) : times(A_, u);
       token.delta = 1.0 + dot(u, token.w);
       add_outer(A_, token.w, token.w, -1.0 / std::max(token.delta, config_.stab_eps));
-      const bool nudged = !held && config_.period > 0 && (t + 1) % config_.period == 0;
-      for (std::size_t i = 0; nudged && i < A_.d; ++i) A_(i, i) += config_.per_eps;
+      nudged = !held && config_.period > 0 && (t + 1) % config_.period == 0;
     }
+    if (nudged && !config_.gain) nudge();
     token.after = A_;
     token.b = times(A_, k);
+    if (nudged && config_.gain) nudge();
     token.a = config_.write == WriteDirection::unit ? unit(token.b) : token.b;
     std::copy(token.a.begin(), token.a.end(), a);
     if (!keeps_) history_.clear();

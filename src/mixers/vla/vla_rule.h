@@ -24,6 +24,8 @@ struct VlaRule {
         unit_write(options.write == WriteDirection::unit),
         tied(options.residual == Residual::write),
         normalises(options.normaliser == Normaliser::zq),
+        unit_query(options.unit_query),
+        gain(options.gain),
         floor(options.stab_eps) {}
 
   FeatureMap feature_map;
@@ -33,6 +35,8 @@ struct VlaRule {
   bool unit_write;
   bool tied;  // residual along the write direction
   bool normalises;
+  bool unit_query;
+  bool gain;
   double floor;
 
   RecurrenceForm form() const {
@@ -51,6 +55,7 @@ struct VlaRule {
     using T = typename Token::Scalar;
     auto query = token.q();
     apply_feature_map(token, feature_map, query);
+    if (unit_query) make_unit(token, query);
     token.put_q(query);
     auto key = token.k();
     apply_feature_map(token, feature_map, key);
@@ -80,8 +85,15 @@ struct VlaRule {
   }
   template <class Token>
   VLA_HOST_DEVICE void unbind_query(const Token& token) const {
+    const auto q = token.q();
     auto gradient = token.dq();
-    feature_map_backward(token, feature_map, token.q(), gradient);
+    if (unit_query) {
+      auto query = q;
+      apply_feature_map(token, feature_map, query);
+      const auto length = make_unit(token, query);
+      unit_backward(token, query, length, gradient);
+    }
+    feature_map_backward(token, feature_map, q, gradient);
     token.put_dq(gradient);
   }
   template <class Token>

@@ -29,7 +29,8 @@ class SequentialVlaCore final : public MixerCore<float> {
       return token_view(dims, array.data(), dims.d_h);
     };
     const bool has_penalty = options_.penalty != Penalty::frozen;
-    RuleViews features{.dims = dims};  // (1)
+    RuleViews features;  // (1)
+    features.dims = dims;
     features.q = token_view(dims, inputs.q);
     features.k = token_view(dims, inputs.k);
     if (!inputs.more[0].empty()) features.more[0] = token_view(dims, inputs.more[0]);
