@@ -98,6 +98,7 @@ struct WarpBlock {
   template <int kStride>
   __device__ void load_symmetric(const float* block) {
     each([&](int i, int j, float& value) { value = block[max(i, j) * kStride + min(i, j)]; });
+    __syncwarp();  // threads read what others hold, and may write there next
   }
   /// This, M, symmetric, to L^-1 of M = L L^T. `pivots` (16): the squares of L's diagonal before
   /// their floor.

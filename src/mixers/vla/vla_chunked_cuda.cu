@@ -267,10 +267,14 @@ Index chunk_tokens(Index d_h) {
 
 int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
                           int multiprocessors) {
-  // A step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
-  const auto best = static_cast<Index>(std::sqrt(static_cast<double>(dims.tokens) / 40.0));
-  const Index segments = std::min({best, dims.tokens / 384, multiprocessors / dims.lanes()});
-  return segments < 3 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
+  // The join grows with the segments, the rest falls. At d = 128 elements are not composed, and a
+  // step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
+  const auto tokens = static_cast<double>(dims.tokens);
+  const bool composes = kernel_head_size(dims.d_h) < 128;
+  const auto best = static_cast<Index>(composes ? std::sqrt(tokens) / 4.0 : std::sqrt(tokens / 40));
+  const Index places = (composes ? 2 : 1) * multiprocessors;
+  const Index segments = std::min({best, dims.tokens / 256, places / dims.lanes()});
+  return segments < 4 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
 }
 
 int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted) {

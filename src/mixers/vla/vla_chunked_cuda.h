@@ -1,23 +1,33 @@
 // The penalty path of VLA in chunks, on tensor cores: vla_chunked.h on a GPU, in place of
 // penalty_forward of vla_penalty_cuda.h. Numbers are vla_chunked.h's steps.
 //
-// A lane's tokens are cut into segments that run side by side, a block each, in three launches:
+// A lane's tokens are cut into segments that run side by side, a block each:
 //   elements  12: what a segment makes of the A that enters it, every segment but the last
-//   join      13: a block a lane, from segment to segment; leaves the A that enters each
+//   join      13: the A that enters each; neighbouring elements composed first (14), where there are
+//             many, in levels of half as many each
 //   chunks    1 to 5 from there; with one segment the only launch
 // Everything that A is made of is float32 or 3xTF32; the products of step 4 are so at grade
 // float32, and TF32 at grade tf32.
 //
 // Multiply-adds a token and head, whole tiles counted; those of A times 3 in TF32:
-//   chunks    1.5 d^2 + d (C + 24) + C^2 / 3, and d^2 + d (C + 16) for the first form of 4
+//   chunks    1.5 d^2 + d (C + 24) + C^2 / 6 + 128, and d^2 + d (C + 16) for the first form of 4
 //   elements  the former, and 2.5 d^2 + d (C / 2 + 16)
-//   join      5.6 d^3 a segment, 4.3 at d = 128
+//   a step of the join 5.6 d^3 (4.3 at d = 128), a composition 9.6 d^3 and a root, d^3 / 3
 // Bytes a token and head: 12 d read (u twice, k), 4 d written, and 4 d + 8 for the backward.
 //
-// Floor on one H200 (1024 multiply-adds a cycle and multiprocessor in TF32, of which mma reaches
-// 62%): B = 4, H = 1, d = 64, T = 131,072 has 120k a token at grade tf32, .43 ms; the chain of one
-// of its 33 segments has 3,972 pivots of 20 to 25 ns, twice, .16 to .2 ms, and as long again in
-// products, of which the next one needs the last; 31 joins of about 6 us, .19 ms; .54 GB, .12 ms.
+// Measured on one H200, B = 4, H = 1, d = 64, grade tf32, in milliseconds:
+//                          T = 2,048   4,096   16,384   65,536   131,072
+//   segments                       8      16       32       64        66
+//   elements                    .106    .106     .170     .418      .770
+//   compositions and join       .091    .196     .285     .386      .391
+//   chunks                      .068    .071     .131     .346      .653
+//   all                         .252    .341     .545    1.070     1.743
+// A chunk of 32 tokens takes 7 us in a block that has a multiprocessor for itself and 10 us in two
+// that share one: 2.2 us are the factorisation by one warp (195 cycles for two pivots: 90
+// instructions and their latencies), the others products of .4 to 1.4 us a step, a tile or two a
+// warp, that wait for their operands and for one another. A composition takes 65 us, a step of the
+// join 13 us (68 us at d = 128): chains, too. The arithmetic alone would take .33 ms of the 1.74 at
+// 62% of the tensor cores' peak (104k multiply-adds a token).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -36,8 +46,9 @@ struct PenaltyChunks {
   float* ends = nullptr;       // A behind every segment, penalty_ends_size floats, for the backward
 };
 
-/// As many segments as run fastest; 1 where they do not help, and where stab_eps is above 1, which
-/// elements cannot do.
+/// As many segments as run fastest: of d = 64 and 4 lanes 8, 16, 32 and 64 at 2,048, 4,096, 16,384
+/// and 65,536 tokens, up to two blocks a multiprocessor (one at d = 128). 1 where they do not help,
+/// and where stab_eps is above 1, which elements cannot do.
 int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
                           int multiprocessors);
 

@@ -84,7 +84,7 @@ TEST(VlaCuda, EveryVariantInChunksEqualsTheReference) {
 
 TEST(VlaCuda, SegmentsOfChunksEqualTheReference) {
   VLA_NEEDS_GPU();
-  const Index tokens = small_tests() ? 300 : 1200;  // three segments
+  const Index tokens = small_tests() ? 300 : 1200;  // four segments
   for (Penalty penalty : {Penalty::learned, Penalty::key}) {
     for (Index d : {16, 64, 128}) {
       const MixerConfig mixer{.options = VlaOptions{.penalty = penalty}};
@@ -437,6 +437,14 @@ TEST(PenaltyChunks, JoinShortSegments) {
   for (Index d : {64, 128}) expect_chunks_match({.dims = {1, 4 * 64, 1, d}, .segments = 8});
 }
 
+// So many that neighbouring elements are composed before they are joined.
+TEST(PenaltyChunks, ComposeManySegments) {
+  VLA_NEEDS_GPU();
+  for (Index d : {16, 32, 64}) {
+    expect_chunks_match({.dims = {2, 16 * 64, 1, d}, .segments = 16});
+  }
+}
+
 // TF32 keeps 2^-11 of a product's operands, of which A k has d.
 TEST(PenaltyChunks, AreCloseInTf32) {
   VLA_NEEDS_GPU();
@@ -451,10 +459,12 @@ TEST(PenaltyChunks, AreCutToFillTheChip) {
   const auto plan = [&](const HeadDims& dims) {
     return mixers::cuda::plan_penalty_segments(dims, settings, 132);
   };
-  EXPECT_EQ(plan({4, 3 * 384 - 1, 1, 64}), 1);
-  EXPECT_EQ(plan({4, 3 * 384, 1, 64}), 3);
-  EXPECT_EQ(plan({4, 4096, 1, 64}), 10);
-  EXPECT_EQ(plan({4, 131072, 1, 64}), 33);
+  EXPECT_EQ(plan({4, 4 * 256 - 1, 1, 64}), 1);
+  EXPECT_EQ(plan({4, 4 * 256, 1, 64}), 4);
+  EXPECT_EQ(plan({4, 4096, 1, 64}), 16);
+  EXPECT_EQ(plan({4, 131072, 1, 64}), 66);
+  EXPECT_EQ(plan({66, 4096, 1, 64}), 4);
+  EXPECT_EQ(plan({67, 4096, 1, 64}), 1);
   EXPECT_EQ(plan({1, 131072, 16, 128}), 8);
   const mixers::cuda::PenaltySettings floored{.stab_eps = 1.5F};
   EXPECT_EQ(mixers::cuda::plan_penalty_segments({1, 131072, 1, 64}, floored, 132), 1);
