@@ -57,8 +57,11 @@ TEST(MixersCuda, EqualTheReferenceInChunks) {
     for (const HeadDims& dims : shapes) {
       const auto core =
           make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
-      expect_gpu_matches_reference(*core, mixer, random_tensors(mixer, dims, 21),
-                                   tolerance_of(mixer, dims));
+      // The gradients of a decay's parameters add up over tokens and cancel.
+      const double summed = mixer_layout(mixer, dims.d_h).parameters.empty() ? 1.0 : 4.0;
+      expect_gpu_matches_reference(
+          *core, mixer, random_tensors(mixer, dims, 21),
+          std::max(tolerance_of(mixer, dims), summed * rounding_tolerance<float>(dims)));
     }
   }
 }

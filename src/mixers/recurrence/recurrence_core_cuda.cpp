@@ -76,12 +76,12 @@ class RecurrentCore final : public CopyingCore<float> {
     trace.e = take_view(form_.has_residual(), d);
     const bool decays_by_head = form_.decay == Decay::head;
     if (!decays_by_head) trace.decay = take_view(form_.decay != Decay::none, d);
-    // Numbers per token behind all vectors, which stay aligned.
+    // What is not a multiple of 4 behind all else, which stays aligned to 16 bytes.
     if (form_.decay_has_gradient && !takes_chunks(dims)) {
       trace.checkpoints = take(checkpoint_size(dims));
     }
-    if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
     trace.segments = take(segments_size(dims));
+    if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
     if (decays_by_head) trace.decay = take_view(true, 1);
     if (form_.normalises()) trace.denominator = take(scalars);
     return used;

@@ -40,13 +40,12 @@ class VlaRule final : public CudaRule {
   const RecurrenceForm& form() const override { return features_->form(); }
   bool has_chain() const override { return true; }
   Index kept_size(const HeadDims& dims) const override {
-    const Index ends = takes_chunks(dims) ? penalty_ends_size(dims, segments(dims)) : 0;
-    return dims.rows() * dims.heads * (2 * dims.d_h + 2) + ends;
+    return dims.rows() * dims.heads * (2 * dims.d_h + 2) + ends_size(dims);
   }
 
   void bind(cudaStream_t stream, const RuleViews& views, const NormaliserForward& normaliser,
             float* kept, bool for_backward) override {
-    const Kept<float> own(views.dims, kept);
+    const Kept<float> own(views.dims, kept, ends_size(views.dims));
     RuleViews with_u = views;
     with_u.row_own = own.u;
     features_->bind(stream, with_u, {}, nullptr, for_backward);  // (1)
@@ -74,7 +73,7 @@ class VlaRule final : public CudaRule {
 
   void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
     const HeadDims& dims = views.dims;
-    const Kept<const float> own(dims, kept);
+    const Kept<const float> own(dims, kept, ends_size(dims));
     PenaltyBackward penalty{.dims = dims, .settings = settings_};  // (4), (2)
     penalty.u = own.u;
     penalty.k = views.r;
@@ -117,6 +116,9 @@ class VlaRule final : public CudaRule {
     if (chunks_ != Chunks::by_rule) return chunks_ == Chunks::always;
     return chain_chunks_are_faster(dims);
   }
+  Index ends_size(const HeadDims& dims) const {
+    return takes_chunks(dims) ? penalty_ends_size(dims, segments(dims)) : 0;
+  }
   int segments(const HeadDims& dims) const {
     return plan_penalty_segments(dims, settings_, multiprocessors());
   }
@@ -155,17 +157,17 @@ class VlaRule final : public CudaRule {
 
   template <class T>
   struct Kept {
-    Kept(const HeadDims& dims, T* data) {
+    Kept(const HeadDims& dims, T* data, Index ends_size) {
       const Index scalars = dims.rows() * dims.heads;
       u = token_view(dims, data, dims.d_h);
       w = token_view(dims, data + scalars * dims.d_h, dims.d_h);
-      b_norm = data + 2 * scalars * dims.d_h;
+      ends = data + 2 * scalars * dims.d_h;
+      b_norm = ends + ends_size;
       delta = b_norm + scalars;
-      ends = delta + scalars;
     }
     TokenView<T> u, w;  // (B, T, H, d)
+    T* ends;            // PenaltyChunks::ends, aligned to 16 bytes
     T *b_norm, *delta;  // (B, T, H)
-    T* ends;            // PenaltyChunks::ends
   };
 
   static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
