@@ -355,8 +355,8 @@ TEST(Overrides, MistakesNameTheArgument) {
   EXPECT_REFUSED("neither JSON nor valid UTF-8", "{}", {"name=\xff"});
   EXPECT_REFUSED("stands twice", "{}", {R"(model={"d_h":1,"d_h":2})"});
   EXPECT_REFUSED("unknown key", "{}", {"model..d_h=1"});
-  EXPECT_REFUSED("is a key of mixer vla, and this config has none", R"({"mixers": ["linear"]})",
-                 {"mixer.lambda_0=1"});
+  EXPECT_REFUSED("is a key of mixers vla, kalman, and this config has none",
+                 R"({"mixers": ["linear"]})", {"mixer.lambda_0=1"});
 }
 
 TEST(DumpConfig, RoundTrips) {

@@ -220,13 +220,13 @@ double rounding_tolerance(const HeadDims& dims) {
   return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.d_h));
 }
 /// Keys of a width of their own are read along their n^2 + n + 1 features (based), which are summed
-/// even at one token.
+/// even at one token, in the read and in its denominator.
 template <class T>
 double rounding_tolerance(const CoreTensors& tensors) {
   const Index n = tensors.key_width;
   if (n == 0) return rounding_tolerance<T>(tensors.dims);
   HeadDims terms = tensors.dims;
-  terms.tokens = terms.tokens * terms.d_h + n * n + n + 1;
+  terms.tokens = terms.tokens * terms.d_h + 2 * (n * n + n + 1);
   terms.d_h = 1;
   return rounding_tolerance<T>(terms);
 }
