@@ -95,7 +95,10 @@ TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
   EXPECT_TRUE(takes(delta, {16, 64, 4, 64}));
   EXPECT_FALSE(takes(delta, {63, 511, 1, 64}));
   EXPECT_FALSE(takes(VlaOptions{}, {64, 63, 4, 32}));
-  EXPECT_TRUE(takes(VlaOptions{}, {1, 64, 1, 16}));
+  EXPECT_TRUE(takes(VlaOptions{}, {64, 64, 4, 32}));
+  EXPECT_FALSE(takes(VlaOptions{}, {65, 511, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {65, 512, 4, 32}));
+  EXPECT_TRUE(takes(VlaOptions{}, {128, 64, 4, 64}));
   EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
 }
 

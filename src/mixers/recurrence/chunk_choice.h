@@ -10,7 +10,8 @@
 // heads of 32 with more lanes than multiprocessors win from 512 tokens on (a training step of 256
 // lanes: linear .91, delta .94 at T = 73, 1.02, 1.00 at 512, 1.05, 1.00 at 1,024). Few lanes gain
 // from segments, which take some 512 tokens too. VLA's A, whose token is a longer chain, gains
-// earlier: of 256 lanes with d = 32 1.2 at T = 73, 1.4 at 512; of 4 with d = 64 3.2 at 2,048.
+// earlier: of 256 lanes with d = 32 1.2 at T = 73, 1.4 at 512; of 4 with d = 64 3.2 at 2,048. A
+// step of 512 lanes with d = 32 is 2 to 4% slower so at T = 64 and 256, with d = 64 13% faster.
 #pragma once
 
 #include "mixers/mixer.h"
@@ -32,7 +33,9 @@ inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) 
 }
 
 /// Of a matrix beside S that has a recurrence of its own, as VLA's A: wherever S's are, and before.
-inline bool chain_chunks_are_faster(const HeadDims& dims) { return dims.tokens >= 64; }
+inline bool chain_chunks_are_faster(const HeadDims& dims) {
+  return dims.tokens >= (dims.d_h >= 64 || dims.lanes() <= 256 ? 64 : 512);
+}
 
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
