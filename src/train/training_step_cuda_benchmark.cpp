@@ -21,7 +21,7 @@
 // backward, in two layers.
 //
 // Reached on an H200, with a floor of 0.16, 0.16, 0.18 and 0.20 ms at the 50 TFLOP/s of that run:
-//   softmax 0.497, linear 0.575, DeltaNet 0.684, VLA 0.892 ms
+//   softmax 0.499, linear 0.572, DeltaNet 0.697, VLA 0.848 ms
 // The rest is the chain of dependent kernels, most of them 5 to 20 us long with fewer thread blocks
 // than the GPU has room for, and in the recurrent mixers the scan.
 #include <fmt/format.h>

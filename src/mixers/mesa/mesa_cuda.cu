@@ -426,6 +426,7 @@ void solve(cudaStream_t stream, Grade grade, const HeadDims& dims, const SolveAr
 
 class MesaCudaRule final : public CudaRule {
  public:
+  using CudaRule::bind;
   MesaCudaRule(const MesaOptions& options, Index d, Chunks chunks)
       : rows_(make_cuda_rule(options, d)), as_given_(options.as_given), chunks_(chunks) {}
 
