@@ -47,14 +47,15 @@ void run_passes(const Context& context, bool with_backward, MixerCore<T>& core,
 // u = 2^-8 (bf16) or 2^-11 (tf32) of its value: 5 u if all pointed one way. Tensor cores may cut
 // tf32 operands off instead of rounding them, twice the error and always one way. Computed in
 // double with these roundings put in, attention over 64 Gaussian tokens is off by 1.4 u, with
-// cutting by 4.3 u; 8 u are allowed. VLA's gradients in chunks over 300 tokens are off by 1 to 3 u,
-// by 9 u at d_h = 16 and lambda_0 = .01.
+// cutting by 4.3 u; 8 u are allowed. In chunks the matrix beside S is a further chain of products:
+// VLA's gradients are off by 1 to 3 u, by 9 u at d_h = 16 and lambda_0 = .01, kalman's, whose
+// directions have length 1, by 8.8 u; in tf32 12 u are allowed.
 double allowed_error(Precision precision) {
   switch (precision) {
     case Precision::float32:
       return 1e-3;
     case Precision::tf32:
-      return 8 * 0x1p-11;
+      return 12 * 0x1p-11;
     case Precision::bf16:
       return 8 * 0x1p-8;
   }

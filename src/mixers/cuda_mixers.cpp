@@ -40,12 +40,9 @@ std::unique_ptr<MixerCore<float>> make_core(const Options& options, const MixerC
       }
     }
     const Chunks chunks = chunks_of(implementation);
-    auto rule = make_rule(options, d_h, chunks);
-    // `chunked` is of the chain where there is one: S then as in production.
-    const Chunks of_S = rule->has_chain() && chunks == Chunks::always ? Chunks::by_rule : chunks;
     return cuda::make_recurrent_cuda_core(
-        std::move(rule),
-        make_mixer_core<float>(config, d_h, Device::cpu, Implementation::production), of_S);
+        make_rule(options, d_h, chunks),
+        make_mixer_core<float>(config, d_h, Device::cpu, Implementation::production), chunks);
   }
 }
 

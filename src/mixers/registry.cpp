@@ -111,14 +111,14 @@ std::string_view mixer_with(Implementation implementation) {
   return name;
 }
 
-/// Calls ask(form, whether it has a chain) for a mixer of the recurrence; false for others.
+/// ask(form) for a mixer of the recurrence; false for others.
 template <class Ask>
 bool of_recurrence(const MixerConfig& config, const Ask& ask) {
   return std::visit(
       [&]<class Options>(const Options& options) {
         constexpr Index kAnySize = 64;
         if constexpr (Recurrent<Options>) {
-          return ask(form_of(options, kAnySize), has_chain(options, kAnySize));
+          return ask(form_of(options, kAnySize));
         } else {
           return false;
         }
@@ -126,9 +126,7 @@ bool of_recurrence(const MixerConfig& config, const Ask& ask) {
       config.options);
 }
 bool chunks_go_back(const MixerConfig& config) {
-  return of_recurrence(config, [](const mixers::RecurrenceForm& form, bool /*has_chain*/) {
-    return mixers::backward_chunks_exist(form);
-  });
+  return of_recurrence(config, mixers::backward_chunks_exist);
 }
 bool chunks_store_bf16(const MixerConfig& config) {
   return of_recurrence(config, mixers::chunks_store_bf16);

@@ -50,17 +50,19 @@ TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   EXPECT_EQ(precision(VlaOptions{}, Device::cuda, Implementation::chunked), Precision::tf32);
 }
 
-TEST(Registry, ChunksWithoutAChainReadAndWriteBfloat16) {
+TEST(Registry, ForwardsInChunksReadAndWriteBfloat16) {
   const auto precision = [](const MixerOptions& mixer, LatencyPass pass) {
     return implementation_precision({.options = mixer}, Device::cuda, Implementation::chunked, pass,
                                     Precision::bf16);
   };
   const DeltaNetOptions delta{.variant = DeltaNetVariant::standard};
-  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{})}) {
+  for (const MixerOptions& mixer : {MixerOptions(delta), MixerOptions(LinearOptions{}),
+                                    MixerOptions(VlaOptions{}), MixerOptions(KalmanOptions{})}) {
     EXPECT_EQ(precision(mixer, LatencyPass::forward), Precision::bf16);
     EXPECT_EQ(precision(mixer, LatencyPass::backward), Precision::tf32);
   }
-  EXPECT_EQ(precision(VlaOptions{}, LatencyPass::forward), Precision::tf32);
+  // A decay per key channel keeps float.
+  EXPECT_EQ(precision(KdaOptions{}, LatencyPass::forward), Precision::tf32);
 }
 
 TEST(Registry, ChunksAreOfRecurrencesOnAGpu) {

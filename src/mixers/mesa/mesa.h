@@ -95,8 +95,11 @@ struct MesaRule {
   bool as_given;
 
   RecurrenceForm form() const {
-    return {
-        .decay = Decay::head, .decay_has_gradient = true, .parameters = 1, .channel_parameters = 1};
+    return {.decay = Decay::head,
+            .decay_has_gradient = true,
+            .solves_reads = true,
+            .parameters = 1,
+            .channel_parameters = 1};
   }
   Index own_state_size(Index d) const { return d * d; }
 

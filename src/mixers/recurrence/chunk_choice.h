@@ -6,6 +6,10 @@
 //     128  64      1.4     1.5
 //       4  64 linear .60   .61    .79    1.4    2.5   (its sum of keys walks a lane apart)
 //     128  64      1.1     1.2
+//       4  64 gated .75          .81    1.5    2.7    mamba2 .78, .89, 1.8, 3.3
+//     128  64      1.2          1.5    1.6    1.8           1.1, 1.5, 1.6, 1.8
+//     256  32       .83          .93    .98   1.0           1.0, 1.3, 1.3, 1.4
+// (gated: gated_deltanet, a decay per head with a gradient).
 // A block takes a lane and a whole multiprocessor in chunks, the fraction of one token by token:
 // heads of 32 with more lanes than multiprocessors win from 512 tokens on (a training step of 256
 // lanes: linear .91, delta .94 at T = 73, 1.02, 1.00 at 512, 1.05, 1.00 at 1,024). Few lanes gain
@@ -39,9 +43,10 @@ inline bool chain_chunks_are_faster(const HeadDims& dims) {
 
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
-inline bool chunks_store_bf16(const RecurrenceForm& form, bool has_chain) {
-  return backward_chunks_exist(form) && !has_chain && !form.has_running_sum &&
-         (!form.normalises() || form.normalises_beside_rows());
+inline bool chunks_store_bf16(const RecurrenceForm& form) {
+  const bool by_channel = form.decay == Decay::rows || form.decay == Decay::columns;
+  return !by_channel && !form.has_running_sum && !form.solves_reads &&
+         (!form.normalises() || form.normalises_beside_rows() || form.has_f());
 }
 
 }  // namespace vla_bench::mixers

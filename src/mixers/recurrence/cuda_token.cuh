@@ -138,7 +138,13 @@ class BindToken : public TokenLanes<D> {
 
   __device__ Channels q() const { return this->load(views_.q); }
   __device__ Channels k() const { return this->load(views_.k); }
-  __device__ Channels more(int i) const { return this->load(views_.more[i]); }
+  __device__ Channels more(int i) const {
+    if constexpr (std::is_same_v<T, float>) {
+      return this->load(views_.more[i]);
+    } else {
+      return this->load(views_.more_vectors[i]);
+    }
+  }
   __device__ float more_scalar(int i) const { return *this->of(views_.more[i]); }
   __device__ float parameter(int i) const { return views_.parameters[i][this->head()]; }
   __device__ Channels parameter_channels(int i) const {
@@ -146,9 +152,15 @@ class BindToken : public TokenLanes<D> {
   }
   __device__ Channels own() const { return this->load(views_.own); }
 
-  __device__ void put_r(const Channels& x) const { this->store(x, views_.row_r); }
+  __device__ void put_r(const Channels& x) const {
+    this->store(x, views_.row_r);
+    if constexpr (!std::is_same_v<T, float>) this->store(x, views_.chain_r);
+  }
   __device__ void put_a(const Channels& x) const { this->store(x, views_.row_a); }
-  __device__ void put_q(const Channels& x) const { this->store(x, views_.row_q); }
+  __device__ void put_q(const Channels& x) const {
+    this->store(x, views_.row_q);
+    if constexpr (!std::is_same_v<T, float>) this->store(x, views_.chain_q);
+  }
   __device__ void put_f(const Channels& x) const { this->store(x, views_.row_f); }
   __device__ void put_own(const Channels& x) const { this->store(x, views_.row_own); }
   __device__ void put_decay(const Channels& x) const { this->store(x, views_.row_decay); }

@@ -25,6 +25,10 @@ struct RecurrenceForm {
   Normaliser normaliser = Normaliser::none;
   double floor = 0.0;            // of z . q
   bool has_running_sum = false;  // of the rule's own (HasRunningSum)
+  bool solves_reads = false;     // reads solve with a matrix beside S (mesa)
+  // Of the projections beyond q, k and v the first ones that have d channels and are stored as q is
+  // where that is in bfloat16.
+  Index vectors = 0;
   // Of its core that the rule reads: a number per head (H) each, but the last
   // `channel_parameters` of them, which have one per channel (H, d).
   Index parameters = 0, channel_parameters = 0;

@@ -113,8 +113,11 @@ class RecurrentCore final : public CopyingCore<float> {
     return inputs;
   }
 
+  /// Of S. With a matrix beside it `always` is of that matrix: S then as in production.
   bool takes_chunks(const HeadDims& dims, bool with_backward = true) const {
-    if (chunks_ == Chunks::by_rule) return chunks_are_faster(form_, dims);
+    const bool by_rule =
+        chunks_ == Chunks::by_rule || (chunks_ == Chunks::always && rule_->has_chain());
+    if (by_rule) return chunks_are_faster(form_, dims);
     return chunks_ == Chunks::always &&
            (with_backward ? backward_chunks_exist(form_) : chunks_exist(form_));
   }
@@ -131,11 +134,12 @@ class RecurrentCore final : public CopyingCore<float> {
   /// Tensors in bfloat16, packed; `unread`: o has not been delivered yet.
   struct Copies {
     Array<std::uint16_t> q, k, v, o;
+    std::array<Array<std::uint16_t>, kMostMore> vectors;
     bool unread = false;
   };
   bool stores_bf16(const Context& context) const {
     return context.precision == Precision::bf16 && chunks_ == Chunks::always &&
-           chunks_store_bf16(form_, rule_->has_chain());
+           chunks_store_bf16(form_);
   }
   static TokenView<Bfloat16> view(const HeadDims& dims, Array<std::uint16_t>& array) {
     return token_view(dims, reinterpret_cast<Bfloat16*>(array.data()), dims.d_h);
@@ -168,11 +172,11 @@ class RecurrentCore final : public CopyingCore<float> {
 
   std::map<const float*, Copies> copies_;  // by the address of the inputs' queries
   Array<std::uint16_t> bf16_q_, bf16_a_, bf16_r_;
-  Array<float> decay_, denominator_;            // beside them
-  Array<float> unsaved_;                        // a trace that no backward wants
-  Array<float> scale_, d_denominator_;          // (B, T, H)
-  Array<float> sums_, segments_;                // of a pass in segments
-  Array<float> dq_, da_, dr_, ddecay_;          // (B, T, H, d)
+  Array<float> decay_, denominator_, f_, chain_r_, chain_q_;  // beside them
+  Array<float> unsaved_;                                      // a trace that no backward wants
+  Array<float> scale_, d_denominator_;                        // (B, T, H)
+  Array<float> sums_, segments_;                              // of a pass in segments
+  Array<float> dq_, da_, dr_, ddecay_;                        // (B, T, H, d)
   Array<float> d_parameters_;                   // shares of the tokens: (B, T, H, w) a parameter
   Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
 };
@@ -191,6 +195,7 @@ void RecurrentCore::prepare(const Context& context, const CoreInputs<float>& inp
   pack(inputs.k, copies.k);
   pack(inputs.v, copies.v);
   pack({}, copies.o);
+  for (Index i = 0; i < form_.vectors; ++i) pack(inputs.more[i], copies.vectors[i]);
 }
 
 void RecurrentCore::deliver(const Context& /*context*/, const CoreInputs<float>& inputs,
@@ -214,6 +219,7 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   views.q = view(dims, copies.q);
   views.k = view(dims, copies.k);
   views.more = this->views(context, inputs).more;
+  for (Index i = 0; i < form_.vectors; ++i) views.more_vectors[i] = view(dims, copies.vectors[i]);
   views.parameters = inputs.parameters;
   views.row_q = own(bf16_q_);
   views.row_a = own(bf16_a_);
@@ -221,7 +227,22 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   if (form_.decay == Decay::head) {
     views.row_decay = token_view(dims, own_scalars(context, dims, decay_), 1);
   }
-  rule_->bind(stream, views);
+  if (rule_->has_chain()) views.chain_r = this->own(context, dims, chain_r_);
+  NormaliserForward normaliser;
+  if (form_.has_f()) {
+    views.row_f = this->own(context, dims, f_);
+    views.chain_q = this->own(context, dims, chain_q_);
+    normaliser = {.dims = dims,
+                  .f = views.row_f,
+                  .q = views.chain_q,
+                  .floor = static_cast<float>(form_.floor),
+                  .denominator = own_scalars(context, dims, denominator_),
+                  .scale = own_scalars(context, dims, scale_)};
+    if (dims.tokens >= kLeastNormaliserTokens) {
+      normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
+    }
+  }
+  rule_->bind(stream, views, normaliser);
 
   RecurrenceInputsOf<Bfloat16> recurrence{.dims = dims};
   if (form_.has_residual()) {
@@ -232,7 +253,9 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   recurrence.decay_kind = form_.decay;
   recurrence.decay = views.row_decay;
   RecurrenceForwardOf<Bfloat16> args{.v = view(dims, copies.v), .o = view(dims, copies.o)};
-  if (form_.normalises()) {
+  if (form_.has_f()) {
+    recurrence.scale = scale_.data();
+  } else if (form_.normalises()) {
     args.denominator = own_scalars(context, dims, denominator_);
     args.floor = static_cast<float>(form_.floor);
   }

@@ -26,13 +26,16 @@ struct SumOfViews {
 template <class T>
 struct BindViews {
   HeadDims dims;
-  // Raw projections.
+  // Raw projections; of `more` what has d channels stands in more_vectors where T is not float.
   TokenView<const T> q, k;
   std::array<TokenView<const float>, kMostMore> more{};
+  std::array<TokenView<const T>, kMostMore> more_vectors{};
   std::array<const float*, kMostMore> parameters{};  // (H) or (H, d)
   // Rows: bind writes them.
-  TokenView<T> row_r, row_a, row_q, row_f;
-  TokenView<float> row_decay, row_own;
+  TokenView<T> row_r, row_a, row_q;
+  TokenView<float> row_f, row_decay, row_own;
+  // Rows r and q once more, in float: a matrix beside S and the normaliser read them.
+  TokenView<float> chain_r, chain_q;
   TokenView<const float> own;  // row_own, for rules that read it again
 };
 
@@ -65,10 +68,13 @@ class CudaRule {
   /// kept_size numbers; only what the forward itself reads is written without `for_backward`.
   virtual void bind(cudaStream_t stream, const RuleViews& views,
                     const NormaliserForward& normaliser, float* kept, bool for_backward) = 0;
-  /// Writes rows that are stored in bfloat16, of a rule without a chain.
-  virtual void bind(cudaStream_t stream, const BindViews<Bfloat16>& views) {
+  /// The same, with rows that are stored in bfloat16 and without a backward, of a form for which
+  /// chunks_store_bf16 holds; a matrix beside S is taken in chunks.
+  virtual void bind(cudaStream_t stream, const BindViews<Bfloat16>& views,
+                    const NormaliserForward& normaliser) {
     static_cast<void>(stream);
     static_cast<void>(views);
+    static_cast<void>(normaliser);
   }
   virtual void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) = 0;
   /// MixerCore::warning

@@ -130,8 +130,10 @@ class TokenRule final : public CudaRule {
     launch_bind<float>(stream, with_sum);
     if (normaliser.denominator != nullptr) normaliser_forward(stream, normaliser);
   }
-  void bind(cudaStream_t stream, const BindViews<Bfloat16>& views) override {
+  void bind(cudaStream_t stream, const BindViews<Bfloat16>& views,
+            const NormaliserForward& normaliser) override {
     launch_bind(stream, views);
+    if (normaliser.denominator != nullptr) normaliser_forward(stream, normaliser);
   }
   void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
     RuleViews with_sum = views;

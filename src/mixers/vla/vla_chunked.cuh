@@ -323,7 +323,10 @@ struct ChunkSteps {
       set_symmetric(
           tile_product<Grade::float32>(across(z, 16 * row), across(z, 16 * column), {0, n}), row,
           column, matrix, [&](int i, int j, float x, float y) {
-            float2 pair = *reinterpret_cast<const float2*>(matrix + i * Shape::kAlong + j);
+            const float* from = matrix + i * Shape::kAlong + j;
+            // Above the diagonal another thread writes.
+            float2 pair =
+                j < i ? *reinterpret_cast<const float2*>(from) : make_float2(from[0], 0.0F);
             pair = make_float2(pair.x - x, pair.y - y);
             if (i == j) pair.x += shift;
             if (i == j + 1) pair.y += shift;

@@ -1,4 +1,6 @@
 // The chunks of vla_chunked_cuda.h.
+#include <cuda_bf16.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -17,10 +19,12 @@ struct ForwardArgs {
   SegmentArgs segment;
   TokenSource k;
   TokenTarget a, w;
+  TokenView<Bfloat16> a_bf16;  // in the place of a, or empty
   float *b_norm, *delta;
   const float* entries;  // (lanes, segments, D, D)
   float* ends;           // the same, or null
   float u_scale;
+  bool gain;
   int* low_pivots;
 };
 
@@ -101,24 +105,25 @@ class Forward {
 
   __device__ void step(int first, int parity) {
     const Team block = Team::block();
-    const bool along_key =
-        args_.u_scale > 0.0F && min(first + C, segment_.end) <= settings().nudged_tokens;
+    // Whether step 4 needs no product.
+    const bool along_w = args_.gain || (args_.u_scale > 0.0F &&
+                                        min(first + C, segment_.end) <= settings().nudged_tokens);
     Steps::multiply_directions(block, tiles_.matrix, chunk(), parity);
     __syncthreads();
     if (first + C < segment_.end) load(parity ^ 1, first + C);
     Steps::multiply_gram(block, chunk(), parity);
-    if (!along_key) multiply_keys(Steps::beside_gram(block), parity, 0, Steps::kFirstTiles);
+    if (!along_w) multiply_keys(Steps::beside_gram(block), parity, 0, Steps::kFirstTiles);
     __syncthreads();
     if (block.rank == 0) {
       Steps::factorise_gram(chunk(), settings().stab_eps, parity);
     } else {
       const Team beside = {block.rank - 1, block.size - 1};
-      if (!along_key) multiply_keys(beside, parity, Steps::kFirstTiles, Steps::kTiles);
+      if (!along_w) multiply_keys(beside, parity, Steps::kFirstTiles, Steps::kTiles);
       if (first > segment_.first) write(beside, first - C, parity ^ 1);
     }
     __syncthreads();
-    const bool floored = look_at_pivots(parity);
-    if (along_key && floored) multiply_keys(block, parity, 0, Steps::kTiles);
+    const bool floored = look_at_pivots(parity) && !args_.gain;
+    if (along_w && floored) multiply_keys(block, parity, 0, Steps::kTiles);
     for (int strip = block.rank; strip < D / 16; strip += block.size) {
       Steps::template divide<Shape::kAcross>(chunk(), chunk().w, chunk().z, 16 * strip);
     }
@@ -130,10 +135,10 @@ class Forward {
       count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
                       chunk().after[parity ^ 1]);
     }
-    if (!along_key || floored) multiply_keys_along(block, parity);
+    if (!along_w || floored) multiply_keys_along(block, parity);
     wait_for_groups<0>();
     __syncthreads();
-    if (along_key && !floored) {
+    if (along_w && !floored) {
       scale_directions(parity);
     } else {
       find_directions(block, parity);
@@ -185,13 +190,14 @@ class Forward {
     });
   }
 
-  /// 4, second form
+  /// 4, second form, or the gain
   __device__ void scale_directions(int parity) {
     for (int at = static_cast<int>(threadIdx.x); at < C * D; at += Shape::kThreads) {
       const int t = at / D;
       const int i = at % D;
-      const float scale = inverse_root(chunk().pivots[parity][t]) / args_.u_scale;
-      const float late = chunk().after[parity][t] - chunk().before[parity][t];
+      const float inverse = inverse_root(at_least(chunk().pivots[parity][t], settings().stab_eps));
+      const float scale = args_.gain ? inverse : inverse / args_.u_scale;
+      const float late = args_.gain ? 0.0F : chunk().after[parity][t] - chunk().before[parity][t];
       tiles_.b[parity][t * Shape::kAlong + i] = fmaf(late, tiles_.k[parity][t * Shape::kAlong + i],
                                                      scale * chunk().z[t * Shape::kAcross + i]);
     }
@@ -203,7 +209,6 @@ class Forward {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int count = min(C, segment_.end - first);
     const int width = args_.k.width;
-    float* a_lane = args_.a.view.lane(batch_, head_);
 #pragma unroll 2
     for (int t = team.rank; t < count; t += team.size) {
       const Index token = first + t;
@@ -219,7 +224,7 @@ class Forward {
 #pragma unroll
       for (int n = 0; n < kNumbers; ++n) {
         const int i = lane + 32 * n;
-        if (i < width) a_lane[token * args_.a.view.token + i] = b[n] * scale;
+        if (i < width) put_direction(token, i, b[n] * scale);
       }
       if (args_.w.view.data != nullptr) {
         float* w = args_.w.view.lane(batch_, head_) + token * args_.w.view.token;
@@ -229,6 +234,15 @@ class Forward {
           (static_cast<Index>(batch_) * args_.segment.tokens + token) * args_.segment.heads + head_;
       if (lane == 0 && args_.b_norm != nullptr) args_.b_norm[scalar] = norm;
       if (lane == 0 && args_.delta != nullptr) args_.delta[scalar] = chunk().pivots[parity][t];
+    }
+  }
+
+  __device__ void put_direction(Index token, int channel, float value) {
+    if (args_.a_bf16.data == nullptr) {
+      args_.a.view.lane(batch_, head_)[token * args_.a.view.token + channel] = value;
+    } else {
+      reinterpret_cast<__nv_bfloat16*>(args_.a_bf16.lane(
+          batch_, head_))[token * args_.a_bf16.token + channel] = __float2bfloat16_rn(value);
     }
   }
 
@@ -316,11 +330,13 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                                 .k = {dims, args.k},
                                 .a = {dims, args.a},
                                 .w = {dims, args.w},
+                                .a_bf16 = chunks.a,
                                 .b_norm = args.b_norm,
                                 .delta = args.delta,
                                 .entries = chunks.workspace,
                                 .ends = chunks.ends,
                                 .u_scale = chunks.u_scale,
+                                .gain = chunks.gain,
                                 .low_pivots = chunks.low_pivots};
   with_head_size(dims.d_h, [&](auto d) {
     if (chunks.grade == Grade::tf32) {

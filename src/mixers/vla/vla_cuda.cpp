@@ -54,21 +54,36 @@ class VlaRule final : public CudaRule {
     penalty.u = own.u;
     penalty.k = views.row_r;
     penalty.a = views.row_a;
-    if (for_backward || gain_) {
+    if (for_backward || (gain_ && !takes_chunks(views.dims))) {
       penalty.w = own.w;
       penalty.b_norm = own.b_norm;
       penalty.delta = own.delta;
     }
     penalty.normaliser = normaliser;
     if (takes_chunks(views.dims)) {
-      if (normaliser.denominator != nullptr) add_sums(views.dims, penalty.normaliser);
-      PenaltyChunks chunks = this->chunks(views);
+      PenaltyChunks chunks = this->chunks(views.dims, views.grade);
       if (for_backward) chunks.ends = own.ends;
-      penalty_forward_chunked(stream, penalty, chunks);
+      run_chunks(stream, penalty, chunks);
     } else {
       penalty_forward(stream, penalty);
+      if (gain_) write_gains(stream, views.dims, own.w, own.delta, penalty.a);
     }
-    if (gain_) write_gains(stream, views.dims, own.w, own.delta, penalty.a);
+  }
+  void bind(cudaStream_t stream, const BindViews<Bfloat16>& views,
+            const NormaliserForward& normaliser) override {
+    const HeadDims& dims = views.dims;
+    const TokenView<float> u = dense(dims, u_);
+    BindViews<Bfloat16> with_u = views;
+    with_u.row_own = u;
+    features_->bind(stream, with_u, {});  // (1)
+    hold_directions(stream, dims, hold_after_, u.data);
+    PenaltyForward penalty{.dims = dims, .settings = settings_};  // (2) to (4), (7)
+    penalty.u = u;
+    penalty.k = views.chain_r;
+    penalty.normaliser = normaliser;
+    PenaltyChunks chunks = this->chunks(dims, Grade::tf32);
+    chunks.a = views.row_a;
+    run_chunks(stream, penalty, chunks);
   }
 
   void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
@@ -86,7 +101,7 @@ class VlaRule final : public CudaRule {
     penalty.db = dense(dims, db_);
     const TokenView<float> du = dense(dims, du_), dk = dense(dims, dk_);
     if (takes_chunks(dims)) {
-      penalty_backward_chunked(stream, penalty, own.ends, du, dk, chunks(views));
+      penalty_backward_chunked(stream, penalty, own.ends, du, dk, chunks(dims, views.grade));
     } else {
       go_back(stream, penalty, du, dk);
     }
@@ -122,20 +137,25 @@ class VlaRule final : public CudaRule {
   int segments(const HeadDims& dims) const {
     return plan_penalty_segments(dims, settings_, multiprocessors());
   }
-  PenaltyChunks chunks(const RuleViews& views) {
-    const int segments = this->segments(views.dims);
-    workspace_.resize(Device::cuda, penalty_workspace_size(views.dims, segments));
+  PenaltyChunks chunks(const HeadDims& dims, Grade grade) {
+    const int segments = this->segments(dims);
+    workspace_.resize(Device::cuda, penalty_workspace_size(dims, segments));
     low_pivots_.resize(Device::cuda, 1);
-    return {.grade = views.grade,
+    return {.grade = grade,
             .u_scale = u_scale_,
+            .gain = gain_,
             .segments = segments,
             .workspace = workspace_.data(),
             .low_pivots = low_pivots_.data()};
   }
-  void add_sums(const HeadDims& dims, NormaliserForward& normaliser) {
-    if (dims.tokens < kLeastNormaliserTokens) return;
-    sums_.resize(Device::cuda, normaliser_scratch_size(dims));
-    normaliser.sums = sums_.data();
+  void run_chunks(cudaStream_t stream, PenaltyForward& penalty, const PenaltyChunks& chunks) {
+    NormaliserForward& normaliser = penalty.normaliser;
+    const bool in_segments = penalty.dims.tokens >= kLeastNormaliserTokens;
+    if (normaliser.denominator != nullptr && normaliser.sums == nullptr && in_segments) {
+      sums_.resize(Device::cuda, normaliser_scratch_size(penalty.dims));
+      normaliser.sums = sums_.data();
+    }
+    penalty_forward_chunked(stream, penalty, chunks);
   }
 
   void go_back(cudaStream_t stream, PenaltyBackward& penalty, const TokenView<float>& du,
@@ -181,10 +201,10 @@ class VlaRule final : public CudaRule {
   Index hold_after_;
   bool gain_;  // in the place of (4)
   PenaltySettings settings_;
-  Array<float> db_, dw_, du_, dk_;  // (B, T, H, d)
-  Array<float> w_share_;            // (B, T, H)
-  Array<float> workspace_, sums_;   // in chunks
-  Array<int> low_pivots_;           // of all forwards in chunks, or empty
+  Array<float> u_, db_, dw_, du_, dk_;  // (B, T, H, d)
+  Array<float> w_share_;                // (B, T, H)
+  Array<float> workspace_, sums_;       // in chunks
+  Array<int> low_pivots_;               // of all forwards in chunks, or empty
 };
 
 }  // namespace

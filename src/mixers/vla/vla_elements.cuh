@@ -37,71 +37,79 @@ struct Accumulator {
   }
 };
 
-/// Row and column of every thread's part in find_root: kParts threads share a row.
+/// R^T of R R^T = J into `out`, the largest pivot (to 16 bits of it) first, by a block. J's rows
+/// are ChunkShape's kAlong apart; `rows` holds 2 D numbers, aligned to 16 bytes. What is left of J
+/// lies in registers, a part of a row a thread, its diagonal in those of every warp: a step writes
+/// the pivot's row, scaled, and takes its square off behind one barrier.
 template <int D, int kThreads>
-struct RootShape {
-  static constexpr int kActive = kThreads < 4 * D ? kThreads : 4 * D;  // threads
-  static constexpr int kParts = kActive / D;
-  static constexpr int kRows = 32 / kParts;  // of a warp
-  static constexpr int kStride = D + kRows;  // of R's rows: no bank twice
-};
-/// The place of the largest of D numbers, to 16 bits of it, by a warp; D - 1 or less.
-template <int D>
-__device__ inline int place_of_largest(const float* numbers) {
-  unsigned largest = 0;  // the high bits of a number, then its place
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < D; i += 32) {
-    const unsigned bits = (__float_as_uint(numbers[i]) & ~127U) | static_cast<unsigned>(i);
-    if (numbers[i] > 0.0F) largest = max(largest, bits);
-  }
-  return static_cast<int>(__reduce_max_sync(0xFFFFFFFFU, largest) & 127U);
-}
-/// R^T of R R^T = J into `out`, the largest pivot first, by a block. J's rows are ChunkShape's
-/// kAlong apart; R holds D rows of RootShape's stride, `diagonals` 2 D numbers. A row of R^T a
-/// step: a thread sums a part of one row's product with the pivot's.
-template <int D, int kThreads>
-__device__ inline void find_root(const float* J, float* R, float* diagonals, float* out) {
-  using Shape = RootShape<D, kThreads>;
-  constexpr int kStride = Shape::kStride;
+__device__ inline void find_root(const float* J, float* rows, float* out) {
+  constexpr unsigned kAll = 0xFFFFFFFFU;
   constexpr int kOfJ = ChunkShape<D>::kAlong;
+  constexpr int kColumns = D * D / kThreads < 4 ? 4 : D * D / kThreads;  // of a thread
+  constexpr int kOfDiagonal = (D + 31) / 32;
   const int thread = static_cast<int>(threadIdx.x);
-  const bool active = thread < Shape::kActive;
-  const int part = thread % 32 / Shape::kRows;
-  const int row = thread / 32 * Shape::kRows + thread % Shape::kRows;
-  if (active && part == 0) diagonals[row] = J[row * (kOfJ + 1)];
-  __syncthreads();
-  float least = 0.0F;
-  int column = 0;
-  for (; column < D; ++column) {
-    const float* diagonal = diagonals + column % 2 * D;
-    float* next = diagonals + (column + 1) % 2 * D;
-    const int pivot_row = place_of_largest<D>(diagonal);
-    const float pivot = diagonal[pivot_row];
-    if (column == 0) least = kLeastRoot * pivot;
-    if (!(pivot > least)) break;
-    if (active) {
-      float sum = 0.0F;
-#pragma unroll 4
-      for (int k = part; k < column; k += Shape::kParts) {
-        sum = fmaf(R[k * kStride + pivot_row], R[k * kStride + row], sum);
-      }
+  const int lane = thread % 32;
+  const int row = thread % D;
+  const int first = thread / D * kColumns;
+  const bool active = first < D;
+  float left[kColumns], diagonal[kOfDiagonal];
 #pragma unroll
-      for (int offset = Shape::kRows; offset < 32; offset *= 2) {
-        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, offset);
-      }
-      if (part == 0) {
-        const float left = diagonal[row];
-        const bool done = !(left > 0.0F);  // it has been a pivot; or nothing is left of it
-        const bool is_pivot = row == pivot_row;
-        const float value = J[pivot_row * kOfJ + row] - sum;
-        const float x = done ? 0.0F : inverse_root(pivot) * (is_pivot ? pivot : value);
-        R[column * kStride + row] = x;
-        out[column * D + row] = x;
-        next[row] = done || is_pivot ? -1.0F : fmaf(-x, x, left);
+  for (int j = 0; j < kColumns; ++j) left[j] = active ? J[row * kOfJ + first + j] : 0.0F;
+#pragma unroll
+  for (int n = 0; n < kOfDiagonal; ++n) {
+    const int i = lane + 32 * n;
+    diagonal[n] = i < D ? J[i * (kOfJ + 1)] : 0.0F;
+  }
+  float least = 0.0F;
+  int step = 0;
+  for (; step < D; ++step) {
+    unsigned largest = 0;  // the high bits of a number, then its place
+#pragma unroll
+    for (int n = 0; n < kOfDiagonal; ++n) {
+      const unsigned place = static_cast<unsigned>(lane + 32 * n);
+      const unsigned bits = (__float_as_uint(diagonal[n]) & ~127U) | place;
+      if (diagonal[n] > 0.0F) largest = max(largest, bits);
+    }
+    const int pivot_row = static_cast<int>(__reduce_max_sync(kAll, largest) & 127U);
+    float pivot = 0.0F;
+#pragma unroll
+    for (int n = 0; n < kOfDiagonal; ++n) {
+      const float candidate = __shfl_sync(kAll, diagonal[n], pivot_row % 32);
+      if (n == pivot_row / 32) pivot = candidate;
+    }
+    if (step == 0) least = kLeastRoot * pivot;
+    if (!(pivot > least)) break;
+    float* of_pivot = rows + step % 2 * D;  // read until the next step's barrier
+    if (active && row == pivot_row) {
+      const float scale = inverse_root(pivot);
+#pragma unroll
+      for (int j = 0; j < kColumns; j += 4) {
+        *reinterpret_cast<float4*>(of_pivot + first + j) = make_float4(
+            scale * left[j], scale * left[j + 1], scale * left[j + 2], scale * left[j + 3]);
       }
     }
     __syncthreads();
+    if (active) {
+      const float own = of_pivot[row];
+#pragma unroll
+      for (int j = 0; j < kColumns; j += 4) {
+        const float4 x = *reinterpret_cast<const float4*>(of_pivot + first + j);
+        left[j] = fmaf(-own, x.x, left[j]);
+        left[j + 1] = fmaf(-own, x.y, left[j + 1]);
+        left[j + 2] = fmaf(-own, x.z, left[j + 2]);
+        left[j + 3] = fmaf(-own, x.w, left[j + 3]);
+      }
+      if (first == 0) out[step * D + row] = own;
+    }
+#pragma unroll
+    for (int n = 0; n < kOfDiagonal; ++n) {
+      const int i = lane + 32 * n;
+      const float x = i < D ? of_pivot[i] : 0.0F;
+      // One that has been a pivot is none again.
+      diagonal[n] = i == pivot_row ? -1.0F : fmaf(-x, x, diagonal[n]);
+    }
   }
-  for (int i = column * D + thread; i < D * D; i += kThreads) out[i] = 0.0F;
+  for (int i = step * D + thread; i < D * D; i += kThreads) out[i] = 0.0F;
 }
 
 }  // namespace vla_bench::mixers::cuda

@@ -178,7 +178,7 @@ class Element {
       });
     }
     __syncthreads();
-    find_root<D, Shape::kThreads>(tiles_.matrix, tiles_.E, chunk().z, element.R);
+    find_root<D, Shape::kThreads>(tiles_.matrix, tiles_.E, element.R);
   }
 
   const ElementArgs& args_;

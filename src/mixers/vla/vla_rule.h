@@ -43,7 +43,8 @@ struct VlaRule {
     using Form = RecurrenceForm;
     return {.residual = tied ? Form::Residual::along_a : Form::Residual::along_r,
             .normaliser = normalises ? Form::Normaliser::sums_f : Form::Normaliser::none,
-            .floor = floor};
+            .floor = floor,
+            .vectors = penalty == Penalty::learned ? 1 : 0};
   }
   /// Numbers of A.
   Index own_state_size(Index d) const { return penalty == Penalty::frozen ? 0 : d * d; }

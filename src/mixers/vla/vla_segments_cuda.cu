@@ -289,7 +289,7 @@ class Compose {
     find_J();
     __syncthreads();
     store_matrix<D, kAlong>(out.C, tiles_.step.matrix);
-    find_root<D, JoinShape<D>::kThreads>(tiles_.step.RA, tiles_.step.V, tiles_.H, out.R);
+    find_root<D, JoinShape<D>::kThreads>(tiles_.step.RA, tiles_.step.V, out.R);
   }
 
  private:
