@@ -3,9 +3,9 @@
 
     scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
 
-RUN is the sweep's folder of cells or its pack (NAME.jsonl), which holds the configs. Rates are picked
-from its accuracy_summary, in RUN/tables or where --tables says, which `vla-bench report` makes; of an
-evaluation by slices, from the mean over slices.
+RUN is the sweep's folder of cells or its pack (NAME.jsonl), which hold the configs; where both exist,
+either names both. Rates are picked from its accuracy_summary, in RUN/tables or where --tables says, which
+`vla-bench report` makes; of an evaluation by slices, from the mean over slices.
 
 A point is a set of rows of the summary that differ only in the learning rate. Its best rate has the
 highest mean accuracy over the seeds; among equal ones the lowest mean loss, then the smallest rate. A
@@ -22,9 +22,12 @@ runs, and call the script again, which finds NAME_wider1 beside RUN and goes on 
     vla-bench report results/runs/NAME results/runs/NAME_wider1 --out TABLES
     scripts/best_rates.py results/runs/NAME best.json --wider wider.json --tables TABLES
 
-After --times of it (2), without --wider, or where one rate has no ratio, it writes CONFIG and says on
-standard error which best rates lie at an edge and why they stay there. Where the rates were chosen with
-fewer steps than the final runs have, --steps gives theirs.
+After --times of it (2) for a point, without --wider, or where one rate has no ratio, it writes CONFIG and
+says on standard error which best rates lie at an edge and why they stay there. Where the rates were chosen
+with fewer steps than the final runs have, --steps gives theirs. With --part the points of some mixers go
+to a config of their own, for the same run:
+
+    scripts/best_rates.py results/runs/NAME rules.json --part anchors.json softmax,linear
 """
 
 from __future__ import annotations
@@ -161,17 +164,27 @@ def completed(config: Config) -> Config:
     return config
 
 
-def read_cells(run: Path) -> list[Cell]:
-    """The finished cells, in the order of their hashes."""
-    if run.is_dir():
-        lines = [path.read_text(encoding="utf-8") for path in sorted(run.glob("*/record.json"))]
-    else:
-        first, *lines = run.read_text(encoding="utf-8").splitlines() or ["{}"]
-        if "pack" not in json.loads(first):
-            raise Incomplete(f"{run}: neither a folder nor a pack")
+def places_of(folder: Path) -> list[Path]:
+    """A run's folder and its pack, those that exist."""
+    return [path for path in (folder, folder.with_name(f"{folder.name}.jsonl")) if path.exists()]
+
+
+def records_in(place: Path) -> list[str]:
+    """The records in a folder or a pack, in the order of their hashes."""
+    if place.is_dir():
+        return [path.read_text(encoding="utf-8") for path in sorted(place.glob("*/record.json"))]
+    first, *lines = place.read_text(encoding="utf-8").splitlines() or ["{}"]
+    if "pack" not in json.loads(first):
+        raise Incomplete(f"{place}: neither a folder nor a pack")
+    return lines
+
+
+def read_cells(folder: Path) -> list[Cell]:
+    """The finished cells; one that folder and pack both have comes twice, which changes nothing."""
+    lines = [line for place in places_of(folder) for line in records_in(place)]
     cells = [Cell(completed(json.loads(line)["config"])) for line in lines]
     if not cells:
-        raise Incomplete(f"{run}: no finished training in it")
+        raise Incomplete(f"{folder}: no finished training in it")
     return cells
 
 
@@ -256,7 +269,8 @@ def sweep_config(
 ) -> Config:
     """A config of these points, each with a rate."""
     points = sorted(points, key=lambda point: (point[0].mixer["label"], *order_of(point[0], sizes)))
-    settled = {"sweep", "device"}  # the sweep is made here, the device is chosen by the run
+    # The sweep is made here, the device is chosen by the run, a training does not read the others.
+    settled = {"sweep", "device", "probe", "recall", "latency"}
     first = points[0][0].config
     config = {key: value for key, value in first.items() if key not in settled}
     keys = ["mixers", *sizes, RATE]
@@ -303,17 +317,18 @@ class Sweep:
 
 def read_sweep(run: Path, tables: Path | None) -> Sweep:
     stem = run.name.removesuffix(".jsonl")
-    cells = read_cells(run)
+    folder = run.with_name(stem)
+    cells = read_cells(folder)
     wider: list[list[Cell]] = []
 
     def next_run() -> Path:
-        return run.with_name(run.name.replace(stem, f"{stem}_wider{len(wider) + 1}"))
+        return run.with_name(f"{stem}_wider{len(wider) + 1}")
 
-    while next_run().exists():
+    while places_of(next_run()):
         wider.append(read_cells(next_run()))
     if wider and tables is None:
         raise Incomplete(f"{stem}_wider1 is beside the run: expected --tables of all of them")
-    tables = tables or run / "tables"
+    tables = tables or folder / "tables"
     rows = Report(tables).rows("accuracy_summary")
     if not rows:
         raise Incomplete(f"no accuracy_summary.csv in {tables}: see vla-bench report --help")
@@ -323,26 +338,52 @@ def read_sweep(run: Path, tables: Path | None) -> Sweep:
 
 def points_to_widen(sweep: Sweep, best: list[Best], times: int) -> list[tuple[Best, float]]:
     """The points whose best rate lies at an edge, with the rate beyond; says where there is none."""
-    edges = [one for one in best if one.edge]
-    why = ""
-    if len(sweep.grid) < 2:
-        why = "one rate has no ratio"
-    elif len(sweep.wider) >= times:
-        why = f"widened {len(sweep.wider)} times"
-    for one in edges:
-        told(f"{one.name}: best at {one.rate:g}, the {one.edge} rate" + (f": {why}" if why else ""))
-    return [] if why else [(one, rate_beyond(one, sweep.grid)) for one in edges]
+    points = []
+    for one in best:
+        if not one.edge:
+            continue
+        widened = len(set(one.tried) - set(sweep.grid))
+        why = ""
+        if len(sweep.grid) < 2:
+            why = ": one rate has no ratio"
+        elif widened >= times:
+            why = f": widened {widened} times"
+        else:
+            points.append((one, rate_beyond(one, sweep.grid)))
+        told(f"{one.name}: best at {one.rate:g}, the {one.edge} rate{why}")
+    return points
+
+
+def parts_of(
+    best: list[Best], config: Path, parts: list[tuple[str, str]]
+) -> dict[Path, list[tuple[Best, float]]]:
+    """The configs to write, each with its points and their rates."""
+    place = {mixer: Path(path) for path, mixers in parts for mixer in mixers.split(",")}
+    found: dict[Path, list[tuple[Best, float]]] = {}
+    for one in best:
+        found.setdefault(place.get(one.row["mixer"], config), []).append((one, one.rate))
+    missing = sorted(place.keys() - {one.row["mixer"] for one in best})
+    if missing:
+        raise Incomplete(f"--part: no point of {', '.join(missing)} in the run")
+    return found
+
+
+def to_json(value: Any, indent: str = "") -> str:
+    """One line per key, and per entry of a list of lists or objects."""
+    inner = f"{indent}  "
+    if isinstance(value, dict):
+        first, last = "{}"
+        lines = [f"{json.dumps(key)}: {to_json(one, inner)}" for key, one in value.items()]
+    elif isinstance(value, list) and value and isinstance(value[0], (list, dict)):
+        first, last = "[]"
+        lines = [json.dumps(one) for one in value]
+    else:
+        return json.dumps(value)
+    return f"{first}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{last}"
 
 
 def to_text(config: Config, run: str) -> str:
-    """JSON with one line per row of the sweep."""
-    ((keys, rows),) = config["sweep"].items()
-    head = json.dumps({**config, "sweep": {}}, indent=2).removesuffix('"sweep": {}\n}')
-    lines = ",\n".join(f"      {json.dumps(row)}" for row in rows)
-    return (
-        f"// Made by scripts/best_rates.py from the finished run {run}.\n"
-        f'{head}"sweep": {{\n    {json.dumps(keys)}: [\n{lines}\n    ]\n  }}\n}}\n'
-    )
+    return f"// Made by scripts/best_rates.py from the finished run {run}.\n{to_json(config)}\n"
 
 
 def main(arguments: list[str]) -> int:
@@ -356,6 +397,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--times", type=int, default=TIMES, help="how often at most (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=FRESH_SEEDS, help="of CONFIG")
     parser.add_argument("--steps", type=int, help="train.steps of CONFIG (those of the sweep)")
+    parser.add_argument(
+        "--part",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("CONFIG", "MIXERS"),
+        help="another config, for the points of these mixers (names joined by commas)",
+    )
     options = parser.parse_args(arguments)
     try:
         sweep = read_sweep(options.run, options.tables)
@@ -364,18 +413,22 @@ def main(arguments: list[str]) -> int:
         best = sweep.best()
         wider = points_to_widen(sweep, best, options.times if options.wider else 0)
         if wider:
-            name, path = f"{sweep.stem}_wider{len(sweep.wider) + 1}", options.wider
-            config = sweep.config(wider, name, sweep.seeds)
+            name = f"{sweep.stem}_wider{len(sweep.wider) + 1}"
+            configs = {options.wider: sweep.config(wider, name, sweep.seeds)}
         else:
-            name, path = sweep.stem.removesuffix("_rates") + "_best", options.config
-            config = sweep.config([(one, one.rate) for one in best], name, options.seeds)
-            if options.steps:
-                config["train"]["steps"] = options.steps
-        write_atomically(path, to_text(config, sweep.stem))
+            name = sweep.stem.removesuffix("_rates") + "_best"
+            configs = {
+                path: sweep.config(points, name, options.seeds)
+                for path, points in parts_of(best, options.config, options.part).items()
+            }
+            for config in configs.values():
+                config["train"]["steps"] = options.steps or config["train"]["steps"]
+        for path, config in configs.items():
+            write_atomically(path, to_text(config, sweep.stem))
+            print(path)
     except (Incomplete, OSError, ValueError, KeyError, TypeError) as error:
         told(str(error))
         return 2
-    print(path)
     return WIDER if wider else 0
 
 

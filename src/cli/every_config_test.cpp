@@ -207,11 +207,10 @@ std::string with_probes(std::string columns, const std::string& table) {
 
 /// The columns that the tables of a config's cells have.
 std::string columns_with(const Json& config, std::string columns, const std::string& table) {
-  const auto has = [&](const char* section, const char* key) {
-    return config.value(section, Json::object()).contains(key);
-  };
-  if (has("task", "eval_segments")) columns = with_slices(columns, table);
-  if (has("eval", "probe_sequences")) columns = with_probes(columns, table);
+  const Json task = config.value("task", Json::object());
+  const Json eval = config.value("eval", Json::object());
+  if (task.contains("eval_segments")) columns = with_slices(columns, table);
+  if (eval.value("probe_sequences", 0) > 0) columns = with_probes(columns, table);
   return columns;
 }
 

@@ -46,13 +46,14 @@ class BestRates(unittest.TestCase):
         curriculum: int | None = None,
         wider: int = 0,
         newer: dict[str, object] | None = None,
+        mixer: str = "vla",
     ) -> None:
         """A cell of the run, or of the one that widened it; its record has no outcome, which is in the
         summary."""
         config = {
             "experiment": "mqar",
             "name": "12_fair_track_rates",
-            "mixers": [{"mixer": "vla", "label": "vla"}],
+            "mixers": [{"mixer": mixer, "label": mixer}],
             "model": {"n_heads": 4, "d_h": 32, "short_conv": short_conv},
             "task": {
                 "layout": "paper",
@@ -69,11 +70,11 @@ class BestRates(unittest.TestCase):
             **(newer or {}),
         }
         run = self.run_folder.with_name(f"12_fair_track_rates_wider{wider}")
-        folder = (run if wider else self.run_folder) / f"{n}-{lr}-{seed}-{short_conv}-{curriculum}"
+        folder = (run if wider else self.run_folder) / f"{mixer}-{n}-{lr}-{seed}-{short_conv}-{curriculum}"
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps({"config": config}) + "\n")
         setting = "" if curriculum is None else f"curriculum={curriculum}"
-        key = ("vla", "vla", n, 32, 4, 3 * n + 1, "paper", short_conv, 3000, lr)
+        key = (mixer, mixer, n, 32, 4, 3 * n + 1, "paper", short_conv, 3000, lr)
         cells = self.measured.setdefault((*key, "cuda", "float32", setting), [])
         cells.append(None if accuracy is None else (accuracy, loss))
 
@@ -88,7 +89,7 @@ class BestRates(unittest.TestCase):
                 means = [statistics.fmean(values) for values in zip(*ok)] or ["", ""]
                 counts = f"{len(ok)} of {len(cells)}"
                 not_ok = "" if len(ok) == len(cells) else "seed 2: diverged: loss is nan"
-                writer.writerow(["vla", *point, counts, not_ok, *means])
+                writer.writerow([point[0], *point, counts, not_ok, *means])
 
     def pack(self) -> None:
         """Replaces the folder of cells by a pack, with the tables beside it."""
@@ -260,6 +261,18 @@ class BestRates(unittest.TestCase):
         self.out.unlink()
         self.assertEqual(self.widen("--times", "3", *tables)["train"]["lr"], 10.0)
 
+    def test_every_point_is_widened_as_often_as_the_others(self) -> None:
+        """Whatever runs widened the points that were there before it."""
+        for lr, accuracy in ((0.001, 0.1), (0.01, 0.5)):
+            self.add(lr, accuracy)
+            self.add(lr, accuracy, n=16)
+        self.add(0.1, 0.7, wider=1)
+        self.add(1.0, 0.8, wider=2)
+        wider = self.widen("--tables", str(self.tables))
+        ((_, rows),) = wider["sweep"].items()
+        self.assertEqual([(row[3], row[-1]) for row in rows], [(16, 0.1)])
+        self.assertEqual(wider["name"], "12_fair_track_rates_wider3")
+
     def test_a_diverged_rate_beyond_ends_it(self) -> None:
         self.add(0.001, 0.1)
         self.add(0.01, 0.5)
@@ -311,6 +324,34 @@ class BestRates(unittest.TestCase):
         of_folder = self.best()
         self.pack()
         self.assertEqual(self.best(), of_folder)
+
+    def test_a_pack_and_the_folder_beside_it_are_one_run(self) -> None:
+        self.add(0.001, 0.9)
+        self.add(0.01, 0.5)
+        self.pack()
+        packed = self.run_folder
+        self.run_folder = packed.with_name(packed.name.removesuffix(".jsonl"))
+        self.add(0.001, 0.1, n=16)
+        self.add(0.01, 0.5, n=16)
+        (rows,) = self.best()["sweep"].values()
+        self.assertEqual([(row[3], row[-1]) for row in rows], [(8, 0.001), (16, 0.01)])
+
+    def test_parts_divide_the_points_by_mixer(self) -> None:
+        for mixer in ("vla", "softmax", "kda"):
+            self.add(0.001, 0.9, mixer=mixer)
+            self.add(0.01, 0.5, mixer=mixer)
+        part = self.out.with_name("part.json")
+        config = self.best("--part", str(part), "softmax,vla")
+        self.assertEqual(self.mixers_of(config), ["kda"])
+        self.assertEqual(self.mixers_of(self.read(part)), ["softmax", "vla"])
+        self.assertEqual(self.read(part)["name"], config["name"])
+        self.out.unlink()
+        self.assertIn("no point of gla in the run", self.refused("--part", "no.json", "gla"))
+
+    @staticmethod
+    def mixers_of(config: dict[str, Any]) -> list[str]:
+        (rows,) = config["sweep"].values()
+        return [row[0][0]["mixer"] for row in rows]
 
     def test_a_file_that_is_no_pack_is_refused(self) -> None:
         self.run_folder.write_text("{}\n")
