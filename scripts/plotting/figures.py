@@ -8,7 +8,7 @@ from typing import Callable
 from plotting.chart import Chart, Panel, plain
 from plotting.comparison import comparison_panel
 from plotting.latency import is_production, latency_panels
-from plotting.notes import counted, listed, notes_of, unmeasured
+from plotting.notes import coinciding, counted, listed, notes_of, unmeasured
 from plotting.probes import jacobian_panels, recall_panels, state_norm_panels
 from plotting.tables import Report
 from plotting.training import accuracy_panels, learning_panels, load_panels, not_mqar, state_panels
@@ -63,8 +63,9 @@ def four_panels(report: Report) -> Chart | None:
 
 
 def recall(report: Report) -> Chart | None:
-    """Training-free recall, one panel per d_h."""
-    return chart(recall_panels(report), 3, "Dotted: n = d_h.")
+    """Training-free recall, one panel per kind of keys and d_h."""
+    panels = recall_panels(report)
+    return chart(panels, 3, "Dotted: n = d_h.", coinciding(panels))
 
 
 def state_norm(report: Report) -> Chart | None:

@@ -44,9 +44,11 @@ def with_suffix(row: Row, suffix: str) -> Row:
     return {**row, "line": row["line"] + suffix, "shown": shown(row) + suffix}
 
 
-def without_title(row: Row, column: str) -> Row:
+def without_title(row: Row, *columns: str) -> Row:
     """`shown` without the settings in the panel's title: "vla steps=300" at 300 steps is VLA."""
-    name = row["line"].replace(f" {column}={row[column]}", "")
+    name = row["line"]
+    for column in columns:
+        name = name.replace(f" {column}={row[column]}", "")
     return {**row, "shown": title_of(name)}
 
 

@@ -136,6 +136,20 @@ def remarks(panels: list[Panel]) -> str:
     return f"{listed(entries)}." if entries else ""
 
 
+def coinciding(panels: list[Panel]) -> str:
+    """The lines of which only the last is seen."""
+    points: dict[str, list[tuple[int, float, float]]] = {}
+    for index, panel in enumerate(panels):
+        for curve in panel.curves:
+            own = points.setdefault(curve.name, [])
+            own += [(index, point.x, point.y) for point in curve.points]
+    same: dict[tuple[tuple[int, float, float], ...], list[str]] = {}
+    for name, values in points.items():
+        same.setdefault(tuple(values), []).append(name)
+    entries = [", ".join(names) for names in same.values() if len(names) > 1]
+    return f"The same at all points: {listed(entries)}." if entries else ""
+
+
 def unmeasured(report: Report, summary: str, curve: str) -> str:
     """Rows of a summary without a point of the curve; by name when no cell is ok."""
     drawn = {row["config"] for row in report.rows(curve)}

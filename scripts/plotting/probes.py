@@ -5,17 +5,21 @@ from __future__ import annotations
 from plotting.chart import Axis, Panel, Source
 from plotting.lines import make_curves, over_seeds, without_title
 from plotting.settings import setting_text
-from plotting.tables import Report, Row, group
+from plotting.tables import Report, Row, group, setting_of
 from plotting.training import ACCURACY, PAIRS
 
-RECALL_SETTING = ["d_h", "trials", "precision"]
+RECALL_SETTING = ["keys", "d_h", "trials", "precision"]
 PROBE_SETTING = ["source", "n_heads", "d_h", "precision"]
 POSITION = Axis("position t (tokens)", "log")
 BAND = "mean over seeds and its 95% interval."
 
 
 def recall_panels(report: Report) -> list[Panel]:
-    rows = [without_title(row, "trials") for row in report.rows("recall_summary")]
+    """One per kind of keys and d_h."""
+    rows = [
+        without_title({**row, "keys": setting_of(row).get("keys", "")}, "trials", "keys")
+        for row in report.rows("recall_summary")
+    ]
     measure = over_seeds("accuracy")
     panels = []
     for key, members in group(rows, RECALL_SETTING).items():
@@ -28,7 +32,7 @@ def recall_panels(report: Report) -> list[Panel]:
                 ACCURACY,
                 Source("recall_summary", "n_pairs", measure.y, "n", members),
                 f"Mean and its 95% interval over {over or 'seeds'}.",
-                upright=float(key[0]),
+                upright=float(members[0]["d_h"]),
             )
         )
     return panels

@@ -17,6 +17,7 @@ NAMES = {
     "layout": "{} layout",
     "short_conv": "short conv {}",
     "trials": "{} trials",
+    "keys": "{} keys",
     "learning_rate": "lr = {}",
 }
 # Omitted, as the values of the published protocol.

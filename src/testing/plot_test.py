@@ -256,10 +256,19 @@ class PlotTest(unittest.TestCase):
         rows.append(self.recall_row("vla", "feature", None, n_pairs=8, cells="0 of 2"))
         self.write("recall_summary", rows)
         self.run_plot()
-        (lines,) = self.drawn("recall").values()
-        of_line = {line: [point[1] for point in points] for line, points in lines.items()}
-        self.assertEqual(of_line["vla keys=feature"], ["0.5"])
-        self.assertEqual(of_line["vla keys=gaussian"], ["0.75"])
+        panels = self.drawn("recall")
+        names = [f"{keys} keys, d_h = 8, accuracy (fraction)" for keys in ("feature", "gaussian")]
+        self.assertEqual([*panels], names)
+        for name, keys, accuracy in zip(names, ("feature", "gaussian"), ("0.5", "0.75")):
+            lines = {line: [point[1] for point in points] for line, points in panels[name].items()}
+            wanted = {f"{label} keys={keys}": [accuracy] for label in ("linear", "vla")}
+            self.assertEqual(lines, wanted)
+        shown = self.python("print(*(c.name for c in charts['recall'].panels[1].curves))")
+        self.assertEqual(shown, "linear VLA", "the title has the keys")
+        self.assertIn("The same at all points: linear, VLA.", self.notes("recall"))
+        rows[0] |= spread("accuracy", 0.25)
+        self.write("recall_summary", rows)
+        self.assertNotIn("The same at all points", self.notes("recall"))
         grids = ("\n" + self.grid()).split("\nd_h = ")[1:]
         titles = [grid.splitlines()[0] for grid in grids]
         self.assertEqual(titles, ["8, keys=feature", "8, keys=gaussian"])
@@ -497,7 +506,7 @@ class PlotTest(unittest.TestCase):
         rows = [self.recall_row("vla", "feature", 0.5, d_h=d_h) for d_h in range(1, 63)]
         self.write("recall_summary", rows)
         self.assertEqual(self.python("print(len(charts['recall'].panels))"), "60")
-        self.assertIn("Not drawn: 2 of 62 panels: d_h = 61, accuracy", self.notes("recall"))
+        self.assertIn("Not drawn: 2 of 62 panels: feature keys, d_h = 61, accuracy", self.notes("recall"))
 
     def test_the_papers_figure_has_the_panels_that_have_data(self) -> None:
         titles = "print([panel.title.splitlines()[0] for panel in charts['four_panels'].panels])"
