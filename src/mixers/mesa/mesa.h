@@ -19,7 +19,7 @@
 // 3 and 4 are recurrence.h's too, for values k' that are read by x, with the upstream gradient -y.
 //
 // The CPU solves 4 by a Cholesky factorisation. A GPU takes the tokens of a chunk side by side, by
-// conjugate gradients to a residual of 1e-7 of q' (mesa_cuda.cu).
+// conjugate gradients to a residual of 1e-7 of q' (mesa_solve.h).
 //
 // The published layer's d_h is 128 and its norm an RMSNorm.
 //

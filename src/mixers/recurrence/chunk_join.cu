@@ -1,6 +1,7 @@
 // chunk_passes.h: M behind each segment, one after the other (14 and 15 of chunked.h).
 #include "core/cuda/check.h"
 #include "mixers/recurrence/chunk_passes.h"
+#include "mixers/recurrence/pipeline.cuh"
 
 namespace vla_bench::mixers::cuda {
 namespace {

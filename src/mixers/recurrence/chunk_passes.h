@@ -16,7 +16,6 @@
 #pragma once
 
 #include "mixers/recurrence/chunked_cuda.h"
-#include "mixers/recurrence/pipeline.cuh"
 
 namespace vla_bench::mixers::cuda {
 
@@ -104,15 +103,38 @@ inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* 
   args.factors = args.maps + dims.lanes() * plan.segments * d * d;
 }
 
+/// What the segments do to the M that enters them, and the passes themselves: of one head size
+/// (chunks_in_time.cu and chunks_against_time.cu, compiled once for each), and of the pass's.
+template <int D, class T>
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
+template <int D, class T>
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
+template <int D>
+void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+template <int D>
+void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+
+template <class T>
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
+  with_head_size(pass.d, [&](auto d) { start_in_time<d>(stream, pass, args); });
+}
+template <class T>
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
+  with_head_size(pass.d, [&](auto d) { run_in_time<d>(stream, pass, args); });
+}
+inline void start_against_time(cudaStream_t stream, const ChunkedPass& pass,
+                               const ChunkedArgs& args) {
+  with_head_size(pass.d, [&](auto d) { start_against_time<d>(stream, pass, args); });
+}
+inline void run_against_time(cudaStream_t stream, const ChunkedPass& pass,
+                             const ChunkedArgs& args) {
+  with_head_size(pass.d, [&](auto d) { run_against_time<d>(stream, pass, args); });
+}
 /// chunk_join.cu: M behind each segment, in the place of what the segment does to zeros.
 void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSegments& args);
 
-/// What the segments do to the M that enters them, and the passes themselves.
-template <class T>
-void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
-template <class T>
-void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
-void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
-void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+/// decay_gradient.cu, once every other gradient is known; `chunk_products` as above.
+void run_decay_gradient(cudaStream_t stream, const RecurrenceInputs& inputs,
+                        const RecurrenceBackward& args, const float* chunk_products);
 
 }  // namespace vla_bench::mixers::cuda

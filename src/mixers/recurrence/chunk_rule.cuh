@@ -5,6 +5,7 @@
 
 #include "mixers/recurrence/chunk_passes.h"
 #include "mixers/recurrence/chunk_rows.cuh"
+#include "mixers/recurrence/pipeline.cuh"
 
 namespace vla_bench::mixers::cuda {
 

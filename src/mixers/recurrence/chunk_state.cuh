@@ -454,30 +454,28 @@ void launch_chunks(cudaStream_t stream, const typename Rule::Args& args, Index l
   VLA_CUDA_LAUNCHED("chunked_kernel");
 }
 
-/// Calls body(d, grade, kind of decay) with compile-time constants; T says how vectors are stored.
+/// Calls body(grade, kind of decay) with compile-time constants; T says how vectors are stored.
 /// kColumns: a decay of columns is one of the kinds.
 template <class T, bool kColumns, class Body>
 void with_chunks(const ChunkedPass& pass, const Body& body) {
-  with_head_size(pass.d, [&](auto d) {
-    const auto with_decays = [&](auto grade) {
-      if constexpr (kColumns) {
-        if (pass.decay == Decay::columns) {
-          return body(d, grade, std::integral_constant<Decay, Decay::columns>());
-        }
+  const auto with_decays = [&](auto grade) {
+    if constexpr (kColumns) {
+      if (pass.decay == Decay::columns) {
+        return body(grade, std::integral_constant<Decay, Decay::columns>());
       }
-      if (pass.decay == Decay::head) {
-        return body(d, grade, std::integral_constant<Decay, Decay::head>());
-      }
-      body(d, grade, std::integral_constant<Decay, Decay::none>());
-    };
-    if constexpr (std::is_same_v<T, Bfloat16>) {
-      with_decays(std::integral_constant<Grade, Grade::bf16>());
-    } else if (pass.grade == Grade::tf32) {
-      with_decays(std::integral_constant<Grade, Grade::tf32>());
-    } else {
-      with_decays(std::integral_constant<Grade, Grade::float32>());
     }
-  });
+    if (pass.decay == Decay::head) {
+      return body(grade, std::integral_constant<Decay, Decay::head>());
+    }
+    body(grade, std::integral_constant<Decay, Decay::none>());
+  };
+  if constexpr (std::is_same_v<T, Bfloat16>) {
+    with_decays(std::integral_constant<Grade, Grade::bf16>());
+  } else if (pass.grade == Grade::tf32) {
+    with_decays(std::integral_constant<Grade, Grade::tf32>());
+  } else {
+    with_decays(std::integral_constant<Grade, Grade::float32>());
+  }
 }
 
 }  // namespace vla_bench::mixers::cuda

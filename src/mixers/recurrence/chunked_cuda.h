@@ -15,7 +15,7 @@
 // S before each segment is the forward's if that is kept, 4 (d + 1) d bytes a segment; without it S
 // is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own. The
 // decay's gradient is a sum over later tokens in each chunk, begun with <dS, S>
-// (chunked_backward.cu), for which S^T of every chunk is kept from one pass to another.
+// (decay_gradient.cu), for which S^T of every chunk is kept from one pass to another.
 //
 // Multiply-adds per token and head, by 16 x 16 blocks with the diagonal ones full (b = C + 16):
 //   forward           3 d^2 + 2 d b with a residual, 2 d^2 + d b without

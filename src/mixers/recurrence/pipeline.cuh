@@ -14,22 +14,6 @@ using ops::cuda::copy_async_16;
 using ops::cuda::copy_async_4;
 using ops::cuda::wait_for_groups;
 
-/// A view on its way into a kernel, `width` channels a token. `wide`: four channels at once.
-template <class T>
-struct TokenArray {
-  TokenView<T> view;
-  int width = 0;
-  bool wide = false;
-
-  TokenArray() = default;
-  TokenArray(const HeadDims& dims, const TokenView<T>& view_)
-      : view(view_), width(static_cast<int>(dims.d_h)), wide(is_aligned(view_)) {}
-  /// A number a token, or null.
-  TokenArray(const HeadDims& dims, T* scalars) : view(token_view(dims, scalars, 1)), width(1) {}
-};
-using TokenSource = TokenArray<const float>;
-using TokenTarget = TokenArray<float>;
-
 /// What a kernel reads, in shared memory. A width of 0 is an input that the kernel has not got, a
 /// width of 1 a number a token.
 template <int kTokens, int kWidth>

@@ -157,6 +157,7 @@ __global__ void __launch_bounds__(ColumnRule<D, kDecay, kResidual, kHistory>::Sh
 
 }  // namespace
 
+template <int D>
 void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& inputs,
                                  const RecurrenceBackward& args) {
   const HeadDims& dims = inputs.dims;
@@ -187,12 +188,12 @@ void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& in
                                      .checkpoints = args.checkpoints,
                                      .da = {dims, args.da},
                                      .ddecay = {dims, args.ddecay}};
-  with_rule(inputs, [&](auto d, auto decay, auto residual) {
+  with_rule(inputs, [&](auto decay, auto residual) {
     const auto launch = [&](auto history) {
-      using Shape = typename ColumnRule<d, decay, residual, history>::Shape;
+      using Shape = typename ColumnRule<D, decay, residual, history>::Shape;
       const unsigned passes = args.normaliser.d_denominator != nullptr ? 4 : 2;
-      const dim3 grid(static_cast<unsigned>(dims.lanes()), d / Shape::kBlockLines, passes);
-      backward_columns_kernel<d, decay, residual, history>
+      const dim3 grid(static_cast<unsigned>(dims.lanes()), D / Shape::kBlockLines, passes);
+      backward_columns_kernel<D, decay, residual, history>
           <<<grid, Shape::kThreads, 0, stream>>>(in_time, against_time, args.normaliser);
     };
     if constexpr (decay == Decay::columns) {
@@ -202,5 +203,8 @@ void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& in
   });
   VLA_CUDA_LAUNCHED("backward_columns_kernel");
 }
+
+template void recurrence_backward_columns<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
+                                                         const RecurrenceBackward&);
 
 }  // namespace vla_bench::mixers::cuda

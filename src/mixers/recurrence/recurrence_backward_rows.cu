@@ -137,6 +137,7 @@ __global__ void sum_over_rows_kernel(const HeadDims dims, const TokenView<const 
 
 }  // namespace
 
+template <int D>
 void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& inputs,
                               const RecurrenceBackward& args) {
   const HeadDims& dims = inputs.dims;
@@ -155,11 +156,11 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
                                  .checkpoints = args.checkpoints,
                                  .de = {dims, args.de},
                                  .row_sums = {dims, of_head ? args.dq : args.ddecay}};
-  with_rule(inputs, [&](auto d, auto decay, auto residual) {
+  with_rule(inputs, [&](auto decay, auto residual) {
     const auto launch = [&](auto history) {
-      using Rule = BackwardRule<d, decay, residual, history>;
-      const dim3 grid(static_cast<unsigned>(dims.lanes()), d / Rule::kRows);
-      backward_rows_kernel<d, decay, residual, history>
+      using Rule = BackwardRule<D, decay, residual, history>;
+      const dim3 grid(static_cast<unsigned>(dims.lanes()), D / Rule::kRows);
+      backward_rows_kernel<D, decay, residual, history>
           <<<grid, Rule::Shape::kThreads, 0, stream>>>(kernel_args);
     };
     if constexpr (decay == Decay::head || decay == Decay::rows) {
@@ -175,5 +176,8 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
   sum_over_rows_kernel<<<blocks, kThreads, 0, stream>>>(dims, args.dq, args.ddecay);
   VLA_CUDA_LAUNCHED("sum_over_rows_kernel");
 }
+
+template void recurrence_backward_rows<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
+                                                      const RecurrenceBackward&);
 
 }  // namespace vla_bench::mixers::cuda

@@ -74,8 +74,6 @@ struct RecurrenceForwardOf {
   float floor = 0.0F;
 };
 using RecurrenceForward = RecurrenceForwardOf<float>;
-void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                        const RecurrenceForward& args);
 
 struct RecurrenceBackward {
   TokenView<const float> e;    // (B, T, H, d): the forward's; without r: v
@@ -88,40 +86,52 @@ struct RecurrenceBackward {
   const float* checkpoints = nullptr;
   NormaliserWalks normaliser{};  // left out when its d_denominator is null
 };
+
+/// Of one head size: recurrence_*.cu are compiled once for each.
+template <int D>
+void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                        const RecurrenceForward& args);
 /// The chain of de and dD of a head or of rows; dq holds a head's row sums in between.
+template <int D>
 void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& inputs,
                               const RecurrenceBackward& args);
 /// dq, dr, da and dD of columns, once de is known.
+template <int D>
 void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& inputs,
                                  const RecurrenceBackward& args);
+
+inline void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                               const RecurrenceForward& args) {
+  with_head_size(inputs.dims.d_h, [&](auto d) { recurrence_forward<d>(stream, inputs, args); });
+}
 inline void recurrence_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
                                 const RecurrenceBackward& args) {
-  recurrence_backward_rows(stream, inputs, args);
-  recurrence_backward_columns(stream, inputs, args);
+  with_head_size(inputs.dims.d_h, [&](auto d) {
+    recurrence_backward_rows<d>(stream, inputs, args);
+    recurrence_backward_columns<d>(stream, inputs, args);
+  });
 }
 
-/// Calls body(d, kind of decay, whether there is a residual), all compile-time constants.
+/// Calls body(kind of decay, whether there is a residual), both compile-time constants.
 template <class Body>
 void with_rule(const RecurrenceInputs& inputs, const Body& body) {
-  with_head_size(inputs.dims.d_h, [&](auto d) {
-    const auto with_residual = [&](auto decay) {
-      if (inputs.r.data != nullptr) {
-        body(d, decay, std::true_type());
-      } else {
-        body(d, decay, std::false_type());
-      }
-    };
-    switch (inputs.decay_kind) {
-      case Decay::none:
-        return with_residual(std::integral_constant<Decay, Decay::none>());
-      case Decay::head:
-        return with_residual(std::integral_constant<Decay, Decay::head>());
-      case Decay::rows:
-        return with_residual(std::integral_constant<Decay, Decay::rows>());
-      case Decay::columns:
-        return with_residual(std::integral_constant<Decay, Decay::columns>());
+  const auto with_residual = [&](auto decay) {
+    if (inputs.r.data != nullptr) {
+      body(decay, std::true_type());
+    } else {
+      body(decay, std::false_type());
     }
-  });
+  };
+  switch (inputs.decay_kind) {
+    case Decay::none:
+      return with_residual(std::integral_constant<Decay, Decay::none>());
+    case Decay::head:
+      return with_residual(std::integral_constant<Decay, Decay::head>());
+    case Decay::rows:
+      return with_residual(std::integral_constant<Decay, Decay::rows>());
+    case Decay::columns:
+      return with_residual(std::integral_constant<Decay, Decay::columns>());
+  }
 }
 
 }  // namespace vla_bench::mixers::cuda

@@ -152,6 +152,7 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
 
 }  // namespace
 
+template <int D>
 void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                         const RecurrenceForward& args) {
   const HeadDims& dims = inputs.dims;
@@ -168,11 +169,11 @@ void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                                 .checkpoints = args.checkpoints,
                                 .denominator = args.denominator,
                                 .floor = args.floor};
-  with_rule(inputs, [&](auto d, auto decay, auto residual) {
+  with_rule(inputs, [&](auto decay, auto residual) {
     const auto launch = [&](auto normalises) {
-      using Rule = ForwardRule<d, decay, residual, normalises>;
-      const dim3 grid(static_cast<unsigned>(dims.lanes()), d / Rule::kRows);
-      recurrence_forward_kernel<d, decay, residual, normalises>
+      using Rule = ForwardRule<D, decay, residual, normalises>;
+      const dim3 grid(static_cast<unsigned>(dims.lanes()), D / Rule::kRows);
+      recurrence_forward_kernel<D, decay, residual, normalises>
           <<<grid, Rule::kThreads, 0, stream>>>(kernel_args);
     };
     if constexpr (decay == Decay::none && !residual) {
@@ -182,5 +183,8 @@ void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   });
   VLA_CUDA_LAUNCHED("recurrence_forward_kernel");
 }
+
+template void recurrence_forward<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
+                                                const RecurrenceForward&);
 
 }  // namespace vla_bench::mixers::cuda

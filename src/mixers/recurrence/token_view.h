@@ -74,4 +74,20 @@ bool is_aligned(const TokenView<T>& view) {
          view.token % kAtOnce == 0 && view.head % kAtOnce == 0;
 }
 
+/// A view on its way into a kernel, `width` channels a token. `wide`: four channels at once.
+template <class T>
+struct TokenArray {
+  TokenView<T> view;
+  int width = 0;
+  bool wide = false;
+
+  TokenArray() = default;
+  TokenArray(const HeadDims& dims, const TokenView<T>& view_)
+      : view(view_), width(static_cast<int>(dims.d_h)), wide(is_aligned(view_)) {}
+  /// A number a token, or null.
+  TokenArray(const HeadDims& dims, T* scalars) : view(token_view(dims, scalars, 1)), width(1) {}
+};
+using TokenSource = TokenArray<const float>;
+using TokenTarget = TokenArray<float>;
+
 }  // namespace vla_bench::mixers::cuda

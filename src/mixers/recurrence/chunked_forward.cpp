@@ -1,56 +1,14 @@
-// chunked_cuda.h: passes in time, and the forward.
+// The forward of chunked_cuda.h, and how it cuts a lane.
 #include <algorithm>
 
-#include "mixers/recurrence/chunk_state.cuh"
+#include "mixers/recurrence/chunk_passes.h"
 
 namespace vla_bench::mixers::cuda {
 namespace {
 
-template <int D, Grade kGrade, AlongR kAlongR, Decay kDecay, bool kNormalises, bool kPuts>
-void launch(cudaStream_t stream, const ChunkedPass& pass,
-            const ChunkedArgsOf<Stored<kGrade>>& args) {
-  launch_chunks<ChunkRule<D, kGrade, Order::in_time, kAlongR, kDecay, kNormalises, kPuts>>(
-      stream, args, pass.lanes);
-}
-
-template <bool kPuts, class T>
-void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  constexpr bool kColumns = std::is_same_v<T, float>;
-  with_chunks<T, kColumns>(pass, [&](auto d, auto grade, auto decay) {
-    if (pass.along_r == AlongR::residual) {
-      return launch<d, grade, AlongR::residual, decay, false, kPuts>(stream, pass, args);
-    }
-    // The backward's.
-    if constexpr (kPuts && grade != Grade::bf16 && decay != Decay::columns) {
-      if (pass.along_r == AlongR::known) {
-        return launch<d, grade, AlongR::known, decay, false, kPuts>(stream, pass, args);
-      }
-    }
-    if constexpr (decay == Decay::none) {
-      if (pass.normalises) {
-        return launch<d, grade, AlongR::nothing, decay, true, kPuts>(stream, pass, args);
-      }
-    }
-    launch<d, grade, AlongR::nothing, decay, false, kPuts>(stream, pass, args);
-  });
-}
-
 Index ceil_div(Index x, Index y) { return (x + y - 1) / y; }
 
 }  // namespace
-
-template <class T>
-void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  launch_in_time<false>(stream, pass, args);
-}
-template <class T>
-void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  launch_in_time<true>(stream, pass, args);
-}
-template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
-template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
-template void start_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
-template void run_in_time(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 
 ChunkedPlan plan_segments(const HeadDims& dims, bool has_residual, int multiprocessors) {
   constexpr Index kFewest = 3;  // two passes over half of the tokens take as long as one over all

@@ -1,49 +1,14 @@
-// Mesa on a GPU: the solves of step 4 of mesa.h, C tokens side by side; G's recurrence and, in the
-// backward, H's are recurrence_cuda.h's.
-//
-// With H before the chunk and Gamma(s, t) = gamma_{s+1} ... gamma_t,
-//   H_t p = Gamma(0, t) H p + sum over s <= t of Gamma(s, t) (k_s . p) a_s,   a = beta k,
-// so H_t is never written: a step of conjugate gradients for all tokens of a chunk is three
-// products of matrices on tensor cores. A warp owns 16 tokens and keeps x, the residual, p and H p
-// of each in registers, the accumulators of one product being the left operand of the next; it
-// meets no barrier, and stops when its tokens have converged.
-//
-// Three kernels: what each chunk adds to H and the product of its gamma; H before each chunk, one
-// after the other, an element a thread; the solves.
-//
-// Multiply-adds per token and head: the first d^2, the second d^2 / C, a step d^2 + d (C + 16),
-// where 3xTF32 does each three times. Steps grow with the root of the condition number: some 10
-// for keys that fade over a few tokens. Bytes: d^2 / C read twice and written twice, 4 d of rows.
-#include <algorithm>
-
+// mesa_solve.h: the kernels of one head size.
 #include "core/cuda/check.h"
-#include "core/cuda/stream_context.h"
 #include "mixers/mesa/mesa.h"
-#include "mixers/recurrence/chunk_choice.h"
+#include "mixers/mesa/mesa_solve.h"
 #include "mixers/recurrence/chunk_products.cuh"
-#include "mixers/recurrence/lines.cuh"
-#include "mixers/recurrence/rule_cuda.h"
 
-namespace vla_bench {
-namespace mixers {
-namespace cuda {
+namespace vla_bench::mixers::cuda {
 namespace {
 
-/// C, tokens of a chunk.
 template <int D>
-inline constexpr int kSolveTokens = D <= 64 ? 64 : 32;
-Index solve_tokens(Index d) { return d <= 64 ? kSolveTokens<64> : kSolveTokens<128>; }
-Index solve_chunks(const HeadDims& dims) {
-  return (dims.tokens + solve_tokens(dims.d_h) - 1) / solve_tokens(dims.d_h);
-}
-
-/// The tokens' rows, and H before every chunk with the product of the chunk's gamma.
-struct ChunkRows {
-  int tokens, heads, channels, chunks;
-  TokenView<const float> k, a, gamma;  // (B, T, H, d), gamma (B, T, H, 1)
-  float* h;                            // (B, H, chunks, D, D)
-  float* decay;                        // (B, H, chunks)
-};
+inline constexpr int kSolveTokens = solve_tokens(D);
 
 /// A block's chunk: blockIdx (chunk, lane).
 template <int D>
@@ -137,15 +102,6 @@ __global__ void __launch_bounds__(kEntryThreads) chunk_entries_kernel(const Chun
     }
   }
 }
-
-struct SolveArgs {
-  ChunkRows rows;
-  TokenView<const float> rhs;  // (B, T, H, d)
-  TokenView<float> x;          // (B, T, H, d)
-  float factor;                // of x
-  const float* ridge;          // (H, d): l of mesa.h
-  bool as_given;
-};
 
 /// Rows are 8 modulo 32 banks long: a quarter of a warp's 64-bit reads then meets no bank twice.
 template <int D>
@@ -393,152 +349,27 @@ dim3 chunk_grid(const HeadDims& dims) {
   return {static_cast<unsigned>(solve_chunks(dims)), static_cast<unsigned>(dims.lanes())};
 }
 
-/// H before every chunk.
+}  // namespace
+
+template <int D>
 void find_entries(cudaStream_t stream, const HeadDims& dims, const ChunkRows& rows) {
-  with_head_size(dims.d_h, [&](auto d) {
-    constexpr int D = d;
-    chunk_sums_kernel<D><<<chunk_grid(dims), kSumThreads, 0, stream>>>(rows);
-  });
+  chunk_sums_kernel<D><<<chunk_grid(dims), kSumThreads, 0, stream>>>(rows);
   VLA_CUDA_LAUNCHED("chunk_sums_kernel");
-  with_head_size(dims.d_h, [&](auto d) {
-    constexpr int D = d;
-    const dim3 grid(D * D / kEntryThreads, static_cast<unsigned>(dims.lanes()));
-    chunk_entries_kernel<D><<<grid, kEntryThreads, 0, stream>>>(rows);
-  });
+  const dim3 grid(D * D / kEntryThreads, static_cast<unsigned>(dims.lanes()));
+  chunk_entries_kernel<D><<<grid, kEntryThreads, 0, stream>>>(rows);
   VLA_CUDA_LAUNCHED("chunk_entries_kernel");
 }
 
-template <Grade kGrade>
-void solve_in(cudaStream_t stream, const HeadDims& dims, const SolveArgs& args) {
-  with_head_size(dims.d_h, [&](auto d) {
-    constexpr int D = d;
-    const auto kernel = solve_kernel<kGrade, D>;
-    constexpr int kBytes = sizeof(SolveTiles<D>);
-    VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-    kernel<<<chunk_grid(dims), 2 * kSolveTokens<D>, kBytes, stream>>>(args);
-  });
+template <int D>
+void solve(cudaStream_t stream, Grade grade, const HeadDims& dims, const SolveArgs& args) {
+  constexpr int kBytes = sizeof(SolveTiles<D>);
+  const auto kernel =
+      grade == Grade::float32 ? solve_kernel<Grade::float32, D> : solve_kernel<Grade::tf32, D>;
+  VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  kernel<<<chunk_grid(dims), 2 * kSolveTokens<D>, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("solve_kernel");
 }
-void solve(cudaStream_t stream, Grade grade, const HeadDims& dims, const SolveArgs& args) {
-  if (grade == Grade::float32) return solve_in<Grade::float32>(stream, dims, args);
-  solve_in<Grade::tf32>(stream, dims, args);
-}
+template void find_entries<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const ChunkRows&);
+template void solve<VLA_HEAD_SIZE>(cudaStream_t, Grade, const HeadDims&, const SolveArgs&);
 
-class MesaCudaRule final : public CudaRule {
- public:
-  using CudaRule::bind;
-  MesaCudaRule(const MesaOptions& options, Index d, Chunks chunks)
-      : rows_(make_cuda_rule(options, d)), as_given_(options.as_given), chunks_(chunks) {}
-
-  const RecurrenceForm& form() const override { return rows_->form(); }
-  bool has_chain() const override { return true; }
-  /// H before every chunk, and the products of gamma.
-  Index kept_size(const HeadDims& dims) const override {
-    const Index d = kernel_head_size(dims.d_h);
-    return (dims.lanes() * solve_chunks(dims) * (d * d + 1) + 3) / 4 * 4;
-  }
-
-  void bind(cudaStream_t stream, const RuleViews& views, const NormaliserForward& /*normaliser*/,
-            float* kept, bool for_backward) override {
-    const HeadDims& dims = views.dims;
-    RuleViews with_query = views;
-    with_query.row_own = dense(dims, query_);
-    rows_->bind(stream, with_query, {}, nullptr, for_backward);  // 1, 2
-    const ChunkRows rows = chunk_rows(dims, views.row_r, views.row_a, views.row_decay, kept);
-    find_entries(stream, dims, rows);  // 3
-    solve(stream, grade(views), dims,  // 4
-          {.rows = rows,
-           .rhs = with_query.row_own,
-           .x = views.row_q,
-           .factor = 1.0F,
-           .ridge = views.parameters[0],
-           .as_given = as_given_});
-  }
-
-  void unbind(cudaStream_t stream, const RuleViews& views, const float* kept) override {
-    const HeadDims& dims = views.dims;
-    const TokenView<float> negative_y = dense(dims, y_);
-    solve(stream, grade(views), dims,  // 4
-          {.rows = chunk_rows(dims, views.r, views.a, views.bound_decay, const_cast<float*>(kept)),
-           .rhs = views.dq.parts[0],
-           .x = negative_y,
-           .factor = -1.0F,
-           .ridge = views.parameters[0],
-           .as_given = as_given_});
-    RuleViews both = views;
-    both.own = views.bound_q;
-    both.dq = {{negative_y}};
-    go_back_through_h(stream, both);
-    rows_->unbind(stream, both, nullptr);
-  }
-
- private:
-  /// As exact as the recurrence beside it, which token by token is float32.
-  Grade grade(const RuleViews& views) const {
-    const bool in_chunks = chunks_ == Chunks::by_rule ? chunks_are_faster(form(), views.dims)
-                                                      : chunks_ == Chunks::always;
-    return in_chunks ? views.grade : Grade::float32;
-  }
-  static ChunkRows chunk_rows(const HeadDims& dims, const TokenView<const float>& k,
-                              const TokenView<const float>& a, const TokenView<const float>& gamma,
-                              float* kept) {
-    const Index d = kernel_head_size(dims.d_h);
-    const Index chunks = solve_chunks(dims);
-    return {.tokens = static_cast<int>(dims.tokens),
-            .heads = static_cast<int>(dims.heads),
-            .channels = static_cast<int>(dims.d_h),
-            .chunks = static_cast<int>(chunks),
-            .k = k,
-            .a = a,
-            .gamma = gamma,
-            .h = kept,
-            .decay = kept + dims.lanes() * chunks * d * d};
-  }
-  /// 3: H's recurrence, whose values are the keys and whose upstream gradient is -y. Its states
-  /// for the decay's gradient are written once more.
-  void go_back_through_h(cudaStream_t stream, RuleViews& views) {
-    const HeadDims& dims = views.dims;
-    RecurrenceInputs inputs{.dims = dims, .decay_kind = Decay::head};
-    inputs.a = views.a;
-    inputs.q = views.bound_q;
-    inputs.decay = views.bound_decay;
-    checkpoints_.resize(Device::cuda, checkpoint_size(dims));
-    RecurrenceForward forward{.v = views.r, .o = dense(dims, unused_)};
-    forward.checkpoints = checkpoints_.data();
-    recurrence_forward(stream, inputs, forward);
-
-    RecurrenceBackward backward{.e = views.r, .d_o = views.dq.parts[0], .de = dense(dims, dk_)};
-    backward.dq = dense(dims, unused_);
-    backward.da = dense(dims, da_);
-    ddecay_.resize(Device::cuda, dims.rows() * dims.heads);
-    backward.ddecay = token_view(dims, ddecay_.data(), 1);
-    backward.checkpoints = checkpoints_.data();
-    recurrence_backward(stream, inputs, backward);
-    views.dr = {{backward.de}};
-    views.da.parts[1] = backward.da;
-    views.ddecay.parts[1] = backward.ddecay;
-  }
-
-  static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
-    array.resize(Device::cuda, dims.rows() * dims.heads * dims.d_h);
-    return token_view(dims, array.data(), dims.d_h);
-  }
-
-  std::unique_ptr<CudaRule> rows_;
-  bool as_given_;
-  Chunks chunks_;
-  Array<float> query_, y_, unused_, dk_, da_;  // (B, T, H, d)
-  Array<float> ddecay_;                        // (B, T, H)
-  Array<float> checkpoints_;                   // of H
-};
-
-}  // namespace
-}  // namespace cuda
-}  // namespace mixers
-
-std::unique_ptr<mixers::cuda::CudaRule> make_cuda_chain_rule(const MesaOptions& options, Index d_h,
-                                                             mixers::Chunks chunks) {
-  return std::make_unique<mixers::cuda::MesaCudaRule>(options, d_h, chunks);
-}
-
-}  // namespace vla_bench
+}  // namespace vla_bench::mixers::cuda

@@ -1,0 +1,39 @@
+// chunk_passes.h: passes against time, of one head size.
+#include "mixers/recurrence/chunk_state.cuh"
+
+namespace vla_bench::mixers::cuda {
+namespace {
+
+template <int D, AlongR kAlongR, bool kPuts>
+void launch(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+  with_chunks<float, false>(pass, [&](auto grade, auto decay) {
+    using Rule = ChunkRule<D, grade, Order::against_time, kAlongR, decay, false, kPuts>;
+    launch_chunks<Rule>(stream, args, pass.lanes);
+  });
+}
+
+}  // namespace
+
+template <int D>
+void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+  if (pass.along_r == AlongR::residual) {
+    return launch<D, AlongR::residual, false>(stream, pass, args);
+  }
+  launch<D, AlongR::nothing, false>(stream, pass, args);
+}
+template <int D>
+void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args) {
+  switch (pass.along_r) {
+    case AlongR::nothing:
+      return launch<D, AlongR::nothing, true>(stream, pass, args);
+    case AlongR::residual:
+      return launch<D, AlongR::residual, true>(stream, pass, args);
+    case AlongR::known:
+      return launch<D, AlongR::known, true>(stream, pass, args);
+  }
+}
+template void start_against_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&,
+                                                const ChunkedArgs&);
+template void run_against_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
+
+}  // namespace vla_bench::mixers::cuda
