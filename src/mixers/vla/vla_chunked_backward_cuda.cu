@@ -685,6 +685,7 @@ void find_direction_gradients(cudaStream_t stream, const PenaltyBackward& args) 
 
 }  // namespace
 
+template <int D>
 void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
                               const TokenView<float>& du, const TokenView<float>& dk,
                               const PenaltyChunks& chunks) {
@@ -705,13 +706,15 @@ void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, 
                                           .local = chunks.workspace + matrices,
                                           .behind = chunks.workspace + 2 * matrices}};
   const auto lanes = static_cast<unsigned>(dims.lanes());
-  with_head_size(dims.d_h, [&](auto d) {
-    if (chunks.grade == Grade::tf32) {
-      launch<d, Grade::tf32>(stream, kernel_args, lanes);
-    } else {
-      launch<d, Grade::float32>(stream, kernel_args, lanes);
-    }
-  });
+  if (chunks.grade == Grade::tf32) {
+    launch<D, Grade::tf32>(stream, kernel_args, lanes);
+  } else {
+    launch<D, Grade::float32>(stream, kernel_args, lanes);
+  }
 }
+template void penalty_backward_chunked<VLA_HEAD_SIZE>(cudaStream_t, const PenaltyBackward&,
+                                                      const float*, const TokenView<float>&,
+                                                      const TokenView<float>&,
+                                                      const PenaltyChunks&);
 
 }  // namespace vla_bench::mixers::cuda

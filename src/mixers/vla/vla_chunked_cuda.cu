@@ -1,8 +1,5 @@
-// The chunks of vla_chunked_cuda.h.
+// The chunks of vla_chunked_cuda.h, of one head size.
 #include <cuda_bf16.h>
-
-#include <algorithm>
-#include <cmath>
 
 #include "core/cuda/check.h"
 #include "mixers/vla/vla_chunked.cuh"
@@ -271,61 +268,14 @@ void launch(cudaStream_t stream, const ForwardArgs& args, Index lanes) {
   VLA_CUDA_LAUNCHED("penalty_chunks_kernel");
 }
 
-Index chunk_tokens(Index d_h) {
-  Index tokens = 0;
-  with_head_size(d_h, [&](auto d) { tokens = ChunkShape<d>::kTokens; });
-  return tokens;
-}
-
 }  // namespace
 
-int plan_penalty_segments(const HeadDims& dims, const PenaltySettings& settings,
-                          int multiprocessors) {
-  // The join grows with the segments, the rest falls. At d = 128 elements are not composed, and a
-  // step of the join takes as long as about 80 tokens of a segment, of which there are two runs.
-  const auto tokens = static_cast<double>(dims.tokens);
-  const bool composes = kernel_head_size(dims.d_h) < 128;
-  const auto best = static_cast<Index>(composes ? std::sqrt(tokens) / 4.0 : std::sqrt(tokens / 40));
-  const Index places = (composes ? 2 : 1) * multiprocessors;
-  const Index segments = std::min({best, dims.tokens / 256, places / dims.lanes()});
-  return segments < 4 ? 1 : penalty_segments(dims, settings, static_cast<int>(segments));
-}
-
-int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted) {
-  if (settings.stab_eps > 1.0F) return 1;
-  const Index chunks = (dims.tokens + chunk_tokens(dims.d_h) - 1) / chunk_tokens(dims.d_h);
-  const Index segments = std::max(wanted, 1);
-  const Index each = (chunks + segments - 1) / segments;
-  return static_cast<int>((chunks + each - 1) / each);
-}
-
-Index penalty_ends_size(const HeadDims& dims, int segments) {
-  const Index d = kernel_head_size(dims.d_h);
-  return dims.lanes() * segments * d * d;
-}
-
-Index penalty_workspace_size(const HeadDims& dims, int segments) {
-  return segments <= 1 ? 0 : penalty_ends_size(dims, segments) + elements_size(dims, segments);
-}
-
-SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, int wanted,
-                         const TokenView<const float>& u) {
-  const int segments = penalty_segments(dims, settings, wanted);
-  const Index tokens = chunk_tokens(dims.d_h);
-  const Index all = (dims.tokens + tokens - 1) / tokens;
-  return {.tokens = static_cast<int>(dims.tokens),
-          .heads = static_cast<int>(dims.heads),
-          .segments = segments,
-          .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
-          .settings = settings,
-          .u = {dims, u}};
-}
-
+template <int D>
 void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                              const PenaltyChunks& chunks) {
   const HeadDims& dims = args.dims;
   const SegmentArgs segment = cut_segments(dims, args.settings, chunks.segments, args.u);
-  if (segment.segments > 1) find_segment_entries(stream, dims, segment, chunks.workspace);
+  if (segment.segments > 1) find_segment_entries<D>(stream, dims, segment, chunks.workspace);
   const ForwardArgs kernel_args{.segment = segment,
                                 .k = {dims, args.k},
                                 .a = {dims, args.a},
@@ -338,14 +288,13 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
                                 .u_scale = chunks.u_scale,
                                 .gain = chunks.gain,
                                 .low_pivots = chunks.low_pivots};
-  with_head_size(dims.d_h, [&](auto d) {
-    if (chunks.grade == Grade::tf32) {
-      launch<d, Grade::tf32>(stream, kernel_args, dims.lanes());
-    } else {
-      launch<d, Grade::float32>(stream, kernel_args, dims.lanes());
-    }
-  });
-  if (args.normaliser.denominator != nullptr) normaliser_forward(stream, args.normaliser);
+  if (chunks.grade == Grade::tf32) {
+    launch<D, Grade::tf32>(stream, kernel_args, dims.lanes());
+  } else {
+    launch<D, Grade::float32>(stream, kernel_args, dims.lanes());
+  }
 }
+template void penalty_forward_chunked<VLA_HEAD_SIZE>(cudaStream_t, const PenaltyForward&,
+                                                     const PenaltyChunks&);
 
 }  // namespace vla_bench::mixers::cuda

@@ -208,12 +208,13 @@ void launch(cudaStream_t stream, const ElementArgs& args, unsigned lanes) {
 
 }  // namespace
 
+template <int D>
 void find_elements(cudaStream_t stream, const HeadDims& dims, const SegmentArgs& args,
                    float* entries, float* elements) {
   const ElementArgs kernel_args{.segment = args, .entries = entries, .elements = elements};
-  with_head_size(dims.d_h, [&](auto d) {
-    launch<d>(stream, kernel_args, static_cast<unsigned>(dims.lanes()));
-  });
+  launch<D>(stream, kernel_args, static_cast<unsigned>(dims.lanes()));
 }
+template void find_elements<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const SegmentArgs&,
+                                           float*, float*);
 
 }  // namespace vla_bench::mixers::cuda

@@ -340,21 +340,20 @@ class Compose {
 };
 
 /// At d = 128 three matrices fill shared memory: A, and two that serve one step after the other.
-template <>
-struct JoinTiles<128> {
-  static constexpr int D = 128;
+template <int D>
+requires(D == 128) struct JoinTiles<D> {
   alignas(16) float matrix[D * ChunkShape<D>::kAlong];
   alignas(16) float r[D * ChunkShape<D>::kAlong];   // R^T, I + R^T W, its factor; E
   alignas(16) float w[D * ChunkShape<D>::kAcross];  // W, Z, E A
   float pivots[D];
 };
 
-template <>
-class Join<128> {
+template <int D>
+requires(D == 128) class Join<D> {
  public:
-  static constexpr int kThreads = ChunkShape<128>::kThreads;
+  static constexpr int kThreads = ChunkShape<D>::kThreads;
 
-  __device__ Join(const JoinArgs& args, JoinTiles<128>& tiles)
+  __device__ Join(const JoinArgs& args, JoinTiles<D>& tiles)
       : args_(args), tiles_(tiles), lane_(static_cast<int>(blockIdx.y)) {}
 
   __device__ void run() {
@@ -377,7 +376,6 @@ class Join<128> {
   }
 
  private:
-  static constexpr int D = 128;
   using Steps = ChunkSteps<D>;
   static constexpr int kWarps = ChunkShape<D>::kWarps;
   static constexpr int kAlong = ChunkShape<D>::kAlong;
@@ -471,7 +469,7 @@ class Join<128> {
   }
 
   const JoinArgs& args_;
-  JoinTiles<128>& tiles_;
+  JoinTiles<D>& tiles_;
   int lane_;
 };
 
@@ -541,27 +539,20 @@ void join_levels(cudaStream_t stream, const JoinArgs& args, int levels, unsigned
 
 }  // namespace
 
-Index elements_size(const HeadDims& dims, int segments) {
-  const Index d = kernel_head_size(dims.d_h);
-  Index elements = 0;
-  for (int count = segments - 2; count > 0; count /= 2) elements += count + 1;
-  return dims.lanes() * std::max<Index>(elements, segments) * 3 * d * d;
-}
-
+template <int D>
 void find_segment_entries(cudaStream_t stream, const HeadDims& dims, const SegmentArgs& args,
                           float* workspace) {
-  const Index d = kernel_head_size(dims.d_h);
-  float* elements = workspace + dims.lanes() * args.segments * d * d;
-  find_elements(stream, dims, args, workspace, elements);
+  float* elements = workspace + dims.lanes() * args.segments * D * D;
+  find_elements<D>(stream, dims, args, workspace, elements);
   if (args.segments == 2) return;
   const JoinArgs all{.entries = workspace,
                      .segments = args.segments,
                      .level = {elements, args.segments - 2, 1},
                      .alternate = 0};
-  const auto lanes = static_cast<unsigned>(dims.lanes());
-  with_head_size(dims.d_h, [&](auto size) {
-    join_levels<size>(stream, all, count_levels<size>(all.level.count), lanes);
-  });
+  join_levels<D>(stream, all, count_levels<D>(all.level.count),
+                 static_cast<unsigned>(dims.lanes()));
 }
+template void find_segment_entries<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const SegmentArgs&,
+                                                  float*);
 
 }  // namespace vla_bench::mixers::cuda
