@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
+#include <algorithm>
+#include <cmath>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -88,6 +90,8 @@ TEST(Chunked, DeltaNetStandard) {
 }
 TEST(Chunked, Mamba2) { expect_chunks({.options = Mamba2Options{}}); }
 TEST(Chunked, GatedDeltaNet) { expect_chunks({.options = GatedDeltaNetOptions{}}); }
+TEST(Chunked, Gla) { expect_chunks({.options = GlaOptions{}}); }
+TEST(Chunked, Kda) { expect_chunks({.options = KdaOptions{}}); }
 TEST(Chunked, PreconditionedGatedDeltaNet) {
   expect_chunks({.options = PreconditionedGatedDeltaNetOptions{}});
 }
@@ -95,6 +99,21 @@ TEST(Chunked, Mesa) { expect_chunks({.options = MesaOptions{}}); }
 TEST(Chunked, DeltaNetOfThePaperIsRefusedForItsValueGates) {
   const MixerConfig paper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
   EXPECT_THROW(chunked_core(paper, 8, {}, {}), BadInput);
+}
+
+// Key channels that keep from 1e-4 of themselves a token to nearly all: over a chunk their decays
+// lie below the smallest double, and no quotient of them exists.
+TEST(Chunked, KeyChannelsMayFadeAtOnce) {
+  const MixerConfig mixer{.options = KdaOptions::of_given()};
+  const HeadDims dims{.batch = 1, .tokens = 150, .heads = 2, .d_h = 12};
+  CoreTensors tensors = random_tensors(mixer, dims, 50);
+  for (double& key : tensors.k) key *= 0.25;
+  std::ranges::fill(tensors.more[0], 0.5);
+  std::vector<double>& log_decay = tensors.more[1];
+  for (std::size_t i = 0; i < log_decay.size(); ++i) {
+    log_decay[i] = static_cast<float>(-std::log(1e4) * static_cast<double>(i * 7 % 12) / 11.0);
+  }
+  expect_chunks_equal_reference(mixer, tensors, {{16, 0}, {16, 1}, {64, 0}, {150, 0}});
 }
 
 struct Variant {

@@ -39,6 +39,16 @@
 // subtracts no running sums (compare recurrence.h on dD) and does not divide by alpha, which may
 // be 0.
 //
+// With a decay per key channel each Gamma is a number per channel j, again a product of decays and
+// never a quotient of two, so that channels may fade at once. The steps differ where tokens meet
+// (a_j, r_j, q_j: rows j of a, r, q; S_j: column j of S):
+//   2. X = I + sum over j of (a_j^T r_j) * Gamma_j(s, t - 1), P likewise
+//   3 to 5, 8, 11. r diag(Gamma(0, t - 1)) becomes the elementwise r * Gamma(0, t - 1), q and a
+//      likewise; column j of S and D fades by Gamma_j(0, C)
+//   9, 10. row j of dq, dr and da has the dP and dX of Gamma_j
+//  13. a sum for each channel, a_js q_ju in place of a_s . q_u, (x^T S_j) y_j in place of x^T S y
+// What two tokens of a chunk have with each other then is no product of matrices: chunks are short.
+//
 // Segments of the sequence, several chunks each, can run side by side, since 3 to 5 are linear in
 // the S that enters a segment. Its e, n and S are sums of two runs: one from S = 0, one without
 // values from S = I. The second makes e, n and S into the maps of S_in; its n are the effective
@@ -76,7 +86,8 @@ std::vector<std::vector<TokenRange>> cut(Index tokens, const ChunkPlan& plan);
 /// Throws BadInput unless a chunk has tokens.
 void check_plan(const ChunkPlan& plan);
 
-/// The form exists for no decay and one per head and token, with any residual and normaliser.
+/// The form exists for no decay, one per head and one per key channel and token, with any residual
+/// and normaliser; not for one per value channel, which would take an X of each.
 Support supports_chunks(const RecurrenceForm& form);
 
 /// Steps 1 to 15 in double precision, everything computed again in the backward. Throws BadInput

@@ -16,19 +16,19 @@ using Vector = Eigen::VectorXd;
 using Residual = RecurrenceForm::Residual;
 using Normaliser = RecurrenceForm::Normaliser;
 
-/// Tokens of a lane.
+/// Tokens of a lane. `decays`: numbers of a token's alpha.
 struct Rows {
-  Rows(Index d, Index tokens)
+  Rows(Index d, Index decays, Index tokens)
       : r(Matrix::Zero(d, tokens)),
         a(Matrix::Zero(d, tokens)),
         q(Matrix::Zero(d, tokens)),
         f(Matrix::Zero(d, tokens)),
-        alpha(Vector::Ones(tokens)) {}
+        alpha(Matrix::Ones(decays, tokens)) {}
   Matrix r, a, q, f;
-  Vector alpha;
+  Matrix alpha;  // (decays, T)
 };
 
-/// 1
+/// 1, of a decay (C).
 Matrix left_after(const Vector& alpha) {
   const Index C = alpha.size();
   Matrix gamma = Matrix::Zero(C + 1, C + 1);
@@ -39,6 +39,36 @@ Matrix left_after(const Vector& alpha) {
   return gamma;
 }
 
+/// Key channels that fade alike: all of them, or one where every channel has a decay of its own.
+struct Channels {
+  Index first, count;
+  Matrix gamma;  // (C + 1, C + 1)
+
+  auto of(const Matrix& rows) const { return rows.middleRows(first, count); }
+  auto of(Matrix& rows) const { return rows.middleRows(first, count); }
+
+  // The blocks of Gamma that the steps use; those of pairs are triangular.
+  Matrix at_reads(const Matrix& pairs) const {
+    return pairs.cwiseProduct(gamma.block(1, 1, pairs.rows(), pairs.cols()));
+  }
+  Matrix at_residuals(const Matrix& pairs) const {
+    return pairs.cwiseProduct(gamma.block(1, 0, pairs.rows(), pairs.cols()));
+  }
+  auto entry_to_reads() const { return gamma.row(0).tail(gamma.cols() - 1); }
+  auto entry_to_residuals() const { return gamma.row(0).head(gamma.cols() - 1); }
+  auto writes_to_exit() const { return gamma.col(gamma.cols() - 1).tail(gamma.cols() - 1); }
+  double entry_to_exit() const { return gamma(0, gamma.cols() - 1); }
+};
+
+std::vector<Channels> channels_of(const Matrix& alpha, Index d) {
+  std::vector<Channels> all;
+  const Index count = d / alpha.rows();
+  for (Index i = 0; i < alpha.rows(); ++i) {
+    all.push_back({.first = i * count, .count = count, .gamma = left_after(alpha.row(i))});
+  }
+  return all;
+}
+
 /// A chunk's tokens and what does not depend on S.
 struct Chunk {
   Chunk(const Rows& rows, const TokenRange& range)
@@ -47,26 +77,34 @@ struct Chunk {
         r(rows.r.middleCols(first, count)),
         a(rows.a.middleCols(first, count)),
         q(rows.q.middleCols(first, count)),
-        gamma(left_after(rows.alpha.segment(first, count))),
-        X(Matrix::Identity(count, count) + at_residuals(a.transpose() * r)),  // 2
-        P(at_reads(a.transpose() * q)) {}
-
-  // The blocks of Gamma that the steps use; those of pairs are triangular.
-  Matrix at_reads(const Matrix& pairs) const {
-    return pairs.cwiseProduct(gamma.block(1, 1, count, count));
+        channels(channels_of(rows.alpha.middleCols(first, count), r.rows())),
+        r_at_entry(r),
+        q_at_entry(q),
+        a_at_exit(a),
+        X(Matrix::Identity(count, count)),
+        P(Matrix::Zero(count, count)) {
+    for (const Channels& some : channels) {
+      X += some.at_residuals(some.of(a).transpose() * some.of(r));  // 2
+      P += some.at_reads(some.of(a).transpose() * some.of(q));
+      some.of(r_at_entry) *= some.entry_to_residuals().asDiagonal();
+      some.of(q_at_entry) *= some.entry_to_reads().asDiagonal();
+      some.of(a_at_exit) *= some.writes_to_exit().asDiagonal();
+    }
   }
-  Matrix at_residuals(const Matrix& pairs) const {
-    return pairs.cwiseProduct(gamma.block(1, 0, count, count));
+  /// S from the chunk's entry to its exit, without its writes.
+  Matrix faded(Matrix S) const {
+    for (const Channels& some : channels) {
+      S.middleCols(some.first, some.count) *= some.entry_to_exit();
+    }
+    return S;
   }
-  Vector entry_to_reads() const { return gamma.row(0).tail(count); }
-  Vector entry_to_residuals() const { return gamma.row(0).head(count); }
-  Vector writes_to_exit() const { return gamma.col(count).tail(count); }
-  double entry_to_exit() const { return gamma(0, count); }
 
   Index first, count;
   Matrix r, a, q;  // (d, C)
-  Matrix gamma;    // (C + 1, C + 1)
-  Matrix X, P;     // (C, C)
+  std::vector<Channels> channels;
+  // r_t * Gamma(0, t - 1), q_t * Gamma(0, t), a_s * Gamma(s, C)
+  Matrix r_at_entry, q_at_entry, a_at_exit;
+  Matrix X, P;  // (C, C)
 };
 
 /// A chunk going forward; linear in the S that enters its segment.
@@ -78,11 +116,10 @@ struct Pass {
 /// 3 to 5; moves S to the chunk's exit.
 Pass pass_forward(const Chunk& chunk, const Matrix& v, Matrix& S) {
   Pass pass{.S = S, .e = {}, .n = {}};
-  pass.e = v - S * chunk.r * chunk.entry_to_residuals().asDiagonal();
+  pass.e = v - S * chunk.r_at_entry;
   chunk.X.triangularView<Eigen::UnitUpper>().solveInPlace<Eigen::OnTheRight>(pass.e);
-  pass.n = S * chunk.q * chunk.entry_to_reads().asDiagonal() + pass.e * chunk.P;
-  S = chunk.entry_to_exit() * S +
-      pass.e * chunk.writes_to_exit().asDiagonal() * chunk.a.transpose();
+  pass.n = S * chunk.q_at_entry + pass.e * chunk.P;
+  S = chunk.faded(S) + pass.e * chunk.a_at_exit.transpose();
   return pass;
 }
 
@@ -95,36 +132,39 @@ struct BackwardPass {
 /// 8 and 11; moves D to the chunk's entry.
 BackwardPass pass_backward(const Chunk& chunk, const Matrix& dn, Matrix& D) {
   BackwardPass pass{.D = D, .de = {}};
-  pass.de = D * chunk.a * chunk.writes_to_exit().asDiagonal() + dn * chunk.P.transpose();
+  pass.de = D * chunk.a_at_exit + dn * chunk.P.transpose();
   chunk.X.transpose().triangularView<Eigen::UnitLower>().solveInPlace<Eigen::OnTheRight>(pass.de);
-  D = chunk.entry_to_exit() * D + dn * chunk.entry_to_reads().asDiagonal() * chunk.q.transpose() -
-      pass.de * chunk.entry_to_residuals().asDiagonal() * chunk.r.transpose();
+  D = chunk.faded(D) + dn * chunk.q_at_entry.transpose() - pass.de * chunk.r_at_entry.transpose();
   return pass;
 }
 
 /// Gradients of a lane's rows.
 struct RowGradients {
-  RowGradients(Index d, Index tokens)
-      : dr(Matrix::Zero(d, tokens)), da(dr), dq(dr), df(dr), dalpha(Vector::Zero(tokens)) {}
+  RowGradients(Index d, Index decays, Index tokens)
+      : dr(Matrix::Zero(d, tokens)), da(dr), dq(dr), df(dr), dalpha(Matrix::Zero(decays, tokens)) {}
   Matrix dr, da, dq, df;
-  Vector dalpha;
+  Matrix dalpha;  // (decays, T)
 };
 
-/// 13
-Vector decay_gradients(const Chunk& chunk, const Pass& pass, const BackwardPass& back,
-                       const Matrix& dn) {
+/// 13, of the chunk's channels `some`.
+Vector decay_gradients(const Chunk& chunk, const Channels& some, const Pass& pass,
+                       const BackwardPass& back, const Matrix& dn) {
   const Index C = chunk.count;
+  const Matrix S = pass.S.middleCols(some.first, some.count);
+  const Matrix D = back.D.middleCols(some.first, some.count);
   Matrix M = Matrix::Zero(C + 1, C + 1);
-  M.row(0).tail(C) += (pass.S * chunk.q).cwiseProduct(dn).colwise().sum();
-  M.row(0).head(C) -= (pass.S * chunk.r).cwiseProduct(back.de).colwise().sum();
-  M(0, C) += back.D.cwiseProduct(pass.S).sum();
-  M.block(1, 1, C, C) += (pass.e.transpose() * dn).cwiseProduct(chunk.a.transpose() * chunk.q);
-  M.block(1, 0, C, C) -= (pass.e.transpose() * back.de).cwiseProduct(chunk.a.transpose() * chunk.r);
-  M.col(C).tail(C) += pass.e.cwiseProduct(back.D * chunk.a).colwise().sum().transpose();
+  M.row(0).tail(C) += (S * some.of(chunk.q)).cwiseProduct(dn).colwise().sum();
+  M.row(0).head(C) -= (S * some.of(chunk.r)).cwiseProduct(back.de).colwise().sum();
+  M(0, C) += D.cwiseProduct(S).sum();
+  M.block(1, 1, C, C) +=
+      (pass.e.transpose() * dn).cwiseProduct(some.of(chunk.a).transpose() * some.of(chunk.q));
+  M.block(1, 0, C, C) -=
+      (pass.e.transpose() * back.de).cwiseProduct(some.of(chunk.a).transpose() * some.of(chunk.r));
+  M.col(C).tail(C) += pass.e.cwiseProduct(D * some.of(chunk.a)).colwise().sum().transpose();
   Vector dalpha(C);
   for (Index t = 1; t <= C; ++t) {
-    dalpha(t - 1) = chunk.gamma.col(t - 1).head(t).dot(
-        M.topRightCorner(t, C + 1 - t) * chunk.gamma.row(t).tail(C + 1 - t).transpose());
+    dalpha(t - 1) = some.gamma.col(t - 1).head(t).dot(
+        M.topRightCorner(t, C + 1 - t) * some.gamma.row(t).tail(C + 1 - t).transpose());
   }
   return dalpha;
 }
@@ -132,16 +172,27 @@ Vector decay_gradients(const Chunk& chunk, const Pass& pass, const BackwardPass&
 /// 9, 10 and 13
 void put_gradients(const Chunk& chunk, const Pass& pass, const BackwardPass& back, const Matrix& dn,
                    RowGradients& gradients) {
-  const Matrix dP = chunk.at_reads(pass.e.transpose() * dn);
-  const Matrix dX = -chunk.at_residuals(pass.e.transpose() * back.de);
-  gradients.dq.middleCols(chunk.first, chunk.count) =
-      pass.S.transpose() * dn * chunk.entry_to_reads().asDiagonal() + chunk.a * dP;
-  gradients.dr.middleCols(chunk.first, chunk.count) =
-      -pass.S.transpose() * back.de * chunk.entry_to_residuals().asDiagonal() + chunk.a * dX;
-  gradients.da.middleCols(chunk.first, chunk.count) =
-      back.D.transpose() * pass.e * chunk.writes_to_exit().asDiagonal() + chunk.q * dP.transpose() +
-      chunk.r * dX.transpose();
-  gradients.dalpha.segment(chunk.first, chunk.count) = decay_gradients(chunk, pass, back, dn);
+  const Matrix e_dn = pass.e.transpose() * dn;
+  const Matrix e_de = pass.e.transpose() * back.de;
+  const Matrix S_dn = pass.S.transpose() * dn;
+  const Matrix S_de = pass.S.transpose() * back.de;
+  const Matrix D_e = back.D.transpose() * pass.e;
+  for (std::size_t i = 0; i < chunk.channels.size(); ++i) {
+    const Channels& some = chunk.channels[i];
+    const Matrix dP = some.at_reads(e_dn);
+    const Matrix dX = -some.at_residuals(e_de);
+    const auto block = [&](Matrix& all) {
+      return all.block(some.first, chunk.first, some.count, chunk.count);
+    };
+    block(gradients.dq) =
+        some.of(S_dn) * some.entry_to_reads().asDiagonal() + some.of(chunk.a) * dP;
+    block(gradients.dr) =
+        -some.of(S_de) * some.entry_to_residuals().asDiagonal() + some.of(chunk.a) * dX;
+    block(gradients.da) = some.of(D_e) * some.writes_to_exit().asDiagonal() +
+                          some.of(chunk.q) * dP.transpose() + some.of(chunk.r) * dX.transpose();
+    gradients.dalpha.row(static_cast<Index>(i)).segment(chunk.first, chunk.count) =
+        decay_gradients(chunk, some, pass, back, dn).transpose();
+  }
 }
 
 using Segment = std::vector<Chunk>;
@@ -263,7 +314,7 @@ class ChunkedReference final : public MixerCore<double> {
                .count = inputs.dims.tokens},
           kept(static_cast<std::size_t>(core.rule_->kept_size(inputs.dims.tokens))),
           rule(core.rule_->make_lane()),
-          rows(core.d_, tile.tokens) {
+          rows(core.d_, core.decays(), tile.tokens) {
       core.bind(inputs, *this);
       segments = cut(rows, core.plan_);
       joined = run_segments(segments, core.get(inputs.v, tile));
@@ -286,6 +337,9 @@ class ChunkedReference final : public MixerCore<double> {
     Vector denominators, c;  // (T)
     Matrix o;                // (d, T)
   };
+
+  /// Numbers of a token's alpha.
+  Index decays() const { return form_.decay == Decay::columns ? d_ : 1; }
 
   template <class Body>
   static void for_each_lane(const HeadDims& dims, const Body& body) {
@@ -350,7 +404,7 @@ class ChunkedReference final : public MixerCore<double> {
     const Matrix g = get(out.d_o, lane.tile);
     const Matrix dn = g * lane.c.asDiagonal();
     const auto passes = run_segments_back(lane.segments, lane.joined, dn);
-    RowGradients gradients(d_, lane.tile.tokens);
+    RowGradients gradients(d_, decays(), lane.tile.tokens);
     Matrix dv(d_, lane.tile.tokens);
     for (std::size_t i = 0; i < passes.size(); ++i) {
       for (std::size_t j = 0; j < passes[i].size(); ++j) {
@@ -399,9 +453,8 @@ void check_plan(const ChunkPlan& plan) {
 }
 
 Support supports_chunks(const RecurrenceForm& form) {
-  if (form.decay == Decay::none || form.decay == Decay::head) return {};
-  return {.ok = false,
-          .reason = "chunks exist for no decay and one per head, not for one per channel"};
+  if (form.decay != Decay::rows) return {};
+  return {.ok = false, .reason = "no chunks for a state whose channels of values decay apart"};
 }
 
 std::unique_ptr<MixerCore<double>> make_chunked_reference(

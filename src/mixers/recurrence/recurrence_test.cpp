@@ -163,17 +163,31 @@ TEST(Recurrence, ChunksEqualTheReferenceInEveryFormTheyHave) {
   }
 }
 
-TEST(Recurrence, ChunksGoOnAfterADecayOfZero) {
-  RecurrenceForm form{Residual::along_r, Decay::head, true, Normaliser::sums_f, 0.05};
-  const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 8};
-  CoreTensors tensors = tensors_of(form, dims, 35);
-  for (std::size_t i = 0; i < tensors.more[kDecay].size(); i += 7) {
-    tensors.more[kDecay][i] = -800;  // sigmoid(-800) is 0 in double
+/// Logits of decays from 1e-4 to 1, and with zeros among them.
+void set_strong_decays(CoreTensors& tensors, bool zeros) {
+  std::vector<double>& logits = tensors.more[kDecay];
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const double alpha = std::pow(10.0, -0.5 * static_cast<double>(i * 5 % 9));
+    logits[i] = alpha == 1.0 ? 40.0 : std::log(alpha / (1.0 - alpha));
+    if (zeros && i % 7 == 0) logits[i] = -800;  // sigmoid(-800) is 0 in double
   }
-  const CoreRun expected = run_core<double>(*reference(form, 8), tensors);
-  for (Index chunks_per_segment : {0, 1}) {
-    const mixers::ChunkPlan plan{16, chunks_per_segment};
-    expect_same_run(run_core<double>(*in_chunks(form, 8, plan), tensors), expected, 1e-10, "zeros");
+}
+
+TEST(Recurrence, ChunksGoOnAfterStrongDecays) {
+  for (Decay decay : {Decay::head, Decay::columns}) {
+    RecurrenceForm form{Residual::along_r, decay, true, Normaliser::sums_f, 0.05};
+    SCOPED_TRACE(name(form));
+    const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 8};
+    CoreTensors tensors = tensors_of(form, dims, 35);
+    for (bool zeros : {false, true}) {
+      set_strong_decays(tensors, zeros);
+      const CoreRun expected = run_core<double>(*reference(form, 8), tensors);
+      for (Index chunks_per_segment : {0, 1}) {
+        const mixers::ChunkPlan plan{16, chunks_per_segment};
+        expect_same_run(run_core<double>(*in_chunks(form, 8, plan), tensors), expected, 1e-10,
+                        zeros ? "zeros" : "down to 1e-4");
+      }
+    }
   }
 }
 
@@ -198,11 +212,8 @@ TEST(Recurrence, LanesAreCutIntoChunksAndSegments) {
   EXPECT_EQ(lengths(10, {.chunk = 64, .chunks_per_segment = 3}), (Lengths{{10}}));
 }
 
-TEST(Recurrence, ChunksRefuseADecayPerChannel) {
-  for (Decay decay : {Decay::rows, Decay::columns}) {
-    RecurrenceForm form{.decay = decay};
-    EXPECT_THROW(in_chunks(form, 8, {}), BadInput);
-  }
+TEST(Recurrence, ChunksRefuseADecayPerValueChannel) {
+  EXPECT_THROW(in_chunks({.decay = Decay::rows}, 8, {}), BadInput);
   EXPECT_THROW(in_chunks({}, 8, {.chunk = 0}), BadInput);
 }
 
