@@ -52,6 +52,20 @@ TEST(LatencyOnGpu, TimesBothPassesOfEveryMixer) {
   }
 }
 
+TEST(LatencyOnGpu, TimesBothPassesInChunks) {
+  VLA_NEEDS_GPU();
+  for (const char* mixer : {R"("gated_deltanet")", R"("kda")", R"("gla")", R"("based")"}) {
+    const CellResult result = run_on_gpu(mixer, R"("chunked")");
+    ASSERT_EQ(result.status, CellStatus::ok) << mixer << ": " << result.reason;
+    ASSERT_EQ(result.table.rows.size(), 2U);
+    for (std::size_t row = 0; row < 2; ++row) {
+      EXPECT_EQ(text(result.table, row, "implementation"), "chunked");
+      EXPECT_EQ(text(result.table, row, "status"), "ok") << mixer << ": " << result.reason;
+      EXPECT_GT(number(result.table, row, "median_s"), 5e-7);
+    }
+  }
+}
+
 TEST(LatencyOnGpu, TimesVlaTokenByToken) {
   VLA_NEEDS_GPU();
   // Every variant agrees with the reference, or its row would have failed; the longest fills half

@@ -125,9 +125,6 @@ bool of_recurrence(const MixerConfig& config, const Ask& ask) {
       },
       config.options);
 }
-bool chunks_go_back(const MixerConfig& config) {
-  return of_recurrence(config, mixers::backward_chunks_exist);
-}
 bool chunks_store_bf16(const MixerConfig& config) {
   return of_recurrence(config, mixers::chunks_store_bf16);
 }
@@ -184,9 +181,8 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
 }
 
 Support pass_support(const MixerConfig& config, Implementation implementation, LatencyPass pass) {
-  const bool forward_only = implementation == Implementation::unfused ||
-                            implementation == Implementation::sequential ||
-                            (implementation == Implementation::chunked && !chunks_go_back(config));
+  const bool forward_only =
+      implementation == Implementation::unfused || implementation == Implementation::sequential;
   if (!forward_only || pass == LatencyPass::forward) return {};
   return {.ok = false,
           .reason = fmt::format("{} has only a forward pass", enum_name(implementation))};

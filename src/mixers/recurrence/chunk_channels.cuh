@@ -3,7 +3,7 @@
 //   r_t * Gamma(0, t - 1), q_t * Gamma(0, t), a_s * Gamma(s, C), channel by channel.
 // Gamma(s, t) is the product of decays, never a quotient of two, which would not exist where a
 // decay is 0: a column s of X is a_s, times the next token's decays after each product with a row
-// of r.
+// of r. Against time X and P are the same numbers, a row for each a_s.
 #pragma once
 
 #include "mixers/recurrence/chunk_rule.cuh"
@@ -41,7 +41,8 @@ __device__ constexpr int word_of_token(int s) {
   return place / 2 * 4 + s / 8 * 2 + place % 2;
 }
 
-/// 2: column s of X's part below the diagonal, or of P, by the threads of 4 warps. `rows`: r or q.
+/// 2: what token s has of X's part below the diagonal, or of P, by the threads of 4 warps. `rows`:
+/// r or q.
 template <class Rule, bool kOfX>
 __device__ inline void compute_columns(const float* rows, const typename Rule::Rows& of_chunk,
                                        float* matrix) {
@@ -55,12 +56,12 @@ __device__ inline void compute_columns(const float* rows, const typename Rule::R
   float left[kShare];  // a_s of the channels, times the decays of the tokens since
 #pragma unroll
   for (int i = 0; i < kShare; ++i) {
-    left[i] = of_chunk.a[s * kStride + part + kColumnThreads * i];
+    left[i] = of_chunk.a[Rule::place(s) * kStride + part + kColumnThreads * i];
   }
   float x[16];
 #pragma unroll
   for (int t = 0; t < 16; ++t) {
-    const int at = t * kStride + part;
+    const int at = Rule::place(t) * kStride + part;
     float sum[2] = {};
     const bool decays = t > s;
     const auto decay = [&] {
@@ -78,9 +79,13 @@ __device__ inline void compute_columns(const float* rows, const typename Rule::R
     x[t] = (kOfX ? t > s : t >= s) ? sum[0] + sum[1] : 0.0F;
   }
   const float2 sums = sum_rows(x);
-  float* to = matrix + 2 * part * kRowWords<16> + word_of_token(s);
-  to[0] = prepared<Rule::kGrade>(sums.x);
-  to[kRowWords<16>] = prepared<Rule::kGrade>(sums.y);
+  const auto put = [&](int t, float sum) {
+    const int row = Rule::kInTime ? t : Rule::place(s);
+    const int column = Rule::kInTime ? s : Rule::place(t);
+    matrix[row * kRowWords<16> + word_of_token(column)] = prepared<Rule::kGrade>(sum);
+  };
+  put(2 * part, sums.x);
+  put(2 * part + 1, sums.y);
 }
 
 /// r, q and a times their decays, a channel a thread.
@@ -90,7 +95,7 @@ __device__ inline void scale_reads(int channel, typename Rule::Rows& rows, float
   float gamma = 1.0F;
 #pragma unroll
   for (int t = 0; t < Rule::C; ++t) {
-    const int at = t * kStride + channel;
+    const int at = Rule::place(t) * kStride + channel;
     if constexpr (Rule::kHasR) rows.r[at] = prepared<Rule::kGrade>(gamma * rows.r[at]);
     gamma *= rows.decays[at];
     if constexpr (Rule::kHasQ) rows.q[at] = prepared<Rule::kGrade>(gamma * rows.q[at]);
@@ -103,7 +108,7 @@ __device__ inline void scale_writes(int channel, typename Rule::Rows& rows) {
   float gamma = 1.0F;
 #pragma unroll
   for (int t = Rule::C - 1; t >= 0; --t) {
-    const int at = t * kStride + channel;
+    const int at = Rule::place(t) * kStride + channel;
     rows.a[at] = prepared<Rule::kGrade>(gamma * rows.a[at]);
     gamma *= rows.decays[at];
   }
@@ -113,7 +118,7 @@ __device__ inline void scale_writes(int channel, typename Rule::Rows& rows) {
 template <class Rule>
 __device__ inline void prepare_channels(typename Rule::Rows& rows,
                                         typename Rule::Products& products) {
-  static_assert(Rule::C == 16 && Rule::kInTime);
+  static_assert(Rule::C == 16);
   constexpr int kBarrier = 1;
   constexpr int kThreads = Rule::kLoadThreads;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
@@ -128,7 +133,9 @@ __device__ inline void prepare_channels(typename Rule::Rows& rows,
   }
   ops::cuda::sync_named(kBarrier, kThreads);
   if (thread < Rule::D) scale_reads<Rule>(thread, rows, products.left[thread]);
-  if (thread >= kThreads - Rule::D) scale_writes<Rule>(kThreads - 1 - thread, rows);
+  if constexpr (Rule::kHasA) {
+    if (thread >= kThreads - Rule::D) scale_writes<Rule>(kThreads - 1 - thread, rows);
+  }
   if constexpr (Rule::kSolves) {
     if (thread / kWarp == kThreads / kWarp / 2) {
       invert_unit_block<Rule::kGrade, kRowWords<16>>(products.x);

@@ -23,15 +23,12 @@
 
 namespace vla_bench::mixers {
 
-/// Whether there are passes in chunks: a forward, and a backward.
+/// Whether there are passes in chunks.
 inline bool chunks_exist(const RecurrenceForm& form) { return form.decay != Decay::rows; }
-inline bool backward_chunks_exist(const RecurrenceForm& form) {
-  return form.decay == Decay::none || form.decay == Decay::head;
-}
 
-/// Of S.
+/// Of S. Those of key channels that decay apart have not been timed against the recurrence.
 inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
-  if (!backward_chunks_exist(form)) return false;
+  if (!chunks_exist(form) || form.decay == Decay::columns) return false;
   const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
   return dims.tokens >= (fills_chip ? 64 : 512);
 }
@@ -44,8 +41,8 @@ inline bool chain_chunks_are_faster(const HeadDims& dims) {
 /// Whether the forward in chunks reads and writes tensors in bfloat16 where that is the precision;
 /// the others, and every backward, compute as in TF32.
 inline bool chunks_store_bf16(const RecurrenceForm& form) {
-  const bool by_channel = form.decay == Decay::rows || form.decay == Decay::columns;
-  return !by_channel && !form.has_running_sum && !form.solves_reads &&
+  return chunks_exist(form) && form.decay != Decay::columns && !form.has_running_sum &&
+         !form.solves_reads &&
          (!form.normalises() || form.normalises_beside_rows() || form.has_f());
 }
 

@@ -13,6 +13,8 @@
 //   columns of S   e = -M r;     M <- alpha_t M + v a^T;  o = c M q
 //   chain of de    M <- M + c v q^T;  o = M a;  M <- alpha_t M - o r^T
 //   columns of dS  M <- M + c v q^T;  o = M a;  M <- alpha_t M - w r^T
+// alpha_t is a number for M, one for each of its columns or one for each of its rows: key channels
+// that decay apart are columns of S and dS, and rows of their transposes.
 #pragma once
 
 #include "mixers/recurrence/chunked_cuda.h"
@@ -32,7 +34,8 @@ struct ChunkedSegments {
   bool transposed = false;  // `states` hold M^T
   // For the decay's gradient, of every kChunkTokens tokens of a lane: the M before them (lanes,
   // chunks, d, d), which a pass in time writes, and its product with the one of a pass against
-  // time, by warps (lanes, chunks, d / 16), which that pass writes; or null.
+  // time, which that pass writes: by warps (lanes, chunks, d / 16), where rows decay apart by rows
+  // (lanes, chunks, d); or null.
   float* chunk_states = nullptr;
   float* chunk_products = nullptr;
 };
@@ -58,7 +61,7 @@ struct ChunkedPass {
   Index d = 0, lanes = 0;
   Grade grade = Grade::float32;
   AlongR along_r = AlongR::nothing;
-  Decay decay = Decay::none;  // with columns only the forward
+  Decay decay = Decay::none;  // of M; of rows in the passes over columns of S and dS alone
   bool normalises = false;
 };
 

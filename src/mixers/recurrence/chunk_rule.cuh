@@ -31,6 +31,7 @@ struct ChunkRule {
   static constexpr bool kSolves = kAlongR_ == AlongR::residual;
   static constexpr bool kDecays = kDecay_ == Decay::head;
   static constexpr bool kChannelsDecay = kDecay_ == Decay::columns;
+  static constexpr bool kRowsDecay = kDecay_ == Decay::rows;
   static constexpr bool kNormalises = kNormalises_;
   static constexpr bool kPuts = kPuts_;
   static constexpr bool kHasA = kInTime || kPuts || kSolves;
@@ -39,16 +40,17 @@ struct ChunkRule {
   static constexpr bool kHasP = kInTime ? kPuts : kHasA;
   static constexpr bool kScales = !kInTime || kPuts;
   /// Five rows a token do not fit into shared memory at C = 32 and d = 128; where channels decay
-  /// apart, X and P are no products of matrices (chunk_channels.cuh).
+  /// apart, what stands inside a pair of tokens is no product of matrices (chunk_channels.cuh,
+  /// chunk_row_decays.cuh).
   static constexpr int C =
-      kChannelsDecay || (kHasW && D == 128) ? 16 : static_cast<int>(kChunkTokens);
+      kChannelsDecay || kRowsDecay || (kHasW && D == 128) ? 16 : static_cast<int>(kChunkTokens);
   /// An element has Phi too where that depends on M: warps of its own, at d = 128 another block.
   static constexpr bool kHasMap = !kPuts && kSolves;
   static constexpr int kMapWarps = kHasMap && D < 128 ? D / 16 : 0;
   static constexpr int kStateWarps = D / 16 + kMapWarps;
   /// Eight give each block of X and P a warp of its own; more threads leave too few registers.
   static constexpr int kGramWarps =
-      kPuts && kHasR && (D == 32 || D == 64 || kChannelsDecay) ? 8 : 4;
+      kPuts && kHasR && !kRowsDecay && (D == 32 || D == 64 || kChannelsDecay) ? 8 : 4;
   static constexpr int kThreads = (kStateWarps + kGramWarps) * kWarp;
   static constexpr int kLoadThreads = kGramWarps * kWarp;
   /// Blocks of a multiprocessor: two hide each other's latency where registers and memory allow.
@@ -81,7 +83,7 @@ struct ChunkRule {
     alignas(16) If<kHasR, Tile> r;
     alignas(16) If<kHasQ, Tile> q;
     alignas(16) If<kHasW, Tile> w;
-    alignas(16) If<kChannelsDecay, Tile> decays;
+    alignas(16) If<kChannelsDecay || kRowsDecay, Tile> decays;
     If<kDecays, float[C]> decay;
     If<kScales, float[C]> scale;
   };
@@ -246,7 +248,7 @@ __device__ inline void load_chunk(const typename Rule::Args& args, const Segment
   if constexpr (Rule::kHasW) load(rows.w, args.w);
   if constexpr (Rule::kScales) load_scalars(rows.scale, args.scale);
   if constexpr (Rule::kDecays) load_scalars(rows.decay, args.decay);
-  if constexpr (Rule::kChannelsDecay) load(rows.decays, args.decay);
+  if constexpr (Rule::kChannelsDecay || Rule::kRowsDecay) load(rows.decays, args.decay);
 }
 
 /// Rounds what the thread has copied of a chunk, where the grade is TF32. v and w are no operands

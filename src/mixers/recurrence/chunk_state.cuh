@@ -4,82 +4,10 @@
 
 #include "core/cuda/check.h"
 #include "mixers/recurrence/chunk_gram.cuh"
+#include "mixers/recurrence/chunk_row_decays.cuh"
+#include "mixers/recurrence/chunk_state_memory.cuh"
 
 namespace vla_bench::mixers::cuda {
-
-// Rows g and g + 8 of a warp's tiles are its value rows 2 g and 2 g + 1.
-
-/// A warp's 16 rows, from or to (d, d) in global memory.
-template <int D, class Quad>
-__device__ inline void each_quad(const Place& at, int first_row, const Quad& quad) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int m = 0; m < D / 16; ++m) {
-      quad((first_row + 2 * at.g + half) * D + 16 * m + 4 * at.t, m, half);
-    }
-  }
-}
-template <int D>
-__device__ inline void load_state(const Place& at, const float* from, int first_row,
-                                  TileRow<D / 8>& s) {
-  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
-    const float4 x = *reinterpret_cast<const float4*>(from + offset);
-    s[2 * m][2 * half] = x.x;
-    s[2 * m + 1][2 * half] = x.y;
-    s[2 * m][2 * half + 1] = x.z;
-    s[2 * m + 1][2 * half + 1] = x.w;
-  });
-}
-template <int D>
-__device__ inline void store_state(const Place& at, float* to, int first_row,
-                                   const TileRow<D / 8>& s) {
-  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
-    *reinterpret_cast<float4*>(to + offset) =
-        make_float4(s[2 * m][2 * half], s[2 * m + 1][2 * half], s[2 * m][2 * half + 1],
-                    s[2 * m + 1][2 * half + 1]);
-  });
-}
-/// The sum of all products of the warp's rows with those in memory.
-template <int D>
-__device__ inline float state_product(const Place& at, const float* from, int first_row,
-                                      const TileRow<D / 8>& s) {
-  float sum[2] = {};
-  each_quad<D>(at, first_row, [&](int offset, int m, int half) {
-    const float4 x = *reinterpret_cast<const float4*>(from + offset);
-    sum[half] = fmaf(x.x, s[2 * m][2 * half], sum[half]);
-    sum[half] = fmaf(x.y, s[2 * m + 1][2 * half], sum[half]);
-    sum[half] = fmaf(x.z, s[2 * m][2 * half + 1], sum[half]);
-    sum[half] = fmaf(x.w, s[2 * m + 1][2 * half + 1], sum[half]);
-  });
-  return group_sum<kWarp>(sum[0] + sum[1]);
-}
-/// Of M^T.
-template <int D>
-__device__ inline void load_transposed(const Place& at, const float* from, int first_row,
-                                       TileRow<D / 8>& s) {
-#pragma unroll
-  for (int tile = 0; tile < D / 8; ++tile) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
-      s[tile][c] = from[channel * D + first_row + 2 * at.g + c / 2];
-    }
-  }
-}
-/// Rows of the identity.
-template <int D>
-__device__ inline void set_identity(const Place& at, int first_row, TileRow<D / 8>& s) {
-#pragma unroll
-  for (int c = 0; c < 4; ++c) {
-    const int row = first_row + 2 * at.g + c / 2;
-#pragma unroll
-    for (int tile = 0; tile < D / 8; ++tile) {
-      const int channel = 16 * (tile / 2) + 4 * at.t + 2 * (c % 2) + tile % 2;
-      s[tile][c] = row == channel ? 1.0F : 0.0F;
-    }
-  }
-}
 
 /// Tiles (16, C) of a warp's rows of v or w, each token times its number in `factors`, if any.
 template <class Rule>
@@ -240,29 +168,41 @@ struct StateRows {
   __device__ void run(const Place& at, const typename Rule::Args& args,
                       const Segment<Rule>& segment, int chunk, const Rows& rows,
                       const Products& products) {
-    if constexpr (Rule::kInTime && Rule::kPuts) {
-      if (Rule::kDecays && args.chunk_states != nullptr) {
+    constexpr bool kMayKeep = (Rule::kDecays || Rule::kRowsDecay) && Rule::kPuts;
+    const bool keeps = kMayKeep && segment.first_of(chunk) % kChunkTokens == 0;
+    if constexpr (kMayKeep && Rule::kInTime) {
+      if (keeps && args.chunk_states != nullptr) {
         float* to = args.chunk_states + segment.chunk_slot(args, chunk) * D * D;
         store_state<D>(at, to, first_row, s);
       }
+    }
+    if constexpr (Rule::kRowsDecay) {
+      run_decaying_rows(at, args, segment, chunk, rows, products);
+    } else if constexpr (Rule::kInTime && Rule::kPuts) {
       run_in_time(at, args, segment, chunk, rows, products);
     } else if constexpr (Rule::kInTime) {
       run_element(at, rows, products);
     } else {
       run_against_time(at, args, segment, chunk, rows, products);
-      if (Rule::kDecays && Rule::kPuts && args.chunk_products != nullptr) {
-        put_product(at, args, segment, chunk);
-      }
+    }
+    if constexpr (kMayKeep && !Rule::kInTime) {
+      if (keeps && args.chunk_products != nullptr) put_products(at, args, segment, chunk);
     }
   }
 
  private:
-  __device__ void put_product(const Place& at, const typename Rule::Args& args,
-                              const Segment<Rule>& segment, int chunk) const {
-    if (segment.first_of(chunk) % kChunkTokens != 0) return;
+  __device__ void put_products(const Place& at, const typename Rule::Args& args,
+                               const Segment<Rule>& segment, int chunk) const {
     const Index slot = segment.chunk_slot(args, chunk);
-    const float product = state_product<D>(at, args.chunk_states + slot * D * D, first_row, s);
-    if (threadIdx.x % kWarp == 0) args.chunk_products[slot * (D / 16) + warp] = product;
+    float2 product = row_products<D>(at, args.chunk_states + slot * D * D, first_row, s);
+    if constexpr (Rule::kRowsDecay) {
+      product = make_float2(group_sum<4>(product.x), group_sum<4>(product.y));
+      float* to = args.chunk_products + slot * D + first_row + 2 * at.g;
+      if (at.t == 0) *reinterpret_cast<float2*>(to) = product;
+    } else {
+      const float sum = group_sum<kWarp>(product.x + product.y);
+      if (threadIdx.x % kWarp == 0) args.chunk_products[slot * (D / 16) + warp] = sum;
+    }
   }
   /// 3 to 5; dq and dr of 10.
   __device__ void run_in_time(const Place& at, const typename Rule::Args& args,
@@ -297,6 +237,39 @@ struct StateRows {
     write_state<kGrade, D, C>(at, x, rows.a, after(products), whole(products), s);
   }
 
+  /// 10, rows of M being key channels that decay apart.
+  __device__ void run_decaying_rows(const Place& at, const typename Rule::Args& args,
+                                    const Segment<Rule>& segment, int chunk, const Rows& rows,
+                                    const Products& products) {
+    Tiles n[Rule::kInTime && Rule::kHasR ? 2 : 1] = {};
+    if constexpr (!Rule::kInTime) {
+      const typename Rule::T* const read[1] = {rows.a};
+      read_state<kGrade, D, C>(at, s, read, n);
+    } else if constexpr (Rule::kHasR) {
+      const typename Rule::T* const read[2] = {rows.q, rows.r};
+      read_state<kGrade, D, C>(at, s, read, n);
+    } else {
+      const typename Rule::T* const read[1] = {rows.q};
+      read_state<kGrade, D, C>(at, s, read, n);
+    }
+    Tiles x, w;
+    take_rows<Rule>(at, first_row, rows.v, Rule::kInTime ? nullptr : rows.scale, x);
+    if constexpr (Rule::kHasW) take_rows<Rule>(at, first_row, rows.w, nullptr, w);
+    const RowDecays<Rule> decays(at, first_row, rows);
+    decays.read(rows, products, x, n);
+    decays.decay_writes(x, w);
+    decays.decay_state(s);
+    if constexpr (Rule::kInTime) {
+      scale_output<Rule>(at, args, segment, chunk, first_row, rows, products, n[0]);
+      if constexpr (Rule::kHasR) put_rows<Rule>(at, segment, chunk, first_row, n[1], args.e);
+      write_state<kGrade, D, C>(at, x, rows.a, nullptr, 1.0F, s);
+    } else {
+      write_state<kGrade, D, C>(at, x, rows.q, nullptr, 1.0F, s);
+      if constexpr (Rule::kHasW) write_state<kGrade, D, C>(at, w, rows.r, nullptr, 1.0F, s);
+    }
+    put_rows<Rule>(at, segment, chunk, first_row, n[0], args.o);
+  }
+
   /// 14: S_local or Phi.
   __device__ void run_element(const Place& at, const Rows& rows, const Products& products) {
     Tiles x = {};
@@ -321,6 +294,7 @@ struct StateRows {
       read_state<kGrade, D, C>(at, s, read, n);
       if constexpr (Rule::kDecays) scale_tokens<Rule>(at, products.decays.before, n[0]);
     }
+    if constexpr (Rule::kChannelsDecay) decay_channels<D>(at, products.left, s);
     float decay = whole(products);
     if (!is_map()) {
       Tiles x;
@@ -454,20 +428,15 @@ void launch_chunks(cudaStream_t stream, const typename Rule::Args& args, Index l
   VLA_CUDA_LAUNCHED("chunked_kernel");
 }
 
-/// Calls body(grade, kind of decay) with compile-time constants; T says how vectors are stored.
-/// kColumns: a decay of columns is one of the kinds.
-template <class T, bool kColumns, class Body>
+/// Calls body(grade, kind of decay) with compile-time constants; T says how vectors are stored,
+/// kDecays which kinds there are.
+template <class T, Decay... kDecays, class Body>
 void with_chunks(const ChunkedPass& pass, const Body& body) {
   const auto with_decays = [&](auto grade) {
-    if constexpr (kColumns) {
-      if (pass.decay == Decay::columns) {
-        return body(grade, std::integral_constant<Decay, Decay::columns>());
-      }
-    }
-    if (pass.decay == Decay::head) {
-      return body(grade, std::integral_constant<Decay, Decay::head>());
-    }
-    body(grade, std::integral_constant<Decay, Decay::none>());
+    const auto run_if = [&](auto decay) {
+      if (pass.decay == decay) body(grade, decay);
+    };
+    (run_if(std::integral_constant<Decay, kDecays>()), ...);
   };
   if constexpr (std::is_same_v<T, Bfloat16>) {
     with_decays(std::integral_constant<Grade, Grade::bf16>());

@@ -71,7 +71,7 @@ Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& pla
                                     bool decay_has_gradient) {
   const Index d = kernel_head_size(dims.d_h);
   const Index chunks = decay_has_gradient ? dims.lanes() * chunks_of_lane(dims.tokens) : 0;
-  return 2 * chunked_scratch_size(dims, plan) + chunks * (d * d + d / 16);
+  return 2 * chunked_scratch_size(dims, plan) + chunks * (d * d + d);
 }
 
 void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
@@ -97,6 +97,7 @@ void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
   against_time.chunk_products = in_time.chunk_products;
   ChunkedPass columns = pass;
   if (pass.along_r == AlongR::residual) columns.along_r = AlongR::known;
+  columns.decay = transposed(pass.decay);
   run_columns_in_time(stream, inputs, args, columns, in_time);
   run_columns_against_time(stream, inputs, args, columns, against_time);
   if (args.ddecay.data != nullptr) {

@@ -1,6 +1,6 @@
 // The recurrence of recurrence_cuda.h in chunks of C tokens on tensor cores (chunked.h, whose steps
-// the numbers are), segments of a lane side by side. For no decay and one per head and token, and
-// the forward for one per key channel and token (chunk_channels.cuh).
+// the numbers are), segments of a lane side by side. For no decay, one per head and token, and one
+// per key channel and token (chunk_channels.cuh; chunk_row_decays.cuh in the passes over columns).
 //
 // A block runs one segment. A warp owns 16 rows of a matrix-valued state: in the forward value rows
 // of S, whose e and n stay in registers through steps 3 to 5, the accumulators of one product being
@@ -15,7 +15,8 @@
 // S before each segment is the forward's if that is kept, 4 (d + 1) d bytes a segment; without it S
 // is written again, which reads 8 d bytes a token. dS takes 15, with a Phi^T of its own. The
 // decay's gradient is a sum over later tokens in each chunk, begun with <dS, S>
-// (decay_gradient.cu), for which S^T of every chunk is kept from one pass to another.
+// (decay_gradient.cu), for which S^T of every chunk is kept from one pass to another; one of a key
+// channel has sums of its own.
 //
 // Multiply-adds per token and head, by 16 x 16 blocks with the diagonal ones full (b = C + 16):
 //   forward           3 d^2 + 2 d b with a residual, 2 d^2 + d b without
@@ -23,6 +24,9 @@
 //   backward          9 d^2 + 6 d b with a residual, 6 d^2 + 3 d b without
 //   its segments      5 d^2 + 5/2 d b more, d^2 without; then as in the forward
 // (in the backward 3 d^2, without a residual 2 d^2, write S and dS again for their columns).
+// With a decay per key channel C is 16, and X and P in the forward and the chain of de, and what P
+// and X add to dq, dr and da, take d C / 2 each and as many decays, channel by channel and outside
+// tensor cores.
 // 3xTF32 does each three times. At d = 64, C = 32 a token has 18.4k and with segments 39.4k, in the
 // backward 55.3k and 83.5k; a multiprocessor of an H200 does at most 1024 a cycle in TF32: B = 4,
 // H = 1, T = 131,072 on 132 of them at 1.8 GHz takes at least .04 ms, with segments .085 (float32
@@ -80,12 +84,12 @@ template <class T>
 void chunked_forward(cudaStream_t stream, const RecurrenceInputsOf<T>& inputs,
                      const RecurrenceForwardOf<T>& args, const ChunkedOptions& options);
 
-/// Elements of the backward's scratch memory; with the decay's gradient (d / 32 + 1) d a token
+/// Elements of the backward's scratch memory; with the decay's gradient (d + 1) d / 32 a token
 /// more.
 Index chunked_backward_scratch_size(const HeadDims& dims, const ChunkedPlan& plan,
                                     bool decay_has_gradient);
-/// recurrence_backward for Decay none and head. ddecay times the decay is as exact as the other
-/// gradients, ddecay where the decay is near 0 is not; where that is below 1e-20 it is 0.
+/// recurrence_backward for Decay none, head and columns. ddecay times the decay is as exact as the
+/// other gradients, ddecay where the decay is near 0 is not; where that is below 1e-20 it is 0.
 void chunked_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
                       const RecurrenceBackward& args, const ChunkedOptions& options);
 

@@ -13,10 +13,11 @@ void launch(cudaStream_t stream, const ChunkedPass& pass,
 
 template <int D, bool kPuts, class T>
 void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  constexpr bool kColumns = std::is_same_v<T, float>;
-  with_chunks<T, kColumns>(pass, [&](auto grade, auto decay) {
-    if (pass.along_r == AlongR::residual) {
-      return launch<D, grade, AlongR::residual, decay, false, kPuts>(stream, pass, args);
+  const auto launch_rule = [&](auto grade, auto decay) {
+    if constexpr (decay != Decay::rows) {
+      if (pass.along_r == AlongR::residual) {
+        return launch<D, grade, AlongR::residual, decay, false, kPuts>(stream, pass, args);
+      }
     }
     // The backward's.
     if constexpr (kPuts && grade != Grade::bf16 && decay != Decay::columns) {
@@ -30,7 +31,15 @@ void launch_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedA
       }
     }
     launch<D, grade, AlongR::nothing, decay, false, kPuts>(stream, pass, args);
-  });
+  };
+  using enum Decay;
+  if constexpr (!std::is_same_v<T, float>) {
+    with_chunks<T, none, head>(pass, launch_rule);
+  } else if constexpr (kPuts) {
+    with_chunks<T, none, head, columns, rows>(pass, launch_rule);
+  } else {
+    with_chunks<T, none, head, columns>(pass, launch_rule);
+  }
 }
 
 }  // namespace

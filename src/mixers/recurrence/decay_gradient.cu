@@ -11,7 +11,14 @@ namespace {
 // and its gradient,
 //   b_t = <dS, S> before the next chunk + sum over s >= t in the chunk (q_s.dq_s - a_s.da_s)
 //         + sum over s > t in the chunk r_s.dr_s
+// A key channel has this sum with its own term of every product, <dS, S> being that of its columns.
 // The sum begins anew in each chunk, since its terms' errors would add up.
+
+// Decays below it have the gradient 0: a quotient by them would be of rounding errors.
+constexpr float kLeastDecay = 1e-20F;
+__device__ inline float by_decay(double logarithms, float alpha) {
+  return alpha < kLeastDecay ? 0.0F : static_cast<float>(logarithms / static_cast<double>(alpha));
+}
 
 struct DecayGradientArgs {
   int tokens, heads;
@@ -92,10 +99,39 @@ __global__ void __launch_bounds__(kGradientWarps* kWarp)
   }
   const int token = first + thread;
   if (token >= args.tokens) return;
-  constexpr float kLeastDecay = 1e-20F;
   const float alpha = args.decay.view.lane(batch, head)[token * args.decay.view.token];
-  args.ddecay.lane(batch, head)[token * args.ddecay.token] =
-      alpha < kLeastDecay ? 0.0F : static_cast<float>(total / static_cast<double>(alpha));
+  args.ddecay.lane(batch, head)[token * args.ddecay.token] = by_decay(total, alpha);
+}
+
+/// A key channel of a chunk a thread.
+template <int D>
+__global__ void __launch_bounds__(kGradientWarps* kWarp)
+    channel_decay_gradient_kernel(const DecayGradientArgs args) {
+  const Index place = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const auto channel = static_cast<int>(place % D);
+  const Index chunk = place / D;
+  if (chunk >= args.chunks || channel >= args.q.width) return;
+  const auto of_lane = static_cast<int>(chunks_of_lane(args.tokens));
+  const int lane = static_cast<int>(chunk / of_lane);
+  const int batch = lane / args.heads;
+  const int head = lane % args.heads;
+  const int first = static_cast<int>(chunk % of_lane) * static_cast<int>(kChunkTokens);
+  const int end = min(first + static_cast<int>(kChunkTokens), args.tokens);
+
+  const auto number = [&](const TokenSource& x, int token) {
+    return __ldg(x.view.lane(batch, head) + token * x.view.token + channel);
+  };
+  const auto product = [&](const TokenSource& x, const TokenSource& y, int token) {
+    return x.view.data == nullptr ? 0.0 : static_cast<double>(number(x, token)) * number(y, token);
+  };
+  double total = end < args.tokens ? args.chunk_products[place + D] : 0.0;
+#pragma unroll 4
+  for (int token = end - 1; token >= first; --token) {
+    total += product(args.q, args.dq, token) - product(args.a, args.da, token);
+    args.ddecay.lane(batch, head)[token * args.ddecay.token + channel] =
+        by_decay(total, number(args.decay, token));
+    total += product(args.r, args.dr, token);
+  }
 }
 
 }  // namespace
@@ -115,10 +151,16 @@ void run_decay_gradient(cudaStream_t stream, const RecurrenceInputs& inputs,
                              .decay = {dims, inputs.decay},
                              .ddecay = args.ddecay,
                              .chunk_products = chunk_products};
-  const auto blocks =
-      static_cast<unsigned>((gradient.chunks + kGradientWarps - 1) / kGradientWarps);
+  constexpr int kThreads = kGradientWarps * kWarp;
   with_head_size(dims.d_h, [&](auto d) {
-    decay_gradient_kernel<d><<<blocks, kGradientWarps * kWarp, 0, stream>>>(gradient);
+    const Index of_chunk = inputs.decay_kind == Decay::columns ? d : kWarp;
+    const auto blocks =
+        static_cast<unsigned>((gradient.chunks * of_chunk + kThreads - 1) / kThreads);
+    if (inputs.decay_kind == Decay::columns) {
+      channel_decay_gradient_kernel<d><<<blocks, kThreads, 0, stream>>>(gradient);
+    } else {
+      decay_gradient_kernel<d><<<blocks, kThreads, 0, stream>>>(gradient);
+    }
   });
   VLA_CUDA_LAUNCHED("decay_gradient_kernel");
 }

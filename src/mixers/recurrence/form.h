@@ -14,6 +14,12 @@ enum class Decay {
   columns,  // S diag(g):     a number per key channel, as in gated linear attention
 };
 
+/// The decay of M^T where M has `decay`.
+constexpr Decay transposed(Decay decay) {
+  if (decay == Decay::rows) return Decay::columns;
+  return decay == Decay::columns ? Decay::rows : decay;
+}
+
 /// Which parts of the recurrence a rule uses.
 struct RecurrenceForm {
   enum class Residual { none, along_r, along_a };  // along_a: r is a

@@ -108,12 +108,6 @@ template <int D>
 using HistoryShape =
     LineShape<D, D == 128 ? 8 : 4, D <= 32 ? 2 : 1, D <= 32 ? 2 * D : D, kCheckpointTokens>;
 
-/// The decay of M^T where M has `decay`.
-constexpr Decay transposed(Decay decay) {
-  if (decay == Decay::rows) return Decay::columns;
-  return decay == Decay::columns ? Decay::rows : decay;
-}
-
 /// The decay of a thread's lines, taken as rows: a pass over columns passes transposed(decay).
 template <int D, class Shape, Decay kDecay>
 struct LineDecay {

@@ -114,12 +114,11 @@ class RecurrentCore final : public CopyingCore<float> {
   }
 
   /// Of S. With a matrix beside it `always` is of that matrix: S then as in production.
-  bool takes_chunks(const HeadDims& dims, bool with_backward = true) const {
+  bool takes_chunks(const HeadDims& dims) const {
     const bool by_rule =
         chunks_ == Chunks::by_rule || (chunks_ == Chunks::always && rule_->has_chain());
     if (by_rule) return chunks_are_faster(form_, dims);
-    return chunks_ == Chunks::always &&
-           (with_backward ? backward_chunks_exist(form_) : chunks_exist(form_));
+    return chunks_ == Chunks::always && chunks_exist(form_);
   }
 
   ChunkedPlan plan(const HeadDims& dims) const {
@@ -284,7 +283,7 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   views.row_q = trace.q;
   views.row_f = trace.f;
   views.row_decay = trace.decay;
-  const bool in_chunks = takes_chunks(dims, saved != nullptr);
+  const bool in_chunks = takes_chunks(dims);
   NormaliserForward normaliser;
   if (form_.normalises() && !form_.normalises_beside_rows()) {
     normaliser = {.dims = dims,
