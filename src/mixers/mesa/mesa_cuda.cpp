@@ -1,8 +1,10 @@
-// Mesa on a GPU: G's recurrence and, in the backward, H's are recurrence_cuda.h's, the solves
-// mesa_solve.h's. Numbers are steps of mesa.h.
+// Mesa on a GPU: G's recurrence and, in the backward, H's are recurrence_cuda.h's or in chunks
+// chunked_cuda.h's, the solves mesa_solve.h's. Numbers are steps of mesa.h.
+#include "core/cuda/stream_context.h"
 #include "mixers/mesa/mesa.h"
 #include "mixers/mesa/mesa_solve.h"
 #include "mixers/recurrence/chunk_choice.h"
+#include "mixers/recurrence/chunked_cuda.h"
 #include "mixers/recurrence/rule_cuda.h"
 
 namespace vla_bench {
@@ -65,11 +67,12 @@ class MesaCudaRule final : public CudaRule {
   }
 
  private:
+  bool takes_chunks(const HeadDims& dims) const {
+    return chunks_ == Chunks::by_rule ? chunks_are_faster(form(), dims) : chunks_ == Chunks::always;
+  }
   /// As exact as the recurrence beside it, which token by token is float32.
   Grade grade(const RuleViews& views) const {
-    const bool in_chunks = chunks_ == Chunks::by_rule ? chunks_are_faster(form(), views.dims)
-                                                      : chunks_ == Chunks::always;
-    return in_chunks ? views.grade : Grade::float32;
+    return takes_chunks(views.dims) ? views.grade : Grade::float32;
   }
   static ChunkRows chunk_rows(const HeadDims& dims, const TokenView<const float>& k,
                               const TokenView<const float>& a, const TokenView<const float>& gamma,
@@ -87,28 +90,46 @@ class MesaCudaRule final : public CudaRule {
             .decay = kept + dims.lanes() * chunks * d * d};
   }
   /// 3: H's recurrence, whose values are the keys and whose upstream gradient is -y. Its states
-  /// for the decay's gradient are written once more.
+  /// are written once more.
   void go_back_through_h(cudaStream_t stream, RuleViews& views) {
     const HeadDims& dims = views.dims;
     RecurrenceInputs inputs{.dims = dims, .decay_kind = Decay::head};
     inputs.a = views.a;
     inputs.q = views.bound_q;
     inputs.decay = views.bound_decay;
-    checkpoints_.resize(Device::cuda, checkpoint_size(dims));
-    RecurrenceForward forward{.v = views.r, .o = dense(dims, unused_)};
-    forward.checkpoints = checkpoints_.data();
-    recurrence_forward(stream, inputs, forward);
-
     RecurrenceBackward backward{.e = views.r, .d_o = views.dq.parts[0], .de = dense(dims, dk_)};
     backward.dq = dense(dims, unused_);
     backward.da = dense(dims, da_);
     ddecay_.resize(Device::cuda, dims.rows() * dims.heads);
     backward.ddecay = token_view(dims, ddecay_.data(), 1);
-    backward.checkpoints = checkpoints_.data();
-    recurrence_backward(stream, inputs, backward);
+    if (takes_chunks(dims)) {
+      go_back_in_chunks(stream, inputs, backward, views.grade);
+    } else {
+      go_back_by_tokens(stream, inputs, backward);
+    }
     views.dr = {{backward.de}};
     views.da.parts[1] = backward.da;
     views.ddecay.parts[1] = backward.ddecay;
+  }
+
+  void go_back_in_chunks(cudaStream_t stream, const RecurrenceInputs& inputs,
+                         const RecurrenceBackward& backward, Grade grade) {
+    ChunkedOptions options{.grade = grade};
+    options.plan = plan_segments(inputs.dims, /*has_residual=*/false,
+                                 vla_bench::cuda::stream_context().multiprocessors());
+    states_.resize(Device::cuda, chunked_backward_scratch_size(inputs.dims, options.plan,
+                                                               /*decay_has_gradient=*/true));
+    options.scratch = states_.data();
+    chunked_backward(stream, inputs, backward, options);
+  }
+  void go_back_by_tokens(cudaStream_t stream, const RecurrenceInputs& inputs,
+                         RecurrenceBackward backward) {
+    states_.resize(Device::cuda, checkpoint_size(inputs.dims));
+    RecurrenceForward forward{.v = backward.e, .o = dense(inputs.dims, unused_)};
+    forward.checkpoints = states_.data();
+    recurrence_forward(stream, inputs, forward);
+    backward.checkpoints = states_.data();
+    recurrence_backward(stream, inputs, backward);
   }
 
   static TokenView<float> dense(const HeadDims& dims, Array<float>& array) {
@@ -121,7 +142,7 @@ class MesaCudaRule final : public CudaRule {
   Chunks chunks_;
   Array<float> query_, y_, unused_, dk_, da_;  // (B, T, H, d)
   Array<float> ddecay_;                        // (B, T, H)
-  Array<float> checkpoints_;                   // of H
+  Array<float> states_;                        // of H, between passes
 };
 
 }  // namespace
