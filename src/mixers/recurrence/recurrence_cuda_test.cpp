@@ -539,15 +539,17 @@ TEST(ChunkedCuda, EqualsTheReferenceWithDecaysNearZero) {
   VLA_NEEDS_GPU();
   for (const Rule& rule : chunked_rules()) {
     if (rule.decay == Decay::none) continue;
-    const HeadDims dims{2, 100, 2, 32};
-    Tensors tensors = random_tensors(rule, dims, 0.0);
-    for (double& decay : tensors.decay) decay = static_cast<float>(std::pow(decay, 16.0));
-    for (std::size_t i = 0; i < tensors.decay.size(); i += 7) tensors.decay[i] = 0.0;
-    const Results expected = by_logarithm(run_reference(rule, tensors), tensors);
-    for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
-      const ChunkedOptions options{.plan = plan};
-      expect_same(run_in_chunks(rule, tensors, options), expected, dims,
-                  describe(rule) + " near 0");
+    for (Index d : {16, 32, 64, 128}) {
+      const HeadDims dims{2, 100, 2, d};
+      Tensors tensors = random_tensors(rule, dims, 0.0);
+      for (double& decay : tensors.decay) decay = static_cast<float>(std::pow(decay, 16.0));
+      for (std::size_t i = 0; i < tensors.decay.size(); i += 7) tensors.decay[i] = 0.0;
+      const Results expected = by_logarithm(run_reference(rule, tensors), tensors);
+      for (const ChunkedPlan& plan : chunked_plans(dims.tokens)) {
+        const ChunkedOptions options{.plan = plan};
+        expect_same(run_in_chunks(rule, tensors, options), expected, dims,
+                    describe(rule) + " near 0");
+      }
     }
   }
 }
