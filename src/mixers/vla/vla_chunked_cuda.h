@@ -39,10 +39,10 @@ namespace vla_bench::mixers::cuda {
 
 struct PenaltyChunks {
   Grade grade = Grade::float32;  // of step 4's products
-  float u_scale = 0.0F;  // penalty key: u = u_scale k, and step 4 in its cheaper form; 0: any u
-  bool gain = false;     // kalman.h's gain a = w^ / sqrt(delta) in the place of step 4
+  float u_scale = 0.0F;     // penalty key: u = u_scale k, and step 4 in its cheaper form; 0: any u
+  bool gain = false;        // kalman.h's gain a = w^ / sqrt(delta) in the place of step 4
   TokenView<Bfloat16> a{};  // in the place of penalty_forward's, unless empty
-  int segments = 1;      // that a lane is cut into; the last ones may turn out to be none
+  int segments = 1;         // that a lane is cut into; the last ones may turn out to be none
   float* workspace = nullptr;  // penalty_workspace_size floats, aligned to 16 bytes
   int* low_pivots = nullptr;   // the number of pivots below kLeastPivot is added; null: not counted
   float* ends = nullptr;       // A behind every segment, penalty_ends_size floats, for the backward

@@ -1,6 +1,7 @@
 #include "core/cuda/check.h"
 #include "mixers/features.h"
 #include "mixers/recurrence/columns_in_time.cuh"
+#include "mixers/recurrence/cuda_token.cuh"
 #include "mixers/recurrence/normaliser.cuh"
 #include "mixers/vla/vla_penalty_cuda.h"
 
@@ -318,6 +319,25 @@ __global__ void __launch_bounds__(kElementThreads)
   if (element.exists) element.of(y) = fmaf(factor, element.of(x), element.of(y));
 }
 
+/// (4) against time: db from da, and from `more` unless that is empty.
+template <int D>
+__global__ void __launch_bounds__(kTokenThreads)
+    direction_gradients_kernel(const PenaltyBackward args) {
+  const TokenLanes<D> at(args.dims);
+  auto db = at.load(args.da);
+  if (args.da_more.data != nullptr) {
+    const auto more = at.load(args.da_more);
+    at.each([&](int i) { db[i] += more[i]; });
+  }
+  const auto a = at.load(args.a);
+  const float norm = args.b_norm[at.scalar()];
+  float along = at.dot(a, db), scale = 1.0F;
+  if (args.settings.unit_write) scale = 1.0F / at_least(norm, kFloor);
+  if (!args.settings.unit_write || norm < kFloor) along = 0.0F;
+  at.each([&](int i) { db[i] = fmaf(-a[i], along, db[i]) * scale; });
+  at.store(db, args.db);
+}
+
 template <int D>
 using PenaltyReadsPass = ColumnsInTime<D, ColumnShape<D>, ColumnMatrix::penalty, Decay::none>;
 
@@ -344,6 +364,12 @@ void write_gains(cudaStream_t stream, const HeadDims& dims, const TokenView<cons
                  const float* delta, const TokenView<float>& a) {
   write_gains_kernel<<<element_grid(dims), kElementThreads, 0, stream>>>(dims, w, delta, a);
   VLA_CUDA_LAUNCHED("write_gains_kernel");
+}
+void direction_gradients(cudaStream_t stream, const PenaltyBackward& args) {
+  with_head_size(args.dims.d_h, [&](auto d) {
+    direction_gradients_kernel<d><<<token_blocks<d>(args.dims), kTokenThreads, 0, stream>>>(args);
+  });
+  VLA_CUDA_LAUNCHED("direction_gradients_kernel");
 }
 void add_multiple(cudaStream_t stream, const HeadDims& dims, float factor,
                   const TokenView<const float>& x, const TokenView<float>& y) {

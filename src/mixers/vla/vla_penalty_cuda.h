@@ -75,6 +75,8 @@ struct PenaltyBackward {
       w_share;  // (B, T, H): ddelta sqrt(delta), what du has of w^; 0 where delta is at its floor
 };
 void penalty_backward(cudaStream_t stream, const PenaltyBackward& args);
+/// Only (4): db from da, a and b_norm.
+void direction_gradients(cudaStream_t stream, const PenaltyBackward& args);
 
 /// The pass over A in time: du = A_{t-1} dw + w_share w^, dk = A_t db.
 struct PenaltyReads {
