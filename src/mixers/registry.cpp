@@ -111,22 +111,17 @@ std::string_view mixer_with(Implementation implementation) {
   return name;
 }
 
-/// ask(form) for a mixer of the recurrence; false for others.
-template <class Ask>
-bool of_recurrence(const MixerConfig& config, const Ask& ask) {
+bool chunks_store_bf16(const MixerConfig& config) {
   return std::visit(
-      [&]<class Options>(const Options& options) {
+      []<class Options>(const Options& options) {
         constexpr Index kAnySize = 64;
         if constexpr (Recurrent<Options>) {
-          return ask(form_of(options, kAnySize));
+          return mixers::chunks_store_bf16(form_of(options, kAnySize));
         } else {
           return false;
         }
       },
       config.options);
-}
-bool chunks_store_bf16(const MixerConfig& config) {
-  return of_recurrence(config, mixers::chunks_store_bf16);
 }
 
 /// cuDNN, the unfused kernels and chunks have no counterpart on a CPU.

@@ -34,6 +34,13 @@ TEST(Registry, SoftmaxByTheBookHasNoBackward) {
   }
 }
 
+TEST(Registry, ChunksOfKeyChannelsThatDecayApartGoBack) {
+  for (const MixerConfig& mixer :
+       {MixerConfig{.options = KdaOptions{}}, MixerConfig{.options = GlaOptions{}}}) {
+    EXPECT_TRUE(pass_support(mixer, Implementation::chunked, LatencyPass::backward).ok);
+  }
+}
+
 TEST(Registry, PrecisionIsThatOfSoftmaxAndChunksOnAGpu) {
   const auto precision = [](const MixerOptions& mixer, Device device,
                             Implementation implementation) {
