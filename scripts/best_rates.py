@@ -140,6 +140,7 @@ def at(config: Config, key: str) -> Any:
 def keys_that_differ(cells: list[Cell]) -> list[str]:
     """Keys of a sweep in which points differ besides the mixer and POINT_KEYS."""
     known = {*POINT_KEYS, RATE, "name", "seeds", "sweep", "mixers", "threads"}
+    known |= {"train.log_every", "train.checkpoint_every"}  # change no result
     config = cells[0].config
     keys = [key for key, value in config.items() if not isinstance(value, dict)]
     for section, values in config.items():
