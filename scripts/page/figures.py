@@ -29,6 +29,11 @@ class About:
 
 
 ABOUT = {
+    "three_panels": About(
+        "The field's protocol",
+        "Recall over all test slices against bytes of state, training steps and forward time.",
+        ("mqar", "latency"),
+    ),
     "four_panels": About(
         "The paper's figure",
         "Latency, state norm, capacity and long context, as far as there is data.",

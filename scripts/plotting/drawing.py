@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import textwrap
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
@@ -65,8 +66,8 @@ def draw(chart: Chart, styles: Styles) -> Figure:
 def _size(chart: Chart, rows: int, columns: int) -> tuple[float, float]:
     """Inches, without legend and notes."""
     if chart.panels[0].marks == "rows":
-        _, heights = _row_heights(chart.panels[0].curves)
-        return NARROWEST, ROW_HEIGHT * (heights[-1] + 1.0) + 0.7
+        lowest = max(_row_heights(chart.panels[0].curves).values())
+        return NARROWEST, ROW_HEIGHT * (lowest + 1.0) + 0.7
     most = max(map(_rows_below, chart.panels))
     below = BELOW_TICKS - 0.5 + LEGEND_HEIGHT * most if most else 0.0
     return PANEL_WIDTH * columns, (PANEL_HEIGHT + below) * rows + 0.1
@@ -206,22 +207,27 @@ def _band(axes: Axes, panel: Panel, styles: Styles) -> None:
     _scale(axes, panel)
 
 
-def _row_heights(curves: Sequence[Curve]) -> tuple[list[str], list[float]]:
+def _row_heights(curves: Sequence[Curve]) -> dict[str, float]:
     """The wrapped names beside the axis, which keeps most of the width, and their distances from its
-    top: in lines of text, with half a line between them."""
-    names = [textwrap.fill(curve.name, 42) for curve in curves]
+    top: in lines of text, with half a line between them. Curves of one name share a row."""
+    names = list(dict.fromkeys(_row_name(curve) for curve in curves))
     lines = [name.count("\n") + 1.5 for name in names]
-    return names, [end - own / 2 for end, own in zip(accumulate(lines), lines)]
+    return {name: end - own / 2 for name, end, own in zip(names, accumulate(lines), lines)}
+
+
+def _row_name(curve: Curve) -> str:
+    return textwrap.fill(curve.name, 42)
 
 
 def _rows(axes: Axes, panel: Panel, styles: Styles) -> None:
-    names, heights = _row_heights(panel.curves)
-    for curve, height in zip(panel.curves, heights):
-        look = _look(mixer_style(curve.mixer))
+    heights = _row_heights(panel.curves)
+    for curve in panel.curves:
+        look = _look(replace(mixer_style(curve.mixer), hollow=curve.hollow))
         y = [point.y for point in curve.points]
+        height = heights[_row_name(curve)]
         axes.errorbar(y, [height], xerr=_errors(curve), capsize=2.5, elinewidth=1.0, **look)
-    axes.set_yticks(heights, [escape(name) for name in names], fontsize=8)
-    axes.set_ylim(heights[-1] + 1.0, heights[0] - 1.0)
+    axes.set_yticks([*heights.values()], [escape(name) for name in heights], fontsize=8)
+    axes.set_ylim(max(heights.values()) + 1.0, min(heights.values()) - 1.0)
     axes.set_xlim(-0.03, 1.05)
     axes.set_xlabel(panel.y.label)
     axes.set_ylabel(panel.x.label)

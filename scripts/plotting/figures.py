@@ -7,6 +7,7 @@ from typing import Callable
 
 from plotting.chart import Chart, Panel, plain
 from plotting.comparison import comparison_panel
+from plotting.field import field_panels
 from plotting.latency import is_production, latency_panels
 from plotting.notes import coinciding, counted, listed, notes_of, unmeasured
 from plotting.probes import jacobian_panels, recall_panels, state_norm_panels
@@ -60,6 +61,12 @@ def four_panels(report: Report) -> Chart | None:
         return None  # the figure with all settings also shows this one
     notes.append(unmeasured(report, "state_norm_summary", "state_norm_curve"))
     return chart(chosen + blank, 2 if len(chosen) == 4 else 3, *notes, not_mqar(report))
+
+
+def three_panels(report: Report) -> Chart | None:
+    """The field's protocol: its accuracy against bytes of state, training steps and forward time."""
+    panels, notes = field_panels(report)
+    return chart(panels, 3, *notes)
 
 
 def recall(report: Report) -> Chart | None:
@@ -132,6 +139,7 @@ def learning_curves(report: Report) -> Chart | None:
 
 
 FIGURES: dict[str, Callable[[Report], Chart | None]] = {
+    "three_panels": three_panels,
     "four_panels": four_panels,
     "recall": recall,
     "state_norm": state_norm,

@@ -169,7 +169,9 @@ Arguments tiny(const Json& config) {
   if (model.value("d_ff", 1) > 0) values.push_back("model.d_ff=8");
   const std::string experiment = config.value("experiment", "mqar");
   if (!sweeps(config, "model.d_h")) values.push_back("model.d_h=4");
-  if (!sweeps(config, "task.n_pairs") && experiment == "mqar") values.push_back("task.n_pairs=2");
+  // A sweep of rewrites needs as many pairs.
+  const bool sized = sweeps(config, "task.n_pairs") || sweeps(config, "task.rewrites");
+  if (!sized && experiment == "mqar") values.push_back("task.n_pairs=2");
   const Json task = config.value("task", Json::object());
   if (task.value("curriculum", 0) > 0) values.push_back("task.curriculum=2");
   if (task.contains("train_segments")) {

@@ -133,7 +133,7 @@ class PlotTest(unittest.TestCase):
         for process in [plot(TABLES, folder) for folder in folders]:
             _, errors = process.communicate()
             self.assertEqual(process.returncode, 0, errors)
-            for nothing in ("accuracy", "state_norm", "comparison", "load", "state"):
+            for nothing in ("three_panels", "accuracy", "state_norm", "comparison", "load", "state"):
                 self.assertIn(f"{nothing}: nothing to draw", errors)
         names = sorted(path.name for path in folders[0].iterdir())
         self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in KINDS))
@@ -392,6 +392,54 @@ class PlotTest(unittest.TestCase):
         published = [look for look in looks if look.endswith("True")]
         self.assertEqual(len({look.split(": ")[1] for look in published}), 5, "colours")
 
+    def test_three_panels_join_accuracy_steps_and_time(self) -> None:
+        rows = [
+            self.mean_row("deltanet", 32, 0.75, config="d32"),
+            self.mean_row("deltanet", 64, 0.95, config="d64"),
+            self.mean_row("vla", 32, 0.8, config="v32", state_bytes=16640),
+        ]
+        self.write("accuracy_summary", rows, "slice")
+        curve = [
+            accuracy_row(line, accuracy, n_heads=2, d_h=d_h, n_pairs=n, seq_len=4 * n, config=config)
+            | {"layout": "zoology", "step": step}
+            for line, d_h, config in (("deltanet", 32, "d32"), ("deltanet", 64, "d64"), ("vla", 32, "v32"))
+            for step, n, accuracy in ((500, 16, 0.9), (707, 64, 0.25), (1414, 64, 0.5))
+        ]
+        self.write("history_curve", curve)
+        timing = {"device": "cuda", "processor": "a GPU", "precision": "tf32", "batch": 4}
+        timing |= {"label": "deltanet", "line": "deltanet", "mixer": "deltanet", "n_heads": 2}
+        timing |= {"pass": "forward", "implementation": "chunked", "cells": "1 of 1"}
+        times = [
+            timing | {"d_h": d_h, "seq_len": length, "median_s": seconds, **more}
+            for d_h, length, seconds, more in (
+                (32, 16384, 0.0005, {}),
+                (64, 16384, 0.001, {}),
+                (32, 4096, 0.1, {}),
+                (32, 16384, 0.2, {"pass": "backward"}),
+                (32, 16384, 0.3, {"processor": "another"}),
+                (32, 16384, 0.4, {"implementation": "reference"}),
+            )
+        ]
+        self.write("latency_summary", times)
+        self.run_plot()
+        state, steps, time = self.drawn("three_panels").values()
+        points = {line: [point[:2] for point in of_line] for line, of_line in state.items()}
+        self.assertEqual(points["deltanet"], [("8192", "0.75"), ("32768", "0.95")])
+        self.assertEqual(points["vla"], [("16640", "0.8")])
+        # Of the smallest model, on the fullest size.
+        wanted = [("707", "0.25", "", "", "2 of 2"), ("1414", "0.5", "", "", "2 of 2")]
+        self.assertEqual(steps, {"deltanet": wanted, "vla": wanted})
+        points = {line: [point[:2] for point in of_line] for line, of_line in time.items()}
+        self.assertEqual(points, {"deltanet": [("0.5", "0.75"), ("1", "0.95")]})
+        notes = self.notes("three_panels")
+        self.assertIn("Time: one layer, T = 16,384, batch 4, tf32, a GPU.", notes)
+        self.assertIn("Not timed: vla.", notes)
+        titles = self.python("print([p.title for p in charts['three_panels'].panels])")
+        self.assertIn("d_model = 64, 64 pairs in 256 tokens", titles)
+        (self.folder / "latency_summary.csv").unlink()
+        self.run_plot()
+        self.assertFalse((self.figures / "three_panels.png").exists(), "state shows this")
+
     def test_state_of_another_layout_has_no_published_curve(self) -> None:
         rows = [
             self.mean_row("vla", 32, 0.8, layout="paper"),
@@ -405,6 +453,34 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(set(lines), {"vla, H = 2", "vla, H = 8"})
         self.assertNotIn("published", self.notes("state"))
         self.assertIn("linear, H = 2, state bytes = ", self.notes("state"))
+
+    def test_overwritten_keys_stand_in_the_row_of_the_repeated(self) -> None:
+        mixers = ["softmax", "linear", "deltanet", "vla", "kda"]
+        rows = [
+            accuracy_row(mixer, accuracy, setting=setting, seq_len=81, learning_rate=lr)
+            | {"line": f"{mixer} {setting}"}
+            for setting, accuracy, lr in (("rewrites=16", 0.5, 0.01), ("passes=2", 1.0, 0.03))
+            for mixer in mixers
+        ]
+        self.write("accuracy_summary", rows)
+        looks = self.python(
+            "from plotting.drawing import _row_heights\n"
+            "(panel,) = charts['comparison'].panels\n"
+            "print(len(_row_heights(panel.curves)))\n"
+            "for curve in panel.curves:\n"
+            "  print(curve.name, curve.hollow, curve.points[0].y, sep=': ')"
+        ).splitlines()
+        self.assertEqual(looks[0], "5", "rows")
+        self.assertIn("DeltaNet: False: 0.5", looks)
+        self.assertIn("DeltaNet: True: 1.0", looks)
+        told = "Filled: rewrites=16; hollow: passes=2. Learning rates (in the tables): 0.01, 0.03."
+        self.assertIn(told, self.notes("comparison"))
+        # Several rates of one label are rows of their own.
+        rows.append(rows[0] | {"line": "softmax rewrites=16 lr=0.1", "learning_rate": 0.1})
+        self.write("accuracy_summary", rows)
+        shown = self.python("print([c.name for c in charts['comparison'].panels[0].curves])")
+        self.assertIn("softmax rewrites=16 lr=0.1", shown)
+        self.assertIn("vla passes=2, lr = 0.03", shown)
 
     def test_changes_at_one_number_of_pairs_get_a_row_each(self) -> None:
         mixers = ["softmax", "linear", "deltanet", "deltanet variant=standard"]
