@@ -44,6 +44,11 @@ ABOUT = {
         "Random keys are written to each memory and read back; nothing is learned.",
         ("recall",),
     ),
+    "streams": About(
+        "Recall behind a stream",
+        "The last pairs written to each memory after ever more others; nothing is learned.",
+        ("recall",),
+    ),
     "state_norm": About(
         "State norm in every setting",
         "How large the state of each memory grows along the sequence.",

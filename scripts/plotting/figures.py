@@ -10,7 +10,7 @@ from plotting.comparison import comparison_panel
 from plotting.field import field_panels
 from plotting.latency import is_production, latency_panels
 from plotting.notes import coinciding, counted, listed, notes_of, unmeasured
-from plotting.probes import jacobian_panels, recall_panels, state_norm_panels
+from plotting.probes import jacobian_panels, recall_panels, state_norm_panels, stream_panels
 from plotting.tables import Report
 from plotting.training import accuracy_panels, learning_panels, load_panels, not_mqar, state_panels
 
@@ -73,6 +73,12 @@ def recall(report: Report) -> Chart | None:
     """Training-free recall, one panel per kind of keys and d_h."""
     panels = recall_panels(report)
     return chart(panels, 3, "Dotted: n = d_h.", coinciding(panels))
+
+
+def streams(report: Report) -> Chart | None:
+    """Training-free recall of the last pairs behind a stream of others."""
+    panels = stream_panels(report)
+    return chart(panels, 2, coinciding(panels))
 
 
 def state_norm(report: Report) -> Chart | None:
@@ -142,6 +148,7 @@ FIGURES: dict[str, Callable[[Report], Chart | None]] = {
     "three_panels": three_panels,
     "four_panels": four_panels,
     "recall": recall,
+    "streams": streams,
     "state_norm": state_norm,
     "jacobian": jacobian,
     "latency": latency,

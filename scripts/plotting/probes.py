@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from plotting.chart import Axis, Panel, Source
 from plotting.lines import make_curves, over_seeds, without_title
 from plotting.settings import setting_text
@@ -9,33 +11,67 @@ from plotting.tables import Report, Row, group, setting_of
 from plotting.training import ACCURACY, PAIRS
 
 RECALL_SETTING = ["keys", "d_h", "trials", "precision"]
+STREAM_SETTING = ["keys", "d_h", "n_pairs", "trials", "precision"]
 PROBE_SETTING = ["source", "n_heads", "d_h", "precision"]
 POSITION = Axis("position t (tokens)", "log")
+STREAM = Axis("other pairs written before", "log")
 BAND = "mean over seeds and its 95% interval."
 
 
 def recall_panels(report: Report) -> list[Panel]:
-    """One per kind of keys and d_h."""
-    rows = [
-        without_title({**row, "keys": setting_of(row).get("keys", "")}, "trials", "keys")
-        for row in report.rows("recall_summary")
-    ]
-    measure = over_seeds("accuracy")
-    panels = []
-    for key, members in group(rows, RECALL_SETTING).items():
-        over = " or ".join(sorted({row["interval_over"] for row in members} - {""}))
-        panels.append(
-            Panel(
-                setting_text(dict(zip(RECALL_SETTING, key)), rows),
-                make_curves(members, "n_pairs", measure),
-                PAIRS,
-                ACCURACY,
-                Source("recall_summary", "n_pairs", measure.y, "n", members),
-                f"Mean and its 95% interval over {over or 'seeds'}.",
-                upright=float(members[0]["d_h"]),
-            )
+    """One per kind of keys and d_h, of the pairs that no stream precedes."""
+    rows = [row for row in _recall_rows(report) if not row["stream"]]
+    return [
+        replace(
+            _recall_panel(members, "n_pairs", "n", PAIRS, _title(RECALL_SETTING, key, rows)),
+            upright=float(members[0]["d_h"]),
         )
-    return panels
+        for key, members in group(rows, RECALL_SETTING).items()
+    ]
+
+
+def stream_panels(report: Report) -> list[Panel]:
+    """Recall of the last pairs: one per kind of keys, d_h and number of pairs."""
+    rows = [_one_line(row) for row in _recall_rows(report) if row["stream"]]
+    return [
+        _recall_panel(members, "stream", "stream", STREAM, _title(STREAM_SETTING, key, rows))
+        for key, members in group(rows, STREAM_SETTING).items()
+    ]
+
+
+def _recall_rows(report: Report) -> list[Row]:
+    """With the settings of recall as columns, empty where a row does not say them."""
+    rows = []
+    for row in report.rows("recall_summary"):
+        setting = setting_of(row)
+        more = {"keys": setting.get("keys", ""), "stream": setting.get("stream", "")}
+        rows.append(without_title({**row, **more}, "trials", *more))
+    return rows
+
+
+def _one_line(row: Row) -> Row:
+    """Of any stream and keys: the axis and the title have them."""
+    line = row["line"]
+    for key in ("keys", "stream"):
+        line = line.replace(f" {key}={row[key]}", "")
+    return {**row, "line": line}
+
+
+def _title(columns: list[str], key: tuple[str, ...], rows: list[Row]) -> str:
+    return setting_text(dict(zip(columns, key)), rows)
+
+
+def _recall_panel(rows: list[Row], x: str, symbol: str, axis: Axis, title: str) -> Panel:
+    measure = over_seeds("accuracy")
+    over = " or ".join(sorted({row["interval_over"] for row in rows} - {""}))
+    return Panel(
+        title,
+        make_curves(rows, x, measure),
+        axis,
+        ACCURACY,
+        Source("recall_summary", x, measure.y, symbol, rows),
+        f"Mean and its 95% interval over {over or 'seeds'}.",
+    )
 
 
 def state_norm_panels(report: Report) -> list[Panel]:

@@ -197,6 +197,7 @@ struct TaskConfig {
   Index curriculum = 0;
   double power_a = 0.01;
   bool random_filler = true;
+  bool filler_values = false;
 
   /// mqar: tokens of the pairs and rewrites, before the separator or the queries.
   Index written_tokens() const { return 2 * (passes * n_pairs + rewrites); }
@@ -246,6 +247,10 @@ struct TaskConfig {
     v.field("power_a", power_a, {.help = "zoology: exponent of the query gaps", .min = 1e-6});
     v.field("random_filler", random_filler,
             {.help = "zoology: fill unused positions with random tokens, else with 0"});
+    v.field("filler_values", filler_values,
+            {.help = "zoology: random fillers come from the upper half of the vocabulary, the "
+                     "values: in a long sequence they would else show its keys again",
+             .named_at_default = false});
   }
 };
 
@@ -346,6 +351,7 @@ struct RecallConfig {
   Index trials = 20;
   Index codebook = 128;
   RecallKeys keys = RecallKeys::feature;
+  Index stream = 0;
 
   template <class V>
   void visit(V& v) {
@@ -355,6 +361,11 @@ struct RecallConfig {
             {.help = "unit value vectors that a read is decoded to", .min = 2, .max = 1 << 24});
     v.field("keys", keys,
             {.help = "unit keys through the feature map, or Gaussian unit keys used directly"});
+    v.field("stream", stream,
+            {.help = "other random pairs that are written before the n_pairs; 0: none",
+             .min = 0,
+             .max = 1 << 24,
+             .named_at_default = false});
   }
 };
 

@@ -19,7 +19,8 @@ enum class RngStream : std::uint32_t {
   train_batch = 2,   // index: step, substream: row of the batch
   eval_batch = 3,    // index: batch, counted over all slices, substream: row
   probe_tokens = 4,  // index: 0, substream: row
-  recall = 5,        // index: trial, substream: 0 keys, 1 codebook, 2 value ids
+  recall = 5,        // index: trial, substream: 0 keys, 1 codebook, 2 value ids,
+                     // 3 keys and 4 value ids of the stream
   gaussian = 6,      // index: token, substream: head
   benchmark = 7,     // inputs of timings and tests
   segments = 8,      // index: cycle, substream: 0

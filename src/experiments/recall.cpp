@@ -21,7 +21,16 @@
 namespace vla_bench {
 namespace {
 
-enum Lane : std::uint32_t { kKeys = 0, kCodebook = 1, kValueIds = 2 };
+enum Lane : std::uint32_t {
+  kKeys = 0,
+  kCodebook = 1,
+  kValueIds = 2,
+  kStreamKeys = 3,
+  kStreamValueIds = 4
+};
+
+/// Pairs of the stream that are in memory at a time.
+constexpr Index kStreamBlock = 1024;
 
 void scale_rows_to(double length, Index cols, std::vector<double>& rows) {
   for (std::size_t start = 0; start < rows.size(); start += static_cast<std::size_t>(cols)) {
@@ -33,7 +42,7 @@ void scale_rows_to(double length, Index cols, std::vector<double>& rows) {
   }
 }
 
-std::vector<double> normal_rows(Rng rng, Index rows, Index cols) {
+std::vector<double> normal_rows(Rng& rng, Index rows, Index cols) {
   std::vector<double> values(static_cast<std::size_t>(rows * cols));
   for (double& value : values) value = rng.normal();
   return values;
@@ -76,43 +85,87 @@ std::optional<double> direction_length(const MixerConfig& mixer, Index d) {
   return std::visit(of, mixer.options);
 }
 
-double run_trial(const RunConfig& config, Index trial, HeadMemory<double>& memory) {
-  const MixerConfig& mixer = config.mixers.front();
-  const Index n = config.task.n_pairs;
-  const Index d = config.model.d_h;
-  const Index d_k = mixer_layout(mixer, d).key_channels(d);
-  const auto seed = static_cast<std::uint64_t>(config.seeds.front());
-  const auto rng = [&](Lane lane) {
-    return Rng(seed, RngStream::recall, static_cast<std::uint32_t>(trial), lane);
-  };
+/// Pairs to write: keys as stored, penalty directions where writes take them, ids of values.
+struct Pairs {
+  std::vector<double> keys, directions;  // (n, d_k)
+  std::vector<Index> ids;                // (n)
+};
 
-  std::vector<double> directions = normal_rows(rng(kKeys), n, d_k);  // (n, d_k), raw keys at first
-  std::vector<double> keys = directions;                             // (n, d_k)
-  if (config.recall.keys == RecallKeys::feature) {
-    double* values = keys.data();
-    mixers::apply_feature_map(mixers::CpuVector<double>{{n * d_k}}, key_features(mixer), values);
+/// One trial of a memory.
+class Trial {
+ public:
+  Trial(const RunConfig& config, Index trial, HeadMemory<double>& memory)
+      : config_(config), trial_(trial), memory_(memory) {
+    Rng codes = rng(kCodebook);
+    codebook_ = normal_rows(codes, config.recall.codebook, d_);
+    scale_rows_to(1.0, d_, codebook_);
   }
-  scale_rows_to(1.0, d_k, keys);
-  const std::optional<double> length = direction_length(mixer, d);
-  if (length) scale_rows_to(*length, d_k, directions);
-  std::vector<double> codebook = normal_rows(rng(kCodebook), config.recall.codebook, d);
-  scale_rows_to(1.0, d, codebook);
-  std::vector<Index> ids(static_cast<std::size_t>(n));
-  Rng id_rng = rng(kValueIds);
-  for (Index& id : ids) id = id_rng.below(static_cast<std::uint32_t>(config.recall.codebook));
 
-  for (Index i = 0; i < n; ++i) {
-    if (length) as_penalty_memory(memory)->set_direction(directions.data() + i * d_k);
-    memory.write(keys.data() + i * d_k, codebook.data() + ids[static_cast<std::size_t>(i)] * d);
+  /// Writes the other pairs; returns early once *stop is set.
+  void write_stream(const std::atomic<bool>* stop) {
+    Rng keys = rng(kStreamKeys);
+    Rng ids = rng(kStreamValueIds);
+    for (Index left = config_.recall.stream; left > 0; left -= kStreamBlock) {
+      if (stop != nullptr && stop->load()) return;
+      write(draw(keys, ids, std::min(left, kStreamBlock)));
+    }
   }
-  std::vector<double> out(static_cast<std::size_t>(d));
-  Index correct = 0;
-  for (Index i = 0; i < n; ++i) {
-    memory.read(keys.data() + i * d_k, out.data());
-    correct += decode(codebook, out) == ids[static_cast<std::size_t>(i)];
+
+  /// Writes the n pairs, reads them back and returns the fraction that is decoded right.
+  double accuracy() {
+    Rng keys = rng(kKeys);
+    Rng ids = rng(kValueIds);
+    const Pairs pairs = draw(keys, ids, config_.task.n_pairs);
+    write(pairs);
+    std::vector<double> out(static_cast<std::size_t>(d_));
+    Index correct = 0;
+    for (std::size_t i = 0; i < pairs.ids.size(); ++i) {
+      memory_.read(pairs.keys.data() + static_cast<Index>(i) * d_k_, out.data());
+      correct += decode(codebook_, out) == pairs.ids[i];
+    }
+    return static_cast<double>(correct) / static_cast<double>(pairs.ids.size());
   }
-  return static_cast<double>(correct) / static_cast<double>(n);
-}
+
+ private:
+  Rng rng(Lane lane) const {
+    return {static_cast<std::uint64_t>(config_.seeds.front()), RngStream::recall,
+            static_cast<std::uint32_t>(trial_), lane};
+  }
+
+  Pairs draw(Rng& keys, Rng& ids, Index count) const {
+    Pairs pairs;
+    pairs.directions = normal_rows(keys, count, d_k_);  // raw keys at first
+    pairs.keys = pairs.directions;
+    if (config_.recall.keys == RecallKeys::feature) {
+      double* values = pairs.keys.data();
+      mixers::apply_feature_map(mixers::CpuVector<double>{{count * d_k_}}, key_features(mixer_),
+                                values);
+    }
+    scale_rows_to(1.0, d_k_, pairs.keys);
+    if (length_) scale_rows_to(*length_, d_k_, pairs.directions);
+    pairs.ids.resize(static_cast<std::size_t>(count));
+    const auto codes = static_cast<std::uint32_t>(config_.recall.codebook);
+    for (Index& id : pairs.ids) id = ids.below(codes);
+    return pairs;
+  }
+
+  void write(const Pairs& pairs) {
+    for (std::size_t i = 0; i < pairs.ids.size(); ++i) {
+      const Index at = static_cast<Index>(i) * d_k_;
+      if (length_) as_penalty_memory(memory_)->set_direction(pairs.directions.data() + at);
+      memory_.write(pairs.keys.data() + at, codebook_.data() + pairs.ids[i] * d_);
+    }
+  }
+
+  const RunConfig& config_;
+  Index trial_;
+  HeadMemory<double>& memory_;
+  const MixerConfig& mixer_ = config_.mixers.front();
+  Index d_ = config_.model.d_h;
+  Index d_k_ = mixer_layout(mixer_, d_).key_channels(d_);
+  std::optional<double> length_ = direction_length(mixer_, d_);
+  std::vector<double> codebook_;  // (codebook, d)
+};
 
 }  // namespace
 
@@ -124,7 +177,10 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
   parallel_items(context.threads, config.recall.trials, [&](Index trial) {
     if (stop != nullptr && stop->load()) return;
     const auto memory = core->memory();
-    accuracies[static_cast<std::size_t>(trial)] = run_trial(config, trial, *memory);
+    Trial run(config, trial, *memory);
+    run.write_stream(stop);
+    if (stop != nullptr && stop->load()) return;
+    accuracies[static_cast<std::size_t>(trial)] = run.accuracy();
   });
   return accuracies;
 }
@@ -132,9 +188,13 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
 Index Recall::work(const RunConfig& config) {
   const Index n = config.task.n_pairs;
   const Index d = config.model.d_h;
-  const HeadDims dims{.batch = 1, .tokens = n, .heads = 1, .d_h = d};
-  const Work core = core_work(config.mixers.front(), dims, LatencyPass::forward, kElementBytes);
-  return times({config.recall.trials, plus({core.flop, times({2, n, config.recall.codebook, d})})});
+  const auto forward = [&](Index tokens) {
+    const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 1, .d_h = d};
+    return core_work(config.mixers.front(), dims, LatencyPass::forward, kElementBytes).flop;
+  };
+  const Index decoding = times({2, n, config.recall.codebook, d});
+  const Index stream = times({config.recall.stream, forward(1)});  // written, not read
+  return times({config.recall.trials, plus({forward(n), stream, decoding})});
 }
 
 CellResult Recall::run(const CellConfig& cell, const CellEnvironment& environment) {

@@ -8,9 +8,11 @@
 //   3. Penalty direction, vla with penalty "learned": u_i = u_scale norm(kappa_i), the raw key's
 //      direction (what an identity W_u gives), u_scale by default 1 / sqrt(d). Penalty "key" takes
 //      u_scale k_i inside the memory.
-//   4. All pairs are written in order, then each k_i is read back and decoded to the codebook entry
+//   4. recall.stream other pairs, drawn in the same way, are written and not asked for.
+//   5. All n pairs are written in order, then each k_i is read back and decoded to the codebook entry
 //      of largest inner product (the first among equals). Accuracy: fraction of ids decoded right.
-// Trial j draws only from (seed, j): every mixer sees the same trials, for any number of threads.
+// Trial j draws only from (seed, j), the stream from draws of its own: every mixer sees the same
+// trials, for any number of threads, and the same n pairs behind any stream.
 //
 // At d = 32 and a codebook of 128 this gives, for n = 8, 32, 64, 128: linear .36 .07 .05 .03;
 // DeltaNet's rule .15 .07 .04 .02; vla with penalty key at scale 1: 1.00 1.00 .89 .38.

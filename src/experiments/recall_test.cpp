@@ -61,6 +61,32 @@ TEST(Recall, MeetsTheStatedFiguresWithinSamplingError) {
   }
 }
 
+/// Mean accuracy on 4 pairs of Gaussian keys behind a stream of other pairs.
+double behind(Index stream, const std::string& mixer) {
+  const CellConfig cell = cell_of(fmt::format(
+      R"({{"experiment": "recall", "mixers": [{}], "model": {{"d_h": 32}}, "seeds": [7],
+           "task": {{"n_pairs": 4}},
+           "recall": {{"trials": 20, "keys": "gaussian", "stream": {}}}}})",
+      mixer, stream));
+  return statistics(recall_accuracies(cell.config, {Device::cpu, 2})).mean;
+}
+
+TEST(Recall, AStreamBeforeThePairsCostsWhatKeepsIt) {
+  // More than one block, and a part of one.
+  constexpr Index kStream = 2500;
+  const char* const delta = R"({"mixer": "deltanet", "variant": "standard"})";
+  const std::string rls = R"({"mixer": "vla", "penalty": "key", "u_scale": 1, "write": "raw",
+                              "period": 0, "normaliser": "none"})";
+  for (const std::string& mixer : {std::string(R"("linear")"), std::string(delta), rls}) {
+    EXPECT_GT(behind(0, mixer), 0.95) << mixer;
+  }
+  // The sum of 2,500 values has a length of 50 along any key, and least squares takes the new pair
+  // for one of 2,500: both answers are noise. A delta step leaves the last value.
+  EXPECT_LT(behind(kStream, R"("linear")"), 0.25);
+  EXPECT_LT(behind(kStream, rls), 0.25);
+  EXPECT_GT(behind(kStream, delta), 0.9);
+}
+
 TEST(Recall, DoesNotDependOnThreads) {
   const CellConfig cell = recall_cell(R"("vla")", 8, "feature", 21);
   EXPECT_EQ(recall_accuracies(cell.config, {Device::cpu, 1}),

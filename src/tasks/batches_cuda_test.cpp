@@ -72,7 +72,7 @@ TEST(BatchesCuda, Curriculum) {
 
 TEST(BatchesCuda, ZoologyLayout) {
   VLA_NEEDS_GPU();
-  for (const char* filler : {"true", "false"}) {
+  for (const char* filler : {"true", "false", R"(true, "filler_values": true)"}) {
     const std::string rest = std::string(R"("layout": "zoology", "random_filler": )") + filler;
     check(R"("task": {"n_pairs": 8, "seq_len": 64, )" + rest + "}");
     check(R"("task": {"n_pairs": 63, )" + rest + "}");  // every slot holds a query

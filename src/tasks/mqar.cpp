@@ -55,6 +55,7 @@ void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch
   }
   const QuerySlotTable table((row.tokens - written_tokens(row)) / 2, config.task.power_a);
   const QuerySlots slots = table.view();
+  const Filler filler = filler_of(row.vocab, config.task.random_filler, config.task.filler_values);
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(row.vocab));
   std::vector<std::uint32_t> tree(static_cast<std::size_t>(slots.count));
   const ZoologyPools pools{
@@ -65,7 +66,7 @@ void make_mqar_rows(const RunConfig& config, const RowDraws& draws, Batch& batch
     std::int32_t* targets = batch.targets.data() + b * batch.tokens;
     start_zoology_row({}, row, slots, pools, inputs, targets);
     mqar_zoology_row(rng, row, slots, pools, inputs, targets);
-    fill_free_positions(rng, row, config.task.random_filler, inputs);
+    fill_free_positions(rng, row, filler, inputs);
   }
 }
 

@@ -221,12 +221,26 @@ VLA_HOST_DEVICE inline std::int32_t zoology_draws(const MqarRow& row) {
   return 3 * row.n_pairs + 2 * row.rewrites;
 }
 
-/// Fills the free positions of a zoology row with random tokens, one draw each in order, or with 0.
+/// The tokens of a zoology row's free positions: uniform from first, ..., first + count - 1. With
+/// one there is nothing random, but each position takes a draw all the same.
+struct Filler {
+  std::int32_t first = 0;
+  std::int32_t count = 1;
+};
+
+/// Token 0, or random ones of all V, or of the values V/2 .. V-1.
+inline Filler filler_of(std::int32_t vocab, bool is_random, bool of_values) {
+  if (!is_random) return {};
+  if (of_values) return {vocab / 2, vocab - vocab / 2};
+  return {0, vocab};
+}
+
+/// Fills the free positions of a zoology row, one draw each in order.
 template <class Draws>
-VLA_HOST_DEVICE void fill_free_positions(Draws& draws, const MqarRow& row, bool random_filler,
+VLA_HOST_DEVICE void fill_free_positions(Draws& draws, const MqarRow& row, const Filler& filler,
                                          std::int32_t* inputs) {
   for (std::int32_t t = written_tokens(row); t < row.tokens; ++t) {
-    if (inputs[t] < 0) inputs[t] = random_filler ? draw_token(draws, row.vocab) : 0;
+    if (inputs[t] < 0) inputs[t] = filler.first + draw_token(draws, filler.count);
   }
 }
 

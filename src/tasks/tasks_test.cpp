@@ -223,13 +223,21 @@ TEST(MqarPaper, RewrittenKeysAndTheirValuesAreUniform) {
 }
 
 TEST(MqarZoology, RowsFollowTheLayout) {
-  for (const bool random_filler : {true, false}) {
-    const std::string json = std::string(R"({"task": {"layout": "zoology", "n_pairs": 8,
-        "seq_len": 64, "random_filler": )") +
-                             (random_filler ? "true}}" : "false}}");
+  struct Case {
+    const char* keys;
+    std::int32_t least, most;  // of fillers
+  };
+  for (const Case& filler :
+       {Case{R"("random_filler": true)", 0, 127}, Case{R"("random_filler": false)", 0, 0},
+        Case{R"("random_filler": false, "filler_values": true)", 0, 0},
+        Case{R"("filler_values": true)", 64, 127}}) {
+    const std::string json =
+        std::string(R"({"task": {"layout": "zoology", "n_pairs": 8, "seq_len": 64, )") +
+        filler.keys + "}}";
     const Batch batch = batch_of(json.c_str(), 50);
     ASSERT_EQ(batch.tokens, 64);
-    Index filler = 0, nonzero_filler = 0;
+    Index fillers = 0;
+    std::set<std::int32_t> seen;
     for (Index b = 0; b < batch.batch; ++b) {
       const auto inputs = input_row(batch, b);
       const auto targets = target_row(batch, b);
@@ -246,8 +254,8 @@ TEST(MqarZoology, RowsFollowTheLayout) {
       for (std::size_t t = 0; t < inputs.size(); ++t) {
         if (targets[t] == kIgnoreTarget) {
           if (t < 16) continue;
-          ++filler;
-          nonzero_filler += inputs[t] != 0 ? 1 : 0;
+          ++fillers;
+          seen.insert(inputs[t]);
           continue;
         }
         EXPECT_GE(t, 16u);
@@ -258,8 +266,11 @@ TEST(MqarZoology, RowsFollowTheLayout) {
       }
       EXPECT_EQ(queried.size(), 8u);
     }
-    EXPECT_EQ(filler, 50 * (48 - 8));
-    EXPECT_EQ(nonzero_filler > 0, random_filler);
+    // 2,000 of at most 128 tokens: all of them.
+    EXPECT_EQ(fillers, 50 * (48 - 8));
+    EXPECT_EQ(*seen.begin(), filler.least);
+    EXPECT_EQ(*seen.rbegin(), filler.most);
+    EXPECT_EQ(static_cast<std::int32_t>(seen.size()), filler.most - filler.least + 1);
   }
 }
 

@@ -133,7 +133,8 @@ class PlotTest(unittest.TestCase):
         for process in [plot(TABLES, folder) for folder in folders]:
             _, errors = process.communicate()
             self.assertEqual(process.returncode, 0, errors)
-            for nothing in ("three_panels", "accuracy", "state_norm", "comparison", "load", "state"):
+            wanted = ("three_panels", "streams", "accuracy", "state_norm", "comparison", "load", "state")
+            for nothing in wanted:
                 self.assertIn(f"{nothing}: nothing to draw", errors)
         names = sorted(path.name for path in folders[0].iterdir())
         self.assertEqual(names, sorted(f"{f}.{kind}" for f in FIGURES for kind in KINDS))
@@ -275,6 +276,25 @@ class PlotTest(unittest.TestCase):
         self.assertIn("| vla    | 0.500 | none (0 of 2) |", grids[0])
         self.assertIn("| vla    | 0.750 (1 of 2) |", grids[1])
         self.assertIn("vla keys=gaussian, d_h = 8, n = 4: seed 2: failed: out of memory", grids[1])
+
+    def test_recall_behind_a_stream_is_a_figure_of_its_own(self) -> None:
+        rows = [
+            self.recall_row(label, "gaussian", accuracy)
+            | {"line": f"{label} keys=gaussian stream={stream}"}
+            | {"setting": f"keys=gaussian stream={stream}"}
+            for label, stream, accuracy in (("linear", 100, 0.5), ("linear", 1000, 0.1), ("vla", 100, 0.9))
+        ]
+        self.write("recall_summary", [*rows, self.recall_row("linear", "gaussian", 1.0)])
+        self.run_plot()
+        ((panel, lines),) = self.drawn("streams").items()
+        self.assertEqual(panel, "gaussian keys, d_h = 8, n = 4, accuracy (fraction)")
+        points = {line: [point[:2] for point in of_line] for line, of_line in lines.items()}
+        wanted = {"linear": [("100", "0.5"), ("1000", "0.1")], "vla": [("100", "0.9")]}
+        self.assertEqual(points, wanted)
+        shown = self.python("print(*(c.name for c in charts['streams'].panels[0].curves))")
+        self.assertEqual(shown, "linear VLA")
+        (lines,) = self.drawn("recall").values()
+        self.assertEqual(len(lines), 1, "pairs that no stream precedes")
 
     def test_pairs_at_a_fixed_length_are_drawn(self) -> None:
         """Case 4: zoology, task.seq_len=32. 2 pairs of 8 would follow with 8 tokens, 8 with 32."""

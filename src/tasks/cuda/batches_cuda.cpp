@@ -21,7 +21,7 @@ class CudaBatchMaker final : public BatchMaker::Implementation {
                  .vocab = static_cast<std::int32_t>(config.model.vocab_size),
                  .tokens = static_cast<std::int32_t>(sequence_length(config)),
                  .ignore = kIgnoreTarget};
-    rows_.random_filler = config.task.random_filler;
+    rows_.filler = filler_of(rows_.row.vocab, config.task.random_filler, config.task.filler_values);
     rows_.seed = static_cast<std::uint64_t>(config.seeds.front());
     rows_.targets_per_row = targets_per_row(config);
     if (rows_.kind == RowKind::zoology) upload_slots(config.task.power_a);

@@ -72,10 +72,9 @@ __device__ void fill_free_by_warp(const BatchRows& rows, const std::uint32_t* dr
     const bool is_free = t < rows.row.tokens && inputs[t] < 0;
     const unsigned mask = __ballot_sync(kAllThreads, is_free);
     if (is_free) {
-      const auto V = static_cast<std::uint32_t>(rows.row.vocab);
-      inputs[t] = rows.random_filler
-                      ? static_cast<std::int32_t>(scale_below(draws[set_below(mask, thread)], V))
-                      : 0;
+      const auto count = static_cast<std::uint32_t>(rows.filler.count);
+      const std::uint32_t drawn = scale_below(draws[set_below(mask, thread)], count);
+      inputs[t] = rows.filler.first + static_cast<std::int32_t>(drawn);
     }
     draws += __popc(mask);
   }

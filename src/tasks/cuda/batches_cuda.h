@@ -15,10 +15,10 @@ namespace vla_bench::tasks {
 /// All pointers are to device memory.
 struct BatchRows {
   RowKind kind = RowKind::random;
-  MqarRow row{};               // of mqar; the kernel sets distinct
-  Index curriculum = 0;        // only training batches; see distinct_pairs
-  bool random_filler = false;  // zoology
-  QuerySlots slots{};          // zoology
+  MqarRow row{};         // of mqar; the kernel sets distinct
+  Index curriculum = 0;  // only training batches; see distinct_pairs
+  Filler filler{};       // zoology
+  QuerySlots slots{};    // zoology
   std::uint64_t seed = 0;
   RngStream stream = RngStream::train_batch;
   Index* index = nullptr;        // (1), read and then incremented when the work runs
