@@ -51,10 +51,12 @@ def _recall_rows(report: Report) -> list[Row]:
 
 def _one_line(row: Row) -> Row:
     """Of any stream and keys: the axis and the title have them."""
-    line = row["line"]
-    for key in ("keys", "stream"):
-        line = line.replace(f" {key}={row[key]}", "")
-    return {**row, "line": line}
+    said = {f"{key}={row[key]}" for key in ("keys", "stream")}
+    without = {
+        column: " ".join(part for part in row[column].split(" ") if part not in said)
+        for column in ("line", "setting")
+    }
+    return {**row, **without}
 
 
 def _title(columns: list[str], key: tuple[str, ...], rows: list[Row]) -> str:

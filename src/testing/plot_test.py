@@ -293,6 +293,7 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(points, wanted)
         shown = self.python("print(*(c.name for c in charts['streams'].panels[0].curves))")
         self.assertEqual(shown, "linear VLA")
+        self.assertNotIn("Not the same", self.notes("streams"), "the axis says it")
         (lines,) = self.drawn("recall").values()
         self.assertEqual(len(lines), 1, "pairs that no stream precedes")
 
