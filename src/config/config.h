@@ -65,8 +65,8 @@ struct MixerConfig {
             {.help = "norm before the output projection; null: the mixer's published form "
                      "(vla and standard deltanet have it)"});
     v.field("output_norm_kind", output_norm_kind,
-            {.help = "that norm: LayerNorm over d_model, or RMSNorm over each head with one weight "
-                     "for all heads",
+            {.help = "that norm: LayerNorm over all channels, or RMSNorm over each head with one "
+                     "weight for all heads",
              .named_at_default = false});
   }
 };
@@ -86,6 +86,7 @@ struct ModelConfig {
 
   Index n_heads = 4;
   Index d_h = 32;
+  std::optional<Index> d_v{};
   Index n_layers = 2;
   Index d_ff = 256;
   Index vocab_size = 128;
@@ -99,6 +100,7 @@ struct ModelConfig {
   bool scaled_residual_init = false;
 
   Index d_model() const { return n_heads * d_h; }
+  Index value_channels() const { return d_v.value_or(d_h); }
   LayerKind layer(Index i) const {
     return layers.empty() ? LayerKind::mixer : layers[static_cast<std::size_t>(i)];
   }
@@ -118,6 +120,14 @@ struct ModelConfig {
   void visit(V& v) {
     v.field("n_heads", n_heads, {.help = "heads; d_model = n_heads * d_h", .min = 1, .max = 1024});
     v.field("d_h", d_h, {.help = "channels per head", .min = 1, .max = 1024});
+    v.field("d_v", d_v,
+            {.help = "channels of a head's value and output, a multiple of d_h, the channels of "
+                     "its query and key; null: d_h. The output projection maps n_heads * d_v to "
+                     "d_model. For linear, deltanet with variant standard, retention, mamba2, gla, "
+                     "gated_deltanet, kda and preconditioned_gated_deltanet",
+             .min = 1,
+             .max = 4096,
+             .named_at_default = false});
     v.field("n_layers", n_layers, {.help = "pre-norm blocks", .min = 1, .max = 256});
     v.field("d_ff", d_ff,
             {.help = "hidden channels of the MLP; 0: the identity in its place, h += norm2(h)",

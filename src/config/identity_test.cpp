@@ -34,7 +34,8 @@ TEST(Identity, SegmentsAreInItWhereThereAreAny) {
                 "eval_segments": [{"n_pairs": 8, "seq_len": 64}]}})")),
             "device=cpu\nexperiment=mqar\nmixer.mixer=vla\nseed=42\n"
             "task.eval_segments=[64/8]\ntask.train_segments=[64/4x391,128/8x79]\n");
-  EXPECT_EQ(hash_of(R"({"mixers": ["vla"], "task": {"train_segments": [], "eval_segments": [],
+  EXPECT_EQ(hash_of(R"({"mixers": ["vla"], "model": {"d_v": null},
+                        "task": {"train_segments": [], "eval_segments": [],
                         "segment_order": "in_order"},
                         "train": {"lr_every": 1, "stop_accuracy": 0, "stop_every": 500}})"),
             hash_of(kVla));

@@ -229,6 +229,29 @@ TEST(Validate, LayersAreOneKindEach) {
   EXPECT_REFUSED("/seeds: expected at least one element", R"({"seeds": []})");
 }
 
+TEST(Validate, ValuesAreAMultipleOfKeysWhereTheMixerTakesThem) {
+  const auto of = [](const std::string& mixer, const std::string& d_v) {
+    return R"({"mixers": [)" + mixer + R"(], "model": {"d_h": 16, "d_v": )" + d_v + "}}";
+  };
+  for (const char* mixer : {R"("linear")", R"({"mixer": "deltanet", "variant": "standard"})",
+                            R"("retention")", R"("mamba2")", R"("gla")", R"("gated_deltanet")",
+                            R"("kda")", R"("preconditioned_gated_deltanet")"}) {
+    EXPECT_EQ(refusal(of(mixer, "32")), "");
+  }
+  for (const char* mixer :
+       {R"("softmax")", R"("deltanet")", R"("vla")", R"("based")", R"("mesa")", R"("kalman")"}) {
+    EXPECT_EQ(refusal(of(mixer, "16")), "");
+    EXPECT_EQ(refusal(of(mixer, "null")), "");
+    EXPECT_REFUSED("/model/d_v: expected null or model.d_h (16) for the mixer ", of(mixer, "32"));
+  }
+  EXPECT_REFUSED("/model/d_v: expected a multiple of model.d_h (16), got 24",
+                 of(R"("linear")", "24"));
+  EXPECT_REFUSED("/model/d_v: expected a multiple of model.d_h (16), got 8",
+                 of(R"("linear")", "8"));
+  EXPECT_REFUSED("/model/d_v", of(R"("linear")", "0"));
+  EXPECT_REFUSED("/model/d_v", of(R"("linear")", "\"wide\""));
+}
+
 TEST(Validate, WithoutPositionsAnyLengthFits) {
   EXPECT_EQ(refusal(R"({"model": {"max_seq_len": 72, "positions": false}})"), "");
 }

@@ -10,6 +10,7 @@
 #include "config/read.h"
 #include "core/rng.h"
 #include "experiments/list.h"
+#include "mixers/value_width.h"
 
 namespace vla_bench {
 namespace {
@@ -46,6 +47,19 @@ void validate_layers(const ModelConfig& model) {
           "expected one kind for each of model.n_layers ({}) layers or an empty list, got {}",
           model.n_layers, listed);
   require(model.mixer_layers() > 0, "/model/layers", "expected at least one layer to be \"mixer\"");
+}
+
+void validate_value_width(const RunConfig& config) {
+  const Index d_h = config.model.d_h;
+  const Index d_v = config.model.value_channels();
+  require(d_v % d_h == 0, "/model/d_v", "expected a multiple of model.d_h ({}), got {}", d_h, d_v);
+  if (d_v == d_h) return;
+  for (const MixerConfig& mixer : config.mixers) {
+    const std::string_view reason = why_values_are_as_wide_as_keys(mixer.options);
+    require(reason.empty(), "/model/d_v",
+            "expected null or model.d_h ({}) for the mixer {}, since {}; got {}", d_h,
+            mixer_label(mixer), reason, d_v);
+  }
 }
 
 void validate_seeds(const RunConfig& config) {
@@ -167,6 +181,7 @@ void validate(const RunConfig& config) {
   validate_name(config);
   validate_mixers(config);
   validate_layers(config.model);
+  validate_value_width(config);
   validate_seeds(config);
   with_experiment(config.experiment, [&]<class E>() { E::validate(config); });
 }

@@ -51,6 +51,11 @@ TEST(CellWork, CountsARecallByHand) {
   EXPECT_EQ(flop_of(R"({"experiment": "recall", "mixers": ["linear"], "model": {"d_h": 8},
                         "task": {"n_pairs": 4}, "recall": {"trials": 3, "codebook": 6}})"),
             3 * (2 * 4 * 2 * 64 + 2 * 4 * 6 * 8));
+  // Values and codes of 16 channels.
+  EXPECT_EQ(flop_of(R"({"experiment": "recall", "mixers": ["linear"],
+                        "model": {"d_h": 8, "d_v": 16},
+                        "task": {"n_pairs": 4}, "recall": {"trials": 3, "codebook": 6}})"),
+            3 * (2 * 4 * 2 * 8 * 16 + 2 * 4 * 6 * 16));
 }
 
 TEST(CellWork, ProbesGrowWithTheirTokensAndAModelCostsMore) {

@@ -23,9 +23,9 @@ struct CoreBuffers {
   HeadDims dims;
   Index key_channels;  // of a head's q and k
   Array<T>
-      projections;  // (B, T, ...): q, k (H, key_channels), v (H, d) side by side, as in a layer
-  Array<T> o;       // (B, T, H, d)
-  Array<T> d_o;     // (B, T, H, d)
+      projections;  // (B, T, ...): q, k (H, key_channels), v (H, d_v) side by side, as in a layer
+  Array<T> o;       // (B, T, H, d_v)
+  Array<T> d_o;     // (B, T, H, d_v)
   Array<T> d_projections;  // as projections
   std::vector<More> more;
   std::vector<More> parameters;  // the core's, (H, ...) each; a width is its size
@@ -100,10 +100,10 @@ struct CoreBuffers {
     }
     return inputs;
   }
-  HeadView<T> output() { return {o.data(), width(), dims.d_h}; }
+  HeadView<T> output() { return {o.data(), width(), dims.value_channels()}; }
   CoreGradients<T> gradients() {
     CoreGradients<T> gradients{.o = output(),
-                               .d_o = HeadView<const T>(d_o.data(), width(), dims.d_h),
+                               .d_o = HeadView<const T>(d_o.data(), width(), dims.value_channels()),
                                .dq = projection<T>(d_projections.data(), 0),
                                .dk = projection<T>(d_projections.data(), 1),
                                .dv = projection<T>(d_projections.data(), 2)};
@@ -117,14 +117,15 @@ struct CoreBuffers {
   }
 
  private:
-  Index width() const { return dims.heads * dims.d_h; }
+  Index width() const { return dims.heads * dims.value_channels(); }
   Index key_width() const { return dims.heads * key_channels; }
   Index row_width() const { return 2 * key_width() + width(); }
 
   /// 0: q, 1: k, 2: v.
   template <class U>
   HeadView<U> projection(U* data, Index which) const {
-    return {data + which * key_width(), row_width(), which == 2 ? dims.d_h : key_channels};
+    return {data + which * key_width(), row_width(),
+            which == 2 ? dims.value_channels() : key_channels};
   }
 
   void make_outputs() {

@@ -68,10 +68,7 @@ double Latency::seconds(const RunConfig& config, double flop, Device device, int
 }
 
 Index cores_flop(const RunConfig& config, LatencyPass pass, Index batch, Index layers) {
-  const HeadDims dims{.batch = batch,
-                      .tokens = sequence_length(config),
-                      .heads = config.model.n_heads,
-                      .d_h = config.model.d_h};
+  const HeadDims dims = head_dims(config.model, batch, sequence_length(config));
   return times({layers, core_work(config.mixers.front(), dims, pass, kElementBytes).flop});
 }
 

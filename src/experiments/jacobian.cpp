@@ -13,6 +13,7 @@
 #include "experiments/record.h"
 #include "experiments/state_norm.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
 
 namespace vla_bench {
 namespace {
@@ -22,9 +23,10 @@ constexpr double kLargestNorm = 1e150;
 
 /// Whether the mixer's step has the form S J + ...; takes one step to find out.
 bool has_step_jacobian(const RunConfig& config, const MixerCore<double>& core) {
-  const auto memory = core.memory();
+  const auto memory = head_memory(core, head_dims(config.model, 1, 1));
   const Index d = config.model.d_h;
-  const Index widest = std::max(d, mixer_layout(config.mixers.front(), d).key_channels(d));
+  const Index widest = std::max(config.model.value_channels(),
+                                mixer_layout(config.mixers.front(), d).key_channels(d));
   const std::vector<double> ones(static_cast<std::size_t>(widest), 1.0);
   std::vector<double> out(ones.size());
   TokenInputs<double> token{ones.data(), ones.data(), ones.data()};

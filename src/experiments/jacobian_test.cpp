@@ -217,13 +217,17 @@ TEST(ClosedForm, IsExactForADecayOfAHeadAndABoundForThoseOfChannels) {
 // The step of a delta rule with unit keys and 0 < beta < 1 has norm 1 before its decay.
 TEST(Jacobian, OfARuleThatDecaysIsAtMostItsDecay) {
   for (const char* mixer : {R"("gated_deltanet")", R"("kda")", R"("mamba2")", R"("gla")"}) {
-    const CellResult result = run_cell(jacobian_cell(mixer, "model", 50, 2, 8), on_threads(1));
-    ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
-    for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
-      const double sigma = number(result.table, row, "sigma_max");
-      EXPECT_LE(sigma, number(result.table, row, "sigma_closed_form") + 1e-12) << mixer;
-      EXPECT_LT(number(result.table, row, "sigma_closed_form"), 1.0) << mixer;
-      EXPECT_LE(number(result.table, row, "product_norm"), sigma + 1e-12) << mixer;
+    CellConfig cell = jacobian_cell(mixer, "model", 50, 2, 8);
+    for (const Index d_v : {8, 16}) {
+      cell.config.model.d_v = d_v;
+      const CellResult result = run_cell(cell, on_threads(1));
+      ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
+      for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
+        const double sigma = number(result.table, row, "sigma_max");
+        EXPECT_LE(sigma, number(result.table, row, "sigma_closed_form") + 1e-12) << mixer;
+        EXPECT_LT(number(result.table, row, "sigma_closed_form"), 1.0) << mixer;
+        EXPECT_LE(number(result.table, row, "product_norm"), sigma + 1e-12) << mixer;
+      }
     }
   }
 }

@@ -10,6 +10,7 @@
 
 #include "experiments/core_buffers.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
 
 namespace vla_bench {
 
@@ -20,7 +21,7 @@ struct Lane {
 
 /// Views of one token's inputs.
 struct LaneToken {
-  std::span<const double> q, k, v;                  // (d)
+  std::span<const double> q, k, v;                  // (d); v (d_v)
   std::vector<std::span<const double>> more;        // (w) each
   std::span<const std::vector<double>> parameters;  // the core's, (H, ...) each
 };
@@ -58,7 +59,7 @@ class LaneTokens {
     const CoreInputs<T> inputs = buffers_.inputs();
     read(inputs.q, buffers_.key_channels, q_);
     read(inputs.k, buffers_.key_channels, k_);
-    read(inputs.v, buffers_.dims.d_h, v_);
+    read(inputs.v, buffers_.dims.value_channels(), v_);
     more_.resize(buffers_.more.size());
     for (std::size_t i = 0; i < more_.size(); ++i) {
       read(inputs.more[i], buffers_.more[i].width, more_[i]);
@@ -82,7 +83,7 @@ class LaneTokens {
   Lane lane_;
   Index first_ = 0, count_ = 0;  // the block
   std::vector<T> raw_;
-  std::vector<double> q_, k_, v_;          // (count, d)
+  std::vector<double> q_, k_, v_;          // (count, d); v (count, d_v)
   std::vector<std::vector<double>> more_;  // (count, w) each
   std::vector<std::vector<double>> parameters_;
 };
@@ -91,12 +92,13 @@ class LaneTokens {
 template <class U>
 class LaneMemory {
  public:
-  LaneMemory(const MixerConfig& mixer, Index d_h, Index head = 0)
-      : d_(d_h), out_(static_cast<std::size_t>(d_h)) {
-    const auto core = make_mixer_core<U>(mixer, d_h, Device::cpu, Implementation::production);
-    memory_ = core->memory(head);
+  /// Of a head of these sizes.
+  LaneMemory(const MixerConfig& mixer, const HeadDims& dims, Index head = 0)
+      : d_(dims.d_h), out_(static_cast<std::size_t>(dims.value_channels())) {
+    const auto core = make_mixer_core<U>(mixer, d_, Device::cpu, Implementation::production);
+    memory_ = head_memory(*core, dims, head);
     const auto bytes = [&](Index tokens) {
-      return core->state_bytes({.batch = 1, .tokens = tokens, .heads = 1, .d_h = d_h});
+      return core->state_bytes({.batch = 1, .tokens = tokens, .heads = 1, .d_h = d_});
     };
     keeps_tokens_ = bytes(2) > bytes(1);
   }

@@ -32,11 +32,8 @@ constexpr Index kLongestReference = 1024;
 // kernel that holds the stream (bench/device_timer.h).
 constexpr Index kLongestSequential = 512;
 
-HeadDims head_dims(const RunConfig& config) {
-  return {.batch = config.latency.batch,
-          .tokens = sequence_length(config),
-          .heads = config.model.n_heads,
-          .d_h = config.model.d_h};
+HeadDims timed_dims(const RunConfig& config) {
+  return head_dims(config.model, config.latency.batch, sequence_length(config));
 }
 
 /// Most calls of a pass, timed or not: measure_device warms up with at least two, and discards few
@@ -83,7 +80,7 @@ Index element_bytes(Implementation implementation, std::optional<Precision> prec
 Work work_of(const RunConfig& config, const Context& context, Implementation implementation,
              LatencyPass pass) {
   const auto precision = row_precision(config, context, implementation, pass);
-  return core_work(config.mixers.front(), head_dims(config), pass,
+  return core_work(config.mixers.front(), timed_dims(config), pass,
                    element_bytes(implementation, precision));
 }
 
@@ -94,7 +91,7 @@ class BufferRound {
  public:
   BufferRound(const RunConfig& config, const Context& context, Implementation implementation,
               const MixerCore<T>& core) {
-    const HeadDims dims = head_dims(config);
+    const HeadDims dims = timed_dims(config);
     sets_.emplace_back(config.mixers.front(), dims, context,
                        static_cast<std::uint64_t>(config.seeds.front()));
     if (context.device == Device::cpu) return;
@@ -273,7 +270,7 @@ class ImplementationRows {
 std::vector<Implementation> timed_implementations(const RunConfig& config, Device device) {
   std::vector<Implementation> timed;
   for (Implementation implementation : config.latency.implementations) {
-    implementation = resolved(implementation, config.mixers.front(), head_dims(config), device);
+    implementation = resolved(implementation, config.mixers.front(), timed_dims(config), device);
     if (std::ranges::find(timed, implementation) == timed.end()) timed.push_back(implementation);
   }
   return timed;

@@ -31,8 +31,8 @@ namespace vla_bench {
 
 struct Latency : Experiment {
   static constexpr std::string_view name = "latency";
-  static constexpr std::string_view reads[] = {"model.n_heads", "model.d_h", "task.seq_len",
-                                               "latency"};
+  static constexpr std::string_view reads[] = {"model.n_heads", "model.d_h", "model.d_v",
+                                               "task.seq_len", "latency"};
   static constexpr bool is_timed = true;
   static constexpr Index cells_per_gpu = 1;
 

@@ -80,6 +80,20 @@ TEST(Latency, CountsWorkAndNamesWhatTheMachineReaches) {
   }
 }
 
+TEST(Latency, TimesValuesWiderThanKeys) {
+  CellConfig cell = latency_cell(R"("gated_deltanet")", 70, R"("production", "reference")");
+  cell.config.model.d_v = 16;
+  const CellResult result = run_cell(cell, on_threads(2));
+  ASSERT_EQ(result.status, CellStatus::ok) << result.reason;
+  ASSERT_EQ(result.table.rows.size(), 4U);
+  // Of two heads S (16, 8), in float and in double.
+  const auto bytes = [&](std::size_t row) {
+    return result.table.rows[row][result.table.column("state_bytes")];
+  };
+  EXPECT_EQ(bytes(0), Value(std::int64_t{2 * 16 * 8 * 4}));
+  EXPECT_EQ(bytes(2), Value(std::int64_t{2 * 16 * 8 * 8}));
+}
+
 TEST(Latency, SaysHowWellAMedianIsKnown) {
   CellConfig cell = latency_cell(R"("linear")", 70);
   const CellResult few = run_cell(cell, on_threads(1));

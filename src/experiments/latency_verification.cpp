@@ -63,10 +63,8 @@ double allowed_error(Precision precision) {
 }
 
 HeadDims verified_dims(const RunConfig& config) {
-  return {.batch = config.latency.batch,
-          .tokens = std::min(sequence_length(config), kVerifiedTokens),
-          .heads = config.model.n_heads,
-          .d_h = config.model.d_h};
+  return head_dims(config.model, config.latency.batch,
+                   std::min(sequence_length(config), kVerifiedTokens));
 }
 
 std::string verify_against_reference(const RunConfig& config, const Context& context,

@@ -12,6 +12,7 @@
 #include "experiments/record.h"
 #include "mixers/parameters.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
 #include "model/tiny_lm.h"
 
 namespace vla_bench {
@@ -117,7 +118,7 @@ LayerTokens::LayerTokens(const MixerConfig& mixer, const CoreInputs<float>& inpu
   const MixerLayout layout = mixer_layout(mixer, d_h);
   q_ = copy(inputs.q, layout.key_channels(d_h));
   k_ = copy(inputs.k, layout.key_channels(d_h));
-  v_ = copy(inputs.v, d_h);
+  v_ = copy(inputs.v, inputs.dims.value_channels());
   for (const Projection& projection : layout.more) {
     more_.push_back(copy(inputs.more[more_.size()], projection.width));
   }
@@ -145,10 +146,10 @@ void LayerTokens::read(Index row, Index head, ProbeToken& out) const {
 ProbeInputs::ProbeInputs(const RunConfig& config, const Context& context)
     : source_(config.probe.source),
       seed_(static_cast<std::uint64_t>(config.seeds.front())),
-      d_h_(config.model.d_h) {
+      value_channels_(config.model.value_channels()) {
   const MixerConfig& mixer = config.mixers.front();
-  const MixerLayout layout = mixer_layout(mixer, d_h_);
-  key_channels_ = layout.key_channels(d_h_);
+  const MixerLayout layout = mixer_layout(mixer, config.model.d_h);
+  key_channels_ = layout.key_channels(config.model.d_h);
   for (const Projection& projection : layout.more) widths_.push_back(projection.width);
   if (source_ == ProbeSource::gaussian) {
     parameters_ = initial_core_parameters(layout, config.model.n_heads, seed_);
@@ -168,7 +169,7 @@ void ProbeInputs::read(Index t, Index head, ProbeToken& out) const {
           static_cast<std::uint32_t>(head));
   draw(rng, key_channels_, out.q);
   draw(rng, key_channels_, out.k);
-  draw(rng, d_h_, out.v);
+  draw(rng, value_channels_, out.v);
   out.more.resize(widths_.size());
   for (std::size_t i = 0; i < widths_.size(); ++i) draw(rng, widths_[i], out.more[i]);
   out.parameters = parameters_;
@@ -183,9 +184,9 @@ CellResult run_probe(const CellConfig& cell, const CellEnvironment& environment,
   HeadValues values(config.model.n_heads, recorded.size(), measured.size());
   std::vector<Index> ends(static_cast<std::size_t>(config.model.n_heads), kNever);
   parallel_items(environment.context.threads, config.model.n_heads, [&](Index head) {
-    const auto memory = core.memory(head);
+    const auto memory = head_memory(core, head_dims(config.model, 1, 1), head);
     ProbeToken token;
-    std::vector<double> out(static_cast<std::size_t>(config.model.d_h));
+    std::vector<double> out(static_cast<std::size_t>(config.model.value_channels()));
     std::size_t row = 0;
     for (Index t = 1; t <= recorded.back(); ++t) {
       if (t % kTokensPerStopCheck == 0 && environment.stop && environment.stop->load()) {

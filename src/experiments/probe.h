@@ -63,7 +63,7 @@ class ProbeInputs {
  private:
   ProbeSource source_;
   std::uint64_t seed_;
-  Index d_h_;
+  Index value_channels_;
   Index key_channels_ = 0;                       // of q and k
   std::vector<Index> widths_;                    // w of every projection beyond q, k and v
   std::vector<std::vector<double>> parameters_;  // of the core, for source gaussian

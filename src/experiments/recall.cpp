@@ -16,6 +16,7 @@
 #include "mixers/features.h"
 #include "mixers/penalty_memory.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
 #include "mixers/work.h"
 
 namespace vla_bench {
@@ -97,8 +98,8 @@ class Trial {
   Trial(const RunConfig& config, Index trial, HeadMemory<double>& memory)
       : config_(config), trial_(trial), memory_(memory) {
     Rng codes = rng(kCodebook);
-    codebook_ = normal_rows(codes, config.recall.codebook, d_);
-    scale_rows_to(1.0, d_, codebook_);
+    codebook_ = normal_rows(codes, config.recall.codebook, d_v_);
+    scale_rows_to(1.0, d_v_, codebook_);
   }
 
   /// Writes the other pairs; returns early once *stop is set.
@@ -117,7 +118,7 @@ class Trial {
     Rng ids = rng(kValueIds);
     const Pairs pairs = draw(keys, ids, config_.task.n_pairs);
     write(pairs);
-    std::vector<double> out(static_cast<std::size_t>(d_));
+    std::vector<double> out(static_cast<std::size_t>(d_v_));
     Index correct = 0;
     for (std::size_t i = 0; i < pairs.ids.size(); ++i) {
       memory_.read(pairs.keys.data() + static_cast<Index>(i) * d_k_, out.data());
@@ -153,7 +154,7 @@ class Trial {
     for (std::size_t i = 0; i < pairs.ids.size(); ++i) {
       const Index at = static_cast<Index>(i) * d_k_;
       if (length_) as_penalty_memory(memory_)->set_direction(pairs.directions.data() + at);
-      memory_.write(pairs.keys.data() + at, codebook_.data() + pairs.ids[i] * d_);
+      memory_.write(pairs.keys.data() + at, codebook_.data() + pairs.ids[i] * d_v_);
     }
   }
 
@@ -163,8 +164,9 @@ class Trial {
   const MixerConfig& mixer_ = config_.mixers.front();
   Index d_ = config_.model.d_h;
   Index d_k_ = mixer_layout(mixer_, d_).key_channels(d_);
+  Index d_v_ = config_.model.value_channels();
   std::optional<double> length_ = direction_length(mixer_, d_);
-  std::vector<double> codebook_;  // (codebook, d)
+  std::vector<double> codebook_;  // (codebook, d_v)
 };
 
 }  // namespace
@@ -173,10 +175,11 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
                                       const std::atomic<bool>* stop) {
   const auto core = make_mixer_core<double>(config.mixers.front(), config.model.d_h, Device::cpu,
                                             Implementation::production);
+  const HeadDims dims = head_dims(config.model, 1, 1);
   std::vector<double> accuracies(static_cast<std::size_t>(config.recall.trials));
   parallel_items(context.threads, config.recall.trials, [&](Index trial) {
     if (stop != nullptr && stop->load()) return;
-    const auto memory = core->memory();
+    const auto memory = head_memory(*core, dims);
     Trial run(config, trial, *memory);
     run.write_stream(stop);
     if (stop != nullptr && stop->load()) return;
@@ -187,12 +190,12 @@ std::vector<double> recall_accuracies(const RunConfig& config, const Context& co
 
 Index Recall::work(const RunConfig& config) {
   const Index n = config.task.n_pairs;
-  const Index d = config.model.d_h;
   const auto forward = [&](Index tokens) {
-    const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 1, .d_h = d};
+    HeadDims dims = head_dims(config.model, 1, tokens);
+    dims.heads = 1;
     return core_work(config.mixers.front(), dims, LatencyPass::forward, kElementBytes).flop;
   };
-  const Index decoding = times({2, n, config.recall.codebook, d});
+  const Index decoding = times({2, n, config.recall.codebook, config.model.value_channels()});
   const Index stream = times({config.recall.stream, forward(1)});  // written, not read
   return times({config.recall.trials, plus({forward(n), stream, decoding})});
 }

@@ -29,7 +29,7 @@ struct Context;
 
 struct Recall : Experiment {
   static constexpr std::string_view name = "recall";
-  static constexpr std::string_view reads[] = {"model.d_h", "task.n_pairs", "recall"};
+  static constexpr std::string_view reads[] = {"model.d_h", "model.d_v", "task.n_pairs", "recall"};
 
   static Index sequence_length(const RunConfig& config) { return config.task.n_pairs; }
   static bool in_float64(const RunConfig&) { return true; }

@@ -111,6 +111,21 @@ TEST(Recall, OneStoredPairIsAlwaysRecalled) {
   }
 }
 
+// Keys are the same, so that wider values only make the codes of other pairs easier to tell apart.
+TEST(Recall, ValuesMayBeWiderThanKeys) {
+  const auto accuracy = [](const char* model) {
+    const CellConfig cell =
+        cell_of(fmt::format(R"({{"experiment": "recall", "mixers": ["gated_deltanet"], "model": {},
+                         "seeds": [7], "task": {{"n_pairs": 24}},
+                         "recall": {{"trials": {}, "keys": "gaussian"}}}})",
+                            model, kTrials));
+    return statistics(recall_accuracies(cell.config, {Device::cpu, 2})).mean;
+  };
+  const double narrow = accuracy(R"({"d_h": 16})");
+  EXPECT_GT(accuracy(R"({"d_h": 16, "d_v": 64})"), narrow + 0.1);
+  EXPECT_EQ(accuracy(R"({"d_h": 16, "d_v": 16})"), narrow);
+}
+
 TEST(Recall, StopsBetweenTrials) {
   const std::atomic<bool> stop = true;
   CellEnvironment environment = on_threads(2);

@@ -51,8 +51,8 @@ BeyondFloat32 first_beyond(const MixerConfig& mixer, const CoreBuffers<double>& 
 template <class T>
 BeyondFloat32 beyond_float32(const MixerConfig& mixer, const CoreBuffers<T>& buffers,
                              const Lane& lane, Index last, const std::atomic<bool>* stop) {
-  LaneMemory<float> single(mixer, buffers.dims.d_h, lane.head);
-  LaneMemory<double> exact(mixer, buffers.dims.d_h, lane.head);
+  LaneMemory<float> single(mixer, buffers.dims, lane.head);
+  LaneMemory<double> exact(mixer, buffers.dims, lane.head);
   BeyondFloat32 beyond;
   if (exact.keeps_tokens()) return beyond;
   LaneTokens<T> tokens(buffers, lane);

@@ -75,8 +75,7 @@ TEST(StateNorm, PenaltyNormFallsFromItsStart) {
   }
 }
 
-TEST(StateNorm, OneTokenOfLinearAttentionIsTheProductOfTwoLengths) {
-  const CellConfig cell = probe_cell(R"("linear")", "gaussian", 1, 2, 5);
+void expect_product_of_lengths(const CellConfig& cell) {
   const CellResult result = run_cell(cell, on_threads(1));
   const ProbeInputs inputs(cell.config, {Device::cpu, 1});
   double expected = 0.0;
@@ -85,16 +84,24 @@ TEST(StateNorm, OneTokenOfLinearAttentionIsTheProductOfTwoLengths) {
     inputs.read(1, head, token);
     double keys = 0.0;
     double values = 0.0;
-    for (std::size_t i = 0; i < 5; ++i) {
-      const double feature = token.k[i] > 0 ? token.k[i] + 1 : std::exp(token.k[i]);
+    for (const double raw : token.k) {
+      const double feature = raw > 0 ? raw + 1 : std::exp(raw);
       keys += feature * feature;
-      values += token.v[i] * token.v[i];
     }
+    ASSERT_EQ(static_cast<Index>(token.v.size()), cell.config.model.value_channels());
+    for (const double value : token.v) values += value * value;
     expected += std::sqrt(keys * values) / 2;
   }
   // A handful of roundings of 1.1e-16 each.
   EXPECT_NEAR(last_norm(result), expected, 1e-14 * expected);
   EXPECT_TRUE(testing::is_empty(result.table, 0, "a_norm"));
+}
+
+TEST(StateNorm, OneTokenOfLinearAttentionIsTheProductOfTwoLengths) {
+  CellConfig cell = probe_cell(R"("linear")", "gaussian", 1, 2, 5);
+  expect_product_of_lengths(cell);
+  cell.config.model.d_v = 15;
+  expect_product_of_lengths(cell);
 }
 
 TEST(StateNorm, DoesNotDependOnThreads) {

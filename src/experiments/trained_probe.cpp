@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "experiments/probe.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
 #include "ops/ops.h"
 
 namespace vla_bench {
@@ -24,7 +25,7 @@ double dot(const double* a, const double* b, Index d) {
 class Codes {
  public:
   Codes(const RunConfig& config, Index tokens)
-      : heads_(config.model.n_heads), d_(config.model.d_h) {
+      : heads_(config.model.n_heads), d_(config.model.value_channels()) {
     const auto seed = static_cast<std::uint64_t>(config.seeds.front());
     values_.resize(static_cast<std::size_t>(tokens * heads_ * d_));
     for (Index t = 0; t < tokens; ++t) {
@@ -44,7 +45,7 @@ class Codes {
   }
 
  private:
-  Index heads_, d_;
+  Index heads_, d_;             // d: of a value
   std::vector<double> values_;  // (T, H, d)
 };
 
@@ -57,7 +58,7 @@ class ProbedSequence {
  public:
   ProbedSequence(const RunConfig& slice, const Batch& batch, Index row, const Codes& codes)
       : heads_(slice.model.n_heads),
-        d_(slice.model.d_h),
+        d_(slice.model.value_channels()),
         tokens_(batch.tokens),
         first_(row * batch.tokens),
         inputs_(batch.inputs.data() + first_),
@@ -129,7 +130,7 @@ class ProbedSequence {
 class ProbedSlice {
  public:
   ProbedSlice(const RunConfig& slice, const Batch& batch)
-      : codes_(slice, batch.tokens), heads_(slice.model.n_heads) {
+      : codes_(slice, batch.tokens), dims_(head_dims(slice.model, 1, 1)), heads_(dims_.heads) {
     for (Index row = 0; row < batch.batch; ++row) {
       sequences_.emplace_back(slice, batch, row, codes_);
     }
@@ -144,7 +145,7 @@ class ProbedSlice {
       if (stop != nullptr && stop->load()) return;
       ProbedSequence& sequence = sequences_[static_cast<std::size_t>(row)];
       for (Index head = 0; head < heads_; ++head) {
-        sequence.step(head, layer, *core.memory(head));
+        sequence.step(head, layer, *head_memory(core, dims_, head));
       }
     });
     if (stop != nullptr && stop->load()) return 0.0;
@@ -179,6 +180,7 @@ class ProbedSlice {
   }
 
   Codes codes_;
+  HeadDims dims_;
   Index heads_, targets_;
   std::vector<ProbedSequence> sequences_;
 };

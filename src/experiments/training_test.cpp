@@ -10,6 +10,7 @@
 #include "experiments/record.h"
 #include "experiments/trained_probe.h"
 #include "mixers/registry.h"
+#include "mixers/value_width.h"
 #include "report/cell_columns.h"
 #include "testing/cells.h"
 #include "testing/temporary_folder.h"
@@ -101,15 +102,33 @@ TEST(Training, StateBytesOfTheBenchmarksModel) {
   EXPECT_EQ(sizes("\"softmax\""), std::pair(bytes(2 * 2 * 10 * 8), bytes(2 * 16)));
 }
 
+TEST(Training, StateBytesOfValuesWiderThanKeys) {
+  const auto sizes = [](const char* mixer) {
+    RunConfig config = training_cell("mqar", mixer).config;
+    config.model.d_v = 16;
+    config.model.short_conv_qkv = 4;
+    return std::pair(column_of(config, Columns::state_bytes),
+                     column_of(config, Columns::conv_state_bytes));
+  };
+  const auto bytes = [](std::int64_t floats) { return Value(4 * 2 * 2 * floats); };
+  EXPECT_EQ(sizes("\"gated_deltanet\""), std::pair(bytes(16 * 8), bytes(3 * (8 + 8 + 16))));
+  EXPECT_EQ(sizes("\"linear\""), std::pair(bytes(16 * 8 + 8), bytes(3 * (8 + 8 + 16))));
+}
+
 TEST(Training, StateBytesAreTheCores) {
   for (const MixerConfig& mixer : every_mixer()) {
     RunConfig config = training_cell("mqar", "\"vla\"").config;
     config.mixers = {mixer};
+    const auto core = make_mixer_core<float>(mixer, 8, Device::cpu, Implementation::production);
     for (const Index tokens : {1, 37}) {
-      const auto core = make_mixer_core<float>(mixer, 8, Device::cpu, Implementation::production);
-      const HeadDims dims{.batch = 1, .tokens = tokens, .heads = 2, .d_h = 8};
-      EXPECT_EQ(state_bytes(config, tokens), 2 * core->state_bytes(dims)) << mixer.name();
+      EXPECT_EQ(state_bytes(config, tokens),
+                2 * core->state_bytes(head_dims(config.model, 1, tokens)))
+          << mixer.name();
     }
+    if (!why_values_are_as_wide_as_keys(mixer.options).empty()) continue;
+    config.model.d_v = 24;
+    EXPECT_EQ(state_bytes(config, 37), 2 * core->state_bytes(head_dims(config.model, 1, 37)))
+        << mixer.name();
   }
 }
 
@@ -343,6 +362,10 @@ TEST(TrainedProbe, TellsAMemoryThatHoldsItsPairsFromOneThatDoesNot) {
     for (Index delay : {0, 1, 2}) EXPECT_GT(probe(config, true, delay), 0.85) << task << delay;
     EXPECT_LT(probe(config, false, 0), 0.5) << task;
   }
+  RunConfig wide = recall_config(R"("linear")", R"({"n_pairs": 8})");
+  wide.model.d_v = 256;
+  EXPECT_GT(probe(wide, true, 1), 0.85);
+  EXPECT_LT(probe(wide, false, 0), 0.5);
 }
 
 TEST(TrainedProbe, IsTheSameForAnyNumberOfThreads) {

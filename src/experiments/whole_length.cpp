@@ -16,7 +16,7 @@ namespace vla_bench {
 namespace {
 
 constexpr Index kMostSteps = Index{1} << 17;
-constexpr Index kMostStateSteps = Index{1} << 29;  // tokens times d_h^2
+constexpr Index kMostStateSteps = Index{1} << 29;  // tokens times d_h d_v
 constexpr Index kFewestSteps = 64;
 constexpr Index kMostKeptBytes = Index{1} << 31;
 
@@ -71,9 +71,9 @@ Lane last_lane(const CoreBuffers<T>& buffers) {
 
 template <class T>
 std::vector<double> output_row(const CoreBuffers<T>& buffers, const Lane& lane, Index token) {
-  const HeadView<const T> view(buffers.o.data(), buffers.dims.heads * buffers.dims.d_h,
-                               buffers.dims.d_h);
-  std::vector<T> row(static_cast<std::size_t>(buffers.dims.d_h));
+  const Index width = buffers.dims.value_channels();
+  const HeadView<const T> view(buffers.o.data(), buffers.dims.heads * width, width);
+  std::vector<T> row(static_cast<std::size_t>(width));
   device_copy(Device::cpu, row.data(), buffers.o.device(),
               view.at(lane.batch * buffers.dims.tokens + token - 1, lane.head),
               row.size() * sizeof(T));
@@ -86,7 +86,7 @@ std::vector<std::vector<double>> memory_rows(const MixerConfig& mixer,
                                              const CoreBuffers<T>& buffers, const Lane& lane,
                                              std::span<const Index> rows,
                                              const std::atomic<bool>* stop) {
-  LaneMemory<U> memory(mixer, buffers.dims.d_h, lane.head);
+  LaneMemory<U> memory(mixer, buffers.dims, lane.head);
   LaneTokens<T> tokens(buffers, lane);
   std::vector<std::vector<double>> outputs;
   for (Index t = 1; t <= rows.back(); ++t) {
@@ -100,13 +100,13 @@ std::vector<std::vector<double>> memory_rows(const MixerConfig& mixer,
 
 }  // namespace
 
-Index compared_tokens(const MixerConfig& mixer, Index d_h, Index tokens) {
-  if (LaneMemory<double>(mixer, d_h).keeps_tokens()) {
-    const Index kept = 2 * d_h * static_cast<Index>(sizeof(double));  // bytes a token
-    return std::min(tokens, kMostKeptBytes / kept);
+Index compared_tokens(const MixerConfig& mixer, const HeadDims& dims) {
+  if (LaneMemory<double>(mixer, dims).keeps_tokens()) {
+    const Index kept = 2 * dims.d_h * static_cast<Index>(sizeof(double));  // bytes a token
+    return std::min(dims.tokens, kMostKeptBytes / kept);
   }
-  const Index most = std::clamp(kMostStateSteps / (d_h * d_h), kFewestSteps, kMostSteps);
-  return std::min(tokens, most);
+  const Index most = kMostStateSteps / (dims.d_h * dims.value_channels());
+  return std::min(dims.tokens, std::clamp(most, kFewestSteps, kMostSteps));
 }
 
 std::vector<Index> compared_rows(Index tokens) {
@@ -137,7 +137,7 @@ PassVerdict WholeLengthCheck<T>::finite(MixerCore<T>& core, LatencyPass pass,
     const Lane lane{place->batch, place->column / head_width % dims.heads};
     return verdict_on(what, buffers, lane, place->token + 1);
   };
-  PassVerdict verdict = look_at("o", buffers.o, dims.d_h);
+  PassVerdict verdict = look_at("o", buffers.o, dims.value_channels());
   if (!backward || verdict.status != CellStatus::ok) return verdict;
   verdict = look_at("dq, dk, dv", buffers.d_projections, dims.d_h);
   if (verdict.status != CellStatus::ok) return verdict;
@@ -169,7 +169,7 @@ template <class T>
 PassVerdict WholeLengthCheck<T>::values(const CoreBuffers<T>& buffers) const {
   const Lane lane = last_lane(buffers);
   const HeadDims& dims = buffers.dims;
-  const std::vector<Index> rows = compared_rows(compared_tokens(mixer_, dims.d_h, dims.tokens));
+  const std::vector<Index> rows = compared_rows(compared_tokens(mixer_, dims));
   const auto expected = memory_rows<double>(mixer_, buffers, lane, rows, stop_);
   std::vector<std::vector<double>> rounded;  // the memory in float32, where it is needed
   double scale = 0.0;

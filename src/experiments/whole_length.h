@@ -20,10 +20,10 @@
 
 namespace vla_bench {
 
-/// How many of `tokens` tokens are stepped to compare values: at most 2^17, and at most 2^29 /
-/// d_h^2 (but at least 64). For softmax, whose rows are computed directly, as many as fit into 2
-/// GiB of keys and values.
-Index compared_tokens(const MixerConfig& mixer, Index d_h, Index tokens);
+/// How many of a lane's tokens are stepped to compare values: at most 2^17, and at most 2^29 / (d_h
+/// d_v) (but at least 64). For softmax, whose rows are computed directly, as many as fit into 2 GiB
+/// of keys and values.
+Index compared_tokens(const MixerConfig& mixer, const HeadDims& dims);
 
 /// Tokens, from 1, at which outputs are compared: two per octave up to `tokens`, and `tokens`.
 std::vector<Index> compared_rows(Index tokens);

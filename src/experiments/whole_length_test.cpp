@@ -234,12 +234,17 @@ TEST(WholeLength, ChecksEndWhenStopped) {
 TEST(WholeLength, StepsABoundedNumberOfTokens) {
   const MixerConfig vla{.options = VlaOptions{}}, softmax{.options = SoftmaxOptions{}};
   constexpr Index kMillion = Index{1} << 20;
-  EXPECT_EQ(compared_tokens(vla, 64, 1000), 1000);
-  EXPECT_EQ(compared_tokens(vla, 64, kMillion), Index{1} << 17);
-  EXPECT_EQ(compared_tokens(vla, 8, kMillion), Index{1} << 17);
-  EXPECT_EQ(compared_tokens(vla, 256, kMillion), Index{1} << 13);
-  EXPECT_EQ(compared_tokens(softmax, 64, kMillion), kMillion);
-  EXPECT_EQ(compared_tokens(softmax, 1024, kMillion), Index{1} << 17);
+  const auto compared = [](const MixerConfig& mixer, Index d_h, Index tokens, Index d_v = 0) {
+    return compared_tokens(mixer,
+                           {.batch = 1, .tokens = tokens, .heads = 1, .d_h = d_h, .d_v = d_v});
+  };
+  EXPECT_EQ(compared(vla, 64, 1000), 1000);
+  EXPECT_EQ(compared(vla, 64, kMillion), Index{1} << 17);
+  EXPECT_EQ(compared(vla, 8, kMillion), Index{1} << 17);
+  EXPECT_EQ(compared(vla, 256, kMillion), Index{1} << 13);
+  EXPECT_EQ(compared({.options = LinearOptions{}}, 256, kMillion, 512), Index{1} << 12);
+  EXPECT_EQ(compared(softmax, 64, kMillion), kMillion);
+  EXPECT_EQ(compared(softmax, 1024, kMillion), Index{1} << 17);
   EXPECT_EQ(compared_rows(1), std::vector<Index>{1});
   EXPECT_EQ(compared_rows(7), (std::vector<Index>{1, 2, 3, 4, 6, 7}));
   EXPECT_EQ(compared_rows(8), (std::vector<Index>{1, 2, 3, 4, 6, 8}));

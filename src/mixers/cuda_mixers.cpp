@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <type_traits>
 
 #include "core/error.h"
@@ -46,13 +47,32 @@ std::unique_ptr<MixerCore<float>> make_core(const Options& options, const MixerC
   }
 }
 
+/// Of a rule of the recurrence.
+template <class Options>
+Support rule_size_support(const Options& options, Index d_h, Implementation implementation) {
+  if constexpr (requires { make_cuda_chain_rule(options, d_h, Chunks::never); }) {
+    return head_size_support(d_h);
+  }
+  const Support support = head_size_support(d_h, cuda::kLargestHead);
+  if (!support.ok || implementation != Implementation::chunked || d_h <= kLargestChunkedHead) {
+    return support;
+  }
+  return {.ok = false,
+          .reason =
+              fmt::format("cuda: chunks exist for d_h up to {}, not {}", kLargestChunkedHead, d_h)};
+}
+
 }  // namespace
 
-Support head_size_support(Index d_h) {
-  if (cuda::is_head_size(d_h)) return {};
-  return {
-      .ok = false,
-      .reason = fmt::format("cuda: kernels exist for d_h of {}, not {}", cuda::kHeadSizes, d_h)};
+Support head_size_support(Index d_h) { return head_size_support(d_h, cuda::kLargestInAll); }
+
+Support head_size_support(Index d_h, Index largest) {
+  if (cuda::is_head_size(d_h, largest)) return {};
+  std::string sizes = "8";
+  for (Index size = 16; size < largest; size *= 2) sizes += fmt::format(", {}", size);
+  return {.ok = false,
+          .reason =
+              fmt::format("cuda: kernels exist for d_h of {} or {}, not {}", sizes, largest, d_h)};
 }
 
 Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation implementation) {
@@ -60,7 +80,7 @@ Support cuda_mixer_support(const MixerConfig& config, Index d_h, Implementation 
     if constexpr (requires { attention_cuda_support(options, d_h, implementation); }) {
       return attention_cuda_support(options, d_h, implementation);
     } else {
-      const Support support = head_size_support(d_h);
+      const Support support = rule_size_support(options, d_h, implementation);
       if (!support.ok || implementation != Implementation::chunked) return support;
       const RecurrenceForm form = cuda::make_cuda_rule(options, d_h)->form();
       if (chunks_exist(form)) return {};

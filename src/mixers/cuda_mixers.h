@@ -15,7 +15,9 @@ template <class T>
 std::unique_ptr<MixerCore<T>> make_cuda_core(const MixerConfig& config, Index d_h,
                                              Implementation implementation);
 
-/// Whether there are kernels of the recurrence and of attention for heads of d_h channels.
+/// Whether there are kernels for heads of d_h channels: of all mixers, or of one whose largest are
+/// known.
 Support head_size_support(Index d_h);
+Support head_size_support(Index d_h, Index largest);
 
 }  // namespace vla_bench::mixers

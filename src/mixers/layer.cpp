@@ -20,20 +20,20 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
     : layout_(std::move(layout)),
       n_heads_(model.n_heads),
       d_h_(model.d_h),
+      d_v_(model.value_channels()),
       taps_(layout_.convolutions ? model.short_conv_qkv : 0),
       bias_(model.bias),
       core_(std::move(core)) {
   const Index D = d_model();
-  const auto weight = [&](const std::string& name, Index out,
-                          Initialisation start = Initialisation::normal) {
-    return table.add(prefix + name + ".weight", {out, D}, start);
+  const auto weight = [&](const std::string& name, Index out) {
+    return table.add(prefix + name + ".weight", {out, D}, Initialisation::normal);
   };
   const auto bias = [&](const std::string& name, Index out) {
     if (!bias_) return kNoBias;
     return table.add(prefix + name + ".bias", {out}, Initialisation::zeros);
   };
   // Adjacent, so that one product, and one convolution, computes all three.
-  const std::array<Index, 3> columns = {key_columns(), key_columns(), D};
+  const std::array<Index, 3> columns = {key_columns(), key_columns(), value_columns()};
   const bool joint = layout_.qkv.size() == 1;
   for (std::size_t i = 0; i < layout_.qkv.size(); ++i) {
     const Index offset = weight(layout_.qkv[i], joint ? qkv_columns() : columns[i]);
@@ -59,12 +59,13 @@ MixerLayer<T>::MixerLayer(const ModelConfig& model, MixerLayout layout,
   }
   if (layout_.output_norm) {
     const bool by_head = layout_.output_norm_kind == OutputNorm::rms_head;
-    norm_.weight = table.add(prefix + "norm_o.weight", {by_head ? d_h_ : D}, Initialisation::ones);
-    if (!by_head) norm_.bias = table.add(prefix + "norm_o.bias", {D}, Initialisation::zeros);
+    const Index width = by_head ? d_v_ : value_columns();
+    norm_.weight = table.add(prefix + "norm_o.weight", {width}, Initialisation::ones);
+    if (!by_head) norm_.bias = table.add(prefix + "norm_o.bias", {width}, Initialisation::zeros);
   }
-  output_.weight =
-      weight(layout_.output, D,
-             model.scaled_residual_init ? Initialisation::scaled_normal : Initialisation::normal);
+  output_.weight = table.add(
+      prefix + layout_.output + ".weight", {D, value_columns()},
+      model.scaled_residual_init ? Initialisation::scaled_normal : Initialisation::normal);
   output_.bias = bias(layout_.output, D);
 }
 
@@ -96,7 +97,7 @@ CoreInputs<T> MixerLayer<T>::core_inputs(const T* parameters) const {
   inputs.dims = dims_;
   inputs.q = part(base, 0, key);
   inputs.k = part(base, key_columns(), key);
-  inputs.v = part(base, 2 * key_columns(), d_h_);
+  inputs.v = part(base, 2 * key_columns(), d_v_);
   for (std::size_t i = 0; i < further_.size(); ++i) {
     inputs.more[i] = {further_[i].values.data(), width(further_[i]), further_[i].projection.width};
   }
@@ -113,29 +114,29 @@ ops::ShortConv<T> MixerLayer<T>::convolution(const T* parameters) const {
           .x = {projections_.data(), dims_.rows(), qkv_columns()},
           .weight = {parameters + convolution_, qkv_columns(), taps_},
           .bias = nullptr,
-          .silu_columns = d_model()};
+          .silu_columns = value_columns()};
 }
 
 template <class T>
 void MixerLayer<T>::norm_forward(const Context& context, const T* parameters) {
   const Index M = dims_.rows();
-  const Index D = d_model();
-  normed_.resize(context.device, M * D);
+  const Index width = value_columns();
+  normed_.resize(context.device, M * width);
   if (layout_.output_norm_kind == OutputNorm::rms_head) {
     inverse_std_.resize(context.device, M * n_heads_);
-    ops::rms_norm_forward<T>(context, {.x = {o_.data(), M * n_heads_, d_h_},
+    ops::rms_norm_forward<T>(context, {.x = {o_.data(), M * n_heads_, d_v_},
                                        .weight = parameters + norm_.weight,
                                        .epsilon = layout_.rms_epsilon,
-                                       .y = {normed_.data(), M * n_heads_, d_h_},
+                                       .y = {normed_.data(), M * n_heads_, d_v_},
                                        .inverse_rms = inverse_std_.data()});
     return;
   }
   mean_.resize(context.device, M);
   inverse_std_.resize(context.device, M);
-  ops::layer_norm_forward<T>(context, {.x = {o_.data(), M, D},
+  ops::layer_norm_forward<T>(context, {.x = {o_.data(), M, width},
                                        .weight = parameters + norm_.weight,
                                        .bias = parameters + norm_.bias,
-                                       .y = {normed_.data(), M, D},
+                                       .y = {normed_.data(), M, width},
                                        .mean = mean_.data(),
                                        .inverse_std = inverse_std_.data()});
 }
@@ -143,23 +144,23 @@ void MixerLayer<T>::norm_forward(const Context& context, const T* parameters) {
 template <class T>
 void MixerLayer<T>::norm_backward(const Context& context, const T* parameters, T* gradients) {
   const Index M = dims_.rows();
-  const Index D = d_model();
+  const Index width = value_columns();
   if (layout_.output_norm_kind == OutputNorm::rms_head) {
-    ops::rms_norm_backward<T>(context, {.x = {o_.data(), M * n_heads_, d_h_},
+    ops::rms_norm_backward<T>(context, {.x = {o_.data(), M * n_heads_, d_v_},
                                         .weight = parameters + norm_.weight,
                                         .inverse_rms = inverse_std_.data(),
-                                        .dy = {d_normed_.data(), M * n_heads_, d_h_},
-                                        .dx = {d_o_.data(), M * n_heads_, d_h_},
+                                        .dy = {d_normed_.data(), M * n_heads_, d_v_},
+                                        .dx = {d_o_.data(), M * n_heads_, d_v_},
                                         .dweight = gradients + norm_.weight,
                                         .on_side_stream = true});
     return;
   }
-  ops::layer_norm_backward<T>(context, {.x = {o_.data(), M, D},
+  ops::layer_norm_backward<T>(context, {.x = {o_.data(), M, width},
                                         .weight = parameters + norm_.weight,
                                         .mean = mean_.data(),
                                         .inverse_std = inverse_std_.data(),
-                                        .dy = {d_normed_.data(), M, D},
-                                        .dx = {d_o_.data(), M, D},
+                                        .dy = {d_normed_.data(), M, width},
+                                        .dx = {d_o_.data(), M, width},
                                         .dweight = gradients + norm_.weight,
                                         .dbias = gradients + norm_.bias,
                                         .on_side_stream = true});
@@ -169,12 +170,12 @@ template <class T>
 void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, Matrix<const T> x,
                             const T* parameters, Matrix<const T> residual, Matrix<T> y,
                             bool training) {
-  dims_ = {.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
+  dims_ = head_dims(batch, tokens);
   const Index M = dims_.rows();
   const Index D = d_model();
   const Index columns = qkv_columns();
   projections_.resize(context.device, M * columns);
-  o_.resize(context.device, M * D);
+  o_.resize(context.device, M * value_columns());
 
   const Matrix<T> projections(projections_.data(), M, columns);
   ops::linear_forward<T>(context, {.x = x,
@@ -192,13 +193,13 @@ void MixerLayer<T>::forward(const Context& context, Index batch, Index tokens, M
     forward_further(context, further, from_key ? keys : x, parameters);
   }
 
-  core_->forward(context, core_inputs(parameters), {o_.data(), D, d_h_},
+  core_->forward(context, core_inputs(parameters), {o_.data(), value_columns(), d_v_},
                  training ? &saved_ : nullptr);
 
   if (layout_.output_norm) norm_forward(context, parameters);
-  const Matrix<const T> read(layout_.output_norm ? normed_.data() : o_.data(), M, D);
+  const Matrix<const T> read(layout_.output_norm ? normed_.data() : o_.data(), M, value_columns());
   ops::linear_forward<T>(context, {.x = read,
-                                   .weight = {parameters + output_.weight, D, D},
+                                   .weight = {parameters + output_.weight, D, value_columns()},
                                    .bias = bias_of(parameters, output_),
                                    .residual = residual,
                                    .y = y});
@@ -264,17 +265,18 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
   const Index M = dims_.rows();
   const Index D = d_model();
   const Index columns = qkv_columns();
+  const Index values = value_columns();
   d_projections_.resize(context.device, M * columns);
-  d_o_.resize(context.device, M * D);
-  if (layout_.output_norm) d_normed_.resize(context.device, M * D);
+  d_o_.resize(context.device, M * values);
+  if (layout_.output_norm) d_normed_.resize(context.device, M * values);
   if (taps_ > 0) d_convolved_.resize(context.device, M * columns);
 
   const bool normed = layout_.output_norm;
-  ops::linear_backward<T>(context, {.x = {normed ? normed_.data() : o_.data(), M, D},
-                                    .weight = {parameters + output_.weight, D, D},
+  ops::linear_backward<T>(context, {.x = {normed ? normed_.data() : o_.data(), M, values},
+                                    .weight = {parameters + output_.weight, D, values},
                                     .dy = dy,
-                                    .dx = {normed ? d_normed_.data() : d_o_.data(), M, D},
-                                    .dweight = {gradients + output_.weight, D, D},
+                                    .dx = {normed ? d_normed_.data() : d_o_.data(), M, values},
+                                    .dweight = {gradients + output_.weight, D, values},
                                     .dbias = bias_of(gradients, output_),
                                     .on_side_stream = true});
   if (normed) norm_backward(context, parameters, gradients);
@@ -282,11 +284,11 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
   const Matrix<T> d_projections(d_projections_.data(), M, columns);
   const Matrix<T> d_read((taps_ > 0 ? d_convolved_ : d_projections_).data(), M, columns);
   const Index key = layout_.key_channels(d_h_);
-  CoreGradients<T> core_gradients{.o = {o_.data(), D, d_h_},
-                                  .d_o = {d_o_.data(), D, d_h_},
+  CoreGradients<T> core_gradients{.o = {o_.data(), values, d_v_},
+                                  .d_o = {d_o_.data(), values, d_v_},
                                   .dq = part(d_read.data, 0, key),
                                   .dk = part(d_read.data, key_columns(), key),
-                                  .dv = part(d_read.data, 2 * key_columns(), d_h_)};
+                                  .dv = part(d_read.data, 2 * key_columns(), d_v_)};
   for (std::size_t i = 0; i < further_.size(); ++i) {
     Further& further = further_[i];
     further.gradients.resize(context.device, M * width(further));
@@ -327,17 +329,16 @@ void MixerLayer<T>::backward(const Context& context, Matrix<const T> x, const T*
 
 template <class T>
 Index MixerLayer<T>::activation_bytes(Index batch, Index tokens) const {
-  const HeadDims dims{.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_};
+  const HeadDims dims = head_dims(batch, tokens);
   const Index M = dims.rows();
-  const Index D = d_model();
-  Index elements = M * qkv_columns() + M * D;
+  Index elements = M * (qkv_columns() + value_columns());
   if (taps_ > 0) elements += M * qkv_columns();
   for (const Further& further : further_) {
     elements += M * (width(further) + further.projection.through);
   }
   if (layout_.output_norm) {
     const Index statistics = layout_.output_norm_kind == OutputNorm::rms_head ? n_heads_ : 2;
-    elements += M * (D + statistics);
+    elements += M * (value_columns() + statistics);
   }
   return elements * static_cast<Index>(sizeof(T)) + core_->saved_bytes(dims);
 }

@@ -1,5 +1,5 @@
 // A mixer as a model sees it: projections, convolutions, core, output norm, output map.
-//   1. q, k, v = W_q x, W_k x, W_v x (+ biases)
+//   1. q, k, v = W_q x, W_k x, W_v x (+ biases); q and k have H d channels, v has H d_v
 //   2. q = conv(q), k = conv(k), v = silu(conv(v)): causal depthwise convolutions of
 //      model.short_conv_qkv taps without bias, if any, as flash-linear-attention's layers have
 //      them. There q and k have a SiLU, too, where that is the mixer's own map; here the core
@@ -7,8 +7,9 @@
 //      (elu1) gets q and k bare.
 //   3. further maps of x, or of the keys as the core gets them
 //   4. o = core(q, k, v, ...)
-//   5. y = W_o norm(o) + b_o. The norm, if any, is a LayerNorm over D, or an RMSNorm over the d
-//      channels of each head with one weight (d) for all heads (arXiv:2406.06484's layer).
+//   5. y = W_o norm(o) + b_o, from H d_v channels to D. The norm, if any, is a LayerNorm over them
+//      all, or an RMSNorm over the d_v channels of each head with one weight (d_v) for all heads
+//      (arXiv:2406.06484's layer).
 #pragma once
 
 #include <memory>
@@ -77,7 +78,12 @@ class MixerLayer {
   Index width(const Further& further) const { return n_heads_ * further.projection.width; }
   /// Columns of q, of k; of q, k and v together.
   Index key_columns() const { return n_heads_ * layout_.key_channels(d_h_); }
-  Index qkv_columns() const { return 2 * key_columns() + d_model(); }
+  Index qkv_columns() const { return 2 * key_columns() + value_columns(); }
+  /// Columns of v, of o.
+  Index value_columns() const { return n_heads_ * d_v_; }
+  HeadDims head_dims(Index batch, Index tokens) const {
+    return {.batch = batch, .tokens = tokens, .heads = n_heads_, .d_h = d_h_, .d_v = d_v_};
+  }
   /// Views of q, k and v side by side in a buffer (M, qkv_columns).
   template <class U>
   HeadView<U> part(U* base, Index first, Index channels) const {
@@ -98,7 +104,7 @@ class MixerLayer {
 
   MixerLayout layout_;
   Index n_heads_;
-  Index d_h_;
+  Index d_h_, d_v_;
   Index taps_;  // of the convolutions of q, k and v; 0: none
   bool bias_;
   std::unique_ptr<MixerCore<T>> core_;
@@ -110,14 +116,14 @@ class MixerLayer {
   // Activations of the last forward and scratch of the backward.
   Array<T> projections_;         // (M, qkv): q, k, v
   Array<T> convolved_;           // (M, qkv), only with convolutions
-  Array<T> o_;                   // (M, D)
-  Array<T> normed_;              // (M, D)
+  Array<T> o_;                   // (M, H d_v)
+  Array<T> normed_;              // (M, H d_v)
   Array<T> mean_, inverse_std_;  // (M); an RMSNorm has no mean and (M, H)
   Array<T> saved_;               // the core's
   Array<T> d_projections_;       // (M, qkv)
   Array<T> d_convolved_;         // (M, qkv), only with convolutions
-  Array<T> d_o_;                 // (M, D)
-  Array<T> d_normed_;            // (M, D)
+  Array<T> d_o_;                 // (M, H d_v)
+  Array<T> d_normed_;            // (M, H d_v)
 };
 
 }  // namespace vla_bench

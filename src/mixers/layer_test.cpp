@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "mixers/registry.h"
+#include "mixers/value_width.h"
 #include "testing/compare.h"
 
 namespace vla_bench {
@@ -114,6 +115,27 @@ TEST(MixerLayer, KeysMayHaveFewerChannelsThanAHead) {
   EXPECT_EQ(layer.activation_bytes(3, 5), 15 * (2 * 20 + 2 * 8 + 2 + 2) * 4);
 }
 
+TEST(MixerLayer, ValuesMayHaveMoreChannelsThanKeys) {
+  ModelConfig model = field_model(2, 4);
+  model.d_v = 8;
+  ParameterTable table;
+  const MixerLayer<float> layer(
+      model, {.options = GatedDeltaNetOptions{}, .output_norm_kind = OutputNorm::rms_head},
+      Device::cpu, Implementation::production, "", table);
+  EXPECT_EQ(table.at("Wk.weight").shape, (std::vector<Index>{8, 8}));
+  EXPECT_EQ(table.at("Wv.weight").shape, (std::vector<Index>{16, 8}));
+  EXPECT_EQ(table.at("v_conv1d.weight").shape, (std::vector<Index>{16, 1, 3}));
+  EXPECT_EQ(table.at("norm_o.weight").shape, (std::vector<Index>{8}));
+  EXPECT_EQ(table.at("Wo.weight").shape, (std::vector<Index>{8, 16}));
+
+  const MixerLayer<float> linear(model, {.options = LinearOptions{}, .output_norm = true},
+                                 Device::cpu, Implementation::production, "linear.", table);
+  EXPECT_EQ(table.at("linear.norm_o.weight").shape, (std::vector<Index>{16}));
+  // q, k, v before and after their convolutions, o and its norm with two numbers a token; of each
+  // head's two groups a denominator.
+  EXPECT_EQ(linear.activation_bytes(3, 5), 15 * (2 * 32 + 2 * 16 + 2 + 4) * 4);
+}
+
 TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
   for (const MixerConfig& mixer : variants()) {
     const std::vector<std::string> all = names(mixer);
@@ -206,8 +228,13 @@ TEST(MixerLayer, GradientsMatchCentralDifferences) {
     SCOPED_TRACE(std::string(mixer.name()));
     Problem problem(mixer);
     expect_gradients(problem);
-    Problem of_field(mixer, field_model(Problem::kHeads, Problem::kHead));
+    ModelConfig model = field_model(Problem::kHeads, Problem::kHead);
+    Problem of_field(mixer, model);
     expect_gradients(of_field);
+    if (!why_values_are_as_wide_as_keys(mixer.options).empty()) continue;
+    model.d_v = 2 * Problem::kHead;
+    Problem wide(mixer, model);
+    expect_gradients(wide);
   }
 }
 

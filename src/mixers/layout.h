@@ -49,7 +49,7 @@ struct CoreParameter {
 struct MixerLayout {
   /// The maps of the input to q, k and v: three names, or the one of a joint map.
   std::vector<std::string> qkv = {"Wq", "Wk", "Wv"};
-  Index key_width = 0;             // channels of a head's q and k; 0: d, those of v
+  Index key_width = 0;             // channels of a head's q and k; 0: d
   std::vector<Projection> more{};  // beyond q, k and v: at most kMostMore
   std::vector<CoreParameter> parameters{};
   /// Whether q, k and v can have convolutions of their own (model.short_conv_qkv).

@@ -25,11 +25,29 @@ struct HeadDims {
   Index batch = 0;   // B
   Index tokens = 0;  // T
   Index heads = 0;   // H
-  Index d_h = 0;     // d
+  Index d_h = 0;     // d, channels of a key
+  Index d_v = 0;     // channels of a value, a multiple of d; 0: d
 
+  Index value_channels() const { return d_v > 0 ? d_v : d_h; }
+  /// A value's groups of d channels. Rows of S do not meet except in what they share, r, a, q and
+  /// the decay, so each group can have a state (d, d) of its own.
+  Index value_groups() const { return value_channels() / d_h; }
+  /// With each group as a head of its own.
+  HeadDims by_groups() const {
+    return {.batch = batch, .tokens = tokens, .heads = heads * value_groups(), .d_h = d_h};
+  }
   Index rows() const { return batch * tokens; }
   Index lanes() const { return batch * heads; }  // independent recurrences
 };
+
+/// Sequences in a model's heads.
+inline HeadDims head_dims(const ModelConfig& model, Index batch, Index tokens) {
+  return {.batch = batch,
+          .tokens = tokens,
+          .heads = model.n_heads,
+          .d_h = model.d_h,
+          .d_v = model.value_channels()};
+}
 
 /// A view of a (B, T, H, w) tensor inside a wider row-major one: element (b, t, h, i) is at
 /// data[(b * T + t) * row_stride + h * head_stride + i]. Projections write q, k, v side by side
@@ -56,15 +74,16 @@ struct HeadView {
 template <class T>
 struct CoreInputs {
   HeadDims dims;
-  HeadView<const T> q, k, v;  // (B, T, H, d); q, k: as many channels as the layout's keys have
+  HeadView<const T> q, k;  // (B, T, H, d), or as many channels as the layout's keys have
+  HeadView<const T> v;     // (B, T, H, d_v); wider than d, heads stand side by side
   std::array<HeadView<const T>, kMostMore> more{};  // (B, T, H, w)
   std::array<const T*, kMostMore> parameters{};     // (H, ...)
 };
 
 template <class T>
 struct CoreGradients {
-  HeadView<const T> o;                         // (B, T, H, d), what forward wrote
-  HeadView<const T> d_o;                       // (B, T, H, d), upstream
+  HeadView<const T> o;                         // (B, T, H, d_v), what forward wrote
+  HeadView<const T> d_o;                       // (B, T, H, d_v), upstream
   HeadView<T> dq, dk, dv;                      // as q, k and v, overwritten
   std::array<HeadView<T>, kMostMore> dmore{};  // (B, T, H, w), overwritten; as CoreInputs::more
   std::array<T*, kMostMore> dparameters{};     // accumulate
@@ -73,7 +92,7 @@ struct CoreGradients {
 /// One token and head of CoreInputs.
 template <class T>
 struct TokenInputs {
-  const T *q = nullptr, *k = nullptr, *v = nullptr;  // (d), as CoreInputs'
+  const T *q = nullptr, *k = nullptr, *v = nullptr;  // as CoreInputs'
   std::array<const T*, kMostMore> more{};            // (w)
   std::array<const T*, kMostMore> parameters{};      // as CoreInputs::parameters, of all heads
 };
@@ -105,8 +124,8 @@ class HeadMemory {
   virtual ~HeadMemory() = default;
   virtual void reset() = 0;
 
-  /// Takes a token's raw projections and writes the read-out o (d), equal to the core's forward at
-  /// that position.
+  /// Takes a token's raw projections and writes the read-out o (d_v), equal to the core's forward
+  /// at that position.
   virtual void step(const TokenInputs<T>& token, T* o) = 0;
 
   /// Only the rule, for the recall probe: writes `value` under `key` as given, without feature map,
@@ -126,7 +145,7 @@ class MixerCore {
  public:
   virtual ~MixerCore() = default;
 
-  /// Overwrites o (B, T, H, d). Resizes `saved` and writes to it what backward needs; null at
+  /// Overwrites o (B, T, H, d_v). Resizes `saved` and writes to it what backward needs; null at
   /// inference.
   virtual void forward(const Context& context, const CoreInputs<T>& inputs, HeadView<T> o,
                        Array<T>* saved) = 0;
@@ -134,6 +153,7 @@ class MixerCore {
   virtual void backward(const Context& context, const CoreInputs<T>& inputs,
                         const CoreGradients<T>& gradients, const Array<T>& saved) = 0;
 
+  /// For values of d channels; head_memory (value_groups.h) for any.
   virtual std::unique_ptr<HeadMemory<T>> memory(Index head = 0) const = 0;
 
   /// Bytes of recurrent state for all lanes at the end of a sequence (softmax: its K V cache).

@@ -1,4 +1,5 @@
 // What every mixer of the list has to pass on a GPU.
+#include "config/read.h"
 #include "testing/gpu.h"
 
 namespace vla_bench {
@@ -33,6 +34,90 @@ TEST(MixersCuda, EqualTheReferenceWithActiveFloors) {
        {MixerConfig{.options = LinearOptions{}}, MixerConfig{.options = VlaOptions{}}}) {
     expect_gpu_matches_reference(mixer, random_tensors(mixer, dims, 22, 1.0, -9.0));
   }
+}
+
+/// Those whose values can be wider than their keys.
+std::vector<MixerConfig> mixers_with_wide_values() {
+  std::vector<MixerConfig> mixers = {
+      {.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}}};
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (why_values_are_as_wide_as_keys(mixer.options).empty()) mixers.push_back(mixer);
+  }
+  return mixers;
+}
+
+/// Two and three groups of d channels, and d_v = d_h.
+std::vector<HeadDims> wide_shapes() {
+  return {{1, 1, 2, 8, 16},     {2, 33, 3, 16, 32},   {2, 73, 2, 32, 96},
+          {1, 130, 1, 64, 128}, {2, 17, 1, 128, 256}, {1, 9, 2, 32, 32}};
+}
+
+TEST(MixersCuda, EqualTheReferenceWithWideValues) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : mixers_with_wide_values()) {
+    SCOPED_TRACE(mixer_label(mixer));
+    std::vector<HeadDims> shapes = wide_shapes();
+    shapes.push_back({2, 20, 1, 256, 512});
+    for (const HeadDims& dims : shapes) {
+      const auto core =
+          make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::recurrent);
+      const CoreTensors tensors = random_tensors(mixer, dims, 24);
+      expect_gpu_matches_reference(*core, mixer, tensors);
+      expect_gpu_repeats(*core, tensors);
+    }
+  }
+}
+
+// The forward and the backward that production takes, of 400 tokens in segments.
+TEST(MixersCuda, EqualTheReferenceInChunksWithWideValues) {
+  VLA_NEEDS_GPU();
+  for (const MixerConfig& mixer : mixers_with_wide_values()) {
+    SCOPED_TRACE(mixer_label(mixer));
+    std::vector<HeadDims> shapes = wide_shapes();
+    shapes.push_back({1, 400, 2, 64, 128});
+    for (const HeadDims& dims : shapes) {
+      const auto core =
+          make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);
+      const CoreTensors tensors = random_tensors(mixer, dims, 24);
+      // The gradients of a decay's parameters add up over tokens and cancel.
+      const double summed = tensors.parameters.empty() ? 1.0 : 4.0;
+      expect_gpu_matches_reference(*core, mixer, tensors, summed * rounding_tolerance<float>(dims));
+      expect_gpu_repeats(*core, tensors);
+    }
+  }
+}
+
+TEST(MixersCuda, EqualTheReferenceOfLargeHeads) {
+  VLA_NEEDS_GPU();
+  std::size_t count = 0;
+  for (const MixerConfig& mixer : every_mixer()) {
+    if (!mixer_support(mixer, 256, Device::cuda, Implementation::production).ok) continue;
+    ++count;
+    SCOPED_TRACE(mixer.name());
+    for (const HeadDims& dims : {HeadDims{1, 1, 1, 256}, {2, 33, 2, 256}, {1, 130, 1, 256}}) {
+      expect_gpu_matches_reference(mixer, random_tensors(mixer, dims, 25));
+    }
+    expect_gpu_repeats(mixer, random_tensors(mixer, {2, 33, 2, 256}, 25));
+  }
+  // softmax, linear, deltanet, retention, gated_deltanet, mamba2, kda, gla,
+  // preconditioned_gated_deltanet
+  EXPECT_EQ(count, 9);
+}
+
+TEST(MixersCuda, NameTheHeadSizesTheyHave) {
+  const auto support = [](const MixerOptions& mixer, Index d_h, Implementation implementation) {
+    return mixer_support({.options = mixer}, d_h, Device::cuda, implementation);
+  };
+  for (const MixerOptions& mixer : {MixerOptions(SoftmaxOptions{}), MixerOptions(KdaOptions{})}) {
+    EXPECT_TRUE(support(mixer, 256, Implementation::production).ok);
+    EXPECT_EQ(support(mixer, 24, Implementation::production).reason,
+              "cuda: kernels exist for d_h of 8, 16, 32, 64, 128 or 256, not 24");
+  }
+  EXPECT_EQ(support(VlaOptions{}, 256, Implementation::production).reason,
+            "cuda: kernels exist for d_h of 8, 16, 32, 64 or 128, not 256");
+  EXPECT_TRUE(support(KdaOptions{}, 256, Implementation::recurrent).ok);
+  EXPECT_EQ(support(KdaOptions{}, 256, Implementation::chunked).reason,
+            "cuda: chunks exist for d_h up to 128, not 256");
 }
 
 bool has_chunks(const MixerConfig& mixer) {
@@ -78,7 +163,9 @@ TEST(MixersCuda, EqualTheReferenceInChunksOfBfloat16) {
       continue;
     }
     SCOPED_TRACE(mixer.name());
-    for (const HeadDims& dims : {HeadDims{2, 33, 2, 8}, {2, 33, 2, 32}, {1, 400, 2, 64}}) {
+    const bool wide = why_values_are_as_wide_as_keys(mixer.options).empty();
+    for (const HeadDims& dims :
+         {HeadDims{2, 33, 2, 8}, {2, 33, 2, 32}, {1, 400, 2, 64}, {2, 33, 2, 32, wide ? 64 : 0}}) {
       const CoreTensors tensors = random_tensors(mixer, dims, 21);
       const auto core =
           make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::chunked);

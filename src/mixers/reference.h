@@ -39,36 +39,44 @@ inline Vec scaled(const Vec& x, double scale) {
   return y;
 }
 
-/// A d x d matrix, value rows and key columns.
-struct Square {
-  explicit Square(Index size) : d(static_cast<std::size_t>(size)), values(zeros(size * size)) {}
-  double& operator()(std::size_t i, std::size_t j) { return values[i * d + j]; }
-  double operator()(std::size_t i, std::size_t j) const { return values[i * d + j]; }
+/// A matrix; a state has value rows and key columns.
+struct Grid {
+  Grid(Index row_count, Index column_count)
+      : rows(static_cast<std::size_t>(row_count)),
+        columns(static_cast<std::size_t>(column_count)),
+        values(zeros(row_count * column_count)) {}
+  double& operator()(std::size_t i, std::size_t j) { return values[i * columns + j]; }
+  double operator()(std::size_t i, std::size_t j) const { return values[i * columns + j]; }
 
-  std::size_t d;
+  std::size_t rows, columns;
   Vec values;
+};
+/// A d x d matrix.
+struct Square : Grid {
+  explicit Square(Index size) : Grid(size, size), d(rows) {}
+  std::size_t d;
 };
 
 /// S x
-inline Vec times(const Square& s, const Vec& x) {
-  Vec y(s.d, 0.0);
-  for (std::size_t i = 0; i < s.d; ++i) {
-    for (std::size_t j = 0; j < s.d; ++j) y[i] += s(i, j) * x[j];
+inline Vec times(const Grid& s, const Vec& x) {
+  Vec y(s.rows, 0.0);
+  for (std::size_t i = 0; i < s.rows; ++i) {
+    for (std::size_t j = 0; j < s.columns; ++j) y[i] += s(i, j) * x[j];
   }
   return y;
 }
 /// S^T x
-inline Vec transposed_times(const Square& s, const Vec& x) {
-  Vec y(s.d, 0.0);
-  for (std::size_t i = 0; i < s.d; ++i) {
-    for (std::size_t j = 0; j < s.d; ++j) y[j] += s(i, j) * x[i];
+inline Vec transposed_times(const Grid& s, const Vec& x) {
+  Vec y(s.columns, 0.0);
+  for (std::size_t i = 0; i < s.rows; ++i) {
+    for (std::size_t j = 0; j < s.columns; ++j) y[j] += s(i, j) * x[i];
   }
   return y;
 }
 /// S += scale a b^T
-inline void add_outer(Square& s, const Vec& a, const Vec& b, double scale = 1.0) {
-  for (std::size_t i = 0; i < s.d; ++i) {
-    for (std::size_t j = 0; j < s.d; ++j) s(i, j) += scale * a[i] * b[j];
+inline void add_outer(Grid& s, const Vec& a, const Vec& b, double scale = 1.0) {
+  for (std::size_t i = 0; i < s.rows; ++i) {
+    for (std::size_t j = 0; j < s.columns; ++j) s(i, j) += scale * a[i] * b[j];
   }
 }
 

@@ -163,9 +163,10 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
   if (implementation != Implementation::production) return implementation;
   const auto of_mixer = [&]<class Options>(const Options& options) {
     if constexpr (Recurrent<Options> || HasBlocks<Options>) {
-      const bool faster = has_chain(options, dims.d_h)
-                              ? mixers::chain_chunks_are_faster(dims)
-                              : mixers::chunks_are_faster(form_of(options, dims.d_h), dims);
+      const bool faster =
+          has_chain(options, dims.d_h)
+              ? mixers::chain_chunks_are_faster(dims)
+              : mixers::chunks_are_faster(form_of(options, dims.d_h), dims.by_groups());
       const bool chunked = device == Device::cuda && faster;
       return chunked ? Implementation::chunked : Implementation::recurrent;
     } else {

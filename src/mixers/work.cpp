@@ -8,7 +8,9 @@ namespace {
 
 /// Multiply-adds of one head over the whole sequence.
 template <class Options>
-Index multiply_adds_of(const Options& options, LatencyPass pass, Index tokens, Index d) {
+Index multiply_adds_of(const Options& options, LatencyPass pass, const HeadDims& dims) {
+  const Index tokens = dims.tokens;
+  const Index d = dims.d_h;
   if constexpr (requires { multiply_adds(options, pass, tokens, d); }) {
     return multiply_adds(options, pass, tokens, d);
   } else {
@@ -18,7 +20,8 @@ Index multiply_adds_of(const Options& options, LatencyPass pass, Index tokens, I
     } else {
       with_rule(options, d, [&](const auto& rule) { cost = token_cost(rule.form()); });
     }
-    return times({pass == LatencyPass::forward ? cost.forward : cost.backward, tokens, d, d});
+    return times({pass == LatencyPass::forward ? cost.forward : cost.backward, tokens, d,
+                  dims.value_channels()});
   }
 }
 
@@ -28,12 +31,12 @@ Work core_work(const MixerConfig& mixer, const HeadDims& dims, LatencyPass pass,
                Index element_bytes) {
   const Index d = dims.d_h;
   const MixerLayout layout = mixer_layout(mixer, d);
-  Index inputs = 2 * layout.key_channels(d) + d;
+  const Index d_v = dims.value_channels();
+  Index inputs = 2 * layout.key_channels(d) + d_v;
   for (const Projection& projection : layout.more) inputs += projection.width;
-  const Index numbers = pass == LatencyPass::forward ? inputs + d : 2 * inputs + 2 * d;
+  const Index numbers = pass == LatencyPass::forward ? inputs + d_v : 2 * inputs + 2 * d_v;
   const Index multiply_adds = std::visit(
-      [&](const auto& options) { return multiply_adds_of(options, pass, dims.tokens, d); },
-      mixer.options);
+      [&](const auto& options) { return multiply_adds_of(options, pass, dims); }, mixer.options);
   return {.flop = times({2, dims.batch, dims.heads, multiply_adds}),
           .bytes = times({dims.batch, dims.tokens, dims.heads, numbers, element_bytes})};
 }

@@ -31,6 +31,17 @@ TEST(Work, CountsTheRecurrences) {
   }
 }
 
+TEST(Work, CountsValuesWiderThanKeys) {
+  HeadDims dims = kDims;
+  dims.d_v = 12;
+  const MixerConfig linear{.options = LinearOptions{}};
+  EXPECT_EQ(core_work(linear, dims, kForward, 4).flop, 2 * kLanes * 5 * 2 * 4 * 12);
+  EXPECT_EQ(core_work(linear, dims, kBackward, 4).flop, 2 * kLanes * 5 * 6 * 4 * 12);
+  // q, k of 4, v, o of 12; backward: q, k, v, o, d_o, dq, dk, dv.
+  EXPECT_EQ(core_work(linear, dims, kForward, 4).bytes, 30 * (2 * 4 + 2 * 12) * 4);
+  EXPECT_EQ(core_work(linear, dims, kBackward, 4).bytes, 30 * (4 * 4 + 4 * 12) * 4);
+}
+
 TEST(Work, CountsTheTriangleOfSoftmax) {
   const MixerConfig softmax{.options = SoftmaxOptions{}};
   // Positions 1 to 5: 15 pairs of query and key, q . k and p v each d multiply-adds.

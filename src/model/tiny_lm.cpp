@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "mixers/value_groups.h"
 #include "model/block.h"
 
 namespace vla_bench {
@@ -303,7 +304,7 @@ CoreInputs<T> TinyLm<T>::core_inputs(const Batch& batch, Index layer) {
 template <class T>
 std::unique_ptr<HeadMemory<T>> TinyLm<T>::memory(Index head) const {
   const auto last = static_cast<std::size_t>(state_->model.last_mixer_layer());
-  return state_->blocks[last].mixer()->core().memory(head);
+  return head_memory(state_->blocks[last].mixer()->core(), head_dims(state_->model, 1, 1), head);
 }
 
 template <class T>

@@ -107,6 +107,18 @@ TEST(TinyLmCuda, AStepEqualsTheCpu) {
   }
 }
 
+TEST(TinyLmCuda, AStepWithWideValuesEqualsTheCpu) {
+  VLA_NEEDS_GPU();
+  ModelConfig model = models()[1];
+  model.d_v = 2 * model.d_h;
+  for (const MixerOptions& mixer :
+       {MixerOptions(GatedDeltaNetOptions{}), MixerOptions(LinearOptions{})}) {
+    expect_gpu_step(
+        model, {.options = mixer, .output_norm = true, .output_norm_kind = OutputNorm::rms_head},
+        random_batch(model, 3, 37));
+  }
+}
+
 TEST(TinyLmCuda, TheFieldsDeltaNetEqualsTheCpuAtItsSize) {
   VLA_NEEDS_GPU();
   ModelConfig model = models()[1];

@@ -16,12 +16,12 @@ constexpr Index kFloatBytes = 4;
 
 /// Numbers that one head keeps of a sequence of `tokens`.
 template <class Options>
-Index head_state(const Options& options, Index tokens, Index d) {
+Index head_state(const Options& options, Index tokens, Index d, Index d_v) {
   if constexpr (requires { state_size(options, tokens, d); }) {
     return state_size(options, tokens, d);
   } else {
     Index size = 0;
-    with_rule(options, d, [&](const auto& rule) { size = mixers::state_size(rule, d); });
+    with_rule(options, d, [&](const auto& rule) { size = mixers::state_size(rule, d, d_v); });
     return size;
   }
 }
@@ -50,9 +50,11 @@ Index longest(const RunConfig& config) {
 
 Index state_bytes(const RunConfig& config, Index tokens) {
   const ModelConfig& model = config.model;
-  const Index head =
-      std::visit([&](const auto& options) { return head_state(options, tokens, model.d_h); },
-                 config.mixers.front().options);
+  const Index head = std::visit(
+      [&](const auto& options) {
+        return head_state(options, tokens, model.d_h, model.value_channels());
+      },
+      config.mixers.front().options);
   return times({kFloatBytes, model.mixer_layers(), model.n_heads, head});
 }
 
@@ -62,7 +64,7 @@ Index conv_state_bytes(const RunConfig& config) {
   const MixerLayout mixer =
       std::visit([&](const auto& options) { return layout(options, model.d_h); },
                  config.mixers.front().options);
-  const Index qkv = 2 * mixer.key_channels(model.d_h) + model.d_h;  // of a head
+  const Index qkv = 2 * mixer.key_channels(model.d_h) + model.value_channels();  // of a head
   const Index mixers = model.mixer_layers();
   const Index tokens = mixers * earlier(model.short_conv) +
                        (model.n_layers - mixers) * earlier(ModelConfig::kGatedConvTaps);

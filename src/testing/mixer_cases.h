@@ -17,6 +17,8 @@
 #include "core/rng.h"
 #include "mixers/parameters.h"
 #include "mixers/registry.h"
+#include "mixers/value_groups.h"
+#include "mixers/value_width.h"
 #include "testing/compare.h"
 
 namespace vla_bench::testing {
@@ -26,7 +28,7 @@ namespace vla_bench::testing {
 struct CoreTensors {
   HeadDims dims;
   Index key_width = 0;                          // channels of q and k; 0: d
-  std::vector<double> q, k, v, d_o;             // (B, T, H, d); q, k (B, T, H, key_channels)
+  std::vector<double> q, k, v, d_o;             // (B, T, H, d_v); q, k (B, T, H, key_channels)
   std::vector<Index> widths;                    // of the projections beyond q, k and v
   std::vector<std::vector<double>> more;        // (B, T, H, width) each
   std::vector<std::vector<double>> parameters;  // of the core, (H, ...) each
@@ -48,8 +50,8 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
   };
   fill(tensors.q, tensors.key_channels(), 0, shift);
   fill(tensors.k, tensors.key_channels(), 1, shift);
-  fill(tensors.v, dims.d_h, 2, 0.0);
-  fill(tensors.d_o, dims.d_h, 3, 0.0);
+  fill(tensors.v, dims.value_channels(), 2, 0.0);
+  fill(tensors.d_o, dims.value_channels(), 3, 0.0);
   for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
     const auto index = static_cast<std::uint32_t>(tensors.widths.size());
     tensors.widths.push_back(projection.width);
@@ -66,7 +68,7 @@ inline CoreTensors random_tensors(const MixerConfig& mixer, const HeadDims& dims
 
 /// A core's results, in double for comparison.
 struct CoreRun {
-  std::vector<double> o, dq, dk, dv;             // (B, T, H, d)
+  std::vector<double> o, dq, dk, dv;             // as CoreTensors'
   std::vector<std::vector<double>> dmore;        // (B, T, H, width) each
   std::vector<std::vector<double>> dparameters;  // (H, ...) each
 
@@ -105,7 +107,8 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
                  bool with_backward = true, Index padding = 1) {
   const HeadDims& dims = tensors.dims;
   const Index rows = dims.rows();
-  const Index D = dims.heads * dims.d_h;
+  const Index d_v = dims.value_channels();
+  const Index D = dims.heads * d_v;
   const Index d_k = tensors.key_channels();
   const Index keys = dims.heads * d_k;
   const Index written = 2 * keys + D;  // of a row
@@ -138,14 +141,14 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   inputs.dims = dims;
   inputs.q = {qkv.data(), stride, d_k};
   inputs.k = {qkv.data() + keys, stride, d_k};
-  inputs.v = {qkv.data() + 2 * keys, stride, dims.d_h};
+  inputs.v = {qkv.data() + 2 * keys, stride, d_v};
 
   CoreGradients<T> gradients;
-  gradients.o = {o.data(), D, dims.d_h};
-  gradients.d_o = {d_o.data(), D, dims.d_h};
+  gradients.o = {o.data(), D, d_v};
+  gradients.d_o = {d_o.data(), D, d_v};
   gradients.dq = {dqkv.data(), stride, d_k};
   gradients.dk = {dqkv.data() + keys, stride, d_k};
-  gradients.dv = {dqkv.data() + 2 * keys, stride, dims.d_h};
+  gradients.dv = {dqkv.data() + 2 * keys, stride, d_v};
   std::vector<Array<T>> more, dmore;
   for (std::size_t i = 0; i < tensors.more.size(); ++i) {
     const Index width = tensors.widths[i];
@@ -165,7 +168,7 @@ CoreRun run_core(MixerCore<T>& core, const CoreTensors& tensors, const Context& 
   }
 
   Array<T> saved;
-  const HeadView<T> output(o.data(), D, dims.d_h);
+  const HeadView<T> output(o.data(), D, d_v);
   const CoreGradients<T>* wanted = with_backward ? &gradients : nullptr;
   prepare_core(core, context, inputs, wanted);
   core.forward(context, inputs, output, with_backward ? &saved : nullptr);
@@ -212,12 +215,12 @@ inline std::unique_ptr<MixerCore<double>> reference_core(const MixerConfig& mixe
   return make_mixer_core<double>(mixer, d_h, Device::cpu, Implementation::reference);
 }
 
-/// A value is a sum of about T * d rounded products; their errors (half an ulp each) add like a
+/// A value is a sum of about T * d_v rounded products; their errors (half an ulp each) add like a
 /// random walk, and 16 covers the constants of features, norms and quotients.
 template <class T>
 double rounding_tolerance(const HeadDims& dims) {
   const double unit = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
-  return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.d_h));
+  return 16.0 * unit * std::sqrt(static_cast<double>(dims.tokens * dims.value_channels()));
 }
 /// Keys of a width of their own are read along their n^2 + n + 1 features (based), which are summed
 /// even at one token, in the read and in its denominator.
@@ -227,13 +230,14 @@ double rounding_tolerance(const CoreTensors& tensors) {
   if (n == 0) return rounding_tolerance<T>(tensors.dims);
   HeadDims terms = tensors.dims;
   terms.tokens = terms.tokens * terms.d_h + 2 * (n * n + n + 1);
-  terms.d_h = 1;
+  terms.d_h = terms.d_v = 1;
   return rounding_tolerance<T>(terms);
 }
 
 inline std::string describe(const HeadDims& dims) {
   return "B=" + std::to_string(dims.batch) + " T=" + std::to_string(dims.tokens) +
-         " H=" + std::to_string(dims.heads) + " d=" + std::to_string(dims.d_h);
+         " H=" + std::to_string(dims.heads) + " d=" + std::to_string(dims.d_h) +
+         (dims.d_v > 0 ? " d_v=" + std::to_string(dims.d_v) : "");
 }
 
 inline void expect_same_run(const CoreRun& actual, const CoreRun& expected, double tolerance,
@@ -323,7 +327,7 @@ inline void expect_central_differences(MixerCore<double>& core, const CoreTensor
 template <class T>
 void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
   const HeadDims& dims = tensors.dims;
-  const Index D = dims.heads * dims.d_h;
+  const Index D = dims.heads * dims.value_channels();
   const CoreRun before = run_core<T>(core, tensors, 1, false);
   for (Index t : {Index{0}, dims.tokens / 2, dims.tokens - 1}) {
     CoreTensors changed = tensors;
@@ -337,7 +341,7 @@ void expect_causal(MixerCore<T>& core, const CoreTensors& tensors) {
     };
     change(changed.q, changed.key_channels());
     change(changed.k, changed.key_channels());
-    change(changed.v, dims.d_h);
+    change(changed.v, dims.value_channels());
     for (std::size_t i = 0; i < changed.more.size(); ++i) {
       change(changed.more[i], tensors.widths[i]);
     }
@@ -370,16 +374,17 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
   for (const std::vector<double>& values : tensors.parameters) {
     parameters.emplace_back(values.begin(), values.end());
   }
-  std::vector<T> o(static_cast<std::size_t>(dims.d_h));
+  const Index d_v = dims.value_channels();
+  std::vector<T> o(static_cast<std::size_t>(d_v));
   for (Index head = 0; head < dims.heads; ++head) {
-    const std::unique_ptr<HeadMemory<T>> memory = core.memory(head);
+    const std::unique_ptr<HeadMemory<T>> memory = head_memory(core, dims, head);
     for (Index b = 0; b < dims.batch; ++b) {
       memory->reset();
       for (Index t = 0; t < dims.tokens; ++t) {
         const Index position = (b * dims.tokens + t) * dims.heads + head;
         const std::vector<T> q = token(tensors.q, position, tensors.key_channels());
         const std::vector<T> k = token(tensors.k, position, tensors.key_channels());
-        const std::vector<T> v = token(tensors.v, position, dims.d_h);
+        const std::vector<T> v = token(tensors.v, position, d_v);
         TokenInputs<T> inputs{q.data(), k.data(), v.data()};
         std::vector<std::vector<T>> more;
         for (std::size_t i = 0; i < tensors.more.size(); ++i) {
@@ -391,7 +396,7 @@ void expect_memory_equals_forward(MixerCore<T>& core, const CoreTensors& tensors
         }
         memory->step(inputs, o.data());
         std::copy(o.begin(), o.end(),
-                  stepped.begin() + static_cast<std::ptrdiff_t>(position * dims.d_h));
+                  stepped.begin() + static_cast<std::ptrdiff_t>(position * d_v));
       }
     }
   }
@@ -412,6 +417,74 @@ void expect_thread_count_is_invisible(MixerCore<T>& core, const CoreTensors& ten
   }
 }
 
+/// The tensors with `channels` of each value from `first` on.
+inline CoreTensors with_values(const CoreTensors& tensors, Index first, Index channels) {
+  CoreTensors part = tensors;
+  part.dims.d_v = channels;
+  for (auto* values : {&part.v, &part.d_o}) {
+    std::vector<double> kept;
+    const Index width = tensors.dims.value_channels();
+    for (auto at = values->begin(); at != values->end(); at += width) {
+      kept.insert(kept.end(), at + first, at + first + channels);
+    }
+    *values = std::move(kept);
+  }
+  return part;
+}
+
+/// Checks that rows of S do not meet: o and dv of wide values are those of the same heads with each
+/// group of d channels alone, all other gradients their sums.
+inline void expect_sum_of_groups(MixerCore<double>& core, const CoreTensors& tensors) {
+  const HeadDims& dims = tensors.dims;
+  const CoreRun whole = run_core<double>(core, tensors);
+  CoreRun sum;
+  const auto spread = [&](const std::vector<double>& part, Index group, std::vector<double>& to) {
+    to.resize(whole.o.size());
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      const auto d = static_cast<std::size_t>(dims.d_h);
+      to[i / d * static_cast<std::size_t>(dims.value_channels()) +
+         static_cast<std::size_t>(group) * d + i % d] = part[i];
+    }
+  };
+  for (Index group = 0; group < dims.value_groups(); ++group) {
+    const CoreRun part = run_core<double>(core, with_values(tensors, group * dims.d_h, dims.d_h));
+    spread(part.o, group, sum.o);
+    spread(part.dv, group, sum.dv);
+    const auto add = [](const std::vector<double>& from, std::vector<double>& to) {
+      to.resize(from.size());
+      for (std::size_t i = 0; i < from.size(); ++i) to[i] += from[i];
+    };
+    add(part.dq, sum.dq);
+    add(part.dk, sum.dk);
+    sum.dmore.resize(part.dmore.size());
+    sum.dparameters.resize(part.dparameters.size());
+    for (std::size_t i = 0; i < part.dmore.size(); ++i) add(part.dmore[i], sum.dmore[i]);
+    for (std::size_t i = 0; i < part.dparameters.size(); ++i) {
+      add(part.dparameters[i], sum.dparameters[i]);
+    }
+  }
+  expect_same_run(whole, sum, rounding_tolerance<double>(dims), "groups " + describe(dims));
+}
+
+/// The contract of a mixer whose values can be wider than its keys.
+inline void expect_wide_values(const MixerConfig& mixer) {
+  for (const HeadDims& dims : std::vector<HeadDims>{
+           {1, 1, 2, 5, 10}, {2, 33, 3, 16, 32}, {1, 65, 2, 8, 24}, {1, 3, 1, 256, 512}}) {
+    const CoreTensors tensors = random_tensors(mixer, dims, 14);
+    expect_matches_reference<double>(mixer, tensors);
+    expect_matches_reference<float>(mixer, tensors);
+  }
+  const HeadDims small{.batch = 2, .tokens = 6, .heads = 2, .d_h = 3, .d_v = 6};
+  expect_central_differences(*reference_core(mixer, 3), random_tensors(mixer, small, 15));
+  const HeadDims medium{.batch = 2, .tokens = 40, .heads = 3, .d_h = 16, .d_v = 48};
+  const CoreTensors tensors = random_tensors(mixer, medium, 16);
+  expect_sum_of_groups(*reference_core(mixer, 16), tensors);
+  expect_causal<float>(*production_core<float>(mixer, 16), tensors);
+  expect_memory_equals_forward<float>(*production_core<float>(mixer, 16), tensors);
+  expect_memory_equals_forward<double>(*reference_core(mixer, 16), tensors);
+  expect_thread_count_is_invisible<float>(*production_core<float>(mixer, 16), tensors);
+}
+
 /// All of the above for one variant: every mixer has to pass it.
 inline void expect_contract(const MixerConfig& mixer) {
   for (const HeadDims& dims : standard_shapes()) {
@@ -430,6 +503,7 @@ inline void expect_contract(const MixerConfig& mixer) {
   expect_memory_equals_forward<double>(*reference_core(mixer, 16), tensors);
   expect_thread_count_is_invisible<float>(*production_core<float>(mixer, 16), tensors);
   expect_thread_count_is_invisible<double>(*production_core<double>(mixer, 16), tensors);
+  if (why_values_are_as_wide_as_keys(mixer.options).empty()) expect_wide_values(mixer);
 }
 
 }  // namespace vla_bench::testing

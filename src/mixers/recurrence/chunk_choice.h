@@ -23,12 +23,16 @@
 
 namespace vla_bench::mixers {
 
-/// Whether there are passes in chunks.
+/// The largest d whose chunks a multiprocessor has room for.
+inline constexpr Index kLargestChunkedHead = 128;
+
+/// Whether there are passes in chunks, for heads of up to kLargestChunkedHead channels.
 inline bool chunks_exist(const RecurrenceForm& form) { return form.decay != Decay::rows; }
 
 /// Of S. Those of key channels that decay apart have not been timed against the recurrence.
 inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
   if (!chunks_exist(form) || form.decay == Decay::columns) return false;
+  if (dims.d_h > kLargestChunkedHead) return false;
   const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
   return dims.tokens >= (fills_chip ? 64 : 512);
 }

@@ -299,7 +299,7 @@ class ChunkedReference final : public MixerCore<double> {
     return rule_->make_memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    return dims.lanes() * state_size(*rule_, d_) * static_cast<Index>(sizeof(double));
+    return dims.lanes() * state_size(*rule_, d_, d_) * static_cast<Index>(sizeof(double));
   }
   Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }  // computed again
 

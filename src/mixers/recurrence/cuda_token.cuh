@@ -1,5 +1,6 @@
 // One token and head as a rule sees it on a GPU (features.h): D / 4 lanes of a warp work on a
-// token, four channels each, so that a request of memory is as wide as one can be.
+// token, four channels each, so that a request of memory is as wide as one can be; at D = 256 a
+// whole warp, eight channels each.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +12,13 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Which token and channels the calling thread has: lane l channels 4 l to 4 l + 3. Channels that
-/// do not exist (d of 8 in a kernel of 16) are read as 0, stay 0 and are not written. Lanes beyond
-/// the last token read along with its own, since sums want whole warps, and write nothing.
+/// Which token and channels the calling thread has: lane l channels s l to s l + s - 1. Channels
+/// that do not exist (d of 8 in a kernel of 16) are read as 0, stay 0 and are not written. Lanes
+/// beyond the last token read along with its own, since sums want whole warps, and write nothing.
 template <int D>
 class TokenLanes {
  public:
-  static constexpr int kShare = 4;
+  static constexpr int kShare = D <= 128 ? 4 : D / 32;  // s
   static constexpr int kLanes = D / kShare;
   using Scalar = float;
   struct Channels {
@@ -68,29 +69,41 @@ class TokenLanes {
   __device__ T* of(const TokenView<T>& view) const {
     return view.data + batch_ * view.batch + token_ * view.token + head_ * view.head;
   }
+  /// Group `group` of the head's `groups`, side by side.
+  template <class T>
+  __device__ TokenView<T> group_of(TokenView<T> view, int group, int groups) const {
+    view.data += group * view.head;
+    view.head *= groups;
+    return view;
+  }
   __device__ Channels load(const TokenView<const float>& view) const {
     Channels x = {};
     if (!exists_) return x;
     const float* from = of(view) + channel_;
     if (is_whole_quad(from)) {
-      const float4 quad = *reinterpret_cast<const float4*>(from);
-      x[0] = quad.x;
-      x[1] = quad.y;
-      x[2] = quad.z;
-      x[3] = quad.w;
+#pragma unroll
+      for (int i = 0; i < kShare; i += 4) {
+        const float4 quad = *reinterpret_cast<const float4*>(from + i);
+        x[i] = quad.x;
+        x[i + 1] = quad.y;
+        x[i + 2] = quad.z;
+        x[i + 3] = quad.w;
+      }
     } else {
 #pragma unroll
       for (int i = 0; i < kShare; ++i) x[i] = from[i];
     }
     return x;
   }
-  /// bfloat16 rows are aligned.
+  /// bfloat16 rows are aligned, and of chunks (chunk_choice.h), with four channels a lane.
   __device__ Channels load(const TokenView<const Bfloat16>& view) const {
+    static_assert(kShare == 4);
     if (!exists_) return {};
     const float4 x = quad_of(of(view) + channel_);
     return {{x.x, x.y, x.z, x.w}};
   }
   __device__ void store(const Channels& x, const TokenView<Bfloat16>& view) const {
+    static_assert(kShare == 4);
     if (!valid_ || !exists_ || view.data == nullptr) return;
     using ops::cuda::pack_bf16;
     *reinterpret_cast<uint2*>(of(view) + channel_) =
@@ -100,7 +113,10 @@ class TokenLanes {
     if (!valid_ || !exists_ || view.data == nullptr) return;
     float* to = of(view) + channel_;
     if (is_whole_quad(to)) {
-      *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+#pragma unroll
+      for (int i = 0; i < kShare; i += 4) {
+        *reinterpret_cast<float4*>(to + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
+      }
     } else {
 #pragma unroll
       for (int i = 0; i < kShare; ++i) to[i] = x[i];
@@ -179,16 +195,21 @@ class CudaToken : public BindToken<D, float> {
   __device__ explicit CudaToken(const RuleViews& views)
       : BindToken<D, float>(views), views_(views) {}
 
-  __device__ Channels dr() const { return sum(views_.dr); }
-  __device__ Channels da() const { return sum(views_.da); }
-  __device__ Channels dq() const { return sum(views_.dq); }
-  __device__ Channels df() const { return sum(views_.df); }
-  __device__ Channels down() const { return sum(views_.down); }
-  __device__ Channels ddecay() const { return sum(views_.ddecay); }
+  __device__ Channels dr() const { return sum(views_.dr, views_.groups); }
+  __device__ Channels da() const { return sum(views_.da, views_.groups); }
+  __device__ Channels dq() const { return sum(views_.dq, views_.groups); }
+  __device__ Channels df() const { return sum(views_.df, views_.groups); }
+  __device__ Channels down() const { return sum(views_.down, 1); }
+  __device__ Channels ddecay() const { return sum(views_.ddecay, views_.groups); }
   __device__ float ddecay_scalar() const {
     float total = 0.0F;
-    for (const TokenView<const float>& part : views_.ddecay.parts) {
-      if (part.data != nullptr) total += *this->of(part);
+#pragma unroll
+    for (int i = 0; i < SumOfViews::kMostParts; ++i) {
+      const TokenView<const float>& part = views_.ddecay.parts[i];
+      if (part.data == nullptr) continue;
+      for (int group = 0; group < views_.groups; ++group) {
+        total += *this->of(this->group_of(part, group, views_.groups));
+      }
     }
     return total;
   }
@@ -209,13 +230,17 @@ class CudaToken : public BindToken<D, float> {
   }
 
  private:
-  __device__ Channels sum(const SumOfViews& views) const {
+  __device__ Channels sum(const SumOfViews& views, int groups) const {
     Channels total = {};
-    for (const TokenView<const float>& part : views.parts) {
-      if (part.data == nullptr) continue;
-      const Channels addend = this->load(part);
 #pragma unroll
-      for (int i = 0; i < TokenLanes<D>::kShare; ++i) total[i] += addend[i];
+    for (int n = 0; n < SumOfViews::kMostParts; ++n) {
+      const TokenView<const float>& part = views.parts[n];
+      if (part.data == nullptr) continue;
+      for (int group = 0; group < groups; ++group) {
+        const Channels addend = this->load(this->group_of(part, group, groups));
+#pragma unroll
+        for (int i = 0; i < TokenLanes<D>::kShare; ++i) total[i] += addend[i];
+      }
     }
     return total;
   }

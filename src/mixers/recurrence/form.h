@@ -57,12 +57,12 @@ struct RecurrenceForm {
   }
 };
 
-/// Numbers of a lane's state: S (d, d), z (d) with a normaliser, and the rule's own.
+/// Numbers of a head's state: S (d_v, d), z (d) with a normaliser, and the rule's own.
 template <class Rule>
-constexpr Index state_size(const Rule& rule, Index d) {
+constexpr Index state_size(const Rule& rule, Index d, Index d_v) {
   Index own = 0;
   if constexpr (requires { rule.own_state_size(d); }) own = rule.own_state_size(d);
-  return d * d + (rule.form().normalises() ? d : 0) + own;
+  return d_v * d + (rule.form().normalises() ? d : 0) + own;
 }
 
 /// Whether a rule has a running sum of its own (cpu_token.h).
@@ -79,7 +79,7 @@ enum class Chunks { never, by_rule, always };
 
 namespace vla_bench {
 
-/// Multiply-adds of a token and head in units of d^2.
+/// Multiply-adds of a token and head in units of d d_v.
 struct TokenCost {
   Index forward = 0, backward = 0;
 };

@@ -1,6 +1,8 @@
 // Lines of a matrix (d, d), its rows or its columns, spread over the threads of a block.
 #pragma once
 
+#include <type_traits>
+
 #include "mixers/recurrence/form.h"
 #include "mixers/recurrence/pipeline.cuh"
 #include "mixers/recurrence/recurrence_cuda.h"
@@ -83,17 +85,22 @@ struct LineShape {
   }
 };
 
+/// A line of 256 channels: as many channels a thread as of 128, and tiles that fit into 48 KiB.
+using WideLine = LineShape<256, 8, 1, 128, 4>;
+template <int D, class Shape>
+using LineOr = std::conditional_t<D == 256, WideLine, Shape>;
+
 /// Rows. Blocks are small: rows that fit into one warp or two need no more, and short blocks spread
 /// over more multiprocessors.
 template <int D>
-using RowShape = LineShape<D, 4, D <= 32 ? 2 : 1, D == 16 ? 32 : 64, D == 128 ? 8 : 16>;
+using RowShape = LineOr<D, LineShape<D, 4, D <= 32 ? 2 : 1, D == 16 ? 32 : 64, D == 128 ? 8 : 16>>;
 
 /// Columns. What limits these passes at small d is the 128 bytes a cycle that a multiprocessor
 /// reads from shared memory, so a vector read serves two columns. From d = 64 on the registers hold
 /// one.
 template <int D>
 using ColumnShape =
-    LineShape<D, D == 32 ? 2 : 4, D <= 32 ? 2 : 1, D <= 32 ? 32 : 64, D == 128 ? 8 : 16>;
+    LineOr<D, LineShape<D, D == 32 ? 2 : 4, D <= 32 ? 2 : 1, D <= 32 ? 32 : 64, D == 128 ? 8 : 16>>;
 
 /// walk_tile's kAhead in column passes: at d = 128 no registers are left for two tokens' vectors.
 template <int D>
@@ -103,10 +110,10 @@ inline constexpr bool kReadsAhead = D <= 64;
 template <class Shape>
 inline constexpr int kUnroll = Shape::kLines == 1 ? Shape::kTokens : 1;
 
-/// Lines whose states of kCheckpointTokens tokens stand in registers: at most 16 channels of each.
+/// Lines whose states between checkpoints stand in registers: at most 128 channels of them.
 template <int D>
-using HistoryShape =
-    LineShape<D, D == 128 ? 8 : 4, D <= 32 ? 2 : 1, D <= 32 ? 2 * D : D, kCheckpointTokens>;
+using HistoryShape = LineOr<
+    D, LineShape<D, D == 128 ? 8 : 4, D <= 32 ? 2 : 1, D <= 32 ? 2 * D : D, checkpoint_tokens(D)>>;
 
 /// The decay of a thread's lines, taken as rows: a pass over columns passes transposed(decay).
 template <int D, class Shape, Decay kDecay>

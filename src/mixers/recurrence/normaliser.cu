@@ -175,7 +175,7 @@ void run_segments(cudaStream_t stream, const NormaliserForward& args) {
 
 void normaliser_forward(cudaStream_t stream, const NormaliserForward& args) {
   if (args.sums != nullptr) return run_segments(stream, args);
-  with_head_size(args.dims.d_h, [&](auto d) {
+  with_rule_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
     normaliser_forward_kernel<D>
         <<<static_cast<unsigned>(args.dims.lanes()), kWalkThreads<D>, 0, stream>>>(args);
@@ -199,7 +199,7 @@ void normaliser_backward(cudaStream_t stream, const HeadDims& dims, const Normal
 }
 
 void normaliser_terms(cudaStream_t stream, const NormaliserTerms& args) {
-  with_head_size(args.dims.d_h, [&](auto d) {
+  with_rule_head_size(args.dims.d_h, [&](auto d) {
     normaliser_terms_kernel<d><<<token_blocks<d>(args.dims), kTokenThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("normaliser_terms_kernel");

@@ -26,8 +26,8 @@ __device__ inline void walk_denominators(const NormaliserForward& args, int lane
   const int batch = lane / heads;
   const int head = lane % heads;
   const auto thread = static_cast<int>(threadIdx.x);
-  const float* f = args.f.data + batch * args.f.batch + head * args.f.head + thread;
-  const float* q = args.q.data + batch * args.q.batch + head * args.q.head + thread;
+  const float* f = args.f.lane(batch, head) + thread;
+  const float* q = args.q.lane(batch, head) + thread;
   const Index first_scalar = static_cast<Index>(batch) * tokens * heads + head;
   for (int first = begin; first < end; first += kDenominatorTokens) {
     const int count = min(kDenominatorTokens, end - first);
@@ -80,8 +80,8 @@ __device__ inline void walk_gradients(const NormaliserWalks& args, int tokens, i
   const float* dc = args.d_denominator + static_cast<Index>(batch) * tokens * heads + head;
   const TokenView<const float>& source = in_time ? args.f : args.q;
   const TokenView<float>& target = in_time ? args.dq : args.df;
-  const float* from = source.data + batch * source.batch + head * source.head + channel;
-  float* to = target.data + batch * target.batch + head * target.head + channel;
+  const float* from = source.lane(batch, head) + channel;
+  float* to = target.lane(batch, head) + channel;
   for (int start = 0; start < count; start += kWalkTokens) {
     float value[kWalkTokens], dc_ahead[kWalkTokens];
 #pragma unroll

@@ -1,11 +1,11 @@
 // The recurrence that every mixer with a matrix-valued state shares. A mixer is a rule: it says how
 // its projections become r, a, q and the decay of a token, and how their gradients go back.
 //
-// One lane (batch element and head), S (d, d) with value rows i and key columns j, S_0 = 0:
-//   1. e_t = v_t - S_{t-1} r_t               residual (e_t = v_t without r)        (d)
-//   2. S_t = D_t(S_{t-1}) + e_t a_t^T        write                                 (d, d)
+// One batch element and head, S (d_v, d) with value rows i and key columns j, S_0 = 0:
+//   1. e_t = v_t - S_{t-1} r_t               residual (e_t = v_t without r)        (d_v)
+//   2. S_t = D_t(S_{t-1}) + e_t a_t^T        write                                 (d_v, d)
 //   3. z_t = z_{t-1} + f_t;  c_t = 1 / max(z_t . q_t, floor)     normaliser (c_t = 1 without)
-//   4. o_t = c_t S_t q_t                     read                                  (d)
+//   4. o_t = c_t S_t q_t                     read                                  (d_v)
 // D_t scales by nothing, by a number per head, per value channel (rows) or per key channel
 // (columns). Where a rule decays S before it reads the residual, r carries the decay.
 //
@@ -23,9 +23,13 @@
 // arXiv:2312.06635, but its terms cancel: where a gradient fades to nothing over a few gates the
 // rounding noise stays, and Adam makes a step of it.)
 //
-// Cost per token and head, multiply-adds: forward 3 d^2 (2 d^2 without r); backward 9 d^2 (6 d^2
-// without r), and 2 d^2 for dD. State: d^2 values, and d for z. Saved: e (only with r), c, and for
-// dD S before every tile.
+// Rows of S share r, a, q, c and D (unless it scales rows), and otherwise do not meet. So values of
+// d_v = m d channels are computed in m groups with a state (d, d) each; gradients of what the groups
+// share are sums over them, in their order.
+//
+// Cost per token and head, multiply-adds: forward 3 d d_v (2 d d_v without r); backward 9 d d_v (6
+// without r), and 2 d d_v for dD. State: d d_v values, and d for z. Saved: e (only with r), c, and
+// for dD S before every tile.
 #pragma once
 
 #include <memory>

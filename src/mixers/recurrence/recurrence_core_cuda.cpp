@@ -2,6 +2,9 @@
 // rows, e, z . q, what the rule keeps, the checkpoints of S where the decay has a gradient, or in
 // chunks S between segments.
 //
+// Wide values: the rule has the mixer's heads, the recurrence and the normaliser have
+// HeadDims::by_groups, which read the same rows; the rule adds their gradients up.
+//
 // At bf16 the forward in chunks reads and writes tensors in bfloat16, as others keep them: copies
 // of the inputs, made by prepare(). The backward, and a forward before it, are those of tf32.
 #include <map>
@@ -48,9 +51,10 @@ class RecurrentCore final : public CopyingCore<float> {
   /// What the forward leaves for the backward, in one array.
   template <class T>
   struct Trace {
-    TokenView<T> r, a, q, f, e, decay;  // (B, T, H, d); a head's decay (B, T, H, 1)
+    TokenView<T> r, a, q, f, decay;  // (B, T, H, d); a head's decay (B, T, H, 1)
+    TokenView<T> e;                  // (B, T, H groups, d)
     T* checkpoints = nullptr;
-    T* denominator = nullptr;  // (B, T, H)
+    T* denominator = nullptr;  // (B, T, H groups)
     T* kept = nullptr;         // the rule's
     T* segments = nullptr;     // of the passes in chunks
   };
@@ -69,21 +73,24 @@ class RecurrentCore final : public CopyingCore<float> {
       return token_view(dims, take(scalars * width), width);
     };
     const Index d = dims.d_h;
+    const HeadDims by_groups = dims.by_groups();
     trace.q = take_view(true, d);
     trace.a = take_view(true, d);
     trace.r = take_view(form_.residual == Residual::along_r || rule_->has_chain(), d);
     trace.f = take_view(form_.has_f(), d);
-    trace.e = take_view(form_.has_residual(), d);
+    if (form_.has_residual()) {
+      trace.e = token_view(by_groups, take(scalars * dims.value_channels()), d);
+    }
     const bool decays_by_head = form_.decay == Decay::head;
     if (!decays_by_head) trace.decay = take_view(form_.decay != Decay::none, d);
     // What is not a multiple of 4 behind all else, which stays aligned to 16 bytes.
     if (form_.decay_has_gradient && !takes_chunks(dims)) {
-      trace.checkpoints = take(checkpoint_size(dims));
+      trace.checkpoints = take(checkpoint_size(by_groups));
     }
     trace.segments = take(segments_size(dims));
     if (const Index size = rule_->kept_size(dims); size > 0) trace.kept = take(size);
     if (decays_by_head) trace.decay = take_view(true, 1);
-    if (form_.normalises()) trace.denominator = take(scalars);
+    if (form_.normalises()) trace.denominator = take(scalars * dims.value_groups());
     return used;
   }
 
@@ -104,12 +111,22 @@ class RecurrentCore final : public CopyingCore<float> {
     return views;
   }
   RecurrenceInputs recurrence(const HeadDims& dims, const Trace<const float>& trace) const {
-    RecurrenceInputs inputs{.dims = dims};
-    if (form_.has_residual()) inputs.r = form_.residual == Residual::along_a ? trace.a : trace.r;
-    inputs.a = trace.a;
-    inputs.q = trace.q;
+    return shared_rows<float>(dims, trace.r, trace.a, trace.q, trace.decay);
+  }
+  /// Of the groups of wide values, which share the rows of a head.
+  template <class T>
+  RecurrenceInputsOf<T> shared_rows(const HeadDims& dims, const TokenView<const T>& r,
+                                    const TokenView<const T>& a, const TokenView<const T>& q,
+                                    const TokenView<const float>& decay) const {
+    const Index groups = dims.value_groups();
+    RecurrenceInputsOf<T> inputs{.dims = dims.by_groups()};
+    if (form_.has_residual()) {
+      inputs.r = shared_by(groups, form_.residual == Residual::along_a ? a : r);
+    }
+    inputs.a = shared_by(groups, a);
+    inputs.q = shared_by(groups, q);
     inputs.decay_kind = form_.decay;
-    inputs.decay = trace.decay;
+    inputs.decay = shared_by(groups, decay);
     return inputs;
   }
 
@@ -117,18 +134,18 @@ class RecurrentCore final : public CopyingCore<float> {
   bool takes_chunks(const HeadDims& dims) const {
     const bool by_rule =
         chunks_ == Chunks::by_rule || (chunks_ == Chunks::always && rule_->has_chain());
-    if (by_rule) return chunks_are_faster(form_, dims);
+    if (by_rule) return chunks_are_faster(form_, dims.by_groups());
     return chunks_ == Chunks::always && chunks_exist(form_);
   }
 
   ChunkedPlan plan(const HeadDims& dims) const {
-    return plan_segments(dims, form_.has_residual(),
+    return plan_segments(dims.by_groups(), form_.has_residual(),
                          vla_bench::cuda::stream_context().multiprocessors());
   }
   /// Room for them in a trace, which keeps what stands behind it aligned.
   Index segments_size(const HeadDims& dims) const {
     if (!takes_chunks(dims)) return 0;
-    return (chunked_scratch_size(dims, plan(dims)) + 3) / 4 * 4;
+    return (chunked_scratch_size(dims.by_groups(), plan(dims)) + 3) / 4 * 4;
   }
   /// Tensors in bfloat16, packed; `unread`: o has not been delivered yet.
   struct Copies {
@@ -173,28 +190,33 @@ class RecurrentCore final : public CopyingCore<float> {
   Array<std::uint16_t> bf16_q_, bf16_a_, bf16_r_;
   Array<float> decay_, denominator_, f_, chain_r_, chain_q_;  // beside them
   Array<float> unsaved_;                                      // a trace that no backward wants
-  Array<float> scale_, d_denominator_;                        // (B, T, H)
+  Array<float> scale_, d_denominator_;                        // (B, T, H groups)
   Array<float> sums_, segments_;                              // of a pass in segments
-  Array<float> dq_, da_, dr_, ddecay_;                        // (B, T, H, d)
-  Array<float> d_parameters_;                   // shares of the tokens: (B, T, H, w) a parameter
-  Array<float> df_normaliser_, dq_normaliser_;  // (B, T, H, d): what passes through the normaliser
+  Array<float> dq_, da_, dr_, ddecay_;                        // (B, T, H groups, d)
+  Array<float> d_parameters_;  // shares of the tokens: (B, T, H, w) a parameter
+  // (B, T, H groups, d): what passes through the normaliser
+  Array<float> df_normaliser_, dq_normaliser_;
 };
 
 void RecurrentCore::prepare(const Context& context, const CoreInputs<float>& inputs,
                             const CoreGradients<float>* /*gradients*/) {
   if (!stores_bf16(context)) return;
   Copies& copies = copies_[inputs.q.data];
-  const auto pack = [&](HeadView<const float> from, Array<std::uint16_t>& to) {
-    to.resize(context.device, inputs.dims.rows() * inputs.dims.heads * inputs.dims.d_h);
+  const HeadDims by_groups = inputs.dims.by_groups();
+  const auto pack = [&](const HeadDims& dims, HeadView<const float> from,
+                        Array<std::uint16_t>& to) {
+    to.resize(context.device, dims.rows() * dims.heads * dims.d_h);
     if (!from.empty()) {
-      pack_bf16(vla_bench::cuda::stream_context().stream(), inputs.dims, from, to.data());
+      pack_bf16(vla_bench::cuda::stream_context().stream(), dims, from, to.data());
     }
   };
-  pack(inputs.q, copies.q);
-  pack(inputs.k, copies.k);
-  pack(inputs.v, copies.v);
-  pack({}, copies.o);
-  for (Index i = 0; i < form_.vectors; ++i) pack(inputs.more[i], copies.vectors[i]);
+  pack(inputs.dims, inputs.q, copies.q);
+  pack(inputs.dims, inputs.k, copies.k);
+  pack(by_groups, {inputs.v.data, inputs.v.row_stride, by_groups.d_h}, copies.v);
+  pack(by_groups, {}, copies.o);
+  for (Index i = 0; i < form_.vectors; ++i) {
+    pack(inputs.dims, inputs.more[i], copies.vectors[i]);
+  }
 }
 
 void RecurrentCore::deliver(const Context& /*context*/, const CoreInputs<float>& inputs,
@@ -202,7 +224,9 @@ void RecurrentCore::deliver(const Context& /*context*/, const CoreInputs<float>&
   const auto found = copies_.find(inputs.q.data);
   if (found == copies_.end() || !found->second.unread) return;
   found->second.unread = false;
-  unpack_bf16(vla_bench::cuda::stream_context().stream(), inputs.dims, found->second.o.data(), o);
+  const HeadDims by_groups = inputs.dims.by_groups();
+  unpack_bf16(vla_bench::cuda::stream_context().stream(), by_groups, found->second.o.data(),
+              {o.data, o.row_stride, by_groups.d_h});
 }
 
 void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>& inputs,
@@ -243,23 +267,19 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   }
   rule_->bind(stream, views, normaliser);
 
-  RecurrenceInputsOf<Bfloat16> recurrence{.dims = dims};
-  if (form_.has_residual()) {
-    recurrence.r = form_.residual == Residual::along_a ? views.row_a : views.row_r;
-  }
-  recurrence.a = views.row_a;
-  recurrence.q = views.row_q;
-  recurrence.decay_kind = form_.decay;
-  recurrence.decay = views.row_decay;
-  RecurrenceForwardOf<Bfloat16> args{.v = view(dims, copies.v), .o = view(dims, copies.o)};
+  auto recurrence =
+      shared_rows<Bfloat16>(dims, views.row_r, views.row_a, views.row_q, views.row_decay);
+  RecurrenceForwardOf<Bfloat16> args{.v = view(recurrence.dims, copies.v),
+                                     .o = view(recurrence.dims, copies.o)};
   if (form_.has_f()) {
     recurrence.scale = scale_.data();
   } else if (form_.normalises()) {
-    args.denominator = own_scalars(context, dims, denominator_);
+    args.denominator = own_scalars(context, recurrence.dims, denominator_);
     args.floor = static_cast<float>(form_.floor);
   }
   ChunkedOptions options{.plan = plan(dims), .grade = Grade::bf16};
-  options.scratch = scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  options.scratch =
+      scratch(context, chunked_scratch_size(recurrence.dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
 }
 
@@ -286,14 +306,15 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   const bool in_chunks = takes_chunks(dims);
   NormaliserForward normaliser;
   if (form_.normalises() && !form_.normalises_beside_rows()) {
-    normaliser = {.dims = dims,
-                  .f = form_.has_f() ? trace.f : trace.a,
-                  .q = trace.q,
+    const Index groups = dims.value_groups();
+    normaliser = {.dims = dims.by_groups(),
+                  .f = shared_by(groups, form_.has_f() ? trace.f : trace.a),
+                  .q = shared_by(groups, trace.q),
                   .floor = static_cast<float>(form_.floor),
                   .denominator = trace.denominator,
-                  .scale = own_scalars(context, dims, scale_)};
+                  .scale = own_scalars(context, dims.by_groups(), scale_)};
     if (in_chunks && dims.tokens >= kLeastNormaliserTokens) {
-      normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
+      normaliser.sums = scratch(context, normaliser_scratch_size(normaliser.dims), sums_);
     }
   }
   rule_->bind(stream, views, normaliser, trace.kept, saved != nullptr);
@@ -301,7 +322,8 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   Trace<const float> read;
   lay_out<const float>(dims, kept.data(), read);
   RecurrenceInputs recurrence = this->recurrence(dims, read);
-  RecurrenceForward args{.v = token_view(dims, inputs.v), .o = token_view(dims, o)};
+  RecurrenceForward args{.v = token_view_by_groups(dims, inputs.v),
+                         .o = token_view_by_groups(dims, o)};
   if (saved != nullptr) {
     args.e = trace.e;
     args.checkpoints = trace.checkpoints;
@@ -314,15 +336,16 @@ void RecurrentCore::forward(const Context& context, const CoreInputs<float>& inp
   }
   if (!in_chunks) return recurrence_forward(stream, recurrence, args);
   ChunkedOptions options{.plan = plan(dims), .grade = grade(context)};
-  options.scratch = trace.segments != nullptr
-                        ? trace.segments
-                        : scratch(context, chunked_scratch_size(dims, options.plan), segments_);
+  options.scratch =
+      trace.segments != nullptr
+          ? trace.segments
+          : scratch(context, chunked_scratch_size(recurrence.dims, options.plan), segments_);
   chunked_forward(stream, recurrence, args, options);
 }
 
 void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs& recurrence,
                                  const RecurrenceBackward& args, const float* segments) {
-  const HeadDims& dims = recurrence.dims;
+  const HeadDims& dims = recurrence.dims;  // by groups
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   if (!takes_chunks(dims)) {
     return recurrence_backward(stream, recurrence, args);
@@ -345,31 +368,33 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   Trace<const float> trace;
   lay_out<const float>(dims, saved.data(), trace);
   RecurrenceInputs recurrence = this->recurrence(dims, trace);
-  RecurrenceBackward args{.e = form_.has_residual() ? trace.e : token_view(dims, inputs.v),
-                          .d_o = token_view(dims, gradients.d_o),
-                          .de = token_view(dims, gradients.dv)};
+  const HeadDims& by_groups = recurrence.dims;
+  RecurrenceBackward args{
+      .e = form_.has_residual() ? trace.e : token_view_by_groups(dims, inputs.v),
+      .d_o = token_view_by_groups(dims, gradients.d_o),
+      .de = token_view_by_groups(dims, gradients.dv)};
   if (form_.normalises()) {
-    NormaliserTerms terms{.dims = dims};
-    terms.o = token_view(dims, gradients.o);
+    NormaliserTerms terms{.dims = by_groups};
+    terms.o = token_view_by_groups(dims, gradients.o);
     terms.d_o = args.d_o;
     terms.denominator = trace.denominator;
     terms.floor = static_cast<float>(form_.floor);
-    terms.scale = own_scalars(context, dims, scale_);
-    terms.d_denominator = own_scalars(context, dims, d_denominator_);
+    terms.scale = own_scalars(context, by_groups, scale_);
+    terms.d_denominator = own_scalars(context, by_groups, d_denominator_);
     normaliser_terms(stream, terms);
     recurrence.scale = terms.scale;
-    args.normaliser = {.f = form_.has_f() ? trace.f : trace.a,
-                       .q = trace.q,
+    args.normaliser = {.f = form_.has_f() ? shared_by(dims.value_groups(), trace.f) : recurrence.a,
+                       .q = recurrence.q,
                        .d_denominator = terms.d_denominator,
-                       .df = own(context, dims, df_normaliser_),
-                       .dq = own(context, dims, dq_normaliser_)};
+                       .df = own(context, by_groups, df_normaliser_),
+                       .dq = own(context, by_groups, dq_normaliser_)};
   }
-  args.dq = own(context, dims, dq_);
-  args.da = own(context, dims, da_);
-  if (form_.has_residual()) args.dr = own(context, dims, dr_);
+  args.dq = own(context, by_groups, dq_);
+  args.da = own(context, by_groups, da_);
+  if (form_.has_residual()) args.dr = own(context, by_groups, dr_);
   if (form_.decay_has_gradient) {
-    args.ddecay = own(context, dims, ddecay_);
-    if (form_.decay == Decay::head) args.ddecay = token_view(dims, ddecay_.data(), 1);
+    args.ddecay = own(context, by_groups, ddecay_);
+    if (form_.decay == Decay::head) args.ddecay = token_view(by_groups, ddecay_.data(), 1);
     args.checkpoints = trace.checkpoints;
   }
   run_backward(context, recurrence, args, trace.segments);
@@ -386,6 +411,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   if (form_.residual == Residual::along_r) views.dr = {{args.dr}};
   if (form_.has_f()) views.df = {{args.normaliser.df}};
   views.ddecay = {{args.ddecay}};
+  views.groups = static_cast<int>(dims.value_groups());
   views.raw_dq = token_view(dims, gradients.dq);
   views.raw_dk = token_view(dims, gradients.dk);
   for (std::size_t i = 0; i < kMostMore; ++i) {

@@ -22,13 +22,15 @@ class BackwardScratch {
     const Index history_size = form.decay_has_gradient ? kTileTokens * d * stride : 0;
     const Index scalars = padded<T>(kTileTokens);
     const Index ddecay_size = form.decay == Decay::head ? padded<T>(tokens) : tokens * stride;
+    const Index summed = 2 + form.has_residual() + form.has_f();  // rows whose gradients are sums
+    sums_size = summed * tokens * stride + (form.decay_has_gradient ? ddecay_size : 0);
     block_.resize(Device::cpu, 11 * kRows * stride + states + history_size + stride + 2 * scalars +
-                                   tokens * stride * (form.has_f() ? 4 : 2) + tokens * stride +
-                                   (form.decay_has_gradient ? ddecay_size : 0));
+                                   tokens * stride * (form.has_f() ? 2 : 1) + tokens * stride +
+                                   sums_size);
     ScratchAllocator<T> allocator(block_.data());
     rows.stride = stride;
     for (T** row :
-         {&rows.r, &rows.a, &rows.q, &rows.f, &rows.decay, &e, &dn, &de, &out, &dr, &dfactor}) {
+         {&rows.r, &rows.a, &rows.q, &rows.f, &rows.decay, &e, &dn, &de, &out, &ahead, &dfactor}) {
       *row = allocator.take(kRows * stride);
     }
     state = allocator.take(d * stride);
@@ -42,22 +44,41 @@ class BackwardScratch {
     decay = form.decay == Decay::none
                 ? nullptr
                 : allocator.take(form.decay == Decay::head ? padded<T>(tokens) : tokens * stride);
-    da = allocator.take(tokens * stride);
-    df = form.has_f() ? allocator.take(tokens * stride) : nullptr;
-    ddecay = form.decay_has_gradient ? allocator.take(ddecay_size) : nullptr;
+    sums = allocator.take(sums_size);
+    ScratchAllocator<T> of_sums(sums);
+    da = of_sums.take(tokens * stride);
+    dq = of_sums.take(tokens * stride);
+    dr = form.has_residual() ? of_sums.take(tokens * stride) : nullptr;
+    df = form.has_f() ? of_sums.take(tokens * stride) : nullptr;
+    ddecay = form.decay_has_gradient ? of_sums.take(ddecay_size) : nullptr;
   }
 
   RecurrenceRows<T> rows;
   T *e, *dn, *de;          // (kRows, stride)
-  T *out, *dr, *dfactor;   // (kRows, stride)
+  T *out, *ahead;          // (kRows, stride)
+  T* dfactor;              // (kRows, stride)
   T *state, *other_state;  // (d, stride)
   T* history;              // (kTileTokens, d, stride)
   T* z;                    // (stride): z or dz
   T* d_denominator;        // (kTileTokens): dc
   T *a, *f, *decay;        // (T, stride): a lane's rows; decay of a head (T)
-  T *da, *df;              // (T, stride)
-  T* ddecay;               // (T, stride), Decay::head: (T)
+  // Gradients of the rows, sums over the groups of value channels.
+  T* sums;
+  Index sums_size;
+  T *da, *dq, *dr, *df;  // (T, stride)
+  T* ddecay;             // (T, stride), Decay::head: (T)
 
+  /// Of the tile's rows whose first token this is.
+  RecurrenceGradients<T> gradients(Decay kind, Index first) const {
+    const Index at = first * rows.stride;
+    const auto rows_at = [at](T* all) { return all != nullptr ? all + at : nullptr; };
+    return {.stride = rows.stride,
+            .dr = rows_at(dr),
+            .da = rows_at(da),
+            .dq = rows_at(dq),
+            .df = rows_at(df),
+            .ddecay = kind == Decay::head && ddecay != nullptr ? ddecay + first : rows_at(ddecay)};
+  }
   /// Rows one further: those of the tile, behind that of the token visited before it.
   RecurrenceRows<T> behind_first(Decay kind) const {
     const Index n = rows.stride;
@@ -87,7 +108,8 @@ class RecurrentCore final : public MixerCore<T> {
     return rule_->make_memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    return dims.lanes() * state_size(*rule_, d_) * static_cast<Index>(sizeof(T));
+    return dims.lanes() * state_size(*rule_, d_, dims.value_channels()) *
+           static_cast<Index>(sizeof(T));
   }
   Index saved_bytes(const HeadDims& dims) const override {
     return saved_size(dims) * static_cast<Index>(sizeof(T));
@@ -107,41 +129,42 @@ class RecurrentCore final : public MixerCore<T> {
     }
   }
 
-  /// Saved for each lane: e (T, stride), checkpoints (tiles, d, stride), what the rule keeps.
-  /// Behind all lanes, denominators (T) of each.
+  /// Saved for each lane and group of value channels: e (T, stride), checkpoints (tiles, d,
+  /// stride); behind those of a lane, what the rule keeps; behind all lanes, denominators (T) of
+  /// each.
   Index residual_size(Index tokens) const { return form_.has_residual() ? tokens * stride_ : 0; }
   Index checkpoint_size(Index tokens) const {
     const Index tiles = (tokens + kTileTokens - 1) / kTileTokens;
     return form_.decay_has_gradient ? tiles * d_ * stride_ : 0;
   }
-  Index lane_size(Index tokens) const {
-    return residual_size(tokens) + checkpoint_size(tokens) + rule_->kept_size(tokens);
+  Index group_size(Index tokens) const { return residual_size(tokens) + checkpoint_size(tokens); }
+  Index lane_size(const HeadDims& dims) const {
+    return dims.value_groups() * group_size(dims.tokens) + rule_->kept_size(dims.tokens);
   }
   Index saved_size(const HeadDims& dims) const {
     const Index denominators = form_.normalises() ? dims.tokens : 0;
-    return dims.lanes() * (lane_size(dims.tokens) + denominators);
+    return dims.lanes() * (lane_size(dims) + denominators);
   }
   template <class E>
-  LaneTrace<E> trace(E* saved, const HeadDims& dims, Index lane) const {
+  LaneTrace<E> trace(E* saved, const HeadDims& dims, Index lane, Index group) const {
     if (saved == nullptr) return {};
-    E* block = saved + lane * lane_size(dims.tokens);
+    E* block = saved + lane * lane_size(dims) + group * group_size(dims.tokens);
     LaneTrace<E> trace;
     if (form_.has_residual()) trace.e = block;
     if (form_.decay_has_gradient) trace.checkpoints = block + residual_size(dims.tokens);
     if (form_.normalises()) {
-      trace.denominators = saved + dims.lanes() * lane_size(dims.tokens) + lane * dims.tokens;
+      trace.denominators = saved + dims.lanes() * lane_size(dims) + lane * dims.tokens;
     }
     return trace;
   }
   template <class E>
   E* kept(E* saved, const HeadDims& dims, Index lane) const {
     if (saved == nullptr || rule_->kept_size(dims.tokens) == 0) return nullptr;
-    return saved + lane * lane_size(dims.tokens) + residual_size(dims.tokens) +
-           checkpoint_size(dims.tokens);
+    return saved + lane * lane_size(dims) + dims.value_groups() * group_size(dims.tokens);
   }
 
-  /// Calls body(batch, head, thread) for every lane. A lane is computed by one thread, so results
-  /// do not depend on their number.
+  /// Calls body(lane, thread) for every lane. A lane is computed by one thread, so results do not
+  /// depend on their number.
   template <class Body>
   void for_each_lane(const Context& context, const HeadDims& dims, const Body& body) {
     const int threads = static_cast<int>(std::clamp<Index>(context.threads, 1, dims.lanes()));
@@ -152,7 +175,24 @@ class RecurrentCore final : public MixerCore<T> {
     }
   }
 
-  /// One lane's backward.
+  /// A group of d value channels.
+  template <class E>
+  HeadView<E> of_group(HeadView<E> view, Index group) const {
+    view.data += group * d_;
+    return view;
+  }
+  CoreInputs<T> of_group(CoreInputs<T> inputs, Index group) const {
+    inputs.v = of_group(inputs.v, group);
+    return inputs;
+  }
+  CoreGradients<T> of_group(CoreGradients<T> gradients, Index group) const {
+    gradients.o = of_group(gradients.o, group);
+    gradients.d_o = of_group(gradients.d_o, group);
+    gradients.dv = of_group(gradients.dv, group);
+    return gradients;
+  }
+
+  /// The backward of one lane's group.
   struct Lane {
     const CoreInputs<T>& inputs;
     const CoreGradients<T>& gradients;
@@ -180,6 +220,9 @@ class RecurrentCore final : public MixerCore<T> {
              const T* factors) const;
   void adjoint(Factor factor, bool history, const AdjointScan<T>& scan, T* out) const;
 
+  void add_row(const T* row, T* sum) const {
+    for (Index j = 0; j < stride_; ++j) sum[j] += row[j];
+  }
   const T* directions(const RecurrenceRows<T>& rows) const {
     return form_.residual == Residual::along_a ? rows.a : rows.r;
   }
@@ -200,12 +243,16 @@ void RecurrentCore<T>::forward(const Context& context, const CoreInputs<T>& inpu
   if (saved != nullptr) saved->resize(Device::cpu, saved_size(dims));
   T* const base = saved != nullptr ? saved->data() : nullptr;
   for_each_lane(context, dims, [&](Index lane, Thread& thread) {
-    thread.rule->start(dims.tokens, kept(base, dims, lane));
-    thread.state.reset();
-    const LaneTrace<T> trace = this->trace(base, dims, lane);
-    for_each_tile(lane / dims.heads, lane % dims.heads, dims.tokens, false, [&](const Tile& tile) {
-      thread.state.advance(tile, inputs, *thread.rule, o, trace);
-    });
+    for (Index group = 0; group < dims.value_groups(); ++group) {
+      thread.rule->start(dims.tokens, kept(base, dims, lane));
+      thread.state.reset();
+      const CoreInputs<T> own = of_group(inputs, group);
+      const LaneTrace<T> trace = this->trace(base, dims, lane, group);
+      for_each_tile(lane / dims.heads, lane % dims.heads, dims.tokens, false,
+                    [&](const Tile& tile) {
+                      thread.state.advance(tile, own, *thread.rule, of_group(o, group), trace);
+                    });
+    }
   });
 }
 
@@ -227,15 +274,25 @@ void RecurrentCore<T>::backward(const Context& context, const CoreInputs<T>& inp
       of_lane.dparameters[static_cast<std::size_t>(i)] =
           lane_sums(dims, i) + index / dims.heads * dims.heads * form_.parameter_width(i, d_);
     }
-    const Lane lane{.inputs = inputs,
-                    .gradients = of_lane,
-                    .batch = index / dims.heads,
-                    .head = index % dims.heads,
-                    .trace = trace(saved.data(), dims, index),
-                    .rule = *thread.rule,
-                    .scratch = *thread.backward};
-    against_time(lane);
-    in_time(lane);
+    BackwardScratch<T>& scratch = *thread.backward;
+    std::fill_n(scratch.sums, scratch.sums_size, T(0));
+    const Index batch = index / dims.heads, head = index % dims.heads;
+    for (Index group = 0; group < dims.value_groups(); ++group) {
+      const CoreInputs<T> own_inputs = of_group(inputs, group);
+      const CoreGradients<T> own_gradients = of_group(gradients, group);
+      const Lane lane{.inputs = own_inputs,
+                      .gradients = own_gradients,
+                      .batch = batch,
+                      .head = head,
+                      .trace = trace(saved.data(), dims, index, group),
+                      .rule = *thread.rule,
+                      .scratch = scratch};
+      against_time(lane);
+      in_time(lane);
+    }
+    for_each_tile(batch, head, dims.tokens, false, [&](const Tile& tile) {
+      thread.rule->unbind(tile, inputs, scratch.gradients(form_.decay, tile.first), of_lane);
+    });
     thread.rule->finish(inputs, of_lane);
   });
   add_parameter_gradients(dims, gradients);
@@ -330,13 +387,9 @@ void RecurrentCore<T>::normaliser_backward(const Lane& lane, const Tile& tile, c
   for (Index i = 0; i < tile.count; ++i) {
     const Index at = (tile.row(i) - tile.batch * tile.tokens) * stride_;
     const T dc = lane.scratch.d_denominator[i];
-    T* const da = lane.scratch.da + at;
     for (Index j = 0; j < stride_; ++j) dz[j] += dc * q[i * stride_ + j];
-    if (form_.has_f()) {
-      std::copy_n(dz, stride_, lane.scratch.df + at);
-    } else {
-      for (Index j = 0; j < stride_; ++j) da[j] += dz[j];
-    }
+    T* const df = form_.has_f() ? lane.scratch.df + at : lane.scratch.da + at;
+    for (Index j = 0; j < stride_; ++j) df[j] += dz[j];
   }
 }
 
@@ -373,7 +426,7 @@ void RecurrentCore<T>::plain_tile_against_time(const Lane& lane, const Tile& til
   for (Index i = 0; i < tile.count; ++i) {
     const Index row = tile.row(i);
     std::copy_n(s.de + i * stride_, d_, lane.gradients.dv.at(row, tile.head));
-    std::copy_n(s.out + i * stride_, stride_, s.da + (row - tile.batch * tile.tokens) * stride_);
+    add_row(s.out + i * stride_, s.da + (row - tile.batch * tile.tokens) * stride_);
   }
   if (form_.normalises()) normaliser_backward(lane, tile, rows.q);
 }
@@ -451,13 +504,13 @@ void RecurrentCore<T>::tile_against_time(const Lane& lane, const Tile& tile) con
     const Index token = row - tile.batch * tile.tokens;
     const Index at = (i + 1) * stride_;
     std::copy_n(s.de + at, d_, lane.gradients.dv.at(row, tile.head));
-    std::copy_n(s.out + at, stride_, s.da + token * stride_);
+    add_row(s.out + at, s.da + token * stride_);
     if (form_.decay_has_gradient && form_.decay == Decay::head) {
       T sum = 0;
       for (Index j = 0; j < d_; ++j) sum += s.dfactor[at + j];
-      s.ddecay[token] = sum;
+      s.ddecay[token] += sum;
     } else if (form_.decay_has_gradient) {
-      std::copy_n(s.dfactor + at, stride_, s.ddecay + token * stride_);
+      add_row(s.dfactor + at, s.ddecay + token * stride_);
     }
   }
   if (form_.normalises()) normaliser_backward(lane, tile, rows.q + stride_);
@@ -469,7 +522,7 @@ void RecurrentCore<T>::tile_against_time(const Lane& lane, const Tile& tile) con
   }
 }
 
-/// Overwrites dv; leaves da, df and dD of the lane in the scratch.
+/// Overwrites dv; adds to da, df and dD.
 template <class T>
 void RecurrentCore<T>::against_time(const Lane& lane) const {
   BackwardScratch<T>& s = lane.scratch;
@@ -483,7 +536,7 @@ void RecurrentCore<T>::against_time(const Lane& lane) const {
   });
 }
 
-/// S once more in time, with key channels along its columns: dq and dr.
+/// S once more in time, with key channels along its columns: adds to dq and dr.
 template <class T>
 void RecurrentCore<T>::in_time(const Lane& lane) const {
   BackwardScratch<T>& s = lane.scratch;
@@ -494,7 +547,7 @@ void RecurrentCore<T>::in_time(const Lane& lane) const {
                                          Vector<T>(&y)[N]) {
     for (int n = 0; n < N; ++n) {
       const Index at = t * stride_ + column + n * kVectorLength<T>;
-      store(s.dr + at, negative(read[n]));
+      store(s.ahead + at, negative(read[n]));
       y[n] = load(rows.a + at);
     }
   };
@@ -529,18 +582,10 @@ void RecurrentCore<T>::in_time(const Lane& lane) const {
       }
     }
     const Index at = tile.first * stride_;
-    if (form_.residual == Residual::along_a) {
-      for (Index i = 0; i < tile.count * stride_; ++i) s.da[at + i] += s.dr[i];
-    }
-    const Index decay_at = form_.decay == Decay::head ? tile.first : at;
-    lane.rule.unbind(tile, lane.inputs,
-                     {.stride = stride_,
-                      .dr = s.dr,
-                      .da = s.da + at,
-                      .dq = s.out,
-                      .df = form_.has_f() ? s.df + at : nullptr,
-                      .ddecay = s.ddecay != nullptr ? s.ddecay + decay_at : nullptr},
-                     lane.gradients);
+    for (Index i = 0; i < tile.count * stride_; ++i) s.dq[at + i] += s.out[i];
+    if (!form_.has_residual()) return;
+    T* const dr = form_.residual == Residual::along_a ? s.da : s.dr;
+    for (Index i = 0; i < tile.count * stride_; ++i) dr[at + i] += s.ahead[i];
   });
 }
 

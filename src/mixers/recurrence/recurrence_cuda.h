@@ -17,7 +17,7 @@
 // with a column on a few threads. So only e (T, d) is saved from forward to backward, no state.
 //
 // The decay's gradient needs S and dS of the same token. It takes S from checkpoints every
-// kCheckpointTokens tokens: to divide S by its decay on the way back would blow up where the decay
+// checkpoint_tokens tokens: to divide S by its decay on the way back would blow up where the decay
 // is near 0, and the identity D dD = <dS_t, S_t> - e_t . de_t, a sum over all later tokens, loses
 // its digits where those cancel. A column's is summed up in the column pass, whose threads have
 // whole columns, the others in the row pass.
@@ -39,16 +39,18 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Tokens between two checkpoints of S.
-inline constexpr Index kCheckpointTokens = 8;
+/// Tokens between two checkpoints of S: as many as registers hold states of, a line on a few
+/// threads.
+constexpr int checkpoint_tokens(Index d) { return d > 128 ? 4 : 8; }
 
 /// Elements of the checkpoints of all lanes.
 inline Index checkpoint_size(const HeadDims& dims) {
   const Index d = kernel_head_size(dims.d_h);
-  return dims.lanes() * ((dims.tokens + kCheckpointTokens - 1) / kCheckpointTokens) * d * d;
+  const Index tokens = checkpoint_tokens(d);
+  return dims.lanes() * ((dims.tokens + tokens - 1) / tokens) * d * d;
 }
 
-/// Inputs of the recurrence, vectors stored as T. d is one of kHeadSizes.
+/// Inputs of the recurrence, vectors stored as T. d: a head size up to kLargestHead.
 template <class T>
 struct RecurrenceInputsOf {
   HeadDims dims;
@@ -102,11 +104,12 @@ void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& in
 
 inline void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
                                const RecurrenceForward& args) {
-  with_head_size(inputs.dims.d_h, [&](auto d) { recurrence_forward<d>(stream, inputs, args); });
+  with_rule_head_size(inputs.dims.d_h,
+                      [&](auto d) { recurrence_forward<d>(stream, inputs, args); });
 }
 inline void recurrence_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
                                 const RecurrenceBackward& args) {
-  with_head_size(inputs.dims.d_h, [&](auto d) {
+  with_rule_head_size(inputs.dims.d_h, [&](auto d) {
     recurrence_backward_rows<d>(stream, inputs, args);
     recurrence_backward_columns<d>(stream, inputs, args);
   });

@@ -427,6 +427,25 @@ TEST(RecurrenceCuda, EqualsTheReference) {
   }
 }
 
+// Token by token alone.
+TEST(RecurrenceCuda, EqualsTheReferenceOfLargeHeads) {
+  VLA_NEEDS_GPU();
+  for (const Rule& rule : all_rules()) {
+    for (const HeadDims& dims : {HeadDims{1, 1, 1, 256}, {2, 21, 2, 256}}) {
+      const Tensors tensors = random_tensors(rule, dims);
+      Results expected = run_reference(rule, tensors);
+      for (Index padding : {0, 1}) {
+        expect_same(run_cuda(rule, tensors, {.padding = padding}), expected, dims,
+                    describe(rule) + " padding " + std::to_string(padding));
+      }
+      if (rule.decay == Decay::none) continue;
+      expected.ddecay.clear();
+      expect_same(run_cuda(rule, tensors, {.wants_ddecay = false}), expected, dims,
+                  describe(rule) + " held constant");
+    }
+  }
+}
+
 TEST(RecurrenceCuda, EqualsTheReferenceWithoutTheDecaysGradient) {
   VLA_NEEDS_GPU();
   for (const Rule& rule : all_rules()) {

@@ -60,6 +60,8 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
   constexpr int R = Shape::kLines;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
+  constexpr int kCheckpoint = checkpoint_tokens(D);
+  static_assert(C % kCheckpoint == 0);
   __shared__ typename Rule::Tiles tiles;
 
   const Pipeline<C, kThreads, Rule::kThreads> pipeline(args.tokens, args.heads);
@@ -68,8 +70,8 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
   float s[R][E] = {};  // the thread's rows
 
   const auto save_checkpoint = [&](int t) {
-    const Index segments = (tokens + kCheckpointTokens - 1) / kCheckpointTokens;
-    const Index segment = pipeline.lane * segments + t / kCheckpointTokens;
+    const Index segments = (tokens + kCheckpoint - 1) / kCheckpoint;
+    const Index segment = pipeline.lane * segments + t / kCheckpoint;
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       const int row = first_row + Shape::line(r);
@@ -87,7 +89,7 @@ __global__ void __launch_bounds__(ForwardRule<D, kDecay, kResidual, kNormalises>
     };
     const auto use = [&](int t, const Operands& token) {
       if constexpr (kDecay != Decay::none) {
-        if (t % kCheckpointTokens == 0 && args.checkpoints != nullptr && first + t < tokens) {
+        if (t % kCheckpoint == 0 && args.checkpoints != nullptr && first + t < tokens) {
           save_checkpoint(first + t);
         }
       }

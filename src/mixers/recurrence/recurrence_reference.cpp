@@ -14,10 +14,10 @@ using Residual = RecurrenceForm::Residual;
 
 struct Token {
   Vec v, r, a, q, f;
-  Vec decay;             // 1 value (head) or d
-  Vec e;                 // residual
-  Square before, after;  // S_{t-1}, S_t
-  Vec z;                 // after this token
+  Vec decay;           // 1 value (head) or d
+  Vec e;               // residual
+  Grid before, after;  // S_{t-1}, S_t
+  Vec z;               // after this token
   double denominator = 1.0;
   double c = 1.0;
   Vec o;
@@ -51,7 +51,8 @@ class RecurrentReference final : public MixerCore<double> {
     return rule_->make_memory(head);
   }
   Index state_bytes(const HeadDims& dims) const override {
-    return dims.lanes() * state_size(*rule_, d_) * static_cast<Index>(sizeof(double));
+    return dims.lanes() * state_size(*rule_, d_, dims.value_channels()) *
+           static_cast<Index>(sizeof(double));
   }
   Index saved_bytes(const HeadDims& /*dims*/) const override { return 0; }  // computed again
 
@@ -82,7 +83,7 @@ class RecurrentReference final : public MixerCore<double> {
                   .q = rows.q.data(),
                   .f = rows.f.data(),
                   .decay = rows.decay.data()});
-      Square S(core.d_);
+      Grid S(inputs.dims.value_channels(), core.d_);
       Vec z = zeros(core.d_);
       for (Index t = 0; t < tile.tokens; ++t) {
         history.push_back(core.run_token(core.take_token(inputs, tile, rows, t), S, z));
@@ -108,15 +109,15 @@ class RecurrentReference final : public MixerCore<double> {
       const auto first = all.begin() + static_cast<std::ptrdiff_t>(t * width);
       return Vec(first, first + static_cast<std::ptrdiff_t>(width));
     };
-    Token token{.v = get(inputs.v, tile.row(t), tile.head, d_),
+    Token token{.v = get(inputs.v, tile.row(t), tile.head, inputs.dims.value_channels()),
                 .r = row(rows.r, d_),
                 .a = row(rows.a, d_),
                 .q = row(rows.q, d_),
                 .f = row(rows.f, d_),
                 .decay = row(rows.decay, form_.decay == Decay::head ? 1 : d_),
                 .e = {},
-                .before = Square(0),
-                .after = Square(0),
+                .before = Grid(0, 0),
+                .after = Grid(0, 0),
                 .z = {},
                 .o = {}};
     if (form_.residual == Residual::along_a) token.r = token.a;
@@ -125,9 +126,9 @@ class RecurrentReference final : public MixerCore<double> {
   }
 
   /// D_t(S)
-  void scale(const Token& token, Square& S) const {
-    for (std::size_t i = 0; i < S.d; ++i) {
-      for (std::size_t j = 0; j < S.d; ++j) {
+  void scale(const Token& token, Grid& S) const {
+    for (std::size_t i = 0; i < S.rows; ++i) {
+      for (std::size_t j = 0; j < S.columns; ++j) {
         if (form_.decay == Decay::head) S(i, j) *= token.decay[0];
         if (form_.decay == Decay::rows) S(i, j) *= token.decay[i];
         if (form_.decay == Decay::columns) S(i, j) *= token.decay[j];
@@ -135,7 +136,7 @@ class RecurrentReference final : public MixerCore<double> {
     }
   }
 
-  Token run_token(Token token, Square& S, Vec& z) const {
+  Token run_token(Token token, Grid& S, Vec& z) const {
     token.before = S;
     token.e = token.v;
     if (form_.has_residual()) add(token.e, times(S, token.r), -1.0);  // 1
@@ -153,10 +154,10 @@ class RecurrentReference final : public MixerCore<double> {
   }
 
   /// dD
-  Vec decay_gradient(const Square& dS, const Square& before) const {
+  Vec decay_gradient(const Grid& dS, const Grid& before) const {
     Vec gradient = zeros(form_.decay == Decay::head ? 1 : d_);
-    for (std::size_t i = 0; i < dS.d; ++i) {
-      for (std::size_t j = 0; j < dS.d; ++j) {
+    for (std::size_t i = 0; i < dS.rows; ++i) {
+      for (std::size_t j = 0; j < dS.columns; ++j) {
         const std::size_t of = form_.decay == Decay::rows      ? i
                                : form_.decay == Decay::columns ? j
                                                                : 0;
@@ -173,12 +174,13 @@ class RecurrentReference final : public MixerCore<double> {
       std::copy(values.begin(), values.end(),
                 rows.begin() + t * static_cast<std::ptrdiff_t>(values.size()));
     };
-    Square dS(d_);
+    const Index d_v = inputs.dims.value_channels();
+    Grid dS(d_v, d_);
     Vec dz = zeros(d_);
     for (Index t = lane.tile.tokens - 1; t >= 0; --t) {
       const Token& token = lane.history[static_cast<std::size_t>(t)];
       const Index row = lane.tile.row(t);
-      const Vec g = get(gradients.d_o, row, lane.tile.head, d_);
+      const Vec g = get(gradients.d_o, row, lane.tile.head, d_v);
       // 4
       const Vec dn = scaled(g, token.c);
       add_outer(dS, dn, token.q);

@@ -1,5 +1,5 @@
 // How a rule works on a GPU: it turns all tokens' projections into the rows of the recurrence, and
-// the rows' gradients back. float; d of kHeadSizes.
+// the rows' gradients back. float; d: a head size up to kLargestHead.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,9 +16,11 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// A gradient that comes in parts, (B, T, H, d) each; empty ones are left out.
+/// A gradient that comes in parts, (B, T, H, d) each, or (B, T, H groups, d), the sum over the
+/// groups of a head being its gradient; empty ones are left out.
 struct SumOfViews {
-  std::array<TokenView<const float>, 3> parts{};
+  static constexpr int kMostParts = 3;
+  std::array<TokenView<const float>, kMostParts> parts{};
 };
 
 /// What bind reads and writes, (B, T, H, d) each; a number per token and head (B, T, H, 1). Vectors
@@ -45,6 +47,7 @@ struct RuleViews : BindViews<float> {
   // For unbind: rows as bind wrote them, their gradients...
   TokenView<const float> r, a, bound_q, bound_decay;
   SumOfViews dr, da, dq, df, ddecay, down;
+  int groups = 1;  // of the gradients but `down`, a head's side by side
   // ... and writes these.
   TokenView<float> raw_dq, raw_dk;
   std::array<TokenView<float>, kMostMore> raw_dmore{};

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kSumThreads) running_sum_kernel(const RunningS
 }
 
 void running_sum(cudaStream_t stream, const HeadDims& dims, const RunningSum& args) {
-  with_head_size(dims.d_h, [&](auto d) {
+  with_rule_head_size(dims.d_h, [&](auto d) {
     running_sum_kernel<d><<<static_cast<unsigned>(dims.lanes()), kSumThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("running_sum_kernel");
@@ -120,7 +120,7 @@ class TokenRule final : public CudaRule {
       with_sum.row_own = token_view(views.dims, kept, views.dims.d_h);
       with_sum.own = with_sum.row_own;
       const TokenView<float> factor = token_view(views.dims, factors(views.dims, kept), 1);
-      with_head_size(views.dims.d_h, [&](auto d) {
+      with_rule_head_size(views.dims.d_h, [&](auto d) {
         bind_term_kernel<d>
             <<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, with_sum, factor);
       });
@@ -141,7 +141,7 @@ class TokenRule final : public CudaRule {
       with_sum.own = token_view(views.dims, kept, views.dims.d_h);
       down_.resize(Device::cuda, views.dims.rows() * views.dims.heads * views.dims.d_h);
       const TokenView<float> down = token_view(views.dims, down_.data(), views.dims.d_h);
-      with_head_size(views.dims.d_h, [&](auto d) {
+      with_rule_head_size(views.dims.d_h, [&](auto d) {
         unbind_sum_kernel<d>
             <<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, with_sum, down);
       });
@@ -149,7 +149,7 @@ class TokenRule final : public CudaRule {
       sum(stream, views.dims, factors(views.dims, kept), down_.data(), true);
       with_sum.down = {{down}};
     }
-    with_head_size(views.dims.d_h, [&](auto d) {
+    with_rule_head_size(views.dims.d_h, [&](auto d) {
       unbind_kernel<d><<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, with_sum);
     });
     VLA_CUDA_LAUNCHED("unbind_kernel");
@@ -158,9 +158,14 @@ class TokenRule final : public CudaRule {
  private:
   template <class T>
   void launch_bind(cudaStream_t stream, const BindViews<T>& views) const {
-    with_head_size(views.dims.d_h, [&](auto d) {
+    const auto launch = [&](auto d) {
       bind_kernel<d><<<token_blocks<d>(views.dims), kTokenThreads, 0, stream>>>(rule_, views);
-    });
+    };
+    if constexpr (std::is_same_v<T, float>) {
+      with_rule_head_size(views.dims.d_h, launch);
+    } else {  // only chunks have bfloat16
+      with_head_size(views.dims.d_h, launch);
+    }
     VLA_CUDA_LAUNCHED("bind_kernel");
   }
   template <class T>

@@ -1,6 +1,8 @@
 // How kernels find a token's channels, and for which numbers of channels there are kernels.
 #pragma once
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -8,15 +10,18 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// Head sizes that mixers have kernels for. 8, the golden files' size, runs in those of 16:
-/// channels that do not exist are read as 0 and not written.
-inline constexpr const char* kHeadSizes = "8, 16, 32, 64 or 128";
-inline bool is_head_size(Index d) { return d == 8 || d == 16 || d == 32 || d == 64 || d == 128; }
+/// Head sizes that mixers have kernels for: powers of two from 8 to kLargestHead, or to
+/// kLargestInAll, which all mixers have. 8, the golden files' size, runs in kernels of 16: channels
+/// that do not exist are read as 0 and not written.
+inline constexpr Index kLargestHead = 256, kLargestInAll = 128;
+inline bool is_head_size(Index d, Index largest) {
+  return d >= 8 && d <= largest && std::has_single_bit(static_cast<std::size_t>(d));
+}
 
 /// The size whose kernels serve d.
 inline Index kernel_head_size(Index d) { return d < 16 ? 16 : d; }
 
-/// Calls body with kernel_head_size(d) as a compile-time constant.
+/// Calls body with kernel_head_size(d), d at most kLargestInAll, as a compile-time constant.
 template <class Body>
 void with_head_size(Index d, const Body& body) {
   switch (kernel_head_size(d)) {
@@ -30,16 +35,25 @@ void with_head_size(Index d, const Body& body) {
       return body(std::integral_constant<int, 128>());
   }
 }
+/// The same for d up to kLargestHead: of the recurrence token by token, and of rules without a
+/// matrix beside S.
+template <class Body>
+void with_rule_head_size(Index d, const Body& body) {
+  if (d == kLargestHead) return body(std::integral_constant<int, kLargestHead>());
+  with_head_size(d, body);
+}
 
 /// The bits of a bfloat16 number.
 enum class Bfloat16 : std::uint16_t {};
 
 /// Channels of token t, batch element b and head h stand at data + b * batch + t * token + h *
-/// head, consecutive. Strides count elements.
+/// head, consecutive. Strides count elements. Where neighbouring heads have the same channels, as
+/// the groups of wide values have the same keys (HeadDims::by_groups), h counts heads / sharing.
 template <class T>
 struct TokenView {
   T* data = nullptr;
   Index batch = 0, token = 0, head = 0;
+  int sharing = 1;
 
   TokenView() = default;
   constexpr TokenView(T* data_, Index batch_, Index token_, Index head_)
@@ -47,10 +61,14 @@ struct TokenView {
   /// TokenView<float> converts to TokenView<const float>.
   template <class U>
   requires std::is_same_v<T, const U> TokenView(const TokenView<U>& other)
-      : data(other.data), batch(other.batch), token(other.token), head(other.head) {}
+      : data(other.data),
+        batch(other.batch),
+        token(other.token),
+        head(other.head),
+        sharing(other.sharing) {}
 
   /// The first token's channels.
-  constexpr T* lane(int b, int h) const { return data + b * batch + h * head; }
+  constexpr T* lane(int b, int h) const { return data + b * batch + h / sharing * head; }
 };
 
 /// A core's view (B, T, H, w).
@@ -64,6 +82,19 @@ template <class T>
 TokenView<T> token_view(const HeadDims& dims, T* data, Index width) {
   const Index row = dims.heads * width;
   return {data, dims.tokens * row, row, width};
+}
+
+/// The view for heads of which `sharing` neighbours each have the channels of one of its own.
+template <class T>
+TokenView<T> shared_by(Index sharing, TokenView<T> view) {
+  view.sharing = static_cast<int>(sharing);
+  return view;
+}
+
+/// A core's view of values, (B, T, H, d_v), by groups of d channels.
+template <class T>
+TokenView<T> token_view_by_groups(const HeadDims& dims, HeadView<T> values) {
+  return {values.data, dims.tokens * values.row_stride, values.row_stride, dims.d_h};
 }
 
 /// Whether 16 bytes of channels can be read at once.

@@ -163,8 +163,10 @@ void backward_float32(cudaStream_t stream, const Backward& args) {
       return choose<FmaTiles<32, 8, 16, 4, 8>, FmaTiles<32, 8, 4, 4, 4>>(stream, args);
     case 64:
       return choose<FmaTiles<64, 8, 16, 4, 8>, FmaTiles<64, 8, 4, 4, 4>>(stream, args);
-    default:  // 128
+    case 128:
       return choose<FmaTiles<128, 8, 16, 4, 4>, FmaTiles<128, 8, 4, 4, 4>>(stream, args);
+    default:
+      return launch_roles<LargestTiles>(stream, args);
   }
 }
 

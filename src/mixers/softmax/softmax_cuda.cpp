@@ -23,7 +23,8 @@ constexpr Index kMostBatch = 65535;
 constexpr Index kMostTokens = kMostBatch * 32;
 
 void require_sizes(const HeadDims& dims, Precision precision) {
-  if (precision != Precision::float32 && dims.d_h < kLeastOnTensorCores) {
+  const bool on_tensor_cores = dims.d_h >= kLeastOnTensorCores && dims.d_h <= kMostOnTensorCores;
+  if (precision != Precision::float32 && !on_tensor_cores) {
     throw RunError(fmt::format("[softmax] cuda: d_h {} is computed only in float32", dims.d_h));
   }
   if (dims.batch <= kMostBatch && dims.tokens <= kMostTokens) return;
@@ -96,7 +97,7 @@ class SoftmaxCudaCore final : public AttentionCore<float> {
 }  // namespace softmax::cuda
 
 std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(Index d_h, SoftmaxTiling tiling) {
-  const Support support = head_size_support(d_h);
+  const Support support = head_size_support(d_h, softmax::cuda::kMostChannels);
   if (!support.ok) throw RunError(support.reason);
   return std::make_unique<softmax::cuda::SoftmaxCudaCore>(d_h, tiling);
 }
@@ -115,7 +116,7 @@ Support attention_cuda_support(const SoftmaxOptions& /*options*/, Index d_h,
                                Implementation implementation) {
   if (implementation == Implementation::cudnn) return mixers::cudnn_softmax_support(d_h);
   if (implementation == Implementation::unfused) return {};
-  return mixers::head_size_support(d_h);
+  return mixers::head_size_support(d_h, mixers::softmax::cuda::kMostChannels);
 }
 
 }  // namespace vla_bench

@@ -57,8 +57,8 @@ namespace vla_bench::mixers {
 /// the float32 backward in one kernel wherever it can run, and by_shape for everything else.
 enum class SoftmaxTiling { by_shape, narrow, shared_keys, medium, wide, whole_lane };
 
-/// Supports d_h of 16, 32, 64 and 128, and 8 (for the golden files) only in float32, since a
-/// bfloat16 product contracts 16 channels. Throws RunError for other precisions or sizes.
+/// Supports d_h of 16, 32, 64 and 128, and 8 (for the golden files) and 256 only in float32. Throws
+/// RunError for other precisions or sizes.
 std::unique_ptr<MixerCore<float>> make_softmax_cuda_core(
     Index d_h, SoftmaxTiling tiling = SoftmaxTiling::by_shape);
 

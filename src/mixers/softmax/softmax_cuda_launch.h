@@ -12,8 +12,11 @@
 
 namespace vla_bench::mixers::softmax::cuda {
 
-/// Tensor cores need heads of at least that many channels.
-inline constexpr Index kLeastOnTensorCores = 16;
+/// The channels of the largest heads.
+inline constexpr Index kMostChannels = 256;
+/// Those on tensor cores: a bfloat16 product contracts 16 channels, and a warp's 16 rows of more
+/// than 128 overflow its registers.
+inline constexpr Index kLeastOnTensorCores = 16, kMostOnTensorCores = 128;
 
 /// A HeadView and whether its layout allows loads of four channels.
 template <class T>

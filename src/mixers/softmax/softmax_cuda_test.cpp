@@ -57,6 +57,13 @@ TEST(SoftmaxCuda, MatchesReference) {
   for (const HeadDims& dims : gpu_shapes()) {
     expect_everywhere(Case(dims, 41), Precision::float32, rounding_tolerance<float>(dims));
   }
+  for (const HeadDims& dims : {HeadDims{1, 1, 1, 256}, {2, 33, 2, 256}, {1, 130, 1, 256}}) {
+    const Case one(dims, 41);
+    for (const Index padding : {0, 1}) {
+      expect_same_run(run_core<float>(*make_core(256), one.tensors, gpu_context(), true, padding),
+                      one.expected, rounding_tolerance<float>(dims), describe(dims));
+    }
+  }
 }
 
 // Off every tile by one, and several of the widest; the head size of the golden files.
@@ -264,12 +271,14 @@ TEST(SoftmaxCuda, ShortSequencesTakeAWholeLane) {
 }
 
 TEST(SoftmaxCuda, NamesTheHeadSizesItHas) {
-  for (const Index d_h : {8, 16, 32, 64, 128}) EXPECT_TRUE(mixers::head_size_support(d_h).ok);
-  EXPECT_FALSE(mixers::head_size_support(24).ok);
-  EXPECT_THROW(make_core(24), RunError);
-  CoreInputs<float> inputs;
-  inputs.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = 8};
-  EXPECT_THROW(make_core(8)->forward(gpu_context(Precision::bf16), inputs, {}, nullptr), RunError);
+  for (const Index d_h : {8, 16, 32, 64, 128, 256}) EXPECT_NO_THROW(make_core(d_h));
+  for (const Index d_h : {4, 24, 512}) EXPECT_THROW(make_core(d_h), RunError);
+  for (const Index d_h : {8, 256}) {
+    CoreInputs<float> inputs;
+    inputs.dims = {.batch = 1, .tokens = 1, .heads = 1, .d_h = d_h};
+    EXPECT_THROW(make_core(d_h)->forward(gpu_context(Precision::bf16), inputs, {}, nullptr),
+                 RunError);
+  }
 }
 
 TEST(UnfusedSoftmaxCuda, ForwardMatchesReference) {

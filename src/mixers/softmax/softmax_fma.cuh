@@ -45,6 +45,10 @@ struct FmaTiles {
   static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0);
 };
 
+/// Those of the largest heads, at every shape: 32 rows of q, k, v and d_o fill half of shared
+/// memory.
+using LargestTiles = FmaTiles<kMostChannels, 16, 16, 2, 2>;
+
 /// Starts copying the channels channel .. channel + 3 of a token to shared memory; zeros beyond the
 /// last token.
 __device__ inline void copy_quad(float* to, const LaneRows<const float>& rows, int token,

@@ -204,8 +204,10 @@ void forward_float32(cudaStream_t stream, const Forward& args) {
       return choose<32, 8, FmaTiles<32, 8, 16, 8, 8>, FmaTiles<32, 8, 8, 4, 8, 2>>(stream, args);
     case 64:
       return choose<64, 8, FmaTiles<64, 8, 16, 8, 8>, FmaTiles<64, 8, 8, 4, 8, 2>>(stream, args);
-    default:  // 128; the outputs of a thread take twice the registers
+    case 128:  // the outputs of a thread take twice the registers
       return choose<128, 8, FmaTiles<128, 8, 16, 4, 4>, FmaTiles<128, 8, 8, 4, 4, 2>>(stream, args);
+    default:
+      return launch<LargestTiles>(stream, args);
   }
 }
 
