@@ -109,6 +109,11 @@ TEST(Registry, ProductionTakesChunksWhereTheyAreFaster) {
   EXPECT_TRUE(takes(VlaOptions{}, {65, 512, 4, 32}));
   EXPECT_TRUE(takes(VlaOptions{}, {128, 64, 4, 64}));
   EXPECT_FALSE(takes(value_gates, {512, 4096, 4, 64}));
+  EXPECT_FALSE(takes(KdaOptions{}, {4, 511, 1, 64}));
+  EXPECT_TRUE(takes(KdaOptions{}, {4, 512, 1, 64}));
+  EXPECT_TRUE(takes(KdaOptions{}, {64, 64, 1, 64}));
+  EXPECT_TRUE(takes(KdaOptions{}, {4, 512, 4, 32}));
+  EXPECT_FALSE(takes(KdaOptions{}, {17, 4096, 1, 32}));
   // Of wide values each group is a lane; states of 256 channels have no chunks.
   EXPECT_FALSE(takes(delta, {32, 64, 1, 64}));
   EXPECT_TRUE(takes(delta, {32, 64, 1, 64, 128}));

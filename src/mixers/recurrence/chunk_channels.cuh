@@ -7,7 +7,6 @@
 #pragma once
 
 #include "mixers/recurrence/chunk_rule.cuh"
-#include "ops/cuda/named_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
 
@@ -117,9 +116,9 @@ __device__ inline void scale_writes(int channel, typename Rule::Rows& rows) {
 /// By the warps of Gram matrices.
 template <class Rule>
 __device__ inline void prepare_channels(typename Rule::Rows& rows,
-                                        typename Rule::Products& products) {
+                                        typename Rule::Products& products,
+                                        typename Rule::Shared& shared) {
   static_assert(Rule::C == 16);
-  constexpr int kBarrier = 1;
   constexpr int kThreads = Rule::kLoadThreads;
   const int thread = static_cast<int>(threadIdx.x) - Rule::kStateWarps * kWarp;
   const int group = thread / (16 * kColumnThreads);
@@ -131,7 +130,8 @@ __device__ inline void prepare_channels(typename Rule::Rows& rows,
       compute_columns<Rule, false>(rows.q, rows, products.p);
     }
   }
-  ops::cuda::sync_named(kBarrier, kThreads);
+  // Chunks take the two sets of products in turn.
+  shared.gram_barrier.sync(&products == &shared.products[0] ? 0 : 1);
   if (thread < Rule::D) scale_reads<Rule>(thread, rows, products.left[thread]);
   if constexpr (Rule::kHasA) {
     if (thread >= kThreads - Rule::D) scale_writes<Rule>(kThreads - 1 - thread, rows);

@@ -9,7 +9,11 @@
 //       4  64 gated .75          .81    1.5    2.7    mamba2 .78, .89, 1.8, 3.3
 //     128  64      1.2          1.5    1.6    1.8           1.1, 1.5, 1.6, 1.8
 //     256  32       .83          .93    .98   1.0           1.0, 1.3, 1.3, 1.4
-// (gated: gated_deltanet, a decay per head with a gradient).
+//       4  64 gla   .54          .55    1.4    2.5    kda    .57, .59, 1.2, 2.1
+//     128  64      1.0          1.2    1.2    1.2           1.1, 1.2, 1.2, 1.2
+//     256  32       .73          .90    .98   1.0            .56, .60, .64, .64
+// (gated: gated_deltanet, a decay per head with a gradient; gla and kda: one per key channel, whose
+// products inside a pair of tokens are no matrix products).
 // A block takes a lane and a whole multiprocessor in chunks, the fraction of one token by token:
 // heads of 32 with more lanes than multiprocessors win from 512 tokens on (a training step of 256
 // lanes: linear .91, delta .94 at T = 73, 1.02, 1.00 at 512, 1.05, 1.00 at 1,024). Few lanes gain
@@ -29,10 +33,10 @@ inline constexpr Index kLargestChunkedHead = 128;
 /// Whether there are passes in chunks, for heads of up to kLargestChunkedHead channels.
 inline bool chunks_exist(const RecurrenceForm& form) { return form.decay != Decay::rows; }
 
-/// Of S. Those of key channels that decay apart have not been timed against the recurrence.
+/// Of S. With a decay per key channel heads of less than 64 gain only from segments: of few lanes.
 inline bool chunks_are_faster(const RecurrenceForm& form, const HeadDims& dims) {
-  if (!chunks_exist(form) || form.decay == Decay::columns) return false;
-  if (dims.d_h > kLargestChunkedHead) return false;
+  if (!chunks_exist(form) || dims.d_h > kLargestChunkedHead) return false;
+  if (form.decay == Decay::columns && dims.d_h < 64 && dims.lanes() > 16) return false;
   const bool fills_chip = dims.d_h >= 64 && dims.lanes() >= 64;
   return dims.tokens >= (fills_chip ? 64 : 512);
 }

@@ -174,7 +174,7 @@ template <class Rule>
 __device__ inline void prepare_chunk(typename Rule::Rows& rows, int count,
                                      typename Rule::Products& products,
                                      typename Rule::Products& next, typename Rule::Shared& shared) {
-  if constexpr (Rule::kChannelsDecay) return prepare_channels<Rule>(rows, products);
+  if constexpr (Rule::kChannelsDecay) return prepare_channels<Rule>(rows, products, shared);
   const int warp = static_cast<int>(threadIdx.x) / kWarp - Rule::kStateWarps;
   const float2* logs = nullptr;
   if constexpr (Rule::kDecays) {

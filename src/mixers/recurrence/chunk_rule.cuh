@@ -6,6 +6,7 @@
 #include "mixers/recurrence/chunk_passes.h"
 #include "mixers/recurrence/chunk_rows.cuh"
 #include "mixers/recurrence/pipeline.cuh"
+#include "ops/cuda/partial_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
 
@@ -103,6 +104,8 @@ struct ChunkRule {
     Rows rows[kBuffers];
     Products products[2];
     alignas(8) Logs logs;
+    // Of the warps of Gram matrices.
+    If<kChannelsDecay, ops::cuda::PartialBarrier> gram_barrier;
   };
 
   /// The place of a chunk's token, and the token at a place.

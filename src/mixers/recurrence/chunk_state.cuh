@@ -369,6 +369,9 @@ __global__ void __launch_bounds__(Rule::kThreads, Rule::kBlocks)
   const bool has_state = threadIdx.x < Rule::kStateWarps * kWarp;
   StateRows<Rule> state;
   float factor = 1.0F;  // the product of the decays so far, of the thread's channel
+  if constexpr (Rule::kChannelsDecay) {
+    if (threadIdx.x == 0) shared.gram_barrier.start(Rule::kLoadThreads);
+  }
   if (has_state) state.start(at, args, segment);
   if constexpr (Rule::kNormalises) start_sums<Rule>(args, segment, shared.products[0].sums);
   for (int chunk = 0; chunk < kBuffers - 1; ++chunk) {
