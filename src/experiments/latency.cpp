@@ -222,7 +222,7 @@ class ImplementationRows {
 
   template <class T>
   void add_timing(const MixerCore<T>& core, LatencyPass pass, const Timing& timing) {
-    const HeadDims dims = head_dims(config_);
+    const HeadDims dims = timed_dims(config_);
     const auto precision = row_precision(config_, environment_.context, implementation_, pass);
     Context at_precision = environment_.context;
     at_precision.precision = precision.value_or(Precision::float32);
