@@ -131,9 +131,9 @@ TEST(MixerLayer, ValuesMayHaveMoreChannelsThanKeys) {
   const MixerLayer<float> linear(model, {.options = LinearOptions{}, .output_norm = true},
                                  Device::cpu, Implementation::production, "linear.", table);
   EXPECT_EQ(table.at("linear.norm_o.weight").shape, (std::vector<Index>{16}));
-  // q, k, v before and after their convolutions, o and its norm with two numbers a token; of each
-  // head's two groups a denominator.
-  EXPECT_EQ(linear.activation_bytes(3, 5), 15 * (2 * 32 + 2 * 16 + 2 + 4) * 4);
+  // q, k, v before and after their convolutions, o and its norm with two numbers a token; a
+  // denominator for each head.
+  EXPECT_EQ(linear.activation_bytes(3, 5), 15 * (2 * 32 + 2 * 16 + 2 + 2) * 4);
 }
 
 TEST(MixerLayer, OutputNormIsAChoiceForEveryMixer) {
