@@ -10,7 +10,6 @@
 #include "config/read.h"
 #include "core/rng.h"
 #include "experiments/list.h"
-#include "mixers/value_width.h"
 
 namespace vla_bench {
 namespace {

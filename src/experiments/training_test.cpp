@@ -10,7 +10,6 @@
 #include "experiments/record.h"
 #include "experiments/trained_probe.h"
 #include "mixers/registry.h"
-#include "mixers/value_width.h"
 #include "report/cell_columns.h"
 #include "testing/cells.h"
 #include "testing/temporary_folder.h"

@@ -11,7 +11,6 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "mixers/registry.h"
-#include "mixers/value_width.h"
 #include "testing/compare.h"
 
 namespace vla_bench {

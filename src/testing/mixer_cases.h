@@ -18,7 +18,6 @@
 #include "mixers/parameters.h"
 #include "mixers/registry.h"
 #include "mixers/value_groups.h"
-#include "mixers/value_width.h"
 #include "testing/compare.h"
 
 namespace vla_bench::testing {

@@ -24,8 +24,8 @@
 // rounding noise stays, and Adam makes a step of it.)
 //
 // Rows of S share r, a, q, c and D (unless it scales rows), and otherwise do not meet. So values of
-// d_v = m d channels are computed in m groups with a state (d, d) each; gradients of what the groups
-// share are sums over them, in their order.
+// d_v = m d channels are computed in m groups with a state (d, d) each; gradients of what the
+// groups share are sums over them, in their order.
 //
 // Cost per token and head, multiply-adds: forward 3 d d_v (2 d d_v without r); backward 9 d d_v (6
 // without r), and 2 d d_v for dD. State: d d_v values, and d for z. Saved: e (only with r), c, and
