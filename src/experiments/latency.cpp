@@ -174,8 +174,7 @@ class ImplementationRows {
       prepare_core(core, context, set.inputs(), &gradients);
     }
     for (const LatencyPass pass : config_.latency.passes) {
-      if (const Support support = pass_support(config_.mixers.front(), implementation_, pass);
-          !support.ok) {
+      if (const Support support = pass_support(implementation_, pass); !support.ok) {
         add_untimed(pass, CellStatus::skipped, support.reason);
         continue;
       }

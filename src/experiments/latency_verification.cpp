@@ -73,7 +73,7 @@ std::string verify_against_reference(const RunConfig& config, const Context& con
   const Context cpu{Device::cpu, context.threads};
   const HeadDims dims = verified_dims(config);
   const auto seed = static_cast<std::uint64_t>(config.seeds.front());
-  const bool with_backward = pass_support(mixer, implementation, LatencyPass::backward).ok;
+  const bool with_backward = pass_support(implementation, LatencyPass::backward).ok;
   CoreBuffers<float> actual(mixer, dims, context, seed);
   CoreBuffers<double> expected(mixer, dims, cpu, seed);
   run_passes(context, with_backward, core, actual);

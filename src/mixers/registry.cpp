@@ -176,7 +176,7 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
   return std::visit(of_mixer, config.options);
 }
 
-Support pass_support(const MixerConfig& config, Implementation implementation, LatencyPass pass) {
+Support pass_support(Implementation implementation, LatencyPass pass) {
   const bool forward_only =
       implementation == Implementation::unfused || implementation == Implementation::sequential;
   if (!forward_only || pass == LatencyPass::forward) return {};

@@ -23,7 +23,7 @@ Implementation resolved(Implementation implementation, const MixerConfig& config
 
 /// Whether a supported implementation has this pass: unfused softmax and sequential VLA have no
 /// backward.
-Support pass_support(const MixerConfig& config, Implementation implementation, LatencyPass pass);
+Support pass_support(Implementation implementation, LatencyPass pass);
 
 /// The precision of a core's products when the context asks for `asked`: on a GPU softmax follows
 /// the context, and chunks do so with TF32 in the place of bf16 where they have no bfloat16 tensors

@@ -26,18 +26,10 @@ TEST(Registry, SoftmaxAloneHasOtherImplementationsAndNotOnTheCpu) {
 }
 
 TEST(Registry, SoftmaxByTheBookHasNoBackward) {
-  const MixerConfig vla{.options = VlaOptions{}};
   for (const Implementation implementation : kAll) {
-    EXPECT_TRUE(pass_support(vla, implementation, LatencyPass::forward).ok);
-    EXPECT_EQ(pass_support(vla, implementation, LatencyPass::backward).ok,
+    EXPECT_TRUE(pass_support(implementation, LatencyPass::forward).ok);
+    EXPECT_EQ(pass_support(implementation, LatencyPass::backward).ok,
               implementation != Implementation::unfused);
-  }
-}
-
-TEST(Registry, ChunksOfKeyChannelsThatDecayApartGoBack) {
-  for (const MixerConfig& mixer :
-       {MixerConfig{.options = KdaOptions{}}, MixerConfig{.options = GlaOptions{}}}) {
-    EXPECT_TRUE(pass_support(mixer, Implementation::chunked, LatencyPass::backward).ok);
   }
 }
 
