@@ -144,7 +144,8 @@ struct TinyLm<T>::State : Parts<T> {
         .x = normed,
         .weight = token_matrix(values.data()),
         .targets = batch.target_tokens.data(),
-        .logits = resized(chunk_logits, std::min(count, ops::logit_chunk_rows(V)), V),
+        .logits =
+            resized(chunk_logits, std::min(count, ops::logit_chunk_rows(context.device, V)), V),
         .sums = sums};
     if (training) {
       products.dx = resized(d_selected_normed, count, D);

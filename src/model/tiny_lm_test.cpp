@@ -375,7 +375,7 @@ TEST(TinyLm, ChunksOfTheHeadAddUp) {
   config.d_h = 2;
   config.n_layers = 1;
   config.vocab_size = 1'500'000;
-  ASSERT_EQ(ops::logit_chunk_rows(config.vocab_size), 2);
+  ASSERT_EQ(ops::logit_chunk_rows(Device::cpu, config.vocab_size), 2);
   TinyLm<double> model(config, {.options = LinearOptions{}}, {.threads = 2});
   model.initialise(5);
   Batch batch = random_batch(config, 1, 9, 1);

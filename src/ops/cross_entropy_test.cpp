@@ -211,7 +211,7 @@ TEST(LinearCrossEntropy, EqualsPlainLoopsForChunksOfAnyLength) {
 // Cells with their results are committed from when the head was these three operations.
 TEST(LinearCrossEntropy, OneChunkGivesTheBitsOfThreeOperations) {
   constexpr Index M = 1536, V = 128, K = 32;
-  ASSERT_LE(M, logit_chunk_rows(V));
+  ASSERT_LE(M, logit_chunk_rows(Device::cpu, V));
   const auto x = random_values<float>(M * K, 1);
   const auto w = random_values<float>(V * K, 2);
   std::vector<std::int32_t> targets;
@@ -248,10 +248,11 @@ TEST(LinearCrossEntropy, OneChunkGivesTheBitsOfThreeOperations) {
   EXPECT_EQ(one.sums.correct, three.sums.correct);
 }
 
-TEST(LinearCrossEntropy, ChunksDependOnTheVocabularyOnly) {
-  EXPECT_EQ(logit_chunk_rows(128), 32'768);
-  EXPECT_EQ(logit_chunk_rows(8192), 512);  // 16 MiB in float
-  EXPECT_EQ(logit_chunk_rows(Index{1} << 24), 1);
+TEST(LinearCrossEntropy, ChunksDependOnTheDeviceAndTheVocabularyOnly) {
+  EXPECT_EQ(logit_chunk_rows(Device::cpu, 128), 32'768);
+  EXPECT_EQ(logit_chunk_rows(Device::cpu, 8192), 512);  // 16 MiB in float
+  EXPECT_EQ(logit_chunk_rows(Device::cpu, Index{1} << 24), 1);
+  EXPECT_EQ(logit_chunk_rows(Device::cuda, 8192), 4096);
 }
 
 LossSums sums_of(const std::vector<float>& logits, const std::vector<std::int32_t>& targets) {

@@ -13,9 +13,9 @@ M rows_of(const M& matrix, Index first, Index count) {
 
 }  // namespace
 
-Index logit_chunk_rows(Index V) {
-  constexpr Index kLogits = Index{1} << 22;
-  return std::max<Index>(1, kLogits / V);
+Index logit_chunk_rows(Device device, Index V) {
+  const Index logits = Index{1} << (device == Device::cuda ? 25 : 22);
+  return std::max<Index>(1, logits / V);
 }
 
 template <class T>

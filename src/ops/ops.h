@@ -220,10 +220,11 @@ struct LinearCrossEntropy {
 template <class T>
 void linear_cross_entropy(const Context& context, const LinearCrossEntropy<T>& args);
 
-/// Rows of a chunk that linear_cross_entropy is given for a vocabulary of V: 16 MiB of logits in
-/// float, which stay in the cache of an H200 (50 MiB) beside W and dW. A function of V only, so
-/// that results do not depend on the machine; 32,768 rows at V = 128, 512 at 8,192.
-Index logit_chunk_rows(Index V);
+/// Rows of a chunk that linear_cross_entropy is given for a vocabulary of V. CPU: 16 MiB of logits
+/// in float, 512 rows of 8,192, which stay in its caches. GPU: 128 MiB, 4,096 rows of 8,192: the
+/// products of fewer rows have too few thread blocks, which costs more than the cache saves. A
+/// function of these two only, so that results do not depend on the machine.
+Index logit_chunk_rows(Device device, Index V);
 
 /// Causal depthwise convolution along T: y[b,t,c] = bias[c] + sum_j weight[c, j] x[b, t-K+1+j, c]
 /// with zeros before the first token (torch Conv1d, groups = D, left padding K-1). In the last

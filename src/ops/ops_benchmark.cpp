@@ -192,7 +192,7 @@ void model_sizes(benchmark::internal::Benchmark* bench) {
 void heads(benchmark::internal::Benchmark* bench) {
   for (int threads : {1, 2}) {
     for (const Index V : {kChannels, Index{8192}}) {
-      for (const Index chunk : {ops::logit_chunk_rows(V), Index{0}}) {
+      for (const Index chunk : {ops::logit_chunk_rows(Device::cpu, V), Index{0}}) {
         bench->Args({V, chunk, threads});
       }
     }

@@ -317,7 +317,8 @@ TEST(LinearCrossEntropyCuda, MatchesTheCpu) {
                               {257, 130, 31, 64},
                               {1536, 128, 128, 1536},
                               {67, 1025, 33, 16},
-                              {70, 8192, 64, 32}}) {
+                              {70, 8192, 64, 32},
+                              {5, 9001, 17, 3}}) {
     for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16}) {
       check_linear_cross_entropy(size, precision);
     }

@@ -264,8 +264,8 @@ void time_heads(const Context& context, const Ceilings& ceilings) {
   };
   for (const auto& [M, V, D] :
        {Head{64 * 24, 128, 128}, Head{256 * 64, 8192, 64}, Head{256 * 64, 8192, 128}}) {
-    const Index own = ops::logit_chunk_rows(V);
-    for (const Index chunk : {own / 2, own, 2 * own, 4 * own, M}) {
+    const Index own = ops::logit_chunk_rows(context.device, V);
+    for (const Index chunk : {own / 8, own / 4, own / 2, own, 2 * own, M}) {
       if (chunk <= M) time_head(context, M, V, D, chunk, ceilings);
     }
   }

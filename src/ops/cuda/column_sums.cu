@@ -10,8 +10,11 @@ struct PlainTerms {
   Index stride;
   float* sums;  // (N), accumulates
 
-  __device__ void add(int, Index row, int column, double* partial) const {
-    *partial += static_cast<double>(x[row * stride + column]);
+  __device__ void add(int, Index first, Index last, int column, double* partial) const {
+#pragma unroll 4
+    for (Index row = first; row < last; ++row) {
+      *partial += static_cast<double>(x[row * stride + column]);
+    }
   }
   __device__ void store(int, int column, const double* total) const {
     sums[column] += static_cast<float>(*total);

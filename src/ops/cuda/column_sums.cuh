@@ -16,10 +16,13 @@ namespace vla_bench::ops::cuda {
 
 inline constexpr int kSumColumns = kWarp;  // per thread block: one coalesced line of floats
 inline constexpr int kSumRows = 8;         // rows that a thread block reads at once: its warps
-// 16 rows per thread: enough thread blocks for the GPU at M of a few thousand.
+// 16 rows per warp: enough thread blocks for the GPU at M of a few thousand.
 inline constexpr Index kSumRowsOfBlock = 128;
-// Beyond this many blocks of rows, the last block's work would outweigh the others'.
-inline constexpr Index kMostSumBlocks = 4096;
+// Blocks of a launch that fill a GPU. With more, each has less to do and the last of them, which
+// adds up the others' sums, has more: 512 blocks of rows took it as long as all of those took.
+inline constexpr Index kSumBlocks = 1024;
+// So many blocks of rows at least, where there are as many columns as that.
+inline constexpr Index kLeastSumBlocks = 32;
 
 /// Sums over the block's threads of one column; the result is in those with threadIdx.y == 0.
 template <int kSums>
@@ -34,9 +37,11 @@ __device__ inline void add_block_rows(double (&shared)[kSums][kSumRows][kSumColu
 }
 
 /// Block (c, r, part) sums rows r * rows_of_block .. of columns first_column + c * 32 .. into
-/// partials; the last block of a (c, part) to finish adds up the partials. Terms has
+/// partials, each warp rows that follow one another; the last block of a (c, part) to finish adds
+/// up the partials. Terms has
 ///   static constexpr int kSums;  // sums a column
-///   __device__ void add(int part, Index row, int column, double* sums) const;    // sums (kSums)
+///   // Adds rows first .. last - 1 of a column to sums (kSums).
+///   __device__ void add(int part, Index first, Index last, int column, double* sums) const;
 ///   __device__ void store(int part, int column, const double* totals) const;
 template <class Terms>
 __global__ void __launch_bounds__(kSumRows* kSumColumns)
@@ -49,15 +54,13 @@ __global__ void __launch_bounds__(kSumRows* kSumColumns)
   const int part = static_cast<int>(blockIdx.z);
   const int column = first_column + static_cast<int>(blockIdx.x * kSumColumns + threadIdx.x);
   const bool inside = column < columns;
-  const Index first = blockIdx.y * rows_of_block;
-  const Index last = min(first + rows_of_block, rows);
+  const Index rows_of_warp = (rows_of_block + kSumRows - 1) / kSumRows;
+  const Index last_of_block = min((blockIdx.y + 1) * rows_of_block, rows);
+  const Index first = min(blockIdx.y * rows_of_block + threadIdx.y * rows_of_warp, last_of_block);
 
   double sums[kSums] = {};
   if (inside) {
-#pragma unroll 4
-    for (Index row = first + threadIdx.y; row < last; row += kSumRows) {
-      terms.add(part, row, column, sums);
-    }
+    terms.add(part, first, min(first + rows_of_warp, last_of_block), column, sums);
   }
   add_block_rows(shared, sums);
   double* column_partials =
@@ -72,6 +75,7 @@ __global__ void __launch_bounds__(kSumRows* kSumColumns)
   if (!is_last_block(counters + blockIdx.z * gridDim.x + blockIdx.x, gridDim.y)) return;
   for (int s = 0; s < kSums; ++s) sums[s] = 0.0;
   if (inside) {
+#pragma unroll 4
     for (unsigned block = threadIdx.y; block < gridDim.y; block += kSumRows) {
       for (int s = 0; s < kSums; ++s) sums[s] += *partial(block, s);
     }
@@ -86,11 +90,12 @@ void sum_columns(cudaStream_t stream, const Terms& terms, Index rows, Index colu
                  unsigned parts = 1) {
   using vla_bench::cuda::StreamContext;
   if (rows == 0 || columns == 0) return;
+  const auto groups = static_cast<unsigned>((columns + kSumColumns - 1) / kSumColumns);
   const Index most_blocks =
-      std::min((rows + kSumRowsOfBlock - 1) / kSumRowsOfBlock, kMostSumBlocks);
+      std::min((rows + kSumRowsOfBlock - 1) / kSumRowsOfBlock,
+               std::max(kSumBlocks / (static_cast<Index>(groups) * parts), kLeastSumBlocks));
   const Index rows_of_block = (rows + most_blocks - 1) / most_blocks;
   const auto blocks = static_cast<unsigned>((rows + rows_of_block - 1) / rows_of_block);
-  const auto groups = static_cast<unsigned>((columns + kSumColumns - 1) / kSumColumns);
   const std::size_t bytes = StreamContext::kCounterBytes + sizeof(double) * parts * blocks *
                                                                Terms::kSums *
                                                                static_cast<std::size_t>(columns);

@@ -4,8 +4,8 @@
 //
 // At the published size (1,536 targets, V = 128) logits are read and their gradients written in
 // place, 1.6 MB in L2: a floor below 1 us. 4 us expected: one launch, three warp reductions per
-// row, one last block. A chunk of 512 rows of V = 8,192 (ops::logit_chunk_rows) is in L2 as well:
-// 16 MiB read, twice more from L1, and written, a floor of 6 us at 5.5 TB/s.
+// row, one last block. A chunk of 4,096 rows of V = 8,192 (ops::logit_chunk_rows) is 134 MB, read
+// once into registers and written: a floor of 56 us at 4.8 TB/s.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -20,8 +20,11 @@ namespace {
 
 constexpr int kWarps = 8;  // per thread block
 constexpr int kThreads = kWarps * kWarp;
-/// Rows of up to this many logits take one warp: 32 per thread.
-constexpr Index kMostLogitsOfWarp = 1024;
+/// Logits of a row that a thread keeps in registers. Rows of up to 1,024 take one warp, longer ones
+/// a thread block; those of more than 8,192 are read three times.
+constexpr int kKept = 32;
+constexpr Index kMostLogitsOfWarp = Index{kKept} * kWarp;
+constexpr Index kMostLogitsKept = Index{kKept} * kThreads;
 // Fixed, so that the order of the sum is fixed: eight blocks for each of 256 multiprocessors.
 constexpr Index kMostBlocks = 2048;
 
@@ -58,9 +61,44 @@ struct RowTeam {
   }
 };
 
-// Four blocks per multiprocessor are enough; with eight the assembler spills registers.
-template <int kRowWarps>
-__global__ void __launch_bounds__(kThreads, 4)
+/// A row of logits as its team reads it: each thread's share kept in registers, or read again.
+template <int kRowWarps, bool kKeeps>
+struct Row {
+  const float* logits;
+  int V;
+  int thread;
+  float kept[kKeeps ? kKept : 1];
+
+  __device__ Row(const float* row, int cols, int team_thread)
+      : logits(row), V(cols), thread(team_thread) {
+    if constexpr (kKeeps) {
+      for_each([&](int slot, int j) { kept[slot] = logits[j]; });
+    }
+  }
+  __device__ float at(int slot, int j) const {
+    if constexpr (kKeeps) return kept[slot];
+    return logits[j];
+  }
+  /// Calls visit(slot, column) for the thread's columns in ascending order.
+  template <class Visit>
+  __device__ void for_each(const Visit& visit) const {
+    constexpr int kSize = kRowWarps * kWarp;
+    if constexpr (kKeeps) {
+#pragma unroll
+      for (int slot = 0; slot < kKept; ++slot) {
+        const int j = slot * kSize + thread;
+        if (j < V) visit(slot, j);
+      }
+    } else {
+#pragma unroll 4
+      for (int j = thread; j < V; j += kSize) visit(0, j);
+    }
+  }
+};
+
+// Three blocks per multiprocessor: with more, the kept logits do not fit into registers.
+template <int kRowWarps, bool kKeeps>
+__global__ void __launch_bounds__(kThreads, 3)
     cross_entropy_kernel(CrossEntropy<float> args, float scale, BlockLoss* blocks,
                          unsigned* counter) {
   constexpr int kRows = kWarps / kRowWarps;  // rows of a block at once
@@ -68,28 +106,28 @@ __global__ void __launch_bounds__(kThreads, 4)
   __shared__ BlockLoss row_sums[kRows];
   const RowTeam<kRowWarps> team{shared};
   const int row_of_block = static_cast<int>(threadIdx.x) / team.kSize;
-  const int V = static_cast<int>(args.logits.cols);
 
   BlockLoss sums{};
-  for (Index row = static_cast<Index>(blockIdx.x) * kRows + row_of_block; row < args.logits.rows;
-       row += static_cast<Index>(gridDim.x) * kRows) {
-    const float* logits = args.logits.data + row * args.logits.stride;
-    const int target = args.targets[row];
+  for (Index index = static_cast<Index>(blockIdx.x) * kRows + row_of_block;
+       index < args.logits.rows; index += static_cast<Index>(gridDim.x) * kRows) {
+    const float* logits = args.logits.data + index * args.logits.stride;
+    const int target = args.targets[index];
     const float target_logit = logits[target];
+    Row<kRowWarps, kKeeps> row(logits, static_cast<int>(args.logits.cols), team.thread());
     // Skips NaN; the sum of exponentials then is NaN.
     float maximum = -INFINITY;
-#pragma unroll 4
-    for (int j = team.thread(); j < V; j += team.kSize) maximum = fmaxf(maximum, logits[j]);
+    row.for_each([&](int slot, int j) { maximum = fmaxf(maximum, row.at(slot, j)); });
     maximum = team.max(maximum);
 
     float sum = 0.0F;
     bool earlier = false;  // an equal largest logit precedes the target: the first one wins
-#pragma unroll 4
-    for (int j = team.thread(); j < V; j += team.kSize) {
-      const float logit = logits[j];
-      sum += expf(logit - maximum);
+    row.for_each([&](int slot, int j) {
+      const float logit = row.at(slot, j);
+      const float exponential = expf(logit - maximum);
+      if constexpr (kKeeps) row.kept[slot] = exponential;
+      sum += exponential;
       earlier = earlier || (j < target && logit == maximum);
-    }
+    });
     sum = team.sum(sum);
     earlier = team.any(earlier);
     sums.loss += static_cast<double>(logf(sum) + (maximum - target_logit));
@@ -97,12 +135,12 @@ __global__ void __launch_bounds__(kThreads, 4)
 
     if (args.dlogits.data == nullptr) continue;
     // May be the logits' memory: only the thread that writes an element still reads it.
-    float* dlogits = args.dlogits.data + row * args.dlogits.stride;
+    float* dlogits = args.dlogits.data + index * args.dlogits.stride;
     const float factor = scale / sum;
-#pragma unroll 4
-    for (int j = team.thread(); j < V; j += team.kSize) {
-      dlogits[j] = expf(logits[j] - maximum) * factor - (j == target ? scale : 0.0F);
-    }
+    row.for_each([&](int slot, int j) {
+      const float exponential = kKeeps ? row.at(slot, j) : expf(row.at(slot, j) - maximum);
+      dlogits[j] = exponential * factor - (j == target ? scale : 0.0F);
+    });
   }
 
   if (team.thread() == 0) row_sums[row_of_block] = sums;
@@ -132,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-template <int kRowWarps>
+template <int kRowWarps, bool kKeeps>
 void launch(const CrossEntropy<float>& args) {
   using vla_bench::cuda::StreamContext;
   StreamContext& gpu = vla_bench::cuda::stream_context();
@@ -141,10 +179,11 @@ void launch(const CrossEntropy<float>& args) {
   const Index mean_rows = args.mean_rows > 0 ? args.mean_rows : args.logits.rows;
   auto* memory = static_cast<char*>(
       gpu.scratch(gpu.stream(), StreamContext::kCounterBytes + blocks * sizeof(BlockLoss)));
-  cross_entropy_kernel<kRowWarps><<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
-      args, static_cast<float>(1.0 / static_cast<double>(mean_rows)),
-      reinterpret_cast<BlockLoss*>(memory + StreamContext::kCounterBytes),
-      reinterpret_cast<unsigned*>(memory));
+  cross_entropy_kernel<kRowWarps, kKeeps>
+      <<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
+          args, static_cast<float>(1.0 / static_cast<double>(mean_rows)),
+          reinterpret_cast<BlockLoss*>(memory + StreamContext::kCounterBytes),
+          reinterpret_cast<unsigned*>(memory));
   VLA_CUDA_LAUNCHED("cross_entropy");
 }
 
@@ -152,9 +191,11 @@ void launch(const CrossEntropy<float>& args) {
 
 void cross_entropy(const Context&, const CrossEntropy<float>& args) {
   if (args.logits.cols <= kMostLogitsOfWarp) {
-    launch<1>(args);
+    launch<1, true>(args);
+  } else if (args.logits.cols <= kMostLogitsKept) {
+    launch<kWarps, true>(args);
   } else {
-    launch<kWarps>(args);
+    launch<kWarps, false>(args);
   }
 }
 

@@ -102,11 +102,14 @@ struct ParameterTerms {
   float* dweight;            // (D)
   float* dbias;              // (D)
 
-  __device__ void add(int, Index row, int column, double* sums) const {
-    const float n = (x[row * x_stride + column] - mean[row]) * inverse_std[row];
-    const auto upstream = static_cast<double>(dy[row * dy_stride + column]);
-    sums[0] += upstream * static_cast<double>(n);
-    sums[1] += upstream;
+  __device__ void add(int, Index first, Index last, int column, double* sums) const {
+#pragma unroll 4
+    for (Index row = first; row < last; ++row) {
+      const float n = (x[row * x_stride + column] - mean[row]) * inverse_std[row];
+      const auto upstream = static_cast<double>(dy[row * dy_stride + column]);
+      sums[0] += upstream * static_cast<double>(n);
+      sums[1] += upstream;
+    }
   }
   __device__ void store(int, int column, const double* totals) const {
     dweight[column] += static_cast<float>(totals[0]);
@@ -164,9 +167,12 @@ struct RmsParameterTerms {
   const float* inverse_rms;  // (M)
   float* dweight;            // (D)
 
-  __device__ void add(int, Index row, int column, double* sum) const {
-    const float n = x[row * x_stride + column] * inverse_rms[row];
-    *sum += static_cast<double>(dy[row * dy_stride + column]) * static_cast<double>(n);
+  __device__ void add(int, Index first, Index last, int column, double* sum) const {
+#pragma unroll 4
+    for (Index row = first; row < last; ++row) {
+      const float n = x[row * x_stride + column] * inverse_rms[row];
+      *sum += static_cast<double>(dy[row * dy_stride + column]) * static_cast<double>(n);
+    }
   }
   __device__ void store(int, int column, const double* total) const {
     dweight[column] += static_cast<float>(*total);

@@ -88,40 +88,47 @@ __global__ void backward_kernel(ShortConv<float> args, ShortConvGradients<float>
   dx.data[item.row * dx.stride + item.channel] = sum;
 }
 
-/// Sum j < K is dw[j] = sum_t dy[t] x[t - (K-1) + j], sum K is db = sum_t dy[t]; a part has kSums
-/// of them.
+/// Part p sums dw[K-1 - lag] = sum_t dy[t] x[t - lag] of kLags lags, 4 p on, and db = sum_t dy[t].
 struct ParameterTerms {
-  static constexpr int kSums = 5;  // in a thread's registers
+  static constexpr int kLags = 4;
+  static constexpr int kSums = kLags + 1;  // in a thread's registers
   ShortConv<float> args;
   ShortConvGradients<float> gradients;
 
-  __device__ void add(int part, Index row, int column, double* sums) const {
-    const Index K = args.weight.cols;
-    const auto upstream =
-        static_cast<double>(gradients.dy.data[row * gradients.dy.stride + column]);
-    const Index token = token_of_row(row, args.tokens);
+  __device__ void add(int part, Index first, Index last, int column, double* sums) const {
+    const Index first_lag = static_cast<Index>(part) * kLags;
+    const float* x = args.x.data + column - first_lag * args.x.stride;
+    const float* dy = gradients.dy.data + column;
+    Index token = token_of_row(first, args.tokens);
+    // x[t - first_lag - l] at [l], zero before a sequence's first token: a row reads one more.
+    double lagged[kLags] = {};
 #pragma unroll
-    for (int s = 0; s < kSums; ++s) {
-      const Index j = static_cast<Index>(part) * kSums + s;
-      const Index back = K - 1 - j;  // tokens
-      if (j == K) {
-        sums[s] += upstream;
-      } else if (j < K && token >= back) {
-        sums[s] +=
-            upstream * static_cast<double>(args.x.data[(row - back) * args.x.stride + column]);
-      }
+    for (int l = 1; l < kLags; ++l) {
+      if (token - l >= first_lag)
+        lagged[l - 1] = static_cast<double>(x[(first - l) * args.x.stride]);
+    }
+#pragma unroll 4
+    for (Index row = first; row < last; ++row) {
+#pragma unroll
+      for (int l = kLags - 1; l > 0; --l) lagged[l] = token > 0 ? lagged[l - 1] : 0.0;
+      lagged[0] = token >= first_lag ? static_cast<double>(x[row * args.x.stride]) : 0.0;
+      const auto upstream = static_cast<double>(dy[row * gradients.dy.stride]);
+#pragma unroll
+      for (int l = 0; l < kLags; ++l) sums[l] += upstream * lagged[l];
+      sums[kLags] += upstream;
+      token = token + 1 < args.tokens ? token + 1 : 0;
     }
   }
   __device__ void store(int part, int column, const double* totals) const {
     const Index K = args.weight.cols;
-    for (int s = 0; s < kSums; ++s) {
-      const Index j = static_cast<Index>(part) * kSums + s;
-      if (j < K) {
-        gradients.dweight.data[column * gradients.dweight.stride + j] +=
-            static_cast<float>(totals[s]);
-      } else if (j == K && gradients.dbias != nullptr) {
-        gradients.dbias[column] += static_cast<float>(totals[s]);
-      }
+    for (int l = 0; l < kLags; ++l) {
+      const Index j = K - 1 - (static_cast<Index>(part) * kLags + l);
+      if (j < 0) continue;
+      gradients.dweight.data[column * gradients.dweight.stride + j] +=
+          static_cast<float>(totals[l]);
+    }
+    if (part == 0 && gradients.dbias != nullptr) {
+      gradients.dbias[column] += static_cast<float>(totals[kLags]);
     }
   }
 };
@@ -150,8 +157,8 @@ void short_conv_backward(const Context&, const ShortConv<float>& args,
         args, args.x.cols - args.silu_columns, gradients.dy);
     VLA_CUDA_LAUNCHED("short_conv_backward, silu");
   }
-  constexpr Index kSums = ParameterTerms::kSums;
-  const auto parts = static_cast<unsigned>((args.weight.cols + 1 + kSums - 1) / kSums);
+  constexpr Index kLags = ParameterTerms::kLags;
+  const auto parts = static_cast<unsigned>((args.weight.cols + kLags - 1) / kLags);
   sum_columns(
       gradients.on_side_stream ? gpu.fork_side_stream(vla_bench::cuda::SideStream::sums) : stream,
       ParameterTerms{.args = args, .gradients = gradients}, args.x.rows, args.x.cols, parts);
