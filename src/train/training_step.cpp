@@ -13,7 +13,8 @@ TrainingStep<T>::TrainingStep(const Context& context, const RunConfig& config, T
       optimiser_(optimiser),
       sizes_(config),
       step_(optimiser.read().step),
-      next_index_(context.device, 1) {
+      next_index_(context.device, 1),
+      run_ahead_(context.device) {
   for (const RunConfig& sized : sizes_.configs()) {
     batches_.push_back(std::make_unique<Batches>(context, sized));
   }
@@ -48,6 +49,7 @@ void TrainingStep<T>::request() {
     replay = replays_.try_emplace(sizes, context_.device, work).first;
   }
   replay->second.run();
+  run_ahead_.launched();
 }
 
 template <class T>

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/read.h"
+#include "core/run_ahead.h"
 #include "train/trainer.h"
 
 namespace vla_bench {
@@ -25,7 +26,7 @@ class TrainingStep {
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
-  /// Launches one step; does not wait.
+  /// Launches one step; waits only to stay at most two steps ahead of the device.
   void request();
 
  private:
@@ -50,6 +51,7 @@ class TrainingStep {
   Index step_;                                     // of the next request
   Array<Index> next_index_;                        // (1), on the device: index of the next batch
   std::map<std::pair<std::size_t, std::size_t>, Replay> replays_;  // by size and next step's size
+  RunAhead run_ahead_;
 };
 
 }  // namespace vla_bench

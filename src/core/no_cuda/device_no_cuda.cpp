@@ -1,6 +1,7 @@
 #include <string>
 
 #include "core/cuda_device.h"
+#include "core/cuda_run_ahead.h"
 #include "core/error.h"
 
 namespace vla_bench::cuda {
@@ -34,5 +35,7 @@ void select_device(int) { refuse("cuda_select_device"); }
 void wait() { refuse("device_wait"); }
 
 std::unique_ptr<Replay::Graph> capture(const std::function<void()>&) { refuse("Replay"); }
+
+std::unique_ptr<RunAhead::Marks> make_marks() { refuse("RunAhead"); }
 
 }  // namespace vla_bench::cuda

@@ -18,13 +18,23 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // per thread block
-constexpr int kThreads = kWarps * kWarp;
-/// Logits of a row that a thread keeps in registers. Rows of up to 1,024 take one warp, longer ones
-/// a thread block; those of more than 8,192 are read three times.
-constexpr int kKept = 32;
-constexpr Index kMostLogitsOfWarp = Index{kKept} * kWarp;
-constexpr Index kMostLogitsKept = Index{kKept} * kThreads;
+/// How rows are dealt to threads: kWarps warps a block, kRowWarps of them (1 or all) to a row, of
+/// which each thread keeps kKept logits in registers; 0: it reads them three times.
+template <int kWarps_, int kRowWarps_, int kKept_>
+struct RowShares {
+  static constexpr int kWarps = kWarps_;
+  static constexpr int kRowWarps = kRowWarps_;
+  static constexpr int kKept = kKept_;
+  static_assert(kRowWarps == 1 || kRowWarps == kWarps);
+  static constexpr int kThreads = kWarps * kWarp;   // per thread block
+  static constexpr int kRows = kWarps / kRowWarps;  // of a block at once
+  static constexpr int kRowThreads = kRowWarps * kWarp;
+};
+using ShortRows = RowShares<8, 1, 0>;  // up to 1,024 logits
+using KeptRows = RowShares<16, 16, 16>;
+using LongRows = RowShares<16, 16, 0>;
+constexpr Index kMostLogitsOfWarp = 1024;
+constexpr Index kMostLogitsKept = Index{KeptRows::kThreads} * KeptRows::kKept;
 // Fixed, so that the order of the sum is fixed: eight blocks for each of 256 multiprocessors.
 constexpr Index kMostBlocks = 2048;
 
@@ -34,25 +44,24 @@ struct BlockLoss {
   Index correct;
 };
 
-/// The threads that work on one row: kRowWarps warps, 1 or all of the block.
-template <int kRowWarps>
+/// The threads that work on one row.
+template <class Shares>
 struct RowTeam {
-  static_assert(kRowWarps == 1 || kRowWarps == kWarps);
-  static constexpr int kSize = kRowWarps * kWarp;
+  static constexpr int kWarps = Shares::kWarps;
   float (&shared)[kWarps];
 
-  __device__ int thread() const { return static_cast<int>(threadIdx.x) % kSize; }
+  __device__ int thread() const { return static_cast<int>(threadIdx.x) % Shares::kRowThreads; }
   __device__ float max(float value) const {
-    if constexpr (kRowWarps == 1) return warp_max(value);
+    if constexpr (Shares::kRowWarps == 1) return warp_max(value);
     return block_max<kWarps>(value, shared);
   }
   __device__ float sum(float value) const {
-    if constexpr (kRowWarps == 1) return warp_sum(value);
+    if constexpr (Shares::kRowWarps == 1) return warp_sum(value);
     return block_sum<kWarps>(value, shared);
   }
   /// Also a barrier: the row's threads have finished their earlier reads.
   __device__ bool any(bool value) const {
-    if constexpr (kRowWarps == 1) {
+    if constexpr (Shares::kRowWarps == 1) {
       const bool result = __any_sync(0xFFFFFFFFU, value);
       __syncwarp();
       return result;
@@ -61,51 +70,34 @@ struct RowTeam {
   }
 };
 
-/// A row of logits as its team reads it: each thread's share kept in registers, or read again.
-template <int kRowWarps, bool kKeeps>
-struct Row {
-  const float* logits;
-  int V;
-  int thread;
-  float kept[kKeeps ? kKept : 1];
-
-  __device__ Row(const float* row, int cols, int team_thread)
-      : logits(row), V(cols), thread(team_thread) {
-    if constexpr (kKeeps) {
-      for_each([&](int slot, int j) { kept[slot] = logits[j]; });
-    }
-  }
-  __device__ float at(int slot, int j) const {
-    if constexpr (kKeeps) return kept[slot];
-    return logits[j];
-  }
-  /// Calls visit(slot, column) for the thread's columns in ascending order.
-  template <class Visit>
-  __device__ void for_each(const Visit& visit) const {
-    constexpr int kSize = kRowWarps * kWarp;
-    if constexpr (kKeeps) {
+/// Calls visit(slot, column) for the columns of a row that a thread has, in ascending order: all
+/// its kept slots, some of which may lie beyond the row.
+template <class Shares, class Visit>
+__device__ void for_thread_columns(int thread, int V, const Visit& visit) {
+  if constexpr (Shares::kKept > 0) {
 #pragma unroll
-      for (int slot = 0; slot < kKept; ++slot) {
-        const int j = slot * kSize + thread;
-        if (j < V) visit(slot, j);
-      }
-    } else {
-#pragma unroll 4
-      for (int j = thread; j < V; j += kSize) visit(0, j);
+    for (int slot = 0; slot < Shares::kKept; ++slot) {
+      visit(slot, slot * Shares::kRowThreads + thread);
     }
+  } else {
+#pragma unroll 4
+    for (int j = thread; j < V; j += Shares::kRowThreads) visit(0, j);
   }
-};
+}
 
-// Three blocks per multiprocessor: with more, the kept logits do not fit into registers.
-template <int kRowWarps, bool kKeeps>
-__global__ void __launch_bounds__(kThreads, 3)
+// 1,024 threads per multiprocessor are enough; with all 2,048 the assembler spills registers.
+template <class Shares>
+__global__ void __launch_bounds__(Shares::kThreads, 1024 / Shares::kThreads)
     cross_entropy_kernel(CrossEntropy<float> args, float scale, BlockLoss* blocks,
                          unsigned* counter) {
-  constexpr int kRows = kWarps / kRowWarps;  // rows of a block at once
+  constexpr int kWarps = Shares::kWarps;
+  constexpr int kRows = Shares::kRows;
+  constexpr bool kKeeps = Shares::kKept > 0;
   __shared__ float shared[kWarps];
   __shared__ BlockLoss row_sums[kRows];
-  const RowTeam<kRowWarps> team{shared};
-  const int row_of_block = static_cast<int>(threadIdx.x) / team.kSize;
+  const RowTeam<Shares> team{shared};
+  const int row_of_block = static_cast<int>(threadIdx.x) / Shares::kRowThreads;
+  const auto V = static_cast<int>(args.logits.cols);
 
   BlockLoss sums{};
   for (Index index = static_cast<Index>(blockIdx.x) * kRows + row_of_block;
@@ -113,18 +105,26 @@ __global__ void __launch_bounds__(kThreads, 3)
     const float* logits = args.logits.data + index * args.logits.stride;
     const int target = args.targets[index];
     const float target_logit = logits[target];
-    Row<kRowWarps, kKeeps> row(logits, static_cast<int>(args.logits.cols), team.thread());
+    const auto for_each = [&](const auto& visit) {
+      for_thread_columns<Shares>(team.thread(), V, visit);
+    };
+    // Kept: the logits, with -inf beyond the row, then their exponentials. Else read again.
+    float kept[kKeeps ? Shares::kKept : 1];
+    if constexpr (kKeeps) {
+      for_each([&](int slot, int j) { kept[slot] = j < V ? logits[j] : -INFINITY; });
+    }
+    const auto logit_at = [&](int slot, int j) { return kKeeps ? kept[slot] : logits[j]; };
     // Skips NaN; the sum of exponentials then is NaN.
     float maximum = -INFINITY;
-    row.for_each([&](int slot, int j) { maximum = fmaxf(maximum, row.at(slot, j)); });
+    for_each([&](int slot, int j) { maximum = fmaxf(maximum, logit_at(slot, j)); });
     maximum = team.max(maximum);
 
     float sum = 0.0F;
     bool earlier = false;  // an equal largest logit precedes the target: the first one wins
-    row.for_each([&](int slot, int j) {
-      const float logit = row.at(slot, j);
+    for_each([&](int slot, int j) {
+      const float logit = logit_at(slot, j);
       const float exponential = expf(logit - maximum);
-      if constexpr (kKeeps) row.kept[slot] = exponential;
+      if constexpr (kKeeps) kept[slot] = exponential;
       sum += exponential;
       earlier = earlier || (j < target && logit == maximum);
     });
@@ -137,8 +137,9 @@ __global__ void __launch_bounds__(kThreads, 3)
     // May be the logits' memory: only the thread that writes an element still reads it.
     float* dlogits = args.dlogits.data + index * args.dlogits.stride;
     const float factor = scale / sum;
-    row.for_each([&](int slot, int j) {
-      const float exponential = kKeeps ? row.at(slot, j) : expf(row.at(slot, j) - maximum);
+    for_each([&](int slot, int j) {
+      const float exponential = kKeeps ? kept[slot] : expf(logits[j] - maximum);
+      if (kKeeps && j >= V) return;
       dlogits[j] = exponential * factor - (j == target ? scale : 0.0F);
     });
   }
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   __shared__ double losses[kWarps];
   __shared__ Index corrects[kWarps];
   sums = {};
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+  for (unsigned block = threadIdx.x; block < gridDim.x; block += Shares::kThreads) {
     sums.loss += blocks[block].loss;
     sums.correct += blocks[block].correct;
   }
@@ -170,17 +171,17 @@ __global__ void __launch_bounds__(kThreads, 3)
   }
 }
 
-template <int kRowWarps, bool kKeeps>
+template <class Shares>
 void launch(const CrossEntropy<float>& args) {
   using vla_bench::cuda::StreamContext;
   StreamContext& gpu = vla_bench::cuda::stream_context();
-  constexpr Index kRows = kWarps / kRowWarps;
+  constexpr Index kRows = Shares::kRows;
   const Index blocks = std::min((args.logits.rows + kRows - 1) / kRows, kMostBlocks);
   const Index mean_rows = args.mean_rows > 0 ? args.mean_rows : args.logits.rows;
   auto* memory = static_cast<char*>(
       gpu.scratch(gpu.stream(), StreamContext::kCounterBytes + blocks * sizeof(BlockLoss)));
-  cross_entropy_kernel<kRowWarps, kKeeps>
-      <<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
+  cross_entropy_kernel<Shares>
+      <<<static_cast<unsigned>(blocks), Shares::kThreads, 0, gpu.stream()>>>(
           args, static_cast<float>(1.0 / static_cast<double>(mean_rows)),
           reinterpret_cast<BlockLoss*>(memory + StreamContext::kCounterBytes),
           reinterpret_cast<unsigned*>(memory));
@@ -191,11 +192,11 @@ void launch(const CrossEntropy<float>& args) {
 
 void cross_entropy(const Context&, const CrossEntropy<float>& args) {
   if (args.logits.cols <= kMostLogitsOfWarp) {
-    launch<1, true>(args);
+    launch<ShortRows>(args);
   } else if (args.logits.cols <= kMostLogitsKept) {
-    launch<kWarps, true>(args);
+    launch<KeptRows>(args);
   } else {
-    launch<kWarps, false>(args);
+    launch<LongRows>(args);
   }
 }
 
