@@ -13,40 +13,25 @@
 #include "core/safetensors.h"
 #include "report/record.h"
 #include "runs/cell_folder.h"
+#include "testing/program.h"
 #include "testing/subprocess.h"
 
 namespace vla_bench {
 namespace {
 
+using testing::operator+;
+using testing::Arguments;
 using testing::find_files;
 using testing::Outcome;
 using testing::run_program;
 using testing::slurp;
-using testing::TemporaryFolder;
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-using Arguments = std::vector<std::string>;
-
-Arguments operator+(Arguments left, const Arguments& right) {
-  left.insert(left.end(), right.begin(), right.end());
-  return left;
-}
-
-class Sweep : public ::testing::Test {
+class Sweep : public testing::Program {
  protected:
   /// Six training cells of a few milliseconds each, named tiny.
-  std::string config() const {
-    const fs::path path = folder_.path() / "config.json";
-    write_file_atomically(path,
-                          R"({"experiment": "mqar", "name": "tiny", "seeds": [7], "threads": 1,
-        "mixers": ["linear", "vla"], "sweep": {"task.n_pairs": [2, 3, 4]},
-        "model": {"n_heads": 2, "d_h": 4, "n_layers": 1, "d_ff": 8, "vocab_size": 16},
-        "train": {"steps": 4, "batch": 3, "warmup": 1, "log_every": 1},
-        "eval": {"batches": 2, "batch": 3}})");
-    return path.string();
-  }
-  std::string at(const std::string& name) const { return (folder_.path() / name).string(); }
+  std::string config() const { return write_training(); }
 
   void run(const std::string& out, const Arguments& more = {}) const {
     const Outcome outcome = run_program(Arguments{"run", config(), "--out", at(out)} + more);
@@ -77,8 +62,6 @@ class Sweep : public ::testing::Test {
     folder.begin(read_record(slurp(folder.record()), "x").config);
     return folder;
   }
-
-  TemporaryFolder folder_;
 };
 
 TEST_F(Sweep, ThePlanSaysWhatIsLeftAndHowItIsDealt) {
