@@ -14,7 +14,7 @@
 #include "core/error.h"
 #include "mixers/list.h"
 #include "mixers/penalty_memory.h"
-#include "mixers/recurrence/cpu_token.h"
+#include "mixers/recurrence/rules_cpu.h"
 #include "mixers/vla/vla_chunked.h"
 #include "testing/mixer_cases.h"
 
@@ -36,14 +36,8 @@ std::unique_ptr<MixerCore<double>> chunked_core(const MixerConfig& mixer, Index 
           make_chunked_reference_rule(options, d, plan_of_A, low_pivots), plan);
     } else if constexpr (requires { make_reference_rule(options, d); }) {
       return mixers::make_chunked_reference(make_reference_rule(options, d), plan);
-    } else if constexpr (!requires { with_rule(options, d, [](const auto&) {}); }) {
-      throw std::logic_error("no rule of the recurrence");
     } else {
-      std::unique_ptr<mixers::RecurrentRule<double>> own;
-      with_rule(options, d, [&]<class Rule>(const Rule& rule) {
-        own = std::make_unique<mixers::CpuRule<double, Rule>>(rule, d);
-      });
-      return mixers::make_chunked_reference(std::move(own), plan);
+      return mixers::make_chunked_reference(mixers::make_cpu_rule<double>(options, d), plan);
     }
   };
   return std::visit(make, mixer.options);

@@ -39,21 +39,25 @@ struct CpuMath {
   T log(T x) const { return std::log(x); }
 };
 
-/// Calls body(size) with d as a constant where it is a common head size.
-template <class Body>
+/// Calls body(size), in float with d as a constant where it is a common head size. double, which
+/// only checks, has one loop for all: copies for each size take longest of all to compile.
+template <class T, class Body>
 void with_head_size(Index d, const Body& body) {
-  switch (d) {
-    case 16:
-      return body(std::integral_constant<Index, 16>{});
-    case 32:
-      return body(std::integral_constant<Index, 32>{});
-    case 64:
-      return body(std::integral_constant<Index, 64>{});
-    case 128:
-      return body(std::integral_constant<Index, 128>{});
-    default:
-      return body(d);
+  if constexpr (std::is_same_v<T, float>) {
+    switch (d) {
+      case 16:
+        return body(std::integral_constant<Index, 16>{});
+      case 32:
+        return body(std::integral_constant<Index, 32>{});
+      case 64:
+        return body(std::integral_constant<Index, 64>{});
+      case 128:
+        return body(std::integral_constant<Index, 128>{});
+      default:
+        break;
+    }
   }
+  body(d);
 }
 
 /// A view of d numbers.

@@ -9,7 +9,7 @@
 #include "mixers/cuda_mixers.h"
 #include "mixers/list.h"
 #include "mixers/recurrence/chunk_choice.h"
-#include "mixers/recurrence/cpu_token.h"
+#include "mixers/recurrence/rules_cpu.h"
 
 namespace vla_bench {
 namespace {
@@ -30,11 +30,7 @@ std::unique_ptr<mixers::RecurrentRule<T>> make_rule(const Options& options, Inde
     }
     return make_chain_rule<T>(options, d_h);
   } else {
-    std::unique_ptr<mixers::RecurrentRule<T>> made;
-    with_rule(options, d_h, [&]<class Rule>(const Rule& rule) {
-      made = std::make_unique<mixers::CpuRule<T, Rule>>(rule, d_h);
-    });
-    return made;
+    return mixers::make_cpu_rule<T>(options, d_h);
   }
 }
 

@@ -156,7 +156,7 @@ class MesaLane final : public LaneRule<T> {
                                   const RecurrenceRows<T>& rows) {
     RecurrenceRows<T> with_rhs = rows;
     with_rhs.own = rhs_;
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index i = 0; i < tile.count; ++i) {
         const CpuToken<T, Size> token(d, tile, i, inputs, with_rhs);
         rule_.bind(token);
@@ -210,7 +210,7 @@ class MesaLane final : public LaneRule<T> {
     const Tile one{tile.batch, tile.head, tile.tokens, token, 1};
     RecurrenceRows<T> answer;
     answer.own = x;
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       const RecurrenceGradients<T> gradients{
           .stride = 0, .dr = dk_, .da = da, .dq = y, .ddecay = &dgamma};
       rule_.unbind(CpuToken<T, Size>(d, one, 0, inputs, answer, gradients, &out));

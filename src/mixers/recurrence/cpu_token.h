@@ -132,7 +132,7 @@ class TokenLane final : public LaneRule<T> {
   // Flattened: a call inside would move a token's channels from registers to memory.
   [[gnu::flatten]] void bind(const Tile& tile, const CoreInputs<T>& inputs,
                              const RecurrenceRows<T>& rows) override {
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index i = 0; i < tile.count; ++i) {
         rule_.bind(CpuToken<T, Size>(d, tile, i, inputs, rows));
       }
@@ -141,7 +141,7 @@ class TokenLane final : public LaneRule<T> {
   [[gnu::flatten]] void unbind(const Tile& tile, const CoreInputs<T>& inputs,
                                const RecurrenceGradients<T>& gradients,
                                const CoreGradients<T>& out) override {
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index i = 0; i < tile.count; ++i) {
         rule_.unbind(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
       }
@@ -182,7 +182,7 @@ class RunningSumLane final : public LaneRule<T> {
   }
   [[gnu::flatten]] void bind(const Tile& tile, const CoreInputs<T>& inputs,
                              const RecurrenceRows<T>& rows) override {
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index i = 0; i < tile.count; ++i) {
         const Tile one = token_tile(tile, i);
         const CpuToken<T, Size> token(d, one, 0, inputs, token_rows(rows, i, one.first));
@@ -194,7 +194,7 @@ class RunningSumLane final : public LaneRule<T> {
   }
   [[gnu::flatten]] void rebind(const Tile& tile, const CoreInputs<T>& inputs,
                                const RecurrenceRows<T>& rows) override {
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index i = 0; i < tile.count; ++i) {
         const Tile one = token_tile(tile, i);
         rule_.bind(CpuToken<T, Size>(d, one, 0, inputs, token_rows(rows, i, one.first)));
@@ -230,7 +230,7 @@ class RunningSumLane final : public LaneRule<T> {
   [[gnu::flatten]] void finish(const CoreInputs<T>& inputs, const CoreGradients<T>& out) override {
     T* const down = memory_.data();
     std::fill_n(down, d_, T(0));
-    with_head_size(d_, [&]<class Size>(Size d) {
+    with_head_size<T>(d_, [&]<class Size>(Size d) {
       for (Index t = tokens_ - 1; t >= 0; --t) {
         const Tile one{lane_.batch, lane_.head, tokens_, t, 1};
         const RecurrenceGradients<T> gradients{.stride = 0,

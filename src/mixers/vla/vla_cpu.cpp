@@ -138,7 +138,7 @@ void VlaLane<T>::features(const Tile& tile, const CoreInputs<T>& inputs,
   lane_ = tile;
   RecurrenceRows<T> with_u = rows;
   with_u.own = u_;
-  with_head_size(settings_.d, [&]<class Size>(Size d) {
+  with_head_size<T>(settings_.d, [&]<class Size>(Size d) {
     for (Index i = 0; i < tile.count; ++i) {
       settings_.rule.bind(CpuToken<T, Size>(d, tile, i, inputs, with_u));
     }
@@ -293,7 +293,7 @@ void VlaLane<T>::unbind(const Tile& tile, const CoreInputs<T>& inputs,
   } else {
     std::fill_n(lane_df_ + at, size, T(0));
   }
-  with_head_size(settings_.d, [&]<class Size>(Size d) {
+  with_head_size<T>(settings_.d, [&]<class Size>(Size d) {
     for (Index i = 0; i < tile.count; ++i) {
       settings_.rule.unbind_query(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
     }
@@ -389,7 +389,7 @@ void VlaLane<T>::tile_backward(const Tile& tile, const CoreInputs<T>& inputs,
     }
     const RecurrenceGradients<T> gradients{
         .stride = 0, .dr = dk, .da = da, .df = lane_df_ + token * stride, .down = du_};
-    with_head_size(settings_.d, [&]<class Size>(Size d) {
+    with_head_size<T>(settings_.d, [&]<class Size>(Size d) {
       settings_.rule.unbind_key(CpuToken<T, Size>(d, tile, i, inputs, {}, gradients, &out));
     });
   }
