@@ -21,7 +21,7 @@ std::string value_text(const std::optional<T>& value) {
 
 using Keys = std::vector<std::pair<std::string_view, std::string>>;
 
-struct KeyCollector {
+struct LabelCollector {
   Keys keys;
 
   template <class T>
@@ -32,7 +32,7 @@ struct KeyCollector {
 
 /// Keys and values of everything in which mixers can differ.
 Keys keys_of(MixerConfig mixer) {
-  KeyCollector collector;
+  LabelCollector collector;
   mixer.visit(collector);
   return std::move(collector.keys);
 }

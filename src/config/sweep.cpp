@@ -18,7 +18,7 @@ constexpr std::size_t kMaxRuns = 1'000'000;
 // All pairs of them are compared.
 constexpr std::size_t kMaxSweptKeys = 1000;
 
-std::string value_text(const Json& value) {
+std::string json_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return fmt::format("{}", value.get<double>());
   return excerpt(value);
@@ -155,7 +155,7 @@ void for_each_point(const RunConfig& config, std::string_view origin,
       for (std::size_t key = 0; key < axis.keys.size(); ++key) {
         const Json& value = axis.value(choice, key);
         set_key(point.config, axis.keys[key], value, axis.place_of(choice, key));
-        point.assignments.push_back({axis.keys[key], value_text(value)});
+        point.assignments.push_back({axis.keys[key], json_text(value)});
       }
     }
     runs += point.config.mixers.size() * point.config.seeds.size();

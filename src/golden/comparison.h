@@ -35,6 +35,8 @@ class Comparison {
   std::vector<TensorError> errors_;
 };
 
+inline constexpr Index kLargestSize = Index{1} << 31;  // products of two sizes stay in range
+
 /// Reads a size from the metadata. Throws BadInput unless it is in 1 .. `limit`.
 Index read_size(const GoldenFile& golden, const char* key, Index limit);
 

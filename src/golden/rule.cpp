@@ -16,7 +16,6 @@
 namespace vla_bench {
 namespace {
 
-constexpr Index kLargestSize = Index{1} << 31;
 constexpr Index kLargestHead = 1024;
 
 template <class Options>

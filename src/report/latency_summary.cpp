@@ -26,10 +26,10 @@ namespace {
 using Row = std::vector<Value>;
 
 // The columns after `line` that distinguish timings; the length of the sequence is the last.
-constexpr Column kKeys[] = {Columns::label,     Columns::mixer,  Columns::implementation,
-                            Columns::precision, Columns::device, Columns::processor,
-                            Columns::threads,   Columns::batch,  Columns::n_heads,
-                            Columns::d_h,       Columns::pass,   Columns::seq_len};
+constexpr Column kTimingKeys[] = {Columns::label,     Columns::mixer,  Columns::implementation,
+                                  Columns::precision, Columns::device, Columns::processor,
+                                  Columns::threads,   Columns::batch,  Columns::n_heads,
+                                  Columns::d_h,       Columns::pass,   Columns::seq_len};
 constexpr std::size_t kLabel = 0, kMixer = 1, kImplementation = 2, kPrecision = 3;
 constexpr std::size_t kSettingFrom = 4, kLength = 11;
 
@@ -42,7 +42,7 @@ const Value& at(const Row& row, const Column& column) { return row[raw().column(
 /// One pass of one implementation at one length.
 struct Timing {
   const CellGroup* group = nullptr;
-  Row key{};                      // kKeys
+  Row key{};                      // kTimingKeys
   std::vector<CellEnd> states{};  // per seed, with the status and reason of its row
   std::vector<const Row*> ok{};
   LineName name{};
@@ -70,7 +70,7 @@ Value whole_number(const std::string& text) {
 /// `row` is null for a cell without a row.
 Row key_of(const CellGroup& group, const Row* row) {
   Row key;
-  for (const Column& column : kKeys) {
+  for (const Column& column : kTimingKeys) {
     const auto is = [&](const Column& other) { return column.name == other.name; };
     if (is(Columns::label)) {
       key.emplace_back(group.label);
@@ -241,7 +241,7 @@ Table summary_table(std::span<const Timing> timings) {
                                                .config = timing.group->hash})});
   }
   return sorted.take("latency_summary",
-                     summary_columns(kKeys, {std::begin(kMeasured), std::end(kMeasured)}));
+                     summary_columns(kTimingKeys, {std::begin(kMeasured), std::end(kMeasured)}));
 }
 
 /// The largest error of the seeds' medians; unknown when one is unknown.
@@ -261,8 +261,8 @@ std::optional<double> error_of(const Timing& timing) {
 /// All lengths of a line.
 struct NamedLine {
   std::string name;
-  Row key;             // kKeys without the length
-  Row setting;         // reference or not, then kKeys from device on
+  Row key;             // kTimingKeys without the length
+  Row setting;         // reference or not, then kTimingKeys from device on
   std::string timing;  // the keys that are not the mixer's: repeats and so on
   LatencyLine line;
   std::vector<CellEnd> states;  // of the cells behind all timings
@@ -273,7 +273,7 @@ struct NamedLine {
 };
 
 /// The keys with which the cells were timed.
-std::string keys_beside_mixer(const RunConfig& config) {
+std::string timing_keys(const RunConfig& config) {
   std::string text;
   for (const IdentityKey& key : identity_keys(config)) {
     if (key.key == "seed" || key.key == "task.seq_len" || key.key.starts_with("mixer.")) continue;
@@ -312,7 +312,7 @@ NamedLine line_of(std::span<const Timing* const> members) {
   return {.name = first.name.line,
           .key = without_length(first.key),
           .setting = std::move(setting),
-          .timing = keys_beside_mixer(first.group->config()),
+          .timing = timing_keys(first.group->config()),
           .line = fit_latency(std::move(points)),
           .states = std::move(states),
           .not_ok = joined_notes(not_ok),
@@ -339,7 +339,7 @@ std::vector<NamedLine> lines_of(std::span<const Timing> timings) {
 
 std::vector<std::string> line_columns(std::initializer_list<std::string_view> more) {
   std::vector<std::string> columns = {std::string(Columns::line)};
-  columns.insert(columns.end(), std::begin(kKeys), std::begin(kKeys) + kLength);
+  columns.insert(columns.end(), std::begin(kTimingKeys), std::begin(kTimingKeys) + kLength);
   columns.insert(columns.end(), more.begin(), more.end());
   return columns;
 }

@@ -24,7 +24,7 @@ bool is_number(const Value& value) {
   return std::holds_alternative<double>(value) || std::holds_alternative<std::int64_t>(value);
 }
 
-struct ValuePrinter {
+struct ReadableValue {
   std::string operator()(std::monostate) const { return ""; }
   std::string operator()(std::int64_t value) const { return fmt::format("{}", value); }
   std::string operator()(double value) const {
@@ -38,7 +38,7 @@ struct ValuePrinter {
 
 }  // namespace
 
-std::string readable_text(const Value& value) { return std::visit(ValuePrinter(), value); }
+std::string readable_text(const Value& value) { return std::visit(ReadableValue(), value); }
 
 std::string to_markdown(const Table& table) {
   const std::size_t columns = table.columns.size();

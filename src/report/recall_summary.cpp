@@ -11,8 +11,8 @@
 namespace vla_bench {
 namespace {
 
-constexpr Column kKeys[] = {Columns::label,   Columns::mixer,  Columns::d_h,
-                            Columns::n_pairs, Columns::trials, Columns::precision};
+constexpr Column kRecallKeys[] = {Columns::label,   Columns::mixer,  Columns::d_h,
+                                  Columns::n_pairs, Columns::trials, Columns::precision};
 
 /// Replaces the last numbers of `measured` (low, high) by those over the trials of its only seed.
 void take_interval_of_trials(std::vector<Value>& measured, const CellRecord& cell) {
@@ -37,7 +37,7 @@ std::vector<Value> recall_row(const CellGroup& group, const LineName& name) {
   }
   measured.push_back(std::move(over));
   return summary_row({.name = name,
-                      .keys = columns_of(config, kKeys),
+                      .keys = columns_of(config, kRecallKeys),
                       .cells = cells_text(states),
                       .states = states,
                       .measured = std::move(measured),
@@ -61,7 +61,7 @@ std::vector<Table> Recall::summarise(std::span<const CellGroup> groups) {
   std::vector<std::string> measured;
   append_quantity_columns(measured, {accuracy});
   measured.emplace_back(interval_over);
-  return {rows.take("recall_summary", summary_columns(kKeys, std::move(measured)))};
+  return {rows.take("recall_summary", summary_columns(kRecallKeys, std::move(measured)))};
 }
 
 }  // namespace vla_bench
