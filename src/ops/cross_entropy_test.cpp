@@ -16,6 +16,7 @@ using vla_bench::testing::central_differences;
 using vla_bench::testing::expect_same_on_any_threads;
 using vla_bench::testing::kDifferenceTolerance;
 using vla_bench::testing::kEpsilon;
+using vla_bench::testing::largest;
 using vla_bench::testing::near;
 using vla_bench::testing::random_values;
 using vla_bench::testing::Strided;
@@ -113,12 +114,6 @@ PlainLogits plain_logits(HeadSize s, const std::vector<double>& x, const std::ve
     }
   }
   return logits;
-}
-
-double largest(const std::vector<double>& values) {
-  double result = 0.0;
-  for (double value : values) result = std::max(result, std::abs(value));
-  return result;
 }
 
 /// Against plain loops over all logits, in chunks of `chunk` rows.

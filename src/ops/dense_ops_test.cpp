@@ -12,6 +12,7 @@ using vla_bench::testing::central_differences;
 using vla_bench::testing::expect_same_on_any_threads;
 using vla_bench::testing::kDifferenceTolerance;
 using vla_bench::testing::kEpsilon;
+using vla_bench::testing::largest;
 using vla_bench::testing::near;
 using vla_bench::testing::random_values;
 using vla_bench::testing::Strided;
@@ -23,11 +24,6 @@ struct Size {
 // One row, fewer rows than a block, several blocks; widths on and off multiples of the vector.
 const Size kSizes[] = {{1, 1, 1}, {1, 48, 33}, {3, 17, 5}, {257, 130, 31}, {700, 16, 64}};
 
-double largest(const std::vector<double>& values) {
-  double result = 0.0;
-  for (double value : values) result = std::max(result, std::abs(value));
-  return result;
-}
 std::vector<double> magnitudes(std::vector<double> values) {
   for (double& value : values) value = std::abs(value);
   return values;

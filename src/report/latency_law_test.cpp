@@ -7,22 +7,22 @@
 namespace vla_bench {
 namespace {
 
-using Points = std::vector<LatencyPoint>;
+using Timings = std::vector<LatencyPoint>;
 
 constexpr double kError = 1e-3;
 
-Points power_law(double scale, double exponent, std::initializer_list<double> lengths,
-                 std::optional<double> error = kError) {
-  Points points;
+Timings power_law(double scale, double exponent, std::initializer_list<double> lengths,
+                  std::optional<double> error = kError) {
+  Timings points;
   for (const double tokens : lengths) {
     points.push_back({tokens, scale * std::pow(tokens, exponent), error});
   }
   return points;
 }
 
-Points timed(std::initializer_list<std::pair<double, double>> timings,
-             std::optional<double> error = kError) {
-  Points points;
+Timings timed(std::initializer_list<std::pair<double, double>> timings,
+              std::optional<double> error = kError) {
+  Timings points;
   for (const auto& [tokens, seconds] : timings) points.push_back({tokens, seconds, error});
   return points;
 }
@@ -35,7 +35,7 @@ TEST(LatencyLaw, ErrorOfAMedian) {
 }
 
 TEST(LatencyLaw, FitsTheLongLengthsWhenThereAreThree) {
-  Points points = power_law(1e-6, 2.0, {512, 1024, 2048});
+  Timings points = power_law(1e-6, 2.0, {512, 1024, 2048});
   points.insert(points.begin(), {64, 1.0, kError});  // a fixed cost
   const LatencyLine line = fit_latency(points);
   EXPECT_EQ(line.first, 512);
@@ -186,7 +186,7 @@ TEST(LatencyLaw, FitsThatContradictTheMeasurementGiveABound) {
   // Laws that meet at 40,000; at 65,536 softmax is still the cheaper one.
   const auto lengths = {512., 1024., 2048., 4096., 8192., 16384., 32768., 65536.};
   const LatencyLine softmax = fit_latency(power_law(1e-9, 2.0, lengths));
-  Points points = power_law(4e-5, 1.0, lengths);
+  Timings points = power_law(4e-5, 1.0, lengths);
   points.back().seconds = 1.2 * softmax.points.back().seconds;
   const Crossover crossover = find_crossover(fit_latency(points), softmax);
   EXPECT_EQ(crossover.basis, "extrapolated");

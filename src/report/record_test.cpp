@@ -36,7 +36,7 @@ CellRecord example() {
   return record;
 }
 
-std::string refusal(const std::string& line) {
+std::string refused_record(const std::string& line) {
   try {
     read_record(line, "there");
   } catch (const BadInput& error) {
@@ -123,29 +123,29 @@ TEST(Record, HeadSaysHowTheCellEnded) {
 TEST(Record, RefusesEveryCutAndEveryEdit) {
   const std::string line = seal(example());
   for (std::size_t size = 0; size < line.size(); ++size) {
-    ASSERT_NE(refusal(line.substr(0, size)), "") << size;
+    ASSERT_NE(refused_record(line.substr(0, size)), "") << size;
     ASSERT_THROW(read_head(line.substr(0, size), "there"), BadInput) << size;
   }
   for (std::size_t at = 0; at < line.size(); ++at) {
     std::string edited = line;
     edited[at] = edited[at] == '1' ? '2' : '1';
-    ASSERT_NE(refusal(edited), "") << at;
+    ASSERT_NE(refused_record(edited), "") << at;
   }
-  EXPECT_EQ(refusal(line.substr(0, 400) + "}"),
+  EXPECT_EQ(refused_record(line.substr(0, 400) + "}"),
             "[there] record: its checksum is another: cut or edited");
-  EXPECT_NE(refusal(line + "}"), "");
-  EXPECT_EQ(refusal(line + "\n"), "");
+  EXPECT_NE(refused_record(line + "}"), "");
+  EXPECT_EQ(refused_record(line + "\n"), "");
 }
 
 TEST(Record, RefusesWhatIsSealedButNoCell) {
-  EXPECT_NE(refusal(seal_line("{}")), "");
-  EXPECT_NE(refusal(seal_line(R"({"record":2})")).find("version"), std::string::npos);
+  EXPECT_NE(refused_record(seal_line("{}")), "");
+  EXPECT_NE(refused_record(seal_line(R"({"record":2})")).find("version"), std::string::npos);
   CellRecord other = example();
   other.hash = std::string(16, '0');
-  EXPECT_NE(refusal(seal(other)).find("hash"), std::string::npos);
+  EXPECT_NE(refused_record(seal(other)).find("hash"), std::string::npos);
   CellRecord two = example();
   two.config.seeds = {1, 2};
-  EXPECT_NE(refusal(seal(two)), "");
+  EXPECT_NE(refused_record(seal(two)), "");
 }
 
 /// The example's line with `from` replaced, and a right checksum.
@@ -166,9 +166,9 @@ TEST(Record, LineIsStable) {
 }
 
 TEST(Record, RefusesValuesThatItsLineCannotHold) {
-  EXPECT_NE(refusal(sealed_with("\"diverged\"", R"("o\"k")")).find("expected ok, skipped"),
+  EXPECT_NE(refused_record(sealed_with("\"diverged\"", R"("o\"k")")).find("expected ok, skipped"),
             std::string::npos);
-  EXPECT_NE(refusal(sealed_with("\"threads\"", std::string("\0", 1))).find("NUL at byte"),
+  EXPECT_NE(refused_record(sealed_with("\"threads\"", std::string("\0", 1))).find("NUL at byte"),
             std::string::npos);
 }
 
@@ -184,15 +184,16 @@ TEST(Record, LargeWholeNumbersComeBack) {
 
 TEST(Record, BoundsDepthAndKeys) {
   const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
-  EXPECT_NE(refusal(sealed_with("\"0.1.0\"", deep)).find("nested deeper than 32"),
+  EXPECT_NE(refused_record(sealed_with("\"0.1.0\"", deep)).find("nested deeper than 32"),
             std::string::npos);
   std::string keys;
   for (int i = 0; i < 100'000; ++i) keys += "\"" + std::to_string(i) + "\":0,";
-  EXPECT_NE(refusal(sealed_with("\"threads\":", keys + "\"threads\":")).find("more than 1000 keys"),
+  EXPECT_NE(refused_record(sealed_with("\"threads\":", keys + "\"threads\":"))
+                .find("more than 1000 keys"),
             std::string::npos);
   // Brackets and colons inside a text are not structure.
-  EXPECT_EQ(refusal(sealed_with("\"0.1.0\"",
-                                "\"\\\"" + std::string(2000, '[') + std::string(2000, ':') + "\"")),
+  EXPECT_EQ(refused_record(sealed_with(
+                "\"0.1.0\"", "\"\\\"" + std::string(2000, '[') + std::string(2000, ':') + "\"")),
             "");
 }
 

@@ -11,6 +11,13 @@
 
 namespace vla_bench::testing {
 
+/// The largest magnitude.
+inline double largest(std::span<const double> values) {
+  double result = 0.0;
+  for (double value : values) result = std::max(result, std::abs(value));
+  return result;
+}
+
 struct Worst {
   double error = 0.0;  // max |a - b| / max(max |b|, floor)
   std::size_t index = 0;

@@ -1,4 +1,5 @@
 #include "testing/gpu.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench {
 namespace {
@@ -6,12 +7,11 @@ namespace {
 using namespace vla_bench::testing;
 
 const MixerConfig kPaper{.options = DeltaNetOptions{}};
-const MixerConfig kStandard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
 
 TEST(DeltaNetCuda, StandardVariantEqualsTheReference) {
   VLA_NEEDS_GPU();
   for (const HeadDims& dims : gpu_shapes()) {
-    expect_gpu_matches_reference(kStandard, random_tensors(kStandard, dims, 31));
+    expect_gpu_matches_reference(kStandardDeltaNet, random_tensors(kStandardDeltaNet, dims, 31));
   }
 }
 
@@ -25,7 +25,7 @@ TEST(DeltaNetCuda, EqualsTheReferenceWithClosedGates) {
 
 TEST(DeltaNetCuda, StandardVariantRepeatsBitForBit) {
   VLA_NEEDS_GPU();
-  expect_gpu_repeats(kStandard, random_tensors(kStandard, {3, 70, 2, 32}, 33));
+  expect_gpu_repeats(kStandardDeltaNet, random_tensors(kStandardDeltaNet, {3, 70, 2, 32}, 33));
 }
 
 }  // namespace

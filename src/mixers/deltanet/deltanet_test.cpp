@@ -1,20 +1,20 @@
 #include <gtest/gtest.h>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
 
 const MixerConfig kPaper{.options = DeltaNetOptions{.variant = DeltaNetVariant::paper}};
-const MixerConfig kStandard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
 
 TEST(DeltaNet, PaperVariantMeetsTheContract) { expect_contract(kPaper); }
-TEST(DeltaNet, StandardVariantMeetsTheContract) { expect_contract(kStandard); }
+TEST(DeltaNet, StandardVariantMeetsTheContract) { expect_contract(kStandardDeltaNet); }
 
 // Keys shorter than 1e-12, zero included: unit() divides by its floor and passes gradients without
 // the projection (times 1e12: the comparison is relative to the largest).
 TEST(DeltaNet, ShortKeysTakeTheFloorOfUnit) {
-  for (const MixerConfig& mixer : {kPaper, kStandard}) {
+  for (const MixerConfig& mixer : {kPaper, kStandardDeltaNet}) {
     const HeadDims dims{.batch = 1, .tokens = 20, .heads = 2, .d_h = 8};
     for (double shrink : {0.0, 2e-13}) {
       CoreTensors tensors = random_tensors(mixer, dims, 21);
@@ -32,7 +32,7 @@ TEST(DeltaNet, ShortKeysTakeTheFloorOfUnit) {
 
 // Saturated gates: sigmoid(+-30) is 1 and 9e-14, the two ends of what a gate can do.
 TEST(DeltaNet, SaturatedGates) {
-  for (const MixerConfig& mixer : {kPaper, kStandard}) {
+  for (const MixerConfig& mixer : {kPaper, kStandardDeltaNet}) {
     const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 16};
     CoreTensors tensors = random_tensors(mixer, dims, 22);
     std::vector<double>& logits = tensors.more[0];
@@ -52,7 +52,7 @@ TEST(DeltaNet, GateGradientOfALongSequence) {
 
 // With unit keys, an open gate and strength 1 a write makes its key read back its value exactly.
 TEST(DeltaNet, MemoryRuleReplacesTheValueOfAKey) {
-  for (const MixerConfig& mixer : {kPaper, kStandard}) {
+  for (const MixerConfig& mixer : {kPaper, kStandardDeltaNet}) {
     const auto memory = production_core<double>(mixer, 2)->memory();
     const double key[] = {0.6, 0.8}, first[] = {1, 2}, second[] = {-3, 5};
     memory->write(key, first);
@@ -77,7 +77,7 @@ TEST(DeltaNet, JacobianOfAStep) {
   paper->step({x, x, x, {gates}}, o);
   EXPECT_FALSE(paper->jacobian().has_value()) << "a gate acts from the left";
 
-  const auto standard = production_core<double>(kStandard, 3)->memory();
+  const auto standard = production_core<double>(kStandardDeltaNet, 3)->memory();
   const double beta_logit = 0.4;
   standard->step({x, x, x, {&beta_logit}}, o);
   const auto jacobian = standard->jacobian();

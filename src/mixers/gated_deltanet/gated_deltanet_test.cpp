@@ -5,27 +5,26 @@
 #include <cmath>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
 
-const MixerConfig kGated{.options = GatedDeltaNetOptions{}};
-const MixerConfig kStandard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
-
-TEST(GatedDeltaNet, MeetsTheContract) { expect_contract(kGated); }
+TEST(GatedDeltaNet, MeetsTheContract) { expect_contract(kGatedDeltaNet); }
 
 // A decay's logit of -1000 has a softplus of 0 and so alpha = 1.
 TEST(GatedDeltaNet, IsStandardDeltaNetWhereNothingDecays) {
   for (const HeadDims& dims : {HeadDims{2, 45, 3, 16}, HeadDims{1, 33, 2, 5}}) {
-    CoreTensors tensors = random_tensors(kGated, dims, 51);
+    CoreTensors tensors = random_tensors(kGatedDeltaNet, dims, 51);
     std::fill(tensors.more[1].begin(), tensors.more[1].end(), -1000.0);
     CoreTensors without = tensors;
     without.more.pop_back();
     without.widths.pop_back();
     without.parameters.clear();
-    const CoreRun expected = run_core<double>(*reference_core(kStandard, dims.d_h), without);
-    for (const auto& core :
-         {production_core<double>(kGated, dims.d_h), reference_core(kGated, dims.d_h)}) {
+    const CoreRun expected =
+        run_core<double>(*reference_core(kStandardDeltaNet, dims.d_h), without);
+    for (const auto& core : {production_core<double>(kGatedDeltaNet, dims.d_h),
+                             reference_core(kGatedDeltaNet, dims.d_h)}) {
       CoreRun run = run_core<double>(*core, tensors);
       for (const double slope : run.dmore[1]) EXPECT_EQ(slope, 0.0) << "softplus is flat there";
       run.dmore.pop_back();
@@ -38,12 +37,13 @@ TEST(GatedDeltaNet, IsStandardDeltaNetWhereNothingDecays) {
 // alpha of 1e-300 and below forgets everything: what a token reads is its own write.
 TEST(GatedDeltaNet, StrongDecayLeavesTheLastWrite) {
   const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 16};
-  CoreTensors tensors = random_tensors(kGated, dims, 52);
+  CoreTensors tensors = random_tensors(kGatedDeltaNet, dims, 52);
   for (double& logit : tensors.more[1]) logit = 2000.0;
-  expect_matches_reference<double>(kGated, tensors);
-  expect_matches_reference<float>(kGated, tensors);
-  const CoreRun run = run_core<double>(*production_core<double>(kGated, 16), tensors, 1, false);
-  const auto memory = production_core<double>(kGated, 16)->memory(1);
+  expect_matches_reference<double>(kGatedDeltaNet, tensors);
+  expect_matches_reference<float>(kGatedDeltaNet, tensors);
+  const CoreRun run =
+      run_core<double>(*production_core<double>(kGatedDeltaNet, 16), tensors, 1, false);
+  const auto memory = production_core<double>(kGatedDeltaNet, 16)->memory(1);
   const std::size_t last = (39 * 2 + 1) * 16;
   std::vector<std::vector<double>> one(2);
   for (std::size_t i = 0; i < 2; ++i) one[i] = {tensors.more[i].back()};
@@ -59,7 +59,7 @@ TEST(GatedDeltaNet, StrongDecayLeavesTheLastWrite) {
 }
 
 TEST(GatedDeltaNet, MemoryRuleReplacesTheValueOfAKeyAndForgetsNothing) {
-  const auto memory = production_core<double>(kGated, 2)->memory();
+  const auto memory = production_core<double>(kGatedDeltaNet, 2)->memory();
   const double key[] = {0.6, 0.8}, other[] = {-0.8, 0.6};
   const double first[] = {1, 2}, second[] = {-3, 5}, kept[] = {7, 9};
   memory->write(other, kept);
@@ -79,7 +79,7 @@ TEST(GatedDeltaNet, MemoryRuleReplacesTheValueOfAKeyAndForgetsNothing) {
 }
 
 TEST(GatedDeltaNet, JacobianOfAStep) {
-  const auto memory = production_core<double>(kGated, 2)->memory();
+  const auto memory = production_core<double>(kGatedDeltaNet, 2)->memory();
   const double x[] = {0.5, -0.25}, strength = 0.4, logit = 0.7, a_log = -0.3, bias = 0.1;
   double out[2];
   memory->step({x, x, x, {&strength, &logit}, {&a_log, &bias}}, out);

@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
 
 const MixerConfig kGla{.options = GlaOptions{}};
-const MixerConfig kMamba2{.options = Mamba2Options{}};
 
 TEST(Gla, MeetsTheContract) { expect_contract(kGla); }
 

@@ -5,13 +5,12 @@
 #include <cmath>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
 
 const MixerConfig kKda{.options = KdaOptions{}};
-const MixerConfig kGated{.options = GatedDeltaNetOptions{}};
-const MixerConfig kStandard{.options = DeltaNetOptions{.variant = DeltaNetVariant::standard}};
 
 TEST(Kda, MeetsTheContract) { expect_contract(kKda); }
 
@@ -34,12 +33,12 @@ std::vector<double> gathered(const std::vector<double>& channels, Index d) {
 // gate is the sum of those of its channels.
 TEST(Kda, WithEqualChannelsIsGatedDeltaNet) {
   for (const HeadDims& dims : {HeadDims{2, 45, 3, 16}, HeadDims{1, 33, 2, 5}}) {
-    const CoreTensors gated = random_tensors(kGated, dims, 71);
+    const CoreTensors gated = random_tensors(kGatedDeltaNet, dims, 71);
     CoreTensors tensors = gated;
     tensors.widths[1] = dims.d_h;
     tensors.more[1] = spread(gated.more[1], dims.d_h);
     tensors.parameters[1] = spread(gated.parameters[1], dims.d_h);
-    const CoreRun expected = run_core<double>(*reference_core(kGated, dims.d_h), gated);
+    const CoreRun expected = run_core<double>(*reference_core(kGatedDeltaNet, dims.d_h), gated);
     for (const auto& core :
          {production_core<double>(kKda, dims.d_h), reference_core(kKda, dims.d_h)}) {
       CoreRun run = run_core<double>(*core, tensors);
@@ -59,7 +58,7 @@ TEST(Kda, IsStandardDeltaNetWhereNothingDecays) {
   without.more.pop_back();
   without.widths.pop_back();
   without.parameters.clear();
-  const CoreRun expected = run_core<double>(*reference_core(kStandard, dims.d_h), without);
+  const CoreRun expected = run_core<double>(*reference_core(kStandardDeltaNet, dims.d_h), without);
   CoreRun run = run_core<double>(*production_core<double>(kKda, dims.d_h), tensors);
   for (const double slope : run.dmore[1]) EXPECT_EQ(slope, 0.0) << "softplus is flat there";
   run.dmore.pop_back();

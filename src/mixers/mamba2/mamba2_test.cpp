@@ -5,11 +5,10 @@
 #include <cmath>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
-
-const MixerConfig kMamba2{.options = Mamba2Options{}};
 
 TEST(Mamba2, MeetsTheContract) { expect_contract(kMamba2); }
 

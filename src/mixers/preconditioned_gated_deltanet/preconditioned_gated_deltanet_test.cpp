@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "testing/mixer_cases.h"
+#include "testing/plain_mixers.h"
 
 namespace vla_bench::testing {
 namespace {
 
 const MixerConfig kPreconditioned{.options = PreconditionedGatedDeltaNetOptions{}};
-const MixerConfig kGated{.options = GatedDeltaNetOptions{}};
 
 TEST(PreconditionedGatedDeltaNet, MeetsTheContract) { expect_contract(kPreconditioned); }
 
@@ -36,7 +36,7 @@ TEST(PreconditionedGatedDeltaNet, IsGatedDeltaNetWhereNoChannelIsUsed) {
     const double beta = m / (1 + std::exp(-tensors.more[0][i]));
     gated.more[0][i] = std::log(beta / (1 - beta));
   }
-  const CoreRun expected = run_core<double>(*reference_core(kGated, 16), gated);
+  const CoreRun expected = run_core<double>(*reference_core(kGatedDeltaNet, 16), gated);
   for (const auto& core :
        {production_core<double>(kPreconditioned, 16), reference_core(kPreconditioned, 16)}) {
     const CoreRun run = run_core<double>(*core, tensors);

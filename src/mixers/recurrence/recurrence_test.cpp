@@ -18,8 +18,8 @@ namespace {
 using mixers::CpuRule;
 using mixers::Decay;
 using mixers::RecurrenceForm;
-using Residual = RecurrenceForm::Residual;
-using Normaliser = RecurrenceForm::Normaliser;
+using FormResidual = RecurrenceForm::Residual;
+using FormNormaliser = RecurrenceForm::Normaliser;
 
 constexpr std::size_t kR = 0, kF = 1, kDecay = 2;  // projections beyond q, k and v
 
@@ -47,7 +47,7 @@ struct PassedThrough {
     token.each([&](auto i) { none[i] = 0; });
     token.put_dq(token.dq());
     token.put_dk(token.da());
-    token.put_dmore(kR, form_.residual == Residual::along_r ? token.dr() : none);
+    token.put_dmore(kR, form_.residual == FormResidual::along_r ? token.dr() : none);
     token.put_dmore(kF, form_.has_f() ? token.df() : none);
     if (form_.decay == Decay::head) {
       const auto decay = sigmoid(token, token.more_scalar(kDecay));
@@ -74,9 +74,10 @@ struct PassedThrough {
 
 std::vector<RecurrenceForm> forms() {
   std::vector<RecurrenceForm> all;
-  for (Residual residual : {Residual::none, Residual::along_r, Residual::along_a}) {
+  for (FormResidual residual : {FormResidual::none, FormResidual::along_r, FormResidual::along_a}) {
     for (Decay decay : {Decay::none, Decay::head, Decay::rows, Decay::columns}) {
-      for (Normaliser normaliser : {Normaliser::none, Normaliser::sums_a, Normaliser::sums_f}) {
+      for (FormNormaliser normaliser :
+           {FormNormaliser::none, FormNormaliser::sums_a, FormNormaliser::sums_f}) {
         for (bool has_gradient : {false, true}) {
           if (has_gradient && decay == Decay::none) continue;
           all.push_back({residual, decay, has_gradient, normaliser, 0.05});
@@ -176,7 +177,7 @@ void set_strong_decays(CoreTensors& tensors, bool zeros) {
 
 TEST(Recurrence, ChunksGoOnAfterStrongDecays) {
   for (Decay decay : {Decay::head, Decay::columns}) {
-    RecurrenceForm form{Residual::along_r, decay, true, Normaliser::sums_f, 0.05};
+    RecurrenceForm form{FormResidual::along_r, decay, true, FormNormaliser::sums_f, 0.05};
     SCOPED_TRACE(name(form));
     const HeadDims dims{.batch = 1, .tokens = 40, .heads = 2, .d_h = 8};
     CoreTensors tensors = tensors_of(form, dims, 35);

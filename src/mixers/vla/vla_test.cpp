@@ -18,13 +18,13 @@ using testing::expect_contract;
 using testing::expect_matches_reference;
 using testing::random_tensors;
 
-struct Variant {
+struct NamedVla {
   std::string name;
   MixerConfig config;
 };
-void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
+void PrintTo(const NamedVla& variant, std::ostream* out) { *out << variant.name; }
 
-std::vector<Variant> variants() {
+std::vector<NamedVla> named_variants() {
   const auto vla = [](auto change) {
     VlaOptions options;
     change(options);
@@ -83,11 +83,11 @@ std::vector<Variant> variants() {
   };
 }
 
-class VlaVariant : public ::testing::TestWithParam<Variant> {};
+class VlaVariant : public ::testing::TestWithParam<NamedVla> {};
 
 TEST_P(VlaVariant, MeetsTheContractOfAMixer) { expect_contract(GetParam().config); }
 
-INSTANTIATE_TEST_SUITE_P(All, VlaVariant, ::testing::ValuesIn(variants()),
+INSTANTIATE_TEST_SUITE_P(All, VlaVariant, ::testing::ValuesIn(named_variants()),
                          [](const auto& variant) { return variant.param.name; });
 
 // delta = 1 + u.Au starts near 1 + 1 / (d lambda_0) and falls towards 1; z.q' starts near d and
