@@ -13,6 +13,10 @@ while [[ ${1-} == -D* ]]; do
   options+=("$1")
   shift
 done
+# A build folder may come from a machine without a GPU (test.sh).
+if [[ -e /dev/nvidiactl || -e /dev/dxg ]]; then
+  options=(-DVLA_CUDA_QUICK=OFF "${options[@]}")
+fi
 if command -v ccache > /dev/null; then
   # It caches nothing that is compiled with precompiled headers.
   options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON)

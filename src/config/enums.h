@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/device.h"
+#include "core/device_kinds.h"
 
 namespace vla_bench {
 

@@ -5,15 +5,13 @@
 //   F feed-forward channels (d_ff), V vocabulary, n stored pairs, M = B * T rows.
 #pragma once
 
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 
 #include "core/device.h"
+#include "core/index.h"
 
 namespace vla_bench {
-
-using Index = std::int64_t;
 
 template <class T>
 class Array {

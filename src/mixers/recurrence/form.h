@@ -1,7 +1,7 @@
 // What a rule says about its recurrence (recurrence.h).
 #pragma once
 
-#include "core/array.h"
+#include "core/index.h"
 
 namespace vla_bench::mixers {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "mixers/mixer.h"
+#include "mixers/heads.h"
 
 namespace vla_bench::mixers::cuda {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "config/enums.h"
-#include "core/array.h"
+#include "core/index.h"
 #include "mixers/features.h"
 #include "mixers/recurrence/form.h"
 

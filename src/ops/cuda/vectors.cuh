@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "core/array.h"
+#include "core/index.h"
 
 namespace vla_bench::ops::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "core/array.h"
+#include "core/index.h"
 #include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
