@@ -1,6 +1,8 @@
 // Cells of a config, what it is refused for, and values of its tables.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +26,14 @@ inline std::string refusal(std::string_view json, const std::vector<std::string>
   }
   return "";
 }
+
+/// The refusal contains `expected`.
+#define EXPECT_REFUSED(expected, ...)                                       \
+  {                                                                         \
+    const std::string message = ::vla_bench::testing::refusal(__VA_ARGS__); \
+    EXPECT_NE(message.find(expected), std::string::npos)                    \
+        << "message: " << message << "\nexpected: " << (expected);          \
+  }
 
 inline CellEnvironment on_threads(int threads) {
   return {.context = {Device::cpu, threads}, .checkpoint = {}, .progress = {}, .stop = nullptr};
