@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "mixers/mixer.h"
+#include "mixers/heads.h"
 
 namespace vla_bench::mixers {
 

@@ -8,8 +8,8 @@
 
 #include <cstdint>
 
-#include "core/array.h"
-#include "core/device.h"
+#include "core/device_kinds.h"
+#include "core/matrix.h"
 #include "ops/training_state.h"
 
 namespace vla_bench {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/array.h"
 #include "core/rng.h"
 #include "ops/ops.h"
 

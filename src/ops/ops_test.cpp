@@ -3,6 +3,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/device.h"
 #include "core/error.h"
 #include "ops/cpu/vector_math.h"
 #include "testing/operands.h"

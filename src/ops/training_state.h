@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "core/array.h"
 #include "core/host_device.h"
+#include "core/index.h"
 
 namespace vla_bench {
 

@@ -6,13 +6,17 @@ Tests exit with status 77 (skipped) without .venv, which has matplotlib.
 from __future__ import annotations
 
 import csv
+import importlib
+import os
+import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
 import unittest
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 SOURCE = Path(__file__).resolve().parents[2]
 PYTHON = SOURCE / ".venv/bin/python"
@@ -30,6 +34,38 @@ def plot(tables: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def in_copy(work: Callable[[], object], *arguments: Path | str) -> subprocess.CompletedProcess[str]:
+    """Runs `work` as a program with these arguments, in a copy of this process: matplotlib is imported
+    once (main), not for every figure."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = os.fork()
+        if process == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+            sys.argv = [str(argument) for argument in arguments]
+            sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+            status = 0
+            try:
+                work()
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            except BaseException:
+                traceback.print_exc()
+                status = 1
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess([], status, output.read(), errors.read())
+
+
+def plot_in_copy(tables: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    program = str(SOURCE / "scripts/plot.py")
+    return in_copy(lambda: runpy.run_path(program, run_name="__main__"), program, tables, "--out", out)
 
 
 def columns(table: str) -> list[str]:
@@ -74,17 +110,15 @@ class PlotCase(unittest.TestCase):
 
     def run_plot(self) -> str:
         """Messages of a run that succeeds."""
-        process = plot(self.folder, self.figures)
-        _, errors = process.communicate()
-        self.assertEqual(process.returncode, 0, errors)
-        return errors
+        run = plot_in_copy(self.folder, self.figures)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return run.stderr
 
     def refused(self, tables: Path, out: Path) -> str:
-        process = plot(tables, out)
-        _, errors = process.communicate()
-        self.assertEqual(process.returncode, 2, errors)
-        self.assertNotIn("Traceback", errors)
-        return errors
+        run = plot_in_copy(tables, out)
+        self.assertEqual(run.returncode, 2, run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
+        return run.stderr
 
     def drawn(self, figure: str) -> dict[str, dict[str, list[tuple[str, ...]]]]:
         """Panel -> line -> (x, y, low, high, cells), from the CSV beside the figure."""
@@ -107,13 +141,10 @@ class PlotCase(unittest.TestCase):
             "charts = charts_of(Report(Path(sys.argv[1])))\n"
             "styles = line_styles(charts.values())\n"
         )
-        return subprocess.run(
-            [PYTHON, "-c", start + program, tables or self.folder],
-            cwd=SOURCE / "scripts",
-            text=True,
-            check=True,
-            stdout=subprocess.PIPE,
-        ).stdout.strip()
+        work = compile(start + program, "<test>", "exec")
+        run = in_copy(lambda: exec(work, {"__name__": "__main__"}), "-c", tables or self.folder)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return run.stdout.strip()
 
     def notes(self, figure: str, tables: Path | None = None) -> str:
         return self.python(f"print('\\n'.join(charts['{figure}'].notes))", tables)
@@ -133,4 +164,9 @@ def main() -> None:
     if not PYTHON.exists():
         print("skipped: no .venv (scripts/setup.sh makes it)")
         sys.exit(SKIPPED)
+    if Path(sys.prefix).resolve() != PYTHON.parents[1].resolve():
+        os.execv(PYTHON, [str(PYTHON), *sys.argv])
+    sys.path.insert(0, str(SOURCE / "scripts"))
+    for module in ("plotting.drawing", "plotting.figures", "matplotlib.backends.backend_pdf"):
+        importlib.import_module(module)
     unittest.main()

@@ -49,13 +49,9 @@
 #include <memory>
 
 #include "mixers/mixer.h"
+#include "mixers/softmax/softmax_tiling.h"
 
 namespace vla_bench::mixers {
-
-/// Which of the compiled tiles to run, from one warp per block with 16 rows to the widest. by_shape
-/// is softmax_tiles.h's choice; the others let tests run every kernel at every size. whole_lane is
-/// the float32 backward in one kernel wherever it can run, and by_shape for everything else.
-enum class SoftmaxTiling { by_shape, narrow, shared_keys, medium, wide, whole_lane };
 
 /// Supports d_h of 16, 32, 64 and 128, and 8 (for the golden files) and 256 only in float32. Throws
 /// RunError for other precisions or sizes.

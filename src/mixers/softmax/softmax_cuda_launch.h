@@ -7,8 +7,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "mixers/mixer.h"
-#include "mixers/softmax/softmax_cuda.h"
+#include "core/device_kinds.h"
+#include "mixers/heads.h"
+#include "mixers/softmax/softmax_tiling.h"
 
 namespace vla_bench::mixers::softmax::cuda {
 

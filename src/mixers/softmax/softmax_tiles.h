@@ -2,8 +2,8 @@
 // give the same bits on every one.
 #pragma once
 
-#include "mixers/mixer.h"
-#include "mixers/softmax/softmax_cuda.h"
+#include "mixers/heads.h"
+#include "mixers/softmax/softmax_tiling.h"
 
 namespace vla_bench::mixers::softmax::cuda {
 

@@ -7,9 +7,9 @@
 
 #include <algorithm>
 
-#include "core/array.h"
 #include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
+#include "core/index.h"
 #include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
