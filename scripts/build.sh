@@ -18,8 +18,9 @@ if [[ -e /dev/nvidiactl || -e /dev/dxg ]]; then
   options=(-DVLA_CUDA_QUICK=OFF "${options[@]}")
 fi
 if command -v ccache > /dev/null; then
-  # It caches nothing that is compiled with precompiled headers.
-  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON)
+  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  # What it needs to cache what is compiled with precompiled headers.
+  export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:+$CCACHE_SLOPPINESS,}pch_defines,time_macros
   # Through the environment: a build without CUDA would complain of an option it does not use.
   export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
 fi
