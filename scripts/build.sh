@@ -25,4 +25,5 @@ if command -v ccache > /dev/null; then
   export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
 fi
 cmake --preset "$preset" "${options[@]}"
-cmake --build --preset "$preset" "$@"
+# As many compilers as cores: Ninja's two more would only take turns.
+cmake --build --preset "$preset" --parallel "$(nproc)" "$@"
