@@ -18,10 +18,10 @@ inline constexpr int kSumColumns = kWarp;  // per thread block: one coalesced li
 inline constexpr int kSumRows = 8;         // rows that a thread block reads at once: its warps
 // 16 rows per warp: enough thread blocks for the GPU at M of a few thousand.
 inline constexpr Index kSumRowsOfBlock = 128;
-// Blocks of a launch that fill a GPU. With more, each has less to do and the last of them, which
-// adds up the others' sums, has more: 512 blocks of rows took it as long as all of those took.
+// Blocks of a launch that fill a GPU. With more, each has less to do, and the last of them, which
+// adds up the others' sums, more.
 inline constexpr Index kSumBlocks = 1024;
-// So many blocks of rows at least, where there are as many columns as that.
+// Fewest blocks of rows of a launch with many columns.
 inline constexpr Index kLeastSumBlocks = 32;
 
 /// Sums over the block's threads of one column; the result is in those with threadIdx.y == 0.
