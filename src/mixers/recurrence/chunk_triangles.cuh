@@ -70,8 +70,7 @@ struct WarpBlock {
   /// a sum's chain of additions is what a warp waits for.
   template <bool kNegative>
   __device__ void add_product(const WarpBlock& x, const WarpBlock& y) {
-    using ops::cuda::multiply_add_tf32;
-    WarpBlock high, low_high, high_low;
+    float high[2][4], low_high[2][4], high_low[2][4];
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const float(&from)[4] = x.part[k];
@@ -79,16 +78,23 @@ struct WarpBlock {
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         const auto b = right<Grade::float32>(y.part[k][2 * n], y.part[k][2 * n + 1]);
-        multiply_add_tf32(high.part[n], a.high, b.high[0], b.high[1]);
-        multiply_add_tf32(low_high.part[n], a.low, b.high[0], b.high[1]);
-        multiply_add_tf32(high_low.part[n], a.high, b.low[0], b.low[1]);
+        const auto add = [&](float(&c)[4], const std::uint32_t(&i)[4], const std::uint32_t(&j)[2]) {
+          if (k == 0) {
+            ops::cuda::multiply_tf32(c, i, j[0], j[1]);
+          } else {
+            ops::cuda::multiply_add_tf32(c, i, j[0], j[1]);
+          }
+        };
+        add(high[n], a.high, b.high);
+        add(low_high[n], a.low, b.high);
+        add(high_low[n], a.high, b.low);
       }
     }
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float sum = high.part[n][e] + (low_high.part[n][e] + high_low.part[n][e]);
+        const float sum = high[n][e] + (low_high[n][e] + high_low[n][e]);
         part[n][e] = kNegative ? part[n][e] - sum : part[n][e] + sum;
       }
     }
@@ -101,7 +107,9 @@ struct WarpBlock {
     __syncwarp();  // threads read what others hold, and may write there next
   }
   /// This, M, symmetric, to L^-1 of M = L L^T. `pivots` (16): the squares of L's diagonal before
-  /// their floor.
+  /// their floor. Unrolled it is faster by itself; as a loop where warps at other places of the
+  /// kernel compete for the instruction cache.
+  template <bool kUnrolled>
   __device__ void invert_factor(float floor, float* pivots);
 
  private:
@@ -117,72 +125,80 @@ struct WarpBlock {
   }
 };
 
+template <bool kUnrolled>
 __device__ inline void WarpBlock::invert_factor(float floor, float* pivots) {
   constexpr unsigned kAll = 0xFFFFFFFFU;
   using ops::cuda::reciprocal;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4;  // the thread's rows are g and g + 8
   const int t = lane % 4;
-  const auto at = [&](int i, int j) {
-    return __shfl_sync(kAll, part[j / 8][i / 8 * 2 + j % 2], i % 8 * 4 + j % 8 / 2);
-  };
   const float inverse_floor = reciprocal(floor);
   float own_pivot[2] = {};
   // The pivots of rows j and j + 1, and what lies below the first.
-  float first = at(0, 0), below = at(1, 0), second = at(1, 1);
+  float first = __shfl_sync(kAll, part[0][0], 0);
+  float below = __shfl_sync(kAll, part[0][0], 4);
+  float second = __shfl_sync(kAll, part[0][1], 4);
 #pragma unroll
-  for (int j = 0; j < 16; j += 2) {
-    const int n = j / 8;
-    const float inverse_first = first < floor ? inverse_floor : reciprocal(first);
-    const float slope = below * inverse_first;
-    second = fmaf(-slope, below, second);
-    const float inverse_second = second < floor ? inverse_floor : reciprocal(second);
-    if (g == j % 8) own_pivot[n] = first;
-    if (g == j % 8 + 1) own_pivot[n] = second;
-    if (j < 14) {
-      // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block.
-      const float a = at(j + 2, j), b = at(j + 3, j);
-      const float c = fmaf(-slope, a, at(j + 2, j + 1));
-      const float d = fmaf(-slope, b, at(j + 3, j + 1));
-      const float scaled_a = a * inverse_first, scaled_b = b * inverse_first;
-      const float next_first = fmaf(-scaled_a, a, at(j + 2, j + 2));
-      const float next_below = fmaf(-scaled_a, b, at(j + 3, j + 2));
-      const float next_second = fmaf(-scaled_b, b, at(j + 3, j + 3));
-      first = fmaf(-c * c, inverse_second, next_first);
-      below = fmaf(-c * d, inverse_second, next_below);
-      second = fmaf(-d * d, inverse_second, next_second);
-    }
-    float of_first[2], of_second[2];  // what the thread's rows take of rows j and j + 1
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll(kUnrolled ? 4 : 1)
+    for (int pair = 0; pair < 4; ++pair) {  // j = 8 n + 2 pair
+      const float inverse_first = first < floor ? inverse_floor : reciprocal(first);
+      const float slope = below * inverse_first;
+      second = fmaf(-slope, below, second);
+      const float inverse_second = second < floor ? inverse_floor : reciprocal(second);
+      if (g == 2 * pair) own_pivot[n] = first;
+      if (g == 2 * pair + 1) own_pivot[n] = second;
+      if (n == 0 || pair < 3) {
+        // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block. They are
+        // of the other half behind the last pair.
+        const bool here = pair < 3;
+        const auto of = [&](int from_n, int e, int row, int column) {
+          const float value = here ? part[n][2 * n + e] : part[from_n][2 + e];
+          return __shfl_sync(kAll, value, (2 * pair + 2 + row) % 8 * 4 + column % 4);
+        };
+        const float a = of(0, 0, 0, pair), b = of(0, 0, 1, pair);
+        const float c = fmaf(-slope, a, of(0, 1, 0, pair));
+        const float d = fmaf(-slope, b, of(0, 1, 1, pair));
+        const float scaled_a = a * inverse_first, scaled_b = b * inverse_first;
+        const float next_first = fmaf(-scaled_a, a, of(1, 0, 0, pair + 1));
+        const float next_below = fmaf(-scaled_a, b, of(1, 0, 1, pair + 1));
+        const float next_second = fmaf(-scaled_b, b, of(1, 1, 1, pair + 1));
+        first = fmaf(-c * c, inverse_second, next_first);
+        below = fmaf(-c * d, inverse_second, next_below);
+        second = fmaf(-d * d, inverse_second, next_second);
+      }
+      float of_first[2], of_second[2];  // what the thread's rows take of rows j and j + 1
 #pragma unroll
-    for (int h = n; h < 2; ++h) {
-      const int source = 4 * g + j % 8 / 2;
-      const float along_first = __shfl_sync(kAll, part[n][2 * h], source);
-      const float along_second =
-          fmaf(-slope, along_first, __shfl_sync(kAll, part[n][2 * h + 1], source));
-      const bool is_below = h > n || g > j % 8 + 1;
-      of_second[h] = is_below ? -along_second * inverse_second : 0.0F;
-      of_first[h] = is_below ? fmaf(-of_second[h], slope, -along_first * inverse_first) : 0.0F;
-      if (h == n && g == j % 8 + 1) of_first[h] = -slope;
-    }
-    const bool own_columns = t == j % 8 / 2;  // columns j and j + 1 become those of I
+      for (int h = n; h < 2; ++h) {
+        const int source = 4 * g + pair;
+        const float along_first = __shfl_sync(kAll, part[n][2 * h], source);
+        const float along_second =
+            fmaf(-slope, along_first, __shfl_sync(kAll, part[n][2 * h + 1], source));
+        const bool is_below = h > n || g > 2 * pair + 1;
+        of_second[h] = is_below ? -along_second * inverse_second : 0.0F;
+        of_first[h] = is_below ? fmaf(-of_second[h], slope, -along_first * inverse_first) : 0.0F;
+        if (h == n && g == 2 * pair + 1) of_first[h] = -slope;
+      }
+      const bool own_columns = t == pair;  // columns j and j + 1 become those of I
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
+      for (int m = 0; m < 2; ++m) {
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float from_first = __shfl_sync(kAll, part[m][2 * n + c], j % 8 * 4 + t);
-        float from_second = __shfl_sync(kAll, part[m][2 * n + c], j % 8 * 4 + 4 + t);
-        if (m == n && own_columns) {
-          from_first = c == 0 ? 1.0F : 0.0F;
-          from_second = c == 1 ? 1.0F : 0.0F;
+        for (int c = 0; c < 2; ++c) {
+          float from_first = __shfl_sync(kAll, part[m][2 * n + c], 8 * pair + t);
+          float from_second = __shfl_sync(kAll, part[m][2 * n + c], 8 * pair + 4 + t);
+          if (m == n && own_columns) {
+            from_first = c == 0 ? 1.0F : 0.0F;
+            from_second = c == 1 ? 1.0F : 0.0F;
 #pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            part[m][2 * h + c] = h == n && g == j % 8 + c ? 1.0F : 0.0F;
+            for (int h = 0; h < 2; ++h) {
+              part[m][2 * h + c] = h == n && g == 2 * pair + c ? 1.0F : 0.0F;
+            }
           }
-        }
 #pragma unroll
-        for (int h = n; h < 2; ++h) {
-          float& value = part[m][2 * h + c];
-          value = fmaf(of_second[h], from_second, fmaf(of_first[h], from_first, value));
+          for (int h = n; h < 2; ++h) {
+            float& value = part[m][2 * h + c];
+            value = fmaf(of_second[h], from_second, fmaf(of_first[h], from_first, value));
+          }
         }
       }
     }
@@ -205,22 +221,25 @@ __device__ inline float* block_at(float* matrix, int i, int j) {
 /// M of 16 or 32 rows, of which the lower triangle is read, to its factor, by one warp; above the
 /// diagonal blocks nothing is written. `floor`: pivots below it are raised to it; `pivots` (n) are
 /// those before.
-template <int kBlocks, int kStride>
+template <int kBlocks, int kStride, bool kUnrolled = true>
 __device__ inline void factorise(float* matrix, float floor, float* pivots) {
   static_assert(kBlocks <= 2);
-  WarpBlock inverse;
-  inverse.load_symmetric<kStride>(matrix);
-  inverse.invert_factor(floor, pivots);
-  inverse.store<kStride>(matrix);
-  if constexpr (kBlocks == 2) {
-    WarpBlock below, last, factor;
-    below.load<kStride>(block_at<kStride>(matrix, 1, 0));
-    last.load_symmetric<kStride>(block_at<kStride>(matrix, 1, 1));
-    factor.add_product<false>(below, inverse);
-    factor.store<kStride>(block_at<kStride>(matrix, 1, 0));
-    last.add_product<true>(factor, factor);
-    last.invert_factor(floor, pivots + 16);
-    last.store<kStride>(block_at<kStride>(matrix, 1, 1));
+#pragma unroll(kUnrolled ? kBlocks : 1)
+  for (int k = 0; k < kBlocks; ++k) {
+    float* diagonal = block_at<kStride>(matrix, k, k);
+    WarpBlock block;
+    block.load_symmetric<kStride>(diagonal);
+    if (k > 0) {
+      WarpBlock below, inverse, factor;
+      below.load<kStride>(block_at<kStride>(matrix, 1, 0));
+      inverse.load<kStride>(matrix);
+      factor.add_product<false>(below, inverse);
+      factor.store<kStride>(block_at<kStride>(matrix, 1, 0));
+      block.add_product<true>(factor, factor);
+    }
+    block.invert_factor<kUnrolled>(floor, pivots + 16 * k);
+    block.store<kStride>(diagonal);
+    __syncwarp();
   }
 }
 
@@ -243,7 +262,7 @@ __device__ inline void factorise_together(float* matrix, float floor, float* piv
         factor.load<kStride>(at(k, k - 1));
         diagonal.add_product<true>(factor, factor);
       }
-      diagonal.invert_factor(floor, pivots + 16 * k);
+      diagonal.invert_factor<true>(floor, pivots + 16 * k);
       diagonal.store<kStride>(at(k, k));
     } else {
       const int left = kBlocks - k;

@@ -5,6 +5,7 @@
 #include "mixers/features.h"
 #include "mixers/recurrence/chunk_triangles.cuh"
 #include "mixers/recurrence/pipeline.cuh"
+#include "mixers/recurrence/split_rows.cuh"
 #include "mixers/vla/vla_chunked_cuda.h"
 
 namespace vla_bench::mixers::cuda {
@@ -115,11 +116,6 @@ struct Across {
   }
 };
 
-/// An operand's word in a grade: of TF32 the instruction cuts the last 13 bits off. A factor of 1 +
-/// 0.3466 2^-10 before that makes errors of both signs alike on average, at most 0.7 of a last
-/// place (to nearest: 0.5), and is one instruction where cvt.rna is three. NaN stays NaN.
-__device__ inline float nearly_round_to_tf32(float x) { return x * 1.00033848F; }
-
 /// The 16 x 16 tile left right^T, summed over the inner indices. The three terms of grade float32
 /// have a sum each: a sum's chain of additions is what a warp waits for.
 template <Grade kGrade, class LeftOperand, class RightOperand>
@@ -183,13 +179,13 @@ struct ChunkTiles {
   float before[2][C], after[2][C], pivots[2][C];
 };
 
-/// Starts copying tokens first .. first + kTokens - 1 into rows of kStride numbers; channels and
-/// tokens that do not exist become 0.
+/// Starts copying tokens first .. first + kTokens - 1 into rows of kStride numbers, by the first
+/// `threads` of the block; channels and tokens that do not exist become 0.
 template <int kTokens, int D, int kStride>
 __device__ inline void load_tokens(float* tile, const TokenSource& source, const float* lane,
-                                   int first, int tokens) {
+                                   int first, int tokens, int threads = blockDim.x) {
   const int width = source.wide ? D / 4 : D;
-  for (int i = static_cast<int>(threadIdx.x); i < kTokens * width; i += blockDim.x) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTokens * width; i += threads) {
     const int token = i / width;
     const int channel = i % width * (source.wide ? 4 : 1);
     const bool valid = first + token < tokens && channel < source.width;

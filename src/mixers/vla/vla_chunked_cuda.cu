@@ -2,9 +2,10 @@
 #include <cuda_bf16.h>
 
 #include "core/cuda/check.h"
-#include "mixers/vla/vla_chunked.cuh"
+#include "mixers/vla/vla_row_chunks.cuh"
 #include "mixers/vla/vla_rule.h"
 #include "mixers/vla/vla_segments_cuda.h"
+#include "ops/cuda/partial_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
 namespace {
@@ -27,231 +28,293 @@ struct ForwardArgs {
 
 template <int D>
 struct ForwardTiles {
-  static constexpr int C = ChunkShape<D>::kTokens;
-  alignas(16) float matrix[D * ChunkShape<D>::kAlong];
-  ChunkTiles<D> chunk;
-  alignas(16) float k[2][C * ChunkShape<D>::kAlong];
-  alignas(16) float b[2][C * ChunkShape<D>::kAlong];
+  static constexpr int C = RowChunkTiles<D>::C;
+  static constexpr int kOfK = D + 8;
+  static constexpr int kAlongKeys = C + 8;
+  RowChunkTiles<D> chunk;
+  alignas(16) float k[2][C * kOfK];
+  alignas(16) float along_keys[C * kAlongKeys];  // triu(Z^T k), transposed
+  float squares[D / 16][C];                      // of b, by row warp
+  ops::cuda::PartialBarrier row_warps;
 };
 
+/// What a chunk writes out is found while the next one is under way: its Z^T k by the factor warp
+/// beside step 1, the rest by the row warps beside 3.
 template <int D, Grade kGrade>
 class Forward {
  public:
+  using Chunk = RowChunk<D>;
+
   __device__ Forward(const ForwardArgs& args, ForwardTiles<D>& tiles)
       : args_(args),
         tiles_(tiles),
         segment_(args.segment, static_cast<int>(blockIdx.x)),
         batch_(segment_.lane / args.segment.heads),
-        head_(segment_.lane % args.segment.heads) {}
+        head_(segment_.lane % args.segment.heads),
+        warp_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0)),
+        matrix_(16 * warp_) {}
 
   __device__ void run() {
-    load(0, segment_.first);
-    start();
-    count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
-                    chunk().after[0]);
-    wait_for_groups<0>();
+    if (threadIdx.x == 0) tiles_.row_warps.start(Chunk::kRowThreads);
+    if (has_rows()) {
+      start();
+      load_directions(segment_.first);
+      load_keys(0, segment_.first);
+      Chunk::split_directions(chunk());
+      load_directions(segment_.first + C);
+      count_nudges<C>(settings(), segment_.first, args_.segment.tokens, chunk().before[0],
+                      chunk().after[0]);
+    }
     __syncthreads();
     int parity = 0;
     for (int first = segment_.first; first < segment_.end; first += C, parity ^= 1) {
       step(first, parity);
     }
-    __syncthreads();
-    write(Team::block(), segment_.first + (segment_.end - segment_.first - 1) / C * C, parity ^ 1);
-    if (args_.ends != nullptr) write_end();
+    write_last(segment_.first + (segment_.end - segment_.first - 1) / C * C, parity ^ 1);
+    if (args_.ends != nullptr && has_rows()) matrix_.store(end());
     if (threadIdx.x == 0 && args_.low_pivots != nullptr && low_pivots_ > 0) {
       atomicAdd(args_.low_pivots, low_pivots_);
     }
   }
 
  private:
-  using Shape = ChunkShape<D>;
-  using Steps = ChunkSteps<D>;
-  static constexpr int C = Shape::kTokens;
+  using Tiles = ForwardTiles<D>;
+  static constexpr int C = Chunk::C;
 
-  __device__ ChunkTiles<D>& chunk() { return tiles_.chunk; }
+  __device__ RowChunkTiles<D>& chunk() { return tiles_.chunk; }
   __device__ const PenaltySettings& settings() const { return args_.segment.settings; }
+  __device__ bool has_rows() const { return warp_ < Chunk::kRowWarps; }
+  __device__ PlainRows<Tiles::kOfK> keys(int parity) const { return {tiles_.k[parity]}; }
 
-  __device__ void load(int parity, int first) {
+  __device__ void load_directions(int first) {
     const TokenSource& u = args_.segment.u;
-    load_tokens<C, D, Shape::kAlong>(chunk().u[parity], u, u.view.lane(batch_, head_), first,
-                                     segment_.end);
-    load_tokens<C, D, Shape::kAlong>(tiles_.k[parity], args_.k, args_.k.view.lane(batch_, head_),
-                                     first, segment_.end);
+    Chunk::load_directions(chunk(), u, u.view.lane(batch_, head_), first, segment_.end);
+  }
+  __device__ void load_keys(int parity, int first) {
+    load_tokens<C, D, Tiles::kOfK>(tiles_.k[parity], args_.k, args_.k.view.lane(batch_, head_),
+                                   first, segment_.end, Chunk::kRowThreads);
     close_group();
   }
 
+  __device__ Index of_segment() const {
+    const Index lane = static_cast<Index>(segment_.lane) * args_.segment.segments;
+    return (lane + segment_.index) * D * D;
+  }
+  __device__ float* end() const { return args_.ends + of_segment(); }
   /// A at the segment's entry.
   __device__ void start() {
-    const Index matrix = static_cast<Index>(segment_.lane) * args_.segment.segments;
-    const float* entry = args_.entries + (matrix + segment_.index) * D * D;
-    for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
-      const int row = i / D;
-      const float diagonal = row == i % D ? settings().inverse_lambda : 0.0F;
-      tiles_.matrix[row * Shape::kAlong + i % D] = segment_.index == 0 ? diagonal : entry[i];
-    }
-  }
-
-  /// A at the segment's end.
-  __device__ void write_end() {
-    const Index matrix = static_cast<Index>(segment_.lane) * args_.segment.segments;
-    float* end = args_.ends + (matrix + segment_.index) * D * D;
-    for (int i = static_cast<int>(threadIdx.x); i < D * D; i += Shape::kThreads) {
-      end[i] = tiles_.matrix[i / D * Shape::kAlong + i % D];
+    if (segment_.index == 0) {
+      matrix_.set_identity(settings().inverse_lambda);
+    } else {
+      matrix_.load(args_.entries + of_segment());
     }
   }
 
   __device__ void step(int first, int parity) {
-    const Team block = Team::block();
+    const bool has_previous = first > segment_.first;
+    const bool has_next = first + C < segment_.end;
     // Whether step 4 needs no product.
     const bool along_w = args_.gain || (args_.u_scale > 0.0F &&
                                         min(first + C, segment_.end) <= settings().nudged_tokens);
-    Steps::multiply_directions(block, tiles_.matrix, chunk(), parity);
+    RowTiles<4> w;
+    if (has_rows()) {
+      w = Chunk::multiply_directions(matrix_, 16 * warp_, chunk(), parity);
+      wait_for_groups<0>();  // this chunk's keys
+    } else if (has_previous && !along_) {
+      multiply_keys_along(parity ^ 1);
+    }
     __syncthreads();
-    if (first + C < segment_.end) load(parity ^ 1, first + C);
-    Steps::multiply_gram(block, chunk(), parity);
-    if (!along_w) multiply_keys(Steps::beside_gram(block), parity, 0, Steps::kFirstTiles);
+    Chunk::multiply_gram(warp_, chunk());
     __syncthreads();
-    if (block.rank == 0) {
-      Steps::factorise_gram(chunk(), settings().stab_eps, parity);
+    if (has_rows()) {
+      if (has_previous) write(first - C, parity ^ 1);
+      if (!along_w) multiply_keys(parity);
+      if (has_next) {
+        Chunk::split_directions(chunk());
+        load_directions(first + 2 * C);
+        load_keys(parity ^ 1, first + C);
+        count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
+                        chunk().after[parity ^ 1]);
+      }
     } else {
-      const Team beside = {block.rank - 1, block.size - 1};
-      if (!along_w) multiply_keys(beside, parity, Steps::kFirstTiles, Steps::kTiles);
-      if (first > segment_.first) write(beside, first - C, parity ^ 1);
+      factorise<2, RowChunkTiles<D>::kGram, false>(chunk().gram, settings().stab_eps,
+                                                   chunk().pivots[parity]);
     }
     __syncthreads();
     const bool floored = look_at_pivots(parity) && !args_.gain;
-    if (along_w && floored) multiply_keys(block, parity, 0, Steps::kTiles);
-    for (int strip = block.rank; strip < D / 16; strip += block.size) {
-      Steps::template divide<Shape::kAcross>(chunk(), chunk().w, chunk().z, 16 * strip);
+    along_ = along_w && !floored;
+    if (has_rows()) {
+      if (along_w && floored) multiply_keys(parity);
+      Chunk::divide(w, chunk());
+      Chunk::put(w, 16 * warp_, chunk().split_z());
+      if (along_) scale_directions(w, parity);
+      if (args_.w.view.data != nullptr) write_z(w, first);
     }
     __syncthreads();
-    if (first + C < segment_.end || args_.ends != nullptr) {
-      Steps::update(block, tiles_.matrix, chunk(), chunk().after[parity][C - 1]);
-    }
-    if (first + C < segment_.end) {
-      count_nudges<C>(settings(), first + C, args_.segment.tokens, chunk().before[parity ^ 1],
-                      chunk().after[parity ^ 1]);
-    }
-    if (!along_w || floored) multiply_keys_along(block, parity);
-    wait_for_groups<0>();
-    __syncthreads();
-    if (along_w && !floored) {
-      scale_directions(parity);
-    } else {
-      find_directions(block, parity);
+    if (has_rows() && (has_next || args_.ends != nullptr)) {
+      matrix_.subtract_product(w, chunk().split_z());
+      const float nudges = chunk().after[parity][C - 1];
+      if (nudges > 0.0F) matrix_.add_to_diagonal(nudges);
     }
   }
 
   /// Counts the chunk's low pivots; whether any is at its floor.
   __device__ bool look_at_pivots(int parity) {
-    bool floored = false;
-    for (int t = static_cast<int>(threadIdx.x) % 32; t < C; t += 32) {
-      const float delta = chunk().pivots[parity][t];
-      floored = floored || delta < settings().stab_eps;
-      low_pivots_ += __popc(__ballot_sync(0xFFFFFFFFU, !(delta >= kLeastPivot)));
-    }
-    return __any_sync(0xFFFFFFFFU, floored) != 0;
+    const float delta = chunk().pivots[parity][threadIdx.x % C];
+    low_pivots_ += __popc(__ballot_sync(0xFFFFFFFFU, !(delta >= kLeastPivot)));
+    return __any_sync(0xFFFFFFFFU, delta < settings().stab_eps) != 0;
   }
 
   /// 4: A k
-  __device__ void multiply_keys(Team team, int parity, int first, int end) {
-    Steps::template multiply_symmetric<kGrade>(team, tiles_.k[parity], tiles_.matrix,
-                                               tiles_.b[parity], first, end);
+  __device__ void multiply_keys(int parity) {
+    b_ = matrix_.template multiply<kGrade>(
+        [&](int token, int step) { return keys(parity).template right<kGrade>(token, step); });
   }
 
-  /// 4: triu(Z^T k), transposed, in the place of the factor.
-  __device__ void multiply_keys_along(Team team, int parity) {
-    const Team reversed = {team.size - 1 - team.rank, team.size};
-    for_lower_tiles<Steps::kRows>(reversed, [&](int row, int column) {
-      const Along<Shape::kAcross> z = {chunk().z + 16 * column * Shape::kAcross};
-      tile_product<kGrade>(Steps::along(tiles_.k[parity], 16 * row), z, {0, D})
-          .each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
-            Steps::template put<Shape::kGram>(chunk().gram, t, s, s <= t ? x : 0.0F,
-                                              s + 1 <= t ? y : 0.0F);
+  /// 4: triu(Z^T k), transposed.
+  __device__ void multiply_keys_along(int parity) {
+    const SplitRows<C> z = chunk().split_z();
+#pragma unroll 1
+    for (int job = 0; job < 3; ++job) {
+      const int row = job == 0 ? 0 : 16;
+      const int column = job == 2 ? 16 : 0;
+      row_product<kGrade, 2, D / 8>(
+          [&](int step) { return keys(parity).template left<kGrade>(row, step); },
+          [&](int n, int step) { return z.template right_across<kGrade>(step, column, n); })
+          .each(row, [&](int t, int s, float value) {
+            s += column;
+            tiles_.along_keys[t * Tiles::kAlongKeys + s] = s <= t ? value : 0.0F;
           });
-    });
+    }
   }
 
-  /// 4, first form
-  __device__ void find_directions(Team team, int parity) {
-    const float* after = chunk().after[parity];
-    for_tiles<Steps::kRows, Steps::kColumns>(team, [&](int row, int column) {
-      const Along<Shape::kGram> along_keys = {chunk().gram + 16 * row * Shape::kGram};
-      tile_product<kGrade>(along_keys, Steps::across(chunk().z, 16 * column), {0, 16 * (row + 1)})
-          .each_pair(16 * row, 16 * column, [&](int t, int i, float x, float y) {
-            const int at = t * Shape::kAlong + i;
-            float2& b = *reinterpret_cast<float2*>(tiles_.b[parity] + at);
-            const float2 k = *reinterpret_cast<const float2*>(tiles_.k[parity] + at);
-            b = make_float2(fmaf(after[t], k.x, b.x - x), fmaf(after[t], k.y, b.y - y));
-          });
-    });
+  /// The rest of 4, first form, and the squares of b.
+  __device__ void find_directions(int parity) {
+    if (!along_) {
+      const SplitRows<C> z = chunk().split_z();
+      const PlainRows<Tiles::kAlongKeys> along_keys{tiles_.along_keys};
+      const float* after = chunk().after[parity];
+      b_.each(16 * warp_, [&](int i, int t, float& value) {
+        value = fmaf(after[t], tiles_.k[parity][t * Tiles::kOfK + i], value);
+      });
+#pragma unroll
+      for (int group = 0; group < 4; group += 2) {
+        const auto taken = row_product<kGrade, 2, 4>(
+            [&](int step) { return z.template left<kGrade>(16 * warp_, step); },
+            [&](int n, int step) {
+              return along_keys.template right<kGrade>(8 * (group + n), step);
+            },
+            [&](int n, int step) { return step <= group + n; });
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) b_.values[group + n][e] -= taken.values[n][e];
+        }
+      }
+    }
+    const TilePlace at;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float x = b_.values[n][e], y = b_.values[n][e + 2];
+        float sum = fmaf(x, x, y * y);
+        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 4);
+        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 8);
+        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 16);
+        if (at.row == 0) tiles_.squares[warp_][8 * n + at.column + e] = sum;
+      }
+    }
   }
 
   /// 4, second form, or the gain
-  __device__ void scale_directions(int parity) {
-    for (int at = static_cast<int>(threadIdx.x); at < C * D; at += Shape::kThreads) {
-      const int t = at / D;
-      const int i = at % D;
-      const float inverse = inverse_root(at_least(chunk().pivots[parity][t], settings().stab_eps));
-      const float scale = args_.gain ? inverse : inverse / args_.u_scale;
+  __device__ void scale_directions(const RowTiles<4>& z, int parity) {
+    const float* pivots = chunk().pivots[parity];
+    b_ = z;
+    b_.each(16 * warp_, [&](int i, int t, float& value) {
+      const float inverse = inverse_root(at_least(pivots[t], settings().stab_eps));
       const float late = args_.gain ? 0.0F : chunk().after[parity][t] - chunk().before[parity][t];
-      tiles_.b[parity][t * Shape::kAlong + i] = fmaf(late, tiles_.k[parity][t * Shape::kAlong + i],
-                                                     scale * chunk().z[t * Shape::kAcross + i]);
-    }
+      value *= args_.gain ? inverse : inverse / args_.u_scale;
+      if (late > 0.0F) value = fmaf(late, tiles_.k[parity][t * Tiles::kOfK + i], value);
+    });
   }
 
-  /// What the chunk's tokens leave behind, a warp a token.
-  __device__ void write(Team team, int first, int parity) {
-    constexpr int kNumbers = (D + 31) / 32;  // of a thread
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int count = min(C, segment_.end - first);
-    const int width = args_.k.width;
-#pragma unroll 2
-    for (int t = team.rank; t < count; t += team.size) {
-      const Index token = first + t;
-      float b[kNumbers], squares = 0.0F;
+  __device__ void write_z(RowTiles<4>& z, int first) {
+    float* lane = args_.w.view.lane(batch_, head_);
+    z.each(16 * warp_, [&](int i, int t, float value) {
+      if (first + t < segment_.end && i < args_.k.width) {
+        lane[(first + t) * args_.w.view.token + i] = value;
+      }
+    });
+  }
+
+  /// What the chunk's tokens leave behind, by the row warps.
+  __device__ void write(int first, int parity) {
+    find_directions(parity);
+    tiles_.row_warps.sync(phase_);
+    phase_ ^= 1U;
+    const int own = static_cast<int>(threadIdx.x) % 32;  // token
+    float squares = 0.0F;
 #pragma unroll
-      for (int n = 0; n < kNumbers; ++n) {
-        const int i = lane + 32 * n;
-        b[n] = i < D ? tiles_.b[parity][t * Shape::kAlong + i] : 0.0F;
-        squares = fmaf(b[n], b[n], squares);
-      }
-      const float norm = sqrtf(group_sum<32>(squares));
-      const float scale = settings().unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
-#pragma unroll
-      for (int n = 0; n < kNumbers; ++n) {
-        const int i = lane + 32 * n;
-        if (i < width) put_direction(token, i, b[n] * scale);
-      }
-      if (args_.w.view.data != nullptr) {
-        float* w = args_.w.view.lane(batch_, head_) + token * args_.w.view.token;
-        for (int i = lane; i < width; i += 32) w[i] = chunk().z[t * Shape::kAcross + i];
-      }
+    for (int n = 0; n < Chunk::kRowWarps; ++n) squares += tiles_.squares[n][own];
+    const float norm = sqrtf(squares);
+    const float own_scale = settings().unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
+    if (warp_ == 0 && first + own < segment_.end) {
       const Index scalar =
-          (static_cast<Index>(batch_) * args_.segment.tokens + token) * args_.segment.heads + head_;
-      if (lane == 0 && args_.b_norm != nullptr) args_.b_norm[scalar] = norm;
-      if (lane == 0 && args_.delta != nullptr) args_.delta[scalar] = chunk().pivots[parity][t];
+          (static_cast<Index>(batch_) * args_.segment.tokens + first + own) * args_.segment.heads +
+          head_;
+      if (args_.b_norm != nullptr) args_.b_norm[scalar] = norm;
+      if (args_.delta != nullptr) args_.delta[scalar] = chunk().pivots[parity][own];
+    }
+    if (args_.a_bf16.data == nullptr) {
+      put_directions(args_.a.view.lane(batch_, head_), args_.a.view.token, first, own_scale,
+                     [](float x) { return x; });
+    } else {
+      put_directions(reinterpret_cast<__nv_bfloat16*>(args_.a_bf16.lane(batch_, head_)),
+                     args_.a_bf16.token, first, own_scale,
+                     [](float x) { return __float2bfloat16_rn(x); });
     }
   }
-
-  __device__ void put_direction(Index token, int channel, float value) {
-    if (args_.a_bf16.data == nullptr) {
-      args_.a.view.lane(batch_, head_)[token * args_.a.view.token + channel] = value;
-    } else {
-      reinterpret_cast<__nv_bfloat16*>(args_.a_bf16.lane(
-          batch_, head_))[token * args_.a_bf16.token + channel] = __float2bfloat16_rn(value);
+  template <class T, class Round>
+  __device__ void put_directions(T* lane, Index stride, int first, float own_scale,
+                                 const Round& round) {
+    const TilePlace at;
+    const int channel = 16 * warp_ + at.row;
+    const bool has_upper = channel < args_.k.width, has_lower = channel + 8 < args_.k.width;
+    T* token = lane + (first + at.column) * stride + channel;
+#pragma unroll
+    for (int n = 0; n < 4; ++n, token += 8 * stride) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int t = 8 * n + at.column + e;
+        const float scale = __shfl_sync(0xFFFFFFFFU, own_scale, t);
+        const bool exists = first + t < segment_.end;
+        if (exists && has_upper) token[e * stride] = round(scale * b_.values[n][e]);
+        if (exists && has_lower) token[e * stride + 8] = round(scale * b_.values[n][e + 2]);
+      }
     }
+  }
+  /// The last chunk's, behind which there is none.
+  __device__ void write_last(int first, int parity) {
+    if (!has_rows() && !along_) multiply_keys_along(parity);
+    __syncthreads();
+    if (has_rows()) write(first, parity);
   }
 
   const ForwardArgs& args_;
   ForwardTiles<D>& tiles_;
   Segment segment_;
   int batch_, head_;
+  int warp_;
+  MatrixRows<D> matrix_;
+  RowTiles<4> b_;       // of the chunk before
+  bool along_ = false;  // whether that has b from Z alone
   int low_pivots_ = 0;
+  unsigned phase_ = 0;  // of the row warps' barrier
 };
 
 template <int D, Grade kGrade>
-__global__ void __launch_bounds__(ChunkShape<D>::kThreads, ChunkShape<D>::kBlocks)
+__global__ void __launch_bounds__(RowChunk<D>::kThreads, D < 128 ? 2 : 1)
     penalty_chunks_kernel(const ForwardArgs args) {
   extern __shared__ float4 memory[];
   Forward<D, kGrade>(args, *reinterpret_cast<ForwardTiles<D>*>(memory)).run();
@@ -264,7 +327,7 @@ void launch(cudaStream_t stream, const ForwardArgs& args, Index lanes) {
   VLA_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                 cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>(args.segment.segments), static_cast<unsigned>(lanes));
-  penalty_chunks_kernel<D, kGrade><<<grid, ChunkShape<D>::kThreads, kBytes, stream>>>(args);
+  penalty_chunks_kernel<D, kGrade><<<grid, RowChunk<D>::kThreads, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("penalty_chunks_kernel");
 }
 

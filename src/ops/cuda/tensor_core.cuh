@@ -34,6 +34,15 @@ __device__ inline void multiply_add_tf32(float (&c)[4], const std::uint32_t (&a)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// C = A B alike; C's registers need no zeros first.
+__device__ inline void multiply_tf32(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                     std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0F));
+}
+
 /// Four (8, 4) matrices of 32-bit words in shared memory, whose rows of 16 bytes are aligned:
 /// thread l names row l % 8 of matrix l / 8, and gets word l % 4 of row l / 4 of each.
 __device__ inline void load_matrix_x4(std::uint32_t (&words)[4], const float* row) {
