@@ -106,8 +106,16 @@ inline void give_segments(const HeadDims& dims, const ChunkedPlan& plan, float* 
   args.factors = args.maps + dims.lanes() * plan.segments * d * d;
 }
 
-/// What the segments do to the M that enters them, and the passes themselves: of one head size
-/// (chunks_in_time.cu and chunks_against_time.cu, compiled once for each), and of the pass's.
+/// What the segments do to the M that enters them, and the passes themselves.
+template <class T>
+void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
+template <class T>
+void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
+void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
+
+/// The same of one head size: chunks_in_time.cu and chunks_against_time.cu are compiled once for
+/// each.
 template <int D, class T>
 void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args);
 template <int D, class T>
@@ -117,22 +125,6 @@ void start_against_time(cudaStream_t stream, const ChunkedPass& pass, const Chun
 template <int D>
 void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs& args);
 
-template <class T>
-void start_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  with_head_size(pass.d, [&](auto d) { start_in_time<d>(stream, pass, args); });
-}
-template <class T>
-void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
-  with_head_size(pass.d, [&](auto d) { run_in_time<d>(stream, pass, args); });
-}
-inline void start_against_time(cudaStream_t stream, const ChunkedPass& pass,
-                               const ChunkedArgs& args) {
-  with_head_size(pass.d, [&](auto d) { start_against_time<d>(stream, pass, args); });
-}
-inline void run_against_time(cudaStream_t stream, const ChunkedPass& pass,
-                             const ChunkedArgs& args) {
-  with_head_size(pass.d, [&](auto d) { run_against_time<d>(stream, pass, args); });
-}
 /// chunk_join.cu: M behind each segment, in the place of what the segment does to zeros.
 void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSegments& args);
 

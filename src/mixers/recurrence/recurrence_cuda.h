@@ -89,6 +89,11 @@ struct RecurrenceBackward {
   NormaliserWalks normaliser{};  // left out when its d_denominator is null
 };
 
+void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                        const RecurrenceForward& args);
+void recurrence_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
+                         const RecurrenceBackward& args);
+
 /// Of one head size: recurrence_*.cu are compiled once for each.
 template <int D>
 void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
@@ -101,19 +106,6 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
 template <int D>
 void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& inputs,
                                  const RecurrenceBackward& args);
-
-inline void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                               const RecurrenceForward& args) {
-  with_rule_head_size(inputs.dims.d_h,
-                      [&](auto d) { recurrence_forward<d>(stream, inputs, args); });
-}
-inline void recurrence_backward(cudaStream_t stream, const RecurrenceInputs& inputs,
-                                const RecurrenceBackward& args) {
-  with_rule_head_size(inputs.dims.d_h, [&](auto d) {
-    recurrence_backward_rows<d>(stream, inputs, args);
-    recurrence_backward_columns<d>(stream, inputs, args);
-  });
-}
 
 /// Calls body(kind of decay, whether there is a residual), both compile-time constants.
 template <class Body>

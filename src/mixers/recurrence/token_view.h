@@ -21,6 +21,9 @@ inline bool is_head_size(Index d, Index largest) {
 /// The size whose kernels serve d.
 inline Index kernel_head_size(Index d) { return d < 16 ? 16 : d; }
 
+// Not where a source is compiled once a head size: a call would put the kernels of all sizes into
+// each of its objects.
+#ifndef VLA_HEAD_SIZE
 /// Calls body with kernel_head_size(d), d at most kLargestInAll, as a compile-time constant.
 template <class Body>
 void with_head_size(Index d, const Body& body) {
@@ -42,6 +45,7 @@ void with_rule_head_size(Index d, const Body& body) {
   if (d == kLargestHead) return body(std::integral_constant<int, kLargestHead>());
   with_head_size(d, body);
 }
+#endif
 
 /// The bits of a bfloat16 number.
 enum class Bfloat16 : std::uint16_t {};

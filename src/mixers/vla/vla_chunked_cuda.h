@@ -61,6 +61,16 @@ int penalty_segments(const HeadDims& dims, const PenaltySettings& settings, int 
 Index penalty_workspace_size(const HeadDims& dims, int segments);
 Index penalty_ends_size(const HeadDims& dims, int segments);
 
+/// What penalty_forward computes, with the same arguments.
+void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
+                             const PenaltyChunks& chunks);
+
+/// What penalty_backward and penalty_reads compute, from the `ends` of penalty_forward_chunked with
+/// the same segments: du and dk; args.dw and args.w_share are not written.
+void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
+                              const TokenView<float>& du, const TokenView<float>& dk,
+                              const PenaltyChunks& chunks);
+
 /// Of one head size: vla_chunked_cuda.cu, vla_chunked_backward_cuda.cu and what they launch are
 /// compiled once for each.
 template <int D>
@@ -70,21 +80,5 @@ template <int D>
 void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
                               const TokenView<float>& du, const TokenView<float>& dk,
                               const PenaltyChunks& chunks);
-
-/// What penalty_forward computes, with the same arguments.
-inline void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
-                                    const PenaltyChunks& chunks) {
-  with_head_size(args.dims.d_h, [&](auto d) { penalty_forward_chunked<d>(stream, args, chunks); });
-  if (args.normaliser.denominator != nullptr) normaliser_forward(stream, args.normaliser);
-}
-
-/// What penalty_backward and penalty_reads compute, from the `ends` of penalty_forward_chunked with
-/// the same segments: du and dk; args.dw and args.w_share are not written.
-inline void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args,
-                                     const float* ends, const TokenView<float>& du,
-                                     const TokenView<float>& dk, const PenaltyChunks& chunks) {
-  with_head_size(args.dims.d_h,
-                 [&](auto d) { penalty_backward_chunked<d>(stream, args, ends, du, dk, chunks); });
-}
 
 }  // namespace vla_bench::mixers::cuda

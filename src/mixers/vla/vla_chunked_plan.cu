@@ -1,4 +1,5 @@
-// How lanes are cut into segments for vla_chunked_cuda.h, and the memory that they take.
+// vla_chunked_cuda.h for any head size: how lanes are cut into segments, the memory that they take,
+// and what is compiled once for each size.
 #include <algorithm>
 #include <cmath>
 
@@ -63,6 +64,19 @@ SegmentArgs cut_segments(const HeadDims& dims, const PenaltySettings& settings, 
           .segment_tokens = static_cast<int>((all + segments - 1) / segments * tokens),
           .settings = settings,
           .u = {dims, u}};
+}
+
+void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
+                             const PenaltyChunks& chunks) {
+  with_head_size(args.dims.d_h, [&](auto d) { penalty_forward_chunked<d>(stream, args, chunks); });
+  if (args.normaliser.denominator != nullptr) normaliser_forward(stream, args.normaliser);
+}
+
+void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, const float* ends,
+                              const TokenView<float>& du, const TokenView<float>& dk,
+                              const PenaltyChunks& chunks) {
+  with_head_size(args.dims.d_h,
+                 [&](auto d) { penalty_backward_chunked<d>(stream, args, ends, du, dk, chunks); });
 }
 
 }  // namespace vla_bench::mixers::cuda
