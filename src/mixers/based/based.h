@@ -52,7 +52,7 @@ struct BasedOptions {
   static constexpr std::string_view colour = "#117733";
   static constexpr std::array more_implementations = {Implementation::recurrent,
                                                       Implementation::chunked};
-  static constexpr double most_step_ms = 2.0;
+  static constexpr double most_step_ms = 1.2;
 
   Index feature_dim = 16;
 

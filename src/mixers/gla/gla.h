@@ -31,7 +31,7 @@ struct GlaOptions {
   static constexpr std::string_view name = "gla";
   static constexpr std::string_view title = "GLA";
   static constexpr std::string_view colour = "#332288";
-  static constexpr double most_step_ms = 1.0;
+  static constexpr double most_step_ms = 0.8;
 
   template <class V>
   void visit(V&) {}

@@ -37,7 +37,7 @@ struct KdaOptions {
   static constexpr std::string_view name = "kda";
   static constexpr std::string_view title = "KDA";
   static constexpr std::string_view colour = "#882255";
-  static constexpr double most_step_ms = 1.0;
+  static constexpr double most_step_ms = 0.9;
 
   bool as_given = false;  // not a key: inputs as golden files hold them (gates.h)
 

@@ -9,7 +9,7 @@ struct LinearOptions {
   static constexpr std::string_view name = "linear";
   static constexpr std::string_view title = "linear";
   static constexpr std::string_view colour = "#E69F00";
-  static constexpr double most_step_ms = 0.7;
+  static constexpr double most_step_ms = 0.65;
 
   template <class V>
   void visit(V&) {}

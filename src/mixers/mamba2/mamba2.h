@@ -32,7 +32,7 @@ struct Mamba2Options {
   static constexpr std::string_view name = "mamba2";
   static constexpr std::string_view title = "Mamba-2";
   static constexpr std::string_view colour = "#661100";
-  static constexpr double most_step_ms = 0.8;
+  static constexpr double most_step_ms = 0.75;
 
   template <class V>
   void visit(V&) {}

@@ -49,7 +49,7 @@ struct MesaOptions {
   static constexpr std::string_view name = "mesa";
   static constexpr std::string_view title = "MesaNet";
   static constexpr std::string_view colour = "#56B4E9";
-  static constexpr double most_step_ms = 2.0;
+  static constexpr double most_step_ms = 1.25;
 
   bool as_given = false;  // not a key: inputs as golden files hold them (gates.h)
 

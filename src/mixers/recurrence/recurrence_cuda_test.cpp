@@ -287,14 +287,20 @@ Results run_in_chunks(const Rule& rule, const Tensors& tensors, const ChunkedOpt
   return by_logarithm(run_cuda(rule, tensors, in_chunks(options, padding)), tensors);
 }
 
-TEST(ChunkedCuda, EqualsTheReference) {
+/// A test a head size: under racecheck all of them together do not end.
+class ChunkedCudaOf : public ::testing::TestWithParam<Index> {};
+INSTANTIATE_TEST_SUITE_P(HeadSize, ChunkedCudaOf, ::testing::Values(8, 16, 32, 64, 128),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(ChunkedCudaOf, EqualsTheReference) {
   VLA_NEEDS_GPU();
   std::vector<HeadDims> shapes = gpu_shapes();
-  for (Index d : {8, 16, 32, 64, 128}) shapes.push_back({2, small_tests() ? 65 : 200, 2, d});
-  if (!small_tests()) {
+  std::erase_if(shapes, [](const HeadDims& dims) { return dims.d_h != GetParam(); });
+  shapes.push_back({2, small_tests() ? 65 : 200, 2, GetParam()});
+  if (!small_tests() && GetParam() == 64) {
     for (Index tokens : {5, 63, 65, 1000, 4097}) shapes.push_back({1, tokens, 1, 64});
-    shapes.push_back({75, 65, 4, 16});
   }
+  if (!small_tests() && GetParam() == 16) shapes.push_back({75, 65, 4, 16});
   for (const Rule& rule : chunked_rules()) {
     for (const HeadDims& dims : shapes) {
       const Tensors tensors = random_tensors(rule, dims);

@@ -27,7 +27,7 @@ struct RetentionOptions {
   static constexpr std::string_view name = "retention";
   static constexpr std::string_view title = "retention";
   static constexpr std::string_view colour = "#CC79A7";
-  static constexpr double most_step_ms = 0.7;
+  static constexpr double most_step_ms = 0.65;
 
   template <class V>
   void visit(V&) {}

@@ -31,7 +31,7 @@ struct KalmanOptions {
   static constexpr std::string_view name = "kalman";
   static constexpr std::string_view title = "Kalman filter";
   static constexpr std::string_view colour = "#7F3FFF";
-  static constexpr double most_step_ms = 1.0;
+  static constexpr double most_step_ms = 0.9;
 
   double lambda_0 = 0.1;
   double rho = 5e-5;

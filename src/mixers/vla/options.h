@@ -17,7 +17,7 @@ struct VlaOptions {
   static constexpr std::string_view title = "VLA";
   static constexpr std::string_view colour = "#0072B2";
   static constexpr std::array more_implementations = {Implementation::sequential};
-  static constexpr double most_step_ms = 1.0;
+  static constexpr double most_step_ms = 0.9;
 
   FeatureMap feature_map = FeatureMap::elu1;
   Penalty penalty = Penalty::learned;

@@ -15,25 +15,25 @@
 //   a step of the join 5.6 d^3 (4.3 at d = 128), a composition 9.6 d^3 and a root, d^3 / 3
 // Bytes a token and head: 12 d read (u twice, k), 4 d written, and 4 d + 8 for the backward.
 //
-// Measured on one H200 at 9132310, B = 4, H = 1, d = 64, grade tf32, in milliseconds, and in brackets
-// 16 heads of 128, B = 1:
+// Measured on one H200 at 9132310, B = 4, H = 1, d = 64, grade tf32, in milliseconds, and in
+// brackets 16 heads of 128, B = 1:
 //                          T = 512   4,096         16,384         65,536   131,072
 //   segments                     1      16 (8)         32 (8)         64        66
 //   elements                          .087 (.376)    .151 (1.25)    .399      .751
 //   compositions and join             .159 (.411)    .220 (.410)    .283      .299
 //   chunks                    .105    .057 (.208)    .115 (.782)    .304      .583
 //   all                       .105    .303 (.995)    .486 (2.44)    .986     1.632
-// In a block that has a multiprocessor for itself a chunk of 32 tokens takes 6.3 us, with A in shared
-// memory 9.1: 1.5 thousand cycles W, 1.6 the Gram matrix, 5.6 the factorisation (beside which the
-// row warps work for 5), 1.3 Z, 1.6 A. In two blocks that share one it takes 9 us. What is waited
-// for are results, a warp a scheduler at most times; a tensor core is busy a fifth of the time, and
-// a fifth of the warps' time in a full chip goes into instructions that come from beyond the first
-// cache: a factorisation of 16 rows whose pivots are a loop makes the chunks slower by a tenth where
-// blocks have a multiprocessor each, and faster by a quarter where they share one. Four pivots at a
-// time by m16n8k4 instead of two were as fast. Elements with C and E^T in registers were faster by a
-// tenth up to 16,384 tokens and slower by a fifth at 131,072, with one block a multiprocessor or
-// with spills: they stay in shared memory. A composition takes 45 us, a step of the join 13 us (68
-// at d = 128): chains, too. The arithmetic alone would take .33 ms of the 1.63 at 62% of the tensor
+// In a block that has a multiprocessor for itself a chunk of 32 tokens takes 6.3 us, with A in
+// shared memory 9.1: 1.5 thousand cycles W, 1.6 the Gram matrix, 5.6 the factorisation (beside
+// which the row warps work for 5), 1.3 Z, 1.6 A. In two blocks that share one it takes 9 us. What
+// is waited for are results, a warp a scheduler at most times; a tensor core is busy a fifth of the
+// time, and a fifth of the warps' time in a full chip goes into instructions that come from beyond
+// the first cache: a factorisation of 16 rows whose pivots are a loop makes the chunks slower by a
+// tenth where blocks have a multiprocessor each, and faster by a quarter where they share one. Four
+// pivots at a time by m16n8k4 instead of two were as fast. Elements with C and E^T in registers
+// were faster by a tenth up to 16,384 tokens and slower by a fifth at 131,072, with one block a
+// multiprocessor or with spills: they stay in shared memory. A step of the join takes 13 us (68 at
+// d = 128), a chain, too. The arithmetic alone would take .33 ms of the 1.63 at 62% of the tensor
 // cores' peak (104k multiply-adds a token).
 #pragma once
 
