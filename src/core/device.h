@@ -29,8 +29,8 @@ int cuda_device_count();
 /// Name, memory and compute capability of each, in the order of cuda_select_device.
 std::vector<std::string> cuda_device_descriptions();
 
-/// (name, version) of the CUDA toolkit that built this binary and of the CUDA libraries it is
-/// linked with; empty in a build without CUDA.
+/// (name, version) of the CUDA toolkit that built this binary and of the CUDA libraries that it
+/// finds; empty in a build without CUDA.
 std::vector<std::pair<std::string, std::string>> cuda_library_versions();
 
 /// Selects the GPU of the calling thread's arrays and work, 0 .. count - 1 (initially 0). Each

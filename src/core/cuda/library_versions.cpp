@@ -1,4 +1,4 @@
-// Versions of the CUDA toolkit and of the CUDA libraries that the program is linked with.
+// Versions of the CUDA toolkit and of the CUDA libraries that the program loads.
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -7,7 +7,8 @@
 
 #include "core/cuda_device.h"
 
-// Weak symbols: core itself links none of these libraries. Each is null in a program that does not.
+// Weak symbols: core itself uses none of these libraries. Each is null in a program that does not,
+// and returns 0 where the library cannot be loaded.
 extern "C" {
 [[gnu::weak]] std::size_t cublasLtGetVersion();
 [[gnu::weak]] std::size_t cudnnGetVersion();
@@ -27,12 +28,14 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
   // The runtime library is linked in, so this is its version too.
   std::vector<std::pair<std::string, std::string>> versions = {
       {"cuda_toolkit", fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10)}};
-  if (cublasLtGetVersion != nullptr) {
-    versions.emplace_back("cublaslt", version_text(cublasLtGetVersion()));
-  }
-  if (cudnnGetVersion != nullptr) {
-    versions.emplace_back("cudnn", version_text(cudnnGetVersion()));
-  }
+  const auto add = [&](const char* name, std::size_t (*version)()) {
+    if (version == nullptr) return;
+    if (const std::size_t number = version(); number != 0) {
+      versions.emplace_back(name, version_text(number));
+    }
+  };
+  add("cublaslt", cublasLtGetVersion);
+  add("cudnn", cudnnGetVersion);
   return versions;
 }
 

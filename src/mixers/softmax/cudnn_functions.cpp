@@ -1,57 +1,38 @@
-// The functions of cuDNN that this program and cuDNN's front end call, loaded from the library at
-// their first call: a program linked with libcudnn would not start without it.
+// The functions of cuDNN that this program and cuDNN's front end call, found in the library at
+// their first call.
 #include <cudnn.h>
-#include <dlfcn.h>
-#include <fmt/format.h>
 
-#include "core/error.h"
+#include "core/cuda/loaded_library.h"
 #include "mixers/softmax/softmax_cudnn.h"
 
 namespace vla_bench::mixers {
 namespace {
 
-struct LoadedLibrary {
-  void* handle = nullptr;
-  std::string error;
-};
-
-/// Loaded once and never closed, since its objects may live as long as the program.
-const LoadedLibrary& library() {
-  static const LoadedLibrary loaded = [] {
-    const std::string name = fmt::format("libcudnn.so.{}", CUDNN_MAJOR);
-    LoadedLibrary result{.handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)};
-    if (result.handle == nullptr) result.error = dlerror();
-    return result;
-  }();
-  return loaded;
-}
-
-template <class Function>
-Function* find(const char* name) {
-  if (const std::string reason = cudnn_missing(); !reason.empty()) throw RunError(reason);
-  void* const symbol = dlsym(library().handle, name);
-  if (symbol == nullptr) throw RunError(fmt::format("cudnn: the library has no {}", name));
-  return reinterpret_cast<Function*>(symbol);
+const vla_bench::cuda::LoadedLibrary& cudnn() {
+  static const vla_bench::cuda::LoadedLibrary library("cudnn", CUDNN_MAJOR);
+  return library;
 }
 
 }  // namespace
 
-std::string cudnn_missing() {
-  if (library().handle != nullptr) return {};
-  return fmt::format("cudnn: {}", library().error);
-}
+std::string cudnn_missing() { return cudnn().missing(); }
 
 }  // namespace vla_bench::mixers
 
-#define VLA_CUDNN_FUNCTION(result, name, parameters, arguments)                   \
-  result name parameters {                                                        \
-    static auto* const function = vla_bench::mixers::find<decltype(name)>(#name); \
-    return function arguments;                                                    \
+#define VLA_CUDNN_FUNCTION(result, name, parameters, arguments)                           \
+  result name parameters {                                                                \
+    static auto* const function = vla_bench::mixers::cudnn().find<decltype(name)>(#name); \
+    return function arguments;                                                            \
   }
 
 extern "C" {
 
-VLA_CUDNN_FUNCTION(std::size_t, cudnnGetVersion, (), ())
+/// As library_versions in core reads it.
+std::size_t cudnnGetVersion() {
+  const vla_bench::cuda::LoadedLibrary& library = vla_bench::mixers::cudnn();
+  if (!library.missing().empty()) return 0;
+  return library.find<decltype(cudnnGetVersion)>("cudnnGetVersion")();
+}
 VLA_CUDNN_FUNCTION(const char*, cudnnGetErrorString, (cudnnStatus_t status), (status))
 VLA_CUDNN_FUNCTION(void, cudnnGetLastErrorString, (char* message, std::size_t size),
                    (message, size))

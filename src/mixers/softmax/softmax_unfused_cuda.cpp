@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "core/cuda/check.h"
+#include "core/cuda/loaded_library.h"
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "mixers/softmax/softmax_core.h"
@@ -18,6 +19,24 @@
 namespace vla_bench::mixers {
 namespace softmax::cuda {
 namespace {
+
+const vla_bench::cuda::LoadedLibrary& cublas() {
+  static const vla_bench::cuda::LoadedLibrary library("cublas", CUBLAS_VER_MAJOR);
+  return library;
+}
+// The header makes names without _v2 those with it.
+VLA_LOADED(cublas, cublasCreate_v2);
+VLA_LOADED(cublas, cublasDestroy_v2);
+VLA_LOADED(cublas, cublasGetStatusString);
+VLA_LOADED(cublas, cublasSetStream_v2);
+VLA_LOADED(cublas, cublasSetWorkspace_v2);
+// The header has two of this name.
+using Gemm = cublasStatus_t(cublasHandle_t, cublasOperation_t, cublasOperation_t, int m, int n,
+                            int k, const void* alpha, const void* a, cudaDataType, int lda,
+                            long long a_stride, const void* b, cudaDataType, int ldb,
+                            long long b_stride, const void* beta, void* c, cudaDataType, int ldc,
+                            long long c_stride, int batch, cublasComputeType_t, cublasGemmAlgo_t);
+VLA_LOADED_AS(Gemm, cublas, cublasGemmStridedBatchedEx);
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "core/cuda/check.h"
+#include "core/cuda/loaded_library.h"
 #include "core/cuda/stream_context.h"
 #include "core/error.h"
 #include "ops/backends.h"
@@ -24,6 +25,24 @@ namespace {
 
 using vla_bench::cuda::stream_context;
 using vla_bench::cuda::StreamContext;
+
+const vla_bench::cuda::LoadedLibrary& cublas_lt() {
+  static const vla_bench::cuda::LoadedLibrary library("cublasLt", CUBLAS_VER_MAJOR);
+  return library;
+}
+VLA_LOADED(cublas_lt, cublasLtCreate);
+VLA_LOADED(cublas_lt, cublasLtDestroy);
+VLA_LOADED(cublas_lt, cublasLtGetStatusString);
+VLA_LOADED(cublas_lt, cublasLtMatmul);
+VLA_LOADED(cublas_lt, cublasLtMatmulAlgoGetHeuristic);
+VLA_LOADED(cublas_lt, cublasLtMatmulDescCreate);
+VLA_LOADED(cublas_lt, cublasLtMatmulDescDestroy);
+VLA_LOADED(cublas_lt, cublasLtMatmulDescSetAttribute);
+VLA_LOADED(cublas_lt, cublasLtMatmulPreferenceCreate);
+VLA_LOADED(cublas_lt, cublasLtMatmulPreferenceDestroy);
+VLA_LOADED(cublas_lt, cublasLtMatmulPreferenceSetAttribute);
+VLA_LOADED(cublas_lt, cublasLtMatrixLayoutCreate);
+VLA_LOADED(cublas_lt, cublasLtMatrixLayoutDestroy);
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -299,3 +318,10 @@ void linear_backward(const Context& context, const LinearBackward<float>& args) 
 void join_side_streams() { stream_context().join_side_streams(); }
 
 }  // namespace vla_bench::ops::cuda
+
+/// As library_versions in core reads it.
+std::size_t cublasLtGetVersion() {
+  const vla_bench::cuda::LoadedLibrary& library = vla_bench::ops::cuda::cublas_lt();
+  if (!library.missing().empty()) return 0;
+  return library.find<decltype(cublasLtGetVersion)>("cublasLtGetVersion")();
+}
