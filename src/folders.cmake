@@ -14,7 +14,7 @@ function(vla_test_program name library)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${library} ${ARG_LIBRARIES} ${vla_fmt} GTest::gtest)
   target_compile_definitions(${name} PRIVATE VLA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_compile_options(${name} PRIVATE ${vla_light_options})
+  target_compile_options(${name} PRIVATE ${vla_test_options})
   target_precompile_headers(${name} REUSE_FROM vla_test_headers)
 endfunction()
 
@@ -22,12 +22,12 @@ endfunction()
 #            [NO_CUDA ...] [DEPENDS folder...] [LIBRARIES lib...] [CUDA_LIBRARIES lib...] [TESTS ...]
 #            [GPU_TESTS ...] [BENCHMARKS ...])
 # One static library per folder of src, which links only the folders it depends on. LIGHT: see
-# vla_light_options; all tests are LIGHT. UNITY: the folder takes part in VLA_UNITY; headers and the
-# templates that its sources share take most of their time. CUDA or NO_CUDA sources are added depending on
-# the build. CUDA_OF_SIZE are compiled once a head size, which they see as VLA_HEAD_SIZE, since their
-# kernels take minutes; CUDA_OF_EVERY_SIZE for large heads as well. TESTS are one program, <folder>_tests,
-# which ctest runs once a file (src/testing/main.cpp): most of their time would be spent on headers.
-# GPU_TESTS are a program each, have the label gpu and are skipped without a GPU.
+# vla_light_options. UNITY: the folder takes part in VLA_UNITY; headers and the templates that its sources
+# share take most of their time. CUDA or NO_CUDA sources are added depending on the build. CUDA_OF_SIZE are
+# compiled once a head size, which they see as VLA_HEAD_SIZE, since their kernels take minutes;
+# CUDA_OF_EVERY_SIZE for large heads as well. TESTS are one program, <folder>_tests, which ctest runs once a
+# file (src/testing/main.cpp): most of their time would be spent on headers. GPU_TESTS are a program each,
+# have the label gpu and are skipped without a GPU.
 function(vla_folder folder)
   cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;GPU_TESTS;BENCHMARKS"
                         ${ARGN})
