@@ -174,11 +174,14 @@ Arguments tiny(const Json& config) {
   if (!sized && experiment == "mqar") values.push_back("task.n_pairs=2");
   const Json task = config.value("task", Json::object());
   if (task.value("curriculum", 0) > 0) values.push_back("task.curriculum=2");
-  if (task.contains("train_segments")) {
+  const auto has = [&](const char* segments) {
+    return !task.value(segments, Json::array()).empty();
+  };
+  if (has("train_segments")) {
     values.push_back(R"(task.train_segments=[{"n_pairs": 1, "seq_len": 8, "steps": 1},
                                              {"n_pairs": 2, "seq_len": 12, "steps": 1}])");
   }
-  if (task.contains("eval_segments")) {
+  if (has("eval_segments")) {
     values.push_back(R"(task.eval_segments=[{"n_pairs": 1, "seq_len": 8},
                                             {"n_pairs": 2, "seq_len": 16}])");
   }
@@ -211,7 +214,7 @@ std::string with_probes(std::string columns, const std::string& table) {
 std::string columns_with(const Json& config, std::string columns, const std::string& table) {
   const Json task = config.value("task", Json::object());
   const Json eval = config.value("eval", Json::object());
-  if (task.contains("eval_segments")) columns = with_slices(columns, table);
+  if (!task.value("eval_segments", Json::array()).empty()) columns = with_slices(columns, table);
   if (eval.value("probe_sequences", 0) > 0) columns = with_probes(columns, table);
   return columns;
 }
