@@ -23,8 +23,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 CELLS = 2000
 ROWS = 60  # of every history, as after the paper's 3,000 steps
-# 100,000 cells may take 1 GiB: 10 KiB each, in addition to what the program always takes (over 200 MiB
-# with CUDA's libraries).
+# 100,000 cells may take 1 GiB: 10 KiB each, in addition to what the program always takes.
 MOST_KIB = 10 * CELLS
 
 
