@@ -13,7 +13,7 @@ struct DeltaNetOptions {
   static constexpr std::string_view name = "deltanet";
   static constexpr std::string_view title = "DeltaNet";
   static constexpr std::string_view colour = "#009E73";
-  static constexpr double most_step_ms = 0.75;
+  static constexpr double most_step_ms = 0.7;
 
   DeltaNetVariant variant = DeltaNetVariant::paper;
   bool as_given = false;  // not a key: inputs as golden files hold them (gates.h), standard only

@@ -149,8 +149,8 @@ __device__ inline void WarpBlock::invert_factor(float floor, float* pivots) {
       if (g == 2 * pair) own_pivot[n] = first;
       if (g == 2 * pair + 1) own_pivot[n] = second;
       if (n == 0 || pair < 3) {
-        // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block. They are
-        // of the other half behind the last pair.
+        // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block. Those that
+        // follow the last pair of a half lie in the other half.
         const bool here = pair < 3;
         const auto of = [&](int from_n, int e, int row, int column) {
           const float value = here ? part[n][2 * n + e] : part[from_n][2 + e];

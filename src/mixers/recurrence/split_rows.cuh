@@ -14,8 +14,8 @@ namespace vla_bench::mixers::cuda {
 /// place (to nearest: 0.5), and is one instruction where cvt.rna is three. NaN stays NaN.
 __device__ inline float nearly_round_to_tf32(float x) { return x * 1.00033848F; }
 
-/// This thread's row and column of a (16, 8) or (8, 8) tile: rows kRow and, of 16, kRow + 8;
-/// columns kColumn and kColumn + 1.
+/// What a thread holds of a tile of 8 columns: `column` and the next, of `row` and, where there are
+/// 16 rows, of row + 8.
 struct TilePlace {
   int row = static_cast<int>(threadIdx.x) % 32 / 4;
   int column = static_cast<int>(threadIdx.x) % 4 * 2;

@@ -16,7 +16,7 @@ struct SoftmaxOptions {
                                                       Implementation::cudnn};
   /// On a GPU products are computed in the config's precision.
   static constexpr bool follows_precision = true;
-  static constexpr double most_step_ms = 0.55;
+  static constexpr double most_step_ms = 0.5;
 
   template <class V>
   void visit(V&) {}

@@ -5,7 +5,6 @@
 #include "mixers/features.h"
 #include "mixers/recurrence/chunk_triangles.cuh"
 #include "mixers/recurrence/pipeline.cuh"
-#include "mixers/recurrence/split_rows.cuh"
 #include "mixers/vla/vla_chunked_cuda.h"
 
 namespace vla_bench::mixers::cuda {
@@ -116,32 +115,21 @@ struct Across {
   }
 };
 
-/// The 16 x 16 tile left right^T, summed over the inner indices. The three terms of grade float32
+/// The 16 x 16 tile left right^T at grade float32, summed over the inner indices. The three terms
 /// have a sum each: a sum's chain of additions is what a warp waits for.
-template <Grade kGrade, class LeftOperand, class RightOperand>
+template <class LeftOperand, class RightOperand>
 __device__ inline WarpTile<1, 2> tile_product(const LeftOperand& a, const RightOperand& b,
                                               InnerRange inner) {
   using ops::cuda::multiply_add_tf32;
   WarpTile<1, 2> sum, low_high, high_low;
   const auto multiply = [&](const float(&x)[4], const float(&y)[4]) {
-    if constexpr (kGrade == Grade::float32) {
-      const auto i = left<kGrade>(x[0], x[1], x[2], x[3]);
+    const auto i = left<Grade::float32>(x[0], x[1], x[2], x[3]);
 #pragma unroll
-      for (int s = 0; s < 2; ++s) {
-        const auto j = right<kGrade>(y[2 * s], y[2 * s + 1]);
-        multiply_add_tf32(sum.values[0][s], i.high, j.high[0], j.high[1]);
-        multiply_add_tf32(low_high.values[0][s], i.low, j.high[0], j.high[1]);
-        multiply_add_tf32(high_low.values[0][s], i.high, j.low[0], j.low[1]);
-      }
-    } else {
-      std::uint32_t i[4], j[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        i[e] = __float_as_uint(nearly_round_to_tf32(x[e]));
-        j[e] = __float_as_uint(nearly_round_to_tf32(y[e]));
-      }
-      multiply_add_tf32(sum.values[0][0], i, j[0], j[1]);
-      multiply_add_tf32(sum.values[0][1], i, j[2], j[3]);
+    for (int s = 0; s < 2; ++s) {
+      const auto j = right<Grade::float32>(y[2 * s], y[2 * s + 1]);
+      multiply_add_tf32(sum.values[0][s], i.high, j.high[0], j.high[1]);
+      multiply_add_tf32(low_high.values[0][s], i.low, j.high[0], j.high[1]);
+      multiply_add_tf32(high_low.values[0][s], i.high, j.low[0], j.low[1]);
     }
   };
   // The next operands are on their way while these are multiplied.
@@ -159,10 +147,8 @@ __device__ inline WarpTile<1, 2> tile_product(const LeftOperand& a, const RightO
     }
     multiply(next_x, next_y);
   }
-  if constexpr (kGrade == Grade::float32) {
-    low_high.add(high_low);
-    sum.add(low_high);
-  }
+  low_high.add(high_low);
+  sum.add(low_high);
   return sum;
 }
 
@@ -250,25 +236,13 @@ struct ChunkSteps {
     *reinterpret_cast<float2*>(data + i * kStride + j) = make_float2(x, y);
   }
 
-  /// out = x^T matrix of tokens x, the matrix symmetric; tiles `first` to `end` - 1.
-  template <Grade kGrade>
-  __device__ static void multiply_symmetric(Team team, const float* x, const float* matrix,
-                                            float* out, int first, int end) {
-    const auto body = [&](int row, int column) {
-      tile_product<kGrade>(along(x, 16 * row), along(matrix, 16 * column), {0, D})
-          .each_pair(16 * row, 16 * column,
-                     [&](int t, int i, float a, float b) { put<Shape::kAlong>(out, t, i, a, b); });
-    };
-    for_tiles<kRows, kColumns>(team, body, first, end);
-  }
-
   /// 1: W from the symmetric `matrix`.
   __device__ static void multiply_directions(Team team, const float* matrix, Tiles& tiles,
                                              int parity) {
     const float* u = tiles.u[parity];
     const float* before = tiles.before[parity];
     for_tiles<kRows, kColumns>(team, [&](int row, int column) {
-      tile_product<Grade::float32>(along(u, 16 * row), along(matrix, 16 * column), {0, D})
+      tile_product(along(u, 16 * row), along(matrix, 16 * column), {0, D})
           .each_pair(16 * row, 16 * column, [&](int t, int i, float x, float y) {
             const float2 pair = *reinterpret_cast<const float2*>(u + t * Shape::kAlong + i);
             put<Shape::kAlong>(tiles.w, t, i, fmaf(before[t], pair.x, x),
@@ -280,8 +254,7 @@ struct ChunkSteps {
   /// The matrix of 2, its lower triangle and what else lies in tiles of that.
   __device__ static void multiply_gram(Team team, Tiles& tiles, int parity) {
     for_lower_tiles<kRows>(team, [&](int row, int column) {
-      tile_product<Grade::float32>(along(tiles.u[parity], 16 * row), along(tiles.w, 16 * column),
-                                   {0, D})
+      tile_product(along(tiles.u[parity], 16 * row), along(tiles.w, 16 * column), {0, D})
           .each_pair(16 * row, 16 * column, [&](int t, int s, float x, float y) {
             put<Shape::kGram>(tiles.gram, t, s, s == t ? x + 1.0F : x, s + 1 == t ? y + 1.0F : y);
           });
@@ -316,18 +289,17 @@ struct ChunkSteps {
   template <int n>
   __device__ static void subtract_squares(Team team, float* matrix, const float* z, float shift) {
     for_lower_tiles<kColumns>(team, [&](int row, int column) {
-      set_symmetric(
-          tile_product<Grade::float32>(across(z, 16 * row), across(z, 16 * column), {0, n}), row,
-          column, matrix, [&](int i, int j, float x, float y) {
-            const float* from = matrix + i * Shape::kAlong + j;
-            // Above the diagonal another thread writes.
-            float2 pair =
-                j < i ? *reinterpret_cast<const float2*>(from) : make_float2(from[0], 0.0F);
-            pair = make_float2(pair.x - x, pair.y - y);
-            if (i == j) pair.x += shift;
-            if (i == j + 1) pair.y += shift;
-            return pair;
-          });
+      set_symmetric(tile_product(across(z, 16 * row), across(z, 16 * column), {0, n}), row, column,
+                    matrix, [&](int i, int j, float x, float y) {
+                      const float* from = matrix + i * Shape::kAlong + j;
+                      // Above the diagonal another thread writes.
+                      float2 pair = j < i ? *reinterpret_cast<const float2*>(from)
+                                          : make_float2(from[0], 0.0F);
+                      pair = make_float2(pair.x - x, pair.y - y);
+                      if (i == j) pair.x += shift;
+                      if (i == j + 1) pair.y += shift;
+                      return pair;
+                    });
     });
   }
   /// matrix = value(i, j, x_ij, x_ij+1), a pair of elements, of the lower triangle's tile x, and

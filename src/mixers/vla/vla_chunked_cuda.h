@@ -23,18 +23,17 @@
 //   compositions and join             .159 (.411)    .220 (.410)    .283      .299
 //   chunks                    .105    .057 (.208)    .115 (.782)    .304      .583
 //   all                       .105    .303 (.995)    .486 (2.44)    .986     1.632
-// In a block that has a multiprocessor for itself a chunk of 32 tokens takes 6.3 us, with A in
-// shared memory 9.1: 1.5 thousand cycles W, 1.6 the Gram matrix, 5.6 the factorisation (beside
-// which the row warps work for 5), 1.3 Z, 1.6 A. In two blocks that share one it takes 9 us. What
-// is waited for are results, a warp a scheduler at most times; a tensor core is busy a fifth of the
-// time, and a fifth of the warps' time in a full chip goes into instructions that come from beyond
-// the first cache: a factorisation of 16 rows whose pivots are a loop makes the chunks slower by a
-// tenth where blocks have a multiprocessor each, and faster by a quarter where they share one. Four
-// pivots at a time by m16n8k4 instead of two were as fast. Elements with C and E^T in registers
-// were faster by a tenth up to 16,384 tokens and slower by a fifth at 131,072, with one block a
-// multiprocessor or with spills: they stay in shared memory. A step of the join takes 13 us (68 at
-// d = 128), a chain, too. The arithmetic alone would take .33 ms of the 1.63 at 62% of the tensor
-// cores' peak (104k multiply-adds a token).
+// A chunk of 32 tokens takes 6.3 us in a block that has a multiprocessor for itself (9.1 with A in
+// shared memory, before a598eee) and 9 us in two that share one. Of the former W takes 1,500
+// cycles, the Gram matrix 1,600, the factorisation 5,600, Z 1,300 and A 1,600; beside the
+// factorisation the row warps work for 5,000. All of them wait for results: tensor cores are busy a
+// fifth of the time. With two blocks a multiprocessor, warps also wait a fifth of their time for
+// instructions, since the kernel exceeds the instruction cache; so the factorisation's pivots are a
+// loop here, which makes chunks a quarter faster there and a tenth slower in one block. Tried: four
+// pivots at a time instead of two (m16n8k4), equally fast; elements with C and E^T in registers, a
+// tenth faster up to 16,384 tokens and a fifth slower at 131,072, because their blocks are twice as
+// large. A step of the join takes 13 us (68 at d = 128). The arithmetic alone would take .33 ms of
+// the 1.63 at 62% of the tensor cores' peak (104k multiply-adds a token).
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -132,8 +132,8 @@ class Element {
   /// 12: u^T E, tiles `first` to `end` - 1
   __device__ void multiply_by_E(Team team, int parity, int first, int end) {
     const auto body = [&](int row, int column) {
-      tile_product<Grade::float32>(Steps::along(chunk().u[parity], 16 * row),
-                                   Steps::across(tiles_.E, 16 * column), {0, D})
+      tile_product(Steps::along(chunk().u[parity], 16 * row), Steps::across(tiles_.E, 16 * column),
+                   {0, D})
           .each_pair(16 * row, 16 * column, [&](int t, int i, float x, float y) {
             Steps::template put<Shape::kAlong>(tiles_.start, t, i, x, y);
           });
@@ -145,7 +145,7 @@ class Element {
   /// 12: E
   __device__ void update_E(Team team) {
     for_tiles<Steps::kColumns, Steps::kColumns>(team, [&](int row, int column) {
-      tile_product<Grade::float32>(Steps::across(chunk().z, 16 * row), of_y(column), {0, C})
+      tile_product(Steps::across(chunk().z, 16 * row), of_y(column), {0, C})
           .each_pair(16 * row, 16 * column, [&](int i, int j, float x0, float x1) {
             float2& pair = *reinterpret_cast<float2*>(tiles_.E + i * Shape::kAcross + j);
             pair = make_float2(pair.x - x0, pair.y - x1);
@@ -156,7 +156,7 @@ class Element {
   /// 12: J. Tensor cores cut their sums off towards 0, which adds up over chunks: they sum one.
   __device__ void add_to_J(Team team) {
     J_.each(team.rank, [&](WarpTile<1, 2>& tile, int row, int column) {
-      tile.add(tile_product<Grade::float32>(of_y(row), of_y(column), {0, C}));
+      tile.add(tile_product(of_y(row), of_y(column), {0, C}));
     });
   }
 

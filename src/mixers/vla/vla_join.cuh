@@ -167,7 +167,7 @@ class JoinStep {
 
   template <class LeftOperand, class RightOperand>
   __device__ static WarpTile<1, 2> exact(const LeftOperand& a, const RightOperand& b) {
-    return tile_product<Grade::float32>(a, b, {0, D});
+    return tile_product(a, b, {0, D});
   }
   __device__ static void put(float* out, int i, int j, float x, float y) {
     Steps::template put<kAlong>(out, i, j, x, y);

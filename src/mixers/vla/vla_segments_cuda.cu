@@ -124,12 +124,11 @@ class Compose {
   using Steps = ChunkSteps<D>;
   static constexpr int kAlong = ChunkShape<D>::kAlong;
   static constexpr int kAcross = ChunkShape<D>::kAcross;
-  static constexpr Grade kExact = Grade::float32;
 
   __device__ void multiply_R_by_E(Team team) {
     for_tiles<D / 16, D / 16>(team, [&](int row, int column) {
-      tile_product<kExact>(Steps::along(tiles_.second.R, 16 * row),
-                           Steps::across(tiles_.E, 16 * column), {0, D})
+      tile_product(Steps::along(tiles_.second.R, 16 * row), Steps::across(tiles_.E, 16 * column),
+                   {0, D})
           .each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
             Steps::template put<kAlong>(tiles_.RE, i, j, x, y);
           });
@@ -137,10 +136,10 @@ class Compose {
   }
   __device__ void find_E(float* out) {
     for_tiles<D / 16, D / 16>(Team::block(), [&](int row, int column) {
-      const auto taken = tile_product<kExact>(Steps::across(tiles_.step.V, 16 * row),
-                                              Steps::across(tiles_.H, 16 * column), {0, D});
-      auto tile = tile_product<kExact>(Steps::along(tiles_.second.E, 16 * row),
-                                       Steps::across(tiles_.E, 16 * column), {0, D});
+      const auto taken = tile_product(Steps::across(tiles_.step.V, 16 * row),
+                                      Steps::across(tiles_.H, 16 * column), {0, D});
+      auto tile = tile_product(Steps::along(tiles_.second.E, 16 * row),
+                               Steps::across(tiles_.E, 16 * column), {0, D});
 #pragma unroll
       for (int e = 0; e < 8; ++e) tile.values[0][e / 4][e % 4] -= taken.values[0][e / 4][e % 4];
       tile.each_pair(16 * row, 16 * column, [&](int i, int j, float x, float y) {
@@ -151,8 +150,7 @@ class Compose {
   /// In the place of R^T A.
   __device__ void find_J() {
     const auto squares = [](const float* rows, int row, int column) {
-      return tile_product<kExact>(Steps::across(rows, 16 * row), Steps::across(rows, 16 * column),
-                                  {0, D});
+      return tile_product(Steps::across(rows, 16 * row), Steps::across(rows, 16 * column), {0, D});
     };
     for_lower_tiles<D / 16>(Team::block(), [&](int row, int column) {
       auto tile = squares(tiles_.R, row, column);
@@ -229,8 +227,8 @@ requires(D == 128) class Join<D> {
     {
       Accumulator<D, kWarps> gram;
       gram.each(block.rank, [&](WarpTile<1, 2>& tile, int row, int column) {
-        tile = tile_product<Grade::float32>(Steps::along(tiles_.r, 16 * row),
-                                            Steps::along(tiles_.w, 16 * column), {0, D});
+        tile = tile_product(Steps::along(tiles_.r, 16 * row), Steps::along(tiles_.w, 16 * column),
+                            {0, D});
       });
       __syncthreads();
       gram.each(block.rank, [&](WarpTile<1, 2>& tile, int row, int column) {
@@ -251,13 +249,12 @@ requires(D == 128) class Join<D> {
     multiply(block, tiles_.r, tiles_.matrix, tiles_.w);
     __syncthreads();
     for_lower_tiles<D / 16>(block, [&](int row, int column) {
-      Steps::set_symmetric(
-          tile_product<Grade::float32>(Steps::along(tiles_.w, 16 * row),
-                                       Steps::along(tiles_.r, 16 * column), {0, D}),
-          row, column, tiles_.matrix, [&](int i, int j, float x, float y) {
-            const float* C = element.C + i * D + j;
-            return make_float2(C[0] + x, C[1] + y);
-          });
+      Steps::set_symmetric(tile_product(Steps::along(tiles_.w, 16 * row),
+                                        Steps::along(tiles_.r, 16 * column), {0, D}),
+                           row, column, tiles_.matrix, [&](int i, int j, float x, float y) {
+                             const float* C = element.C + i * D + j;
+                             return make_float2(C[0] + x, C[1] + y);
+                           });
     });
     __syncthreads();
   }
@@ -265,7 +262,7 @@ requires(D == 128) class Join<D> {
   /// out = a b, b symmetric.
   __device__ static void multiply(Team team, const float* a, const float* b, float* out) {
     for_tiles<D / 16, D / 16>(team, [&](int row, int column) {
-      tile_product<Grade::float32>(Steps::along(a, 16 * row), Steps::along(b, 16 * column), {0, D})
+      tile_product(Steps::along(a, 16 * row), Steps::along(b, 16 * column), {0, D})
           .each_pair(16 * row, 16 * column,
                      [&](int i, int j, float x, float y) { put(out, i, j, x, y); });
     });
