@@ -4,7 +4,7 @@
 # Needs the build folder (preset gpu), bash and coreutils; uses compute-sanitizer and nvidia-smi if
 # present. Without STEP it runs all steps, in this order:
 #   info       the GPU and the libraries
-#   tests      every *_cuda_test of the build
+#   tests      every *_cuda_tests of the build
 #   verify     all golden files in float32 on the GPU, at 1e-4
 #   sanitizer  memcheck and racecheck over the same tests at small sizes
 #   repeat     one config three times, twice by itself and once with workers beside it: the same bits
@@ -95,17 +95,25 @@ logged_test() {
   return "$status"
 }
 
-# run_tests FOLDER AT_ONCE [COMMAND...]: runs every CUDA test under the command, AT_ONCE at a time, with
-# logs in FOLDER. Adds to `passed`, `skipped` and `broken`.
+# run_tests FOLDER AT_ONCE [COMMAND...]: runs the CUDA tests under the command, each program in up to AT_ONCE
+# parts and as many parts at a time, with logs in FOLDER. Adds to `passed`, `skipped` and `broken`.
 run_tests() {
-  local folder=$1 at_once=$2 test name line
+  local folder=$1 at_once=$2 test parts part name line
   local -A pids=()
   shift 2
-  for test in "$build"/*_cuda_test; do
+  for test in "$build"/*_cuda_tests; do
     [[ -x $test ]] || continue
-    while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done
-    logged_test "$folder/${test##*/}.log" "$@" "$test" &
-    pids[${test##*/}]=$!
+    parts=0  # as many as there are tests: a sanitizer calls a program that launches nothing an error
+    while IFS= read -r line; do
+      [[ $line == "  "* ]] && ((++parts))
+    done < <("$test" --gtest_list_tests)
+    ((parts < at_once)) || parts=$at_once
+    for ((part = 0; part < parts; ++part)); do
+      while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done
+      name=${test##*/}.$part
+      GTEST_TOTAL_SHARDS=$parts GTEST_SHARD_INDEX=$part logged_test "$folder/$name.log" "$@" "$test" &
+      pids[$name]=$!
+    done
   done
   for name in "${!pids[@]}"; do
     wait "${pids[$name]}" || broken+=("$name")

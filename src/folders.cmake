@@ -8,14 +8,23 @@ function(vla_unity target)
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-subobject-linkage>)
 endfunction()
 
-# vla_test_program(<name> <library> [LIBRARIES lib...] SOURCES ...)
-function(vla_test_program name library)
-  cmake_parse_arguments(ARG "" "" "LIBRARIES;SOURCES" ${ARGN})
-  add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${library} ${ARG_LIBRARIES} ${vla_fmt} GTest::gtest)
-  target_compile_definitions(${name} PRIVATE VLA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_compile_options(${name} PRIVATE ${vla_test_options})
-  target_precompile_headers(${name} REUSE_FROM vla_test_headers)
+# vla_tests(<program> <folder> FILES test... [LIBRARIES lib...] [LABELS label...]): the folder's tests in one
+# program, which ctest runs once a file (src/testing/main.cpp): most of their time would be spent on headers.
+function(vla_tests program folder)
+  cmake_parse_arguments(ARG "" "" "FILES;LIBRARIES;LABELS" ${ARGN})
+  list(TRANSFORM ARG_FILES APPEND .cpp OUTPUT_VARIABLE sources)
+  list(TRANSFORM sources PREPEND src/${folder}/)
+  add_executable(${program} src/testing/main.cpp ${sources})
+  target_link_libraries(${program} PRIVATE vla_${folder} ${ARG_LIBRARIES} ${vla_fmt} GTest::gtest)
+  target_compile_definitions(${program} PRIVATE VLA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_options(${program} PRIVATE ${vla_test_options})
+  target_precompile_headers(${program} REUSE_FROM vla_test_headers)
+  vla_unity(${program})
+  foreach(test IN LISTS ARG_FILES)
+    get_filename_component(name ${test} NAME)
+    add_test(NAME ${name} COMMAND ${program} --file=${name})
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
+  endforeach()
 endfunction()
 
 # vla_folder(<folder> [LIGHT] [UNITY] SOURCES ... [CUDA ...] [CUDA_OF_SIZE ...] [CUDA_OF_EVERY_SIZE ...]
@@ -25,9 +34,8 @@ endfunction()
 # vla_light_options. UNITY: the folder takes part in VLA_UNITY; headers and the templates that its sources
 # share take most of their time. CUDA or NO_CUDA sources are added depending on the build. CUDA_OF_SIZE are
 # compiled once a head size, which they see as VLA_HEAD_SIZE, since their kernels take minutes;
-# CUDA_OF_EVERY_SIZE for large heads as well. TESTS are one program, <folder>_tests, which ctest runs once a
-# file (src/testing/main.cpp): most of their time would be spent on headers. GPU_TESTS are a program each,
-# have the label gpu and are skipped without a GPU.
+# CUDA_OF_EVERY_SIZE for large heads as well. TESTS are the program <folder>_tests, GPU_TESTS
+# <folder>_cuda_tests: those have the label gpu and are skipped without a GPU.
 function(vla_folder folder)
   cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;GPU_TESTS;BENCHMARKS"
                         ${ARGN})
@@ -65,22 +73,10 @@ function(vla_folder folder)
     target_precompile_headers(vla_${folder} REUSE_FROM vla_headers)
   endif()
   if(VLA_TESTS)
-    list(TRANSFORM ARG_TESTS APPEND .cpp OUTPUT_VARIABLE sources)
-    list(TRANSFORM sources PREPEND src/${folder}/)
-    vla_test_program(${folder}_tests vla_${folder} LIBRARIES ${ARG_LIBRARIES}
-                     SOURCES src/testing/main.cpp ${sources})
-    vla_unity(${folder}_tests)
-    foreach(test IN LISTS ARG_TESTS)
-      get_filename_component(name ${test} NAME)
-      add_test(NAME ${name} COMMAND ${folder}_tests --file=${name})
-    endforeach()
-    foreach(test IN LISTS ARG_GPU_TESTS)
-      get_filename_component(name ${test} NAME)
-      vla_test_program(${name} vla_${folder} LIBRARIES ${ARG_LIBRARIES} GTest::gtest_main
-                       SOURCES src/${folder}/${test}.cpp)
-      add_test(NAME ${name} COMMAND ${name})
-      set_tests_properties(${name} PROPERTIES LABELS gpu)
-    endforeach()
+    vla_tests(${folder}_tests ${folder} FILES ${ARG_TESTS} LIBRARIES ${ARG_LIBRARIES})
+    if(ARG_GPU_TESTS)
+      vla_tests(${folder}_cuda_tests ${folder} FILES ${ARG_GPU_TESTS} LIBRARIES ${ARG_LIBRARIES} LABELS gpu)
+    endif()
   endif()
   if(VLA_BENCHMARKS AND benchmark_FOUND)
     foreach(bench IN LISTS ARG_BENCHMARKS)

@@ -17,8 +17,6 @@ using vla_bench::testing::poison;
 using vla_bench::testing::random_floats;
 using vla_bench::testing::random_integers;
 
-constexpr double kEps = kEpsilon<float>;
-
 struct Size {
   Index M, N, K;
 };
@@ -48,7 +46,8 @@ struct Product {
                                : precision == Precision::bf16 ? 0x1p-6
                                                               : 0.0;
     // Results are compared relative to the largest, which a single value need not reach.
-    return (of_operands + n * kEps) * std::max(1.0, std::sqrt(n) / 4.0) * (n <= 3.0 ? 4.0 : 1.0);
+    return (of_operands + n * kEpsilon<float>)*std::max(1.0, std::sqrt(n) / 4.0) *
+           (n <= 3.0 ? 4.0 : 1.0);
   }
 };
 
@@ -106,7 +105,7 @@ void check_linear_backward(const Product& product, bool accumulate_dx, bool on_s
     // The bias' sum is in double, whatever the precision.
     return {{"dx", dx.values(), product.tolerance(N)},
             {"dweight", dw.values(), product.tolerance(M)},
-            {"dbias", db.values(), product.integers ? 0.0 : 2 * kEps}};
+            {"dbias", db.values(), product.integers ? 0.0 : 2 * kEpsilon<float>}};
   };
   expect_gpu_matches_cpu(run, product.precision);
 }
@@ -224,15 +223,15 @@ void check_layer_norm(Index M, Index D, Index gap, const LayerNormVariant& varia
     // A thread's D / 32 terms and five more additions, of values near 3 that are centred to order
     // one; a few such sums enter dx. 1 / std of a row of equal values is 300: D = 1.
     const double sums = static_cast<double>(D) / 32.0 + 5.0;
-    const double tolerance = 4.0 * sums * kEps * (D == 1 ? 300.0 : 1.0);
+    const double tolerance = 4.0 * sums * kEpsilon<float> * (D == 1 ? 300.0 : 1.0);
     return {{"y", y.values(), tolerance},
-            {"mean", mean.values(), sums * kEps},
+            {"mean", mean.values(), sums * kEpsilon<float>},
             {"inverse std", inverse_std.values(), tolerance},
             // A row of one value has no gradient but its rounding: order one is the measure.
             {"dx", dx.values(), tolerance, 1.0},
             // Sums in double of terms with the error of y.
             {"dweight", dweight.values(), tolerance},
-            {"dbias", dbias.values(), 2 * kEps}};
+            {"dbias", dbias.values(), 2 * kEpsilon<float>}};
   });
 }
 
@@ -285,7 +284,7 @@ void check_rms_norm(Index M, Index D, Index gap, bool on_side_stream) {
     // A thread's D / 32 terms and five more additions; epsilon bounds 1 / rms by 32, which counts
     // at D = 1 and 5, where a row can be short.
     const double sums = static_cast<double>(D) / 32.0 + 5.0;
-    const double tolerance = 4.0 * sums * kEps * (D <= 5 ? 32.0 : 1.0);
+    const double tolerance = 4.0 * sums * kEpsilon<float> * (D <= 5 ? 32.0 : 1.0);
     return {{"y", y.values(), tolerance},
             {"inverse rms", inverse_rms.values(), tolerance},
             {"dx", dx.values(), tolerance, 1.0},
@@ -352,10 +351,10 @@ void check_short_conv(const ConvCase& c) {
     // Integers are exact. A SiLU and its derivative are not: a few roundings and exp's two ulp, and
     // a row of taps or a column of M rows of them.
     const bool exact = c.silu_columns == 0;
-    const double silu = exact ? 0.0 : 8 * kEps;
+    const double silu = exact ? 0.0 : 8 * kEpsilon<float>;
     return {{"y", y.values(), silu},
             {"dy of the convolution", dy_operand.values(), silu},
-            {"dx", dx.values(), exact ? 0.0 : 8 * kEps * static_cast<double>(K)},
+            {"dx", dx.values(), exact ? 0.0 : 8 * kEpsilon<float> * static_cast<double>(K)},
             {"dweight", dweight.values(), 2 * silu, 8.0 * std::sqrt(static_cast<double>(M))},
             {"dbias", dbias.values(), 2 * silu, 8.0 * std::sqrt(static_cast<double>(M))}};
   });
