@@ -294,11 +294,16 @@ bool run_implementation(const RunConfig& config, const CellEnvironment& environm
     }
     return rows.time(*make_mixer_core<double>(mixer, d_h, context.device, implementation));
   }
-  if (implementation == Implementation::sequential &&
-      sequence_length(config) > kLongestSequential) {
-    rows.refuse(CellStatus::skipped,
-                fmt::format("sequential is timed up to {} tokens", kLongestSequential));
-    return true;
+  if (implementation == Implementation::sequential) {
+    if (sequence_length(config) > kLongestSequential) {
+      rows.refuse(CellStatus::skipped,
+                  fmt::format("sequential is timed up to {} tokens", kLongestSequential));
+      return true;
+    }
+    if (config.model.value_channels() != d_h) {
+      rows.refuse(CellStatus::skipped, "sequential has no values wider than its keys");
+      return true;
+    }
   }
   const auto core = make_mixer_core<float>(mixer, d_h, context.device, implementation);
   const std::string difference = verify_against_reference(config, context, implementation, *core);

@@ -61,9 +61,7 @@ inline std::string_view why_values_are_as_wide_as_keys(const MixerOptions& mixer
   return std::visit(
       []<class Options>(const Options& options) -> std::string_view {
         constexpr Index kAnySize = 16;
-        if constexpr (requires { make_reference_rule(options, kAnySize); }) {
-          return "a matrix beside its state ties them";
-        } else if constexpr (requires { with_rule(options, kAnySize, [](const auto&) {}); }) {
+        if constexpr (requires { with_rule(options, kAnySize, [](const auto&) {}); }) {
           bool by_rows = false;
           with_rule(options, kAnySize,
                     [&](const auto& rule) { by_rows = rule.form().decay == mixers::Decay::rows; });

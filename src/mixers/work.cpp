@@ -20,8 +20,12 @@ Index multiply_adds_of(const Options& options, LatencyPass pass, const HeadDims&
     } else {
       with_rule(options, d, [&](const auto& rule) { cost = token_cost(rule.form()); });
     }
-    return times({pass == LatencyPass::forward ? cost.forward : cost.backward, tokens, d,
-                  dims.value_channels()});
+    Index of_token = times(
+        {pass == LatencyPass::forward ? cost.forward : cost.backward, d, dims.value_channels()});
+    if constexpr (requires { chain_multiply_adds(options, pass, d); }) {
+      of_token = plus({of_token, chain_multiply_adds(options, pass, d)});
+    }
+    return times({of_token, tokens});
   }
 }
 

@@ -13,7 +13,8 @@ struct Work {
 };
 
 /// Multiply-adds are those of the mathematics in <name>.h: of a recurrence recurrence.h's, unless
-/// the mixer counts its own (token_cost, or multiply_adds of a whole sequence).
+/// the mixer counts its own (token_cost, chain_multiply_adds of a matrix beside the state, or
+/// multiply_adds of a whole sequence).
 ///
 /// Features, norms and gates, of order d, are not counted. Forward reads all projections and writes
 /// o; backward reads these, o and d_o, and writes the projections' gradients. What a core saves for

@@ -37,6 +37,10 @@ TEST(Work, CountsValuesWiderThanKeys) {
   const MixerConfig linear{.options = LinearOptions{}};
   EXPECT_EQ(core_work(linear, dims, kForward, 4).flop, 2 * kLanes * 5 * 2 * 4 * 12);
   EXPECT_EQ(core_work(linear, dims, kBackward, 4).flop, 2 * kLanes * 5 * 6 * 4 * 12);
+  const MixerConfig vla{.options = VlaOptions{}};
+  EXPECT_EQ(core_work(vla, dims, kForward, 4).flop, 2 * kLanes * 5 * (3 * 4 * 12 + 3 * 16));
+  const MixerConfig mesa{.options = MesaOptions{}};  // d^3 / 6 = 10
+  EXPECT_EQ(core_work(mesa, dims, kBackward, 4).flop, 2 * kLanes * 5 * (6 * 4 * 12 + 4 * 16 + 10));
   // q, k of 4, v, o of 12; backward: q, k, v, o, d_o, dq, dk, dv.
   EXPECT_EQ(core_work(linear, dims, kForward, 4).bytes, 30 * (2 * 4 + 2 * 12) * 4);
   EXPECT_EQ(core_work(linear, dims, kBackward, 4).bytes, 30 * (4 * 4 + 4 * 12) * 4);

@@ -25,10 +25,10 @@
 //
 // The recall probe writes with beta = gamma = 1 and reads with lambda = 1.
 //
-// Cost per token and head, multiply-adds: forward recurrence.h's 2 d^2, H's update d^2, the
-// factorisation d^3 / 6 and two triangular solves, d^2; backward recurrence.h's 6 d^2, the
-// factorisation and solves again, dH, dH k' and dgamma, 3 d^2. State: 2 d^2 values; the norm of
-// tables is G's.
+// Cost per token and head, multiply-adds: forward recurrence.h's 2 d d_v, H's update d^2, the
+// factorisation d^3 / 6 and two triangular solves, d^2; backward recurrence.h's 6 d d_v, the
+// factorisation and solves again, dH, dH k' and dgamma, 3 d^2. State: d^2 + d d_v values; the norm
+// of tables is G's.
 #pragma once
 
 #include <array>
@@ -178,11 +178,9 @@ void with_rule(const MesaOptions& options, Index /*d_h*/, const Body& body) {
   body(mixers::MesaRule{options.as_given});
 }
 
-/// Multiply-adds of a head over `tokens`.
-inline Index multiply_adds(const MesaOptions& /*options*/, LatencyPass pass, Index tokens,
-                           Index d) {
-  const Index products = (pass == LatencyPass::forward ? 4 : 10) * d * d;
-  return times({tokens, products + d * d * d / 6});
+/// Multiply-adds of a token and head for H and the solves.
+inline Index chain_multiply_adds(const MesaOptions& /*options*/, LatencyPass pass, Index d) {
+  return (pass == LatencyPass::forward ? 2 : 4) * d * d + d * d * d / 6;
 }
 
 /// The rule with its solves: production (float, double), reference, and on a GPU.

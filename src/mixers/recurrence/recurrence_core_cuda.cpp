@@ -3,10 +3,12 @@
 // chunks S between segments.
 //
 // Wide values: the rule has the mixer's heads, the recurrence and the normaliser have
-// HeadDims::by_groups, which read the same rows; the rule adds their gradients up.
+// HeadDims::by_groups, which read the same rows; the rule adds their gradients up, or finds their
+// sums where a matrix beside S adds its own.
 //
 // At bf16 the forward in chunks reads and writes tensors in bfloat16, as others keep them: copies
 // of the inputs, made by prepare(). The backward, and a forward before it, are those of tf32.
+#include <array>
 #include <map>
 
 #include "core/cuda/stream_context.h"
@@ -163,6 +165,8 @@ class RecurrentCore final : public CopyingCore<float> {
   void forward_bf16(const Context& context, const CoreInputs<float>& inputs, Copies& copies);
   void run_backward(const Context& context, const RecurrenceInputs& recurrence,
                     const RecurrenceBackward& args, const float* segments);
+  /// The rows' gradients of a head instead of its groups'.
+  void sum_over_groups(const Context& context, RuleViews& views);
 
   /// A dense array (B, T, H, d) of this core's own.
   TokenView<float> own(const Context& context, const HeadDims& dims, Array<float>& array) const {
@@ -196,6 +200,7 @@ class RecurrentCore final : public CopyingCore<float> {
   Array<float> d_parameters_;  // shares of the tokens: (B, T, H, w) a parameter
   // (B, T, H groups, d): what passes through the normaliser
   Array<float> df_normaliser_, dq_normaliser_;
+  std::array<Array<float>, 8> head_sums_;  // of sum_over_groups, in turn
 };
 
 void RecurrentCore::prepare(const Context& context, const CoreInputs<float>& inputs,
@@ -255,14 +260,15 @@ void RecurrentCore::forward_bf16(const Context& context, const CoreInputs<float>
   if (form_.has_f()) {
     views.row_f = this->own(context, dims, f_);
     views.chain_q = this->own(context, dims, chain_q_);
-    normaliser = {.dims = dims,
-                  .f = views.row_f,
-                  .q = views.chain_q,
+    const HeadDims by_groups = dims.by_groups();
+    normaliser = {.dims = by_groups,
+                  .f = shared_by(dims.value_groups(), views.row_f),
+                  .q = shared_by(dims.value_groups(), views.chain_q),
                   .floor = static_cast<float>(form_.floor),
-                  .denominator = own_scalars(context, dims, denominator_),
-                  .scale = own_scalars(context, dims, scale_)};
+                  .denominator = own_scalars(context, by_groups, denominator_),
+                  .scale = own_scalars(context, by_groups, scale_)};
     if (dims.tokens >= kLeastNormaliserTokens) {
-      normaliser.sums = scratch(context, normaliser_scratch_size(dims), sums_);
+      normaliser.sums = scratch(context, normaliser_scratch_size(by_groups), sums_);
     }
   }
   rule_->bind(stream, views, normaliser);
@@ -361,6 +367,25 @@ void RecurrentCore::run_backward(const Context& context, const RecurrenceInputs&
   chunked_backward(stream, recurrence, args, options);
 }
 
+void RecurrentCore::sum_over_groups(const Context& context, RuleViews& views) {
+  std::size_t count = 0;
+  const auto sum = [&](SumOfViews& gradient, Index width) {
+    for (TokenView<const float>& part : gradient.parts) {
+      if (part.data == nullptr) continue;
+      Array<float>& of_heads = head_sums_.at(count++);
+      of_heads.resize(context.device, views.dims.rows() * views.dims.heads * width);
+      sum_groups(vla_bench::cuda::stream_context().stream(), views.dims, width, part.data,
+                 of_heads.data());
+      part = token_view(views.dims, of_heads.data(), width);
+    }
+  };
+  for (SumOfViews* gradient : {&views.dr, &views.da, &views.dq, &views.df}) {
+    sum(*gradient, views.dims.d_h);
+  }
+  sum(views.ddecay, form_.decay == Decay::head ? 1 : views.dims.d_h);
+  views.groups = 1;
+}
+
 void RecurrentCore::backward(const Context& context, const CoreInputs<float>& inputs,
                              const CoreGradients<float>& gradients, const Array<float>& saved) {
   const HeadDims& dims = inputs.dims;
@@ -412,6 +437,7 @@ void RecurrentCore::backward(const Context& context, const CoreInputs<float>& in
   if (form_.has_f()) views.df = {{args.normaliser.df}};
   views.ddecay = {{args.ddecay}};
   views.groups = static_cast<int>(dims.value_groups());
+  if (rule_->has_chain() && views.groups > 1) sum_over_groups(context, views);
   views.raw_dq = token_view(dims, gradients.dq);
   views.raw_dk = token_view(dims, gradients.dk);
   for (std::size_t i = 0; i < kMostMore; ++i) {

@@ -84,6 +84,11 @@ class CudaRule {
   virtual std::string warning() const { return {}; }
 };
 
+/// to (B, T, H, width) = the sums over the groups of each head of from (B, T, H groups, width),
+/// both dense.
+void sum_groups(cudaStream_t stream, const HeadDims& dims, Index width, const float* from,
+                float* to);
+
 /// The rule of a mixer that has no state of its own beside S (of vla: its step (1)).
 std::unique_ptr<CudaRule> make_cuda_rule(const MixerOptions& options, Index d);
 

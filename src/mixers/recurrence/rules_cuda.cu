@@ -188,6 +188,17 @@ class TokenRule final : public CudaRule {
   Array<float> down_;  // (B, T, H, d): the gradient of a running sum
 };
 
+constexpr int kGroupThreads = 256;
+__global__ void __launch_bounds__(kGroupThreads)
+    sum_groups_kernel(Index numbers, Index width, int groups, const float* from, float* to) {
+  const Index i = static_cast<Index>(blockIdx.x) * kGroupThreads + threadIdx.x;
+  if (i >= numbers) return;
+  const float* of_head = from + i / width * groups * width + i % width;
+  float sum = of_head[0];
+  for (int group = 1; group < groups; ++group) sum += of_head[group * width];
+  to[i] = sum;
+}
+
 // Named bodies for with_rule: nvcc's pass over device code does not see kernels that are launched
 // from a lambda in an unevaluated operand or behind one.
 struct AnyRule {
@@ -213,6 +224,15 @@ std::unique_ptr<CudaRule> make_rule_of(const Options& options, Index d) {
 }
 
 }  // namespace
+
+void sum_groups(cudaStream_t stream, const HeadDims& dims, Index width, const float* from,
+                float* to) {
+  const Index numbers = dims.rows() * dims.heads * width;
+  const auto blocks = static_cast<unsigned>((numbers + kGroupThreads - 1) / kGroupThreads);
+  sum_groups_kernel<<<blocks, kGroupThreads, 0, stream>>>(
+      numbers, width, static_cast<int>(dims.value_groups()), from, to);
+  VLA_CUDA_LAUNCHED("sum_groups_kernel");
+}
 
 std::unique_ptr<CudaRule> make_cuda_rule(const MixerOptions& mixer, Index d) {
   return std::visit([d](const auto& options) { return make_rule_of(options, d); }, mixer);

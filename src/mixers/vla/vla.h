@@ -32,8 +32,9 @@
 // max(x, c) passes no gradient when c is strictly larger. sym(M) = (M + M^T) / 2: A is symmetric,
 // so the symmetric part of its gradient is all that reaches u and k.
 //
-// Cost per token and head, multiply-adds: forward 6 d^2 (A u, w w^T, A k, S k, e a^T, S q), state
-// 2 d^2 + d; backward 2 d^2 of recomputed history and 14 d^2. Steps (5) to (8) are recurrence.h's;
+// Cost per token and head, multiply-adds: forward 3 d^2 (A u, w w^T, A k) and 3 d d_v (S k, e a^T,
+// S q), state d^2 + d d_v + d; backward 9 d^2, of which 2 d^2 are recomputed history, and 7 d d_v.
+// Steps (5) to (8) are recurrence.h's;
 // for (2) to (4) the production core keeps a, w (2 d) a token and A before every tile of tokens.
 #pragma once
 
@@ -68,9 +69,11 @@ void with_rule(const VlaOptions& options, Index d_h, const Body& body) {
   body(mixers::vla::VlaRule(options, d_h));
 }
 
-/// Multiply-adds of a token and head in units of d^2. A frozen penalty leaves the path of S.
-inline TokenCost token_cost(const VlaOptions& options) {
-  return options.penalty == Penalty::frozen ? TokenCost{3, 7} : TokenCost{6, 16};
+/// Multiply-adds of a token and head: of the path of S, and of A's, which a frozen penalty lacks.
+inline TokenCost token_cost(const VlaOptions& /*options*/) { return {3, 7}; }
+inline Index chain_multiply_adds(const VlaOptions& options, LatencyPass pass, Index d) {
+  if (options.penalty == Penalty::frozen) return 0;
+  return (pass == LatencyPass::forward ? 3 : 9) * d * d;
 }
 
 /// The rule with its chain of A: production (float, double), reference, and on a GPU.

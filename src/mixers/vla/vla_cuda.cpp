@@ -65,7 +65,11 @@ class VlaRule final : public CudaRule {
       if (for_backward) chunks.ends = own.ends;
       run_chunks(stream, penalty, chunks);
     } else {
+      // Beside the penalty path; for groups of wide values, which are more lanes, on its own.
+      const bool beside = views.dims.value_groups() == 1;
+      if (!beside) penalty.normaliser = {};
       penalty_forward(stream, penalty);
+      if (!beside && normaliser.denominator != nullptr) normaliser_forward(stream, normaliser);
       if (gain_) write_gains(stream, views.dims, own.w, own.delta, penalty.a);
     }
   }
@@ -152,7 +156,7 @@ class VlaRule final : public CudaRule {
     NormaliserForward& normaliser = penalty.normaliser;
     const bool in_segments = penalty.dims.tokens >= kLeastNormaliserTokens;
     if (normaliser.denominator != nullptr && normaliser.sums == nullptr && in_segments) {
-      sums_.resize(Device::cuda, normaliser_scratch_size(penalty.dims));
+      sums_.resize(Device::cuda, normaliser_scratch_size(normaliser.dims));
       normaliser.sums = sums_.data();
     }
     penalty_forward_chunked(stream, penalty, chunks);
