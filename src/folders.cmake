@@ -34,7 +34,8 @@ endfunction()
 # vla_light_options. UNITY: the folder takes part in VLA_UNITY; headers and the templates that its sources
 # share take most of their time. CUDA or NO_CUDA sources are added depending on the build. CUDA_OF_SIZE are
 # compiled once a head size, which they see as VLA_HEAD_SIZE, since their kernels take minutes;
-# CUDA_OF_EVERY_SIZE for large heads as well. TESTS are the program <folder>_tests, GPU_TESTS
+# CUDA_OF_EVERY_SIZE for large heads as well. With VLA_CUDA_QUICK, where headers take most of the time, they
+# are compiled once for all sizes. TESTS are the program <folder>_tests, GPU_TESTS
 # <folder>_cuda_tests: those have the label gpu and are skipped without a GPU.
 function(vla_folder folder)
   cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;GPU_TESTS;BENCHMARKS"
@@ -50,7 +51,9 @@ function(vla_folder folder)
   list(TRANSFORM ARG_CUDA_OF_SIZE PREPEND src/${folder}/)
   list(TRANSFORM ARG_CUDA_OF_EVERY_SIZE PREPEND src/${folder}/)
   list(TRANSFORM ARG_DEPENDS PREPEND vla_)
-  if(vla_cuda AND ARG_CUDA_OF_SIZE)
+  if(vla_cuda AND VLA_CUDA_QUICK)
+    list(APPEND ARG_SOURCES ${ARG_CUDA_OF_SIZE} ${ARG_CUDA_OF_EVERY_SIZE})
+  elseif(vla_cuda AND ARG_CUDA_OF_SIZE)
     foreach(size IN LISTS vla_head_sizes vla_large_head_sizes)
       add_library(vla_${folder}_${size} OBJECT ${ARG_CUDA_OF_EVERY_SIZE})
       if(size IN_LIST vla_head_sizes)

@@ -369,7 +369,9 @@ void solve(cudaStream_t stream, Grade grade, const HeadDims& dims, const SolveAr
   kernel<<<chunk_grid(dims), 2 * kSolveTokens<D>, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("solve_kernel");
 }
-template void find_entries<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const ChunkRows&);
-template void solve<VLA_HEAD_SIZE>(cudaStream_t, Grade, const HeadDims&, const SolveArgs&);
+#define VLA_INSTANTIATE(d)                                                        \
+  template void find_entries<d>(cudaStream_t, const HeadDims&, const ChunkRows&); \
+  template void solve<d>(cudaStream_t, Grade, const HeadDims&, const SolveArgs&);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

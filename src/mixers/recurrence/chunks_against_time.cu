@@ -34,8 +34,9 @@ void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const Chunke
       return launch<D, AlongR::known, true, none, head, rows>(stream, pass, args);
   }
 }
-template void start_against_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&,
-                                                const ChunkedArgs&);
-template void run_against_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
+#define VLA_INSTANTIATE(d)                                                                   \
+  template void start_against_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&); \
+  template void run_against_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

@@ -52,11 +52,12 @@ template <int D, class T>
 void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgsOf<T>& args) {
   launch_in_time<D, true>(stream, pass, args);
 }
-template void start_in_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
-template void run_in_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
-template void start_in_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&,
-                                           const ChunkedArgsOf<Bfloat16>&);
-template void run_in_time<VLA_HEAD_SIZE>(cudaStream_t, const ChunkedPass&,
-                                         const ChunkedArgsOf<Bfloat16>&);
+#define VLA_INSTANTIATE(d)                                                              \
+  template void start_in_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&); \
+  template void run_in_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);   \
+  template void start_in_time<d>(cudaStream_t, const ChunkedPass&,                      \
+                                 const ChunkedArgsOf<Bfloat16>&);                       \
+  template void run_in_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

@@ -204,7 +204,9 @@ void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& in
   VLA_CUDA_LAUNCHED("backward_columns_kernel");
 }
 
-template void recurrence_backward_columns<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
-                                                         const RecurrenceBackward&);
+#define VLA_INSTANTIATE(d)                                                            \
+  template void recurrence_backward_columns<d>(cudaStream_t, const RecurrenceInputs&, \
+                                               const RecurrenceBackward&);
+VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

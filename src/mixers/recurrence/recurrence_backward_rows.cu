@@ -177,7 +177,9 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
   VLA_CUDA_LAUNCHED("sum_over_rows_kernel");
 }
 
-template void recurrence_backward_rows<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
-                                                      const RecurrenceBackward&);
+#define VLA_INSTANTIATE(d)                                                         \
+  template void recurrence_backward_rows<d>(cudaStream_t, const RecurrenceInputs&, \
+                                            const RecurrenceBackward&);
+VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

@@ -186,7 +186,9 @@ void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   VLA_CUDA_LAUNCHED("recurrence_forward_kernel");
 }
 
-template void recurrence_forward<VLA_HEAD_SIZE>(cudaStream_t, const RecurrenceInputs&,
-                                                const RecurrenceForward&);
+#define VLA_INSTANTIATE(d)                                                   \
+  template void recurrence_forward<d>(cudaStream_t, const RecurrenceInputs&, \
+                                      const RecurrenceForward&);
+VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

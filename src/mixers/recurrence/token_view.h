@@ -21,6 +21,16 @@ inline bool is_head_size(Index d, Index largest) {
 /// The size whose kernels serve d.
 inline Index kernel_head_size(Index d) { return d < 16 ? 16 : d; }
 
+// VLA_FOR_HEAD_SIZES(X): X(d) for the one head size that a source is compiled for, or where it is
+// compiled once (VLA_CUDA_QUICK) for each that with_head_size or with_rule_head_size knows.
+#ifdef VLA_HEAD_SIZE
+#define VLA_FOR_HEAD_SIZES(X) X(VLA_HEAD_SIZE)
+#define VLA_FOR_RULE_HEAD_SIZES(X) X(VLA_HEAD_SIZE)
+#else
+#define VLA_FOR_HEAD_SIZES(X) X(16) X(32) X(64) X(128)
+#define VLA_FOR_RULE_HEAD_SIZES(X) VLA_FOR_HEAD_SIZES(X) X(256)
+#endif
+
 // Not where a source is compiled once a head size: a call would put the kernels of all sizes into
 // each of its objects.
 #ifndef VLA_HEAD_SIZE

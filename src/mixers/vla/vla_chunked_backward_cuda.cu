@@ -144,9 +144,10 @@ void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, 
     launch<D, Grade::float32>(stream, kernel_args, lanes);
   }
 }
-template void penalty_backward_chunked<VLA_HEAD_SIZE>(cudaStream_t, const PenaltyBackward&,
-                                                      const float*, const TokenView<float>&,
-                                                      const TokenView<float>&,
-                                                      const PenaltyChunks&);
+#define VLA_INSTANTIATE(d)                                                                      \
+  template void penalty_backward_chunked<d>(cudaStream_t, const PenaltyBackward&, const float*, \
+                                            const TokenView<float>&, const TokenView<float>&,   \
+                                            const PenaltyChunks&);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

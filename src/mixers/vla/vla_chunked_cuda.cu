@@ -357,7 +357,9 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
     launch<D, Grade::float32>(stream, kernel_args, dims.lanes());
   }
 }
-template void penalty_forward_chunked<VLA_HEAD_SIZE>(cudaStream_t, const PenaltyForward&,
-                                                     const PenaltyChunks&);
+#define VLA_INSTANTIATE(d)                                                      \
+  template void penalty_forward_chunked<d>(cudaStream_t, const PenaltyForward&, \
+                                           const PenaltyChunks&);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

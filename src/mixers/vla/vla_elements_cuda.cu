@@ -214,7 +214,8 @@ void find_elements(cudaStream_t stream, const HeadDims& dims, const SegmentArgs&
   const ElementArgs kernel_args{.segment = args, .entries = entries, .elements = elements};
   launch<D>(stream, kernel_args, static_cast<unsigned>(dims.lanes()));
 }
-template void find_elements<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const SegmentArgs&,
-                                           float*, float*);
+#define VLA_INSTANTIATE(d) \
+  template void find_elements<d>(cudaStream_t, const HeadDims&, const SegmentArgs&, float*, float*);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda

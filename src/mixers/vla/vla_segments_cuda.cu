@@ -377,7 +377,8 @@ void find_segment_entries(cudaStream_t stream, const HeadDims& dims, const Segme
   join_levels<D>(stream, all, count_levels<D>(all.level.count),
                  static_cast<unsigned>(dims.lanes()));
 }
-template void find_segment_entries<VLA_HEAD_SIZE>(cudaStream_t, const HeadDims&, const SegmentArgs&,
-                                                  float*);
+#define VLA_INSTANTIATE(d) \
+  template void find_segment_entries<d>(cudaStream_t, const HeadDims&, const SegmentArgs&, float*);
+VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
 
 }  // namespace vla_bench::mixers::cuda
