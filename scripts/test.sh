@@ -40,8 +40,8 @@ if ! [[ -e /dev/nvidiactl || -e /dev/dxg ]] &&
   kernels=(-DVLA_CUDA_QUICK=ON)
 fi
 "$root/scripts/build.sh" "$preset" "${kernels[@]}"
-# Tests run four at a time, each with its own threads: those of Slurm and of the page mostly wait, and waiting
+# Tests run five at a time, each with its own threads: those of Slurm and of the page mostly wait, and waiting
 # threads yield their core.
 export OMP_WAIT_POLICY=passive
 # Last, so that ctest's summary closes the output and its status is this script's.
-exec ctest --test-dir "$root/$build" --output-on-failure --no-tests=error --parallel 4
+exec ctest --test-dir "$root/$build" --output-on-failure --no-tests=error --parallel 5

@@ -169,4 +169,6 @@ def main() -> None:
     sys.path.insert(0, str(SOURCE / "scripts"))
     for module in ("plotting.drawing", "plotting.figures", "matplotlib.backends.backend_pdf"):
         importlib.import_module(module)
+    # Its grammar, too, is made once.
+    importlib.import_module("matplotlib.mathtext").MathTextParser("path").parse("$0$")
     unittest.main()
