@@ -2,13 +2,13 @@
 // blocks, in place and by blocks of 16: L below the diagonal blocks, on them their inverses
 // (L_kk)^-1, which is what solving with L takes.
 //
-// The elimination of a 16 x 16 block on the diagonal is that of L D L^T, applied to I at once, by
-// one warp: a thread has a column of M or of I. The multipliers of a pivot, which lie in its
-// column, go from there to all threads while its reciprocal is found, and every thread finds the
-// next pivot for itself: the chain of a pivot is one reciprocal and one multiply-add. Off the
-// diagonal everything is products of blocks X Y^T; an accumulator of mma m16n8k8 is an operand of
-// the next one as it stands, if the order of the columns that are summed over is changed in both
-// alike.
+// A 16 x 16 block on the diagonal lies in one warp's registers, as an accumulator of mma m16n8k8.
+// Its elimination is that of L D L^T, two pivots at a time, applied to I at once, whose columns
+// take the place of the eliminated ones. Every thread finds the next two pivots for itself while
+// the rows are on their way between threads, so that the chain of two pivots is two reciprocals and
+// six multiplications. Off the diagonal everything is products of blocks X Y^T; an accumulator is
+// an operand of the next one as it stands, if the order of the columns that are summed over is
+// changed in both operands alike.
 //
 // One warp factorises up to 32 rows, without a barrier; more are shared by a block. Multiply-adds:
 // n^3 / 6, and n 16^2 / 2 on the diagonal.
@@ -106,6 +106,11 @@ struct WarpBlock {
     each([&](int i, int j, float& value) { value = block[max(i, j) * kStride + min(i, j)]; });
     __syncwarp();  // threads read what others hold, and may write there next
   }
+  /// This, M, symmetric, to L^-1 of M = L L^T. `pivots` (16): the squares of L's diagonal before
+  /// their floor. Unrolled it is faster by itself; as a loop where warps at other places of the
+  /// kernel compete for the instruction cache.
+  template <bool kUnrolled>
+  __device__ void invert_factor(float floor, float* pivots);
 
  private:
   __device__ static int row() { return static_cast<int>(threadIdx.x) % 32 / 4; }
@@ -120,50 +125,91 @@ struct WarpBlock {
   }
 };
 
-/// A symmetric 16 x 16 block M = L L^T, of which the lower triangle is read, to L^-1, in place, by
-/// one warp. `pivots` (16): the squares of L's diagonal before their floor.
-template <int kStride>
-__device__ inline void invert_factor(float* block, float floor, float* pivots) {
+template <bool kUnrolled>
+__device__ inline void WarpBlock::invert_factor(float floor, float* pivots) {
   constexpr unsigned kAll = 0xFFFFFFFFU;
   using ops::cuda::reciprocal;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int column = lane % 16;
-  const bool of_identity = lane >= 16;
-  float x[16];
-#pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const float of_block = block[max(i, column) * kStride + min(i, column)];
-    x[i] = of_identity ? static_cast<float>(i == column) : of_block;
-  }
-  __syncwarp();  // before another thread writes there
-
+  const int g = lane / 4;  // the thread's rows are g and g + 8
+  const int t = lane % 4;
   const float inverse_floor = reciprocal(floor);
-  float own_pivot = 0.0F;  // of the thread's column
-  float pivot = __shfl_sync(kAll, x[0], 0);
-  float coming = __shfl_sync(kAll, x[1], 1);  // what row p + 1 has on the diagonal
+  float own_pivot[2] = {};
+  // The pivots of rows j and j + 1, and what lies below the first.
+  float first = __shfl_sync(kAll, part[0][0], 0);
+  float below = __shfl_sync(kAll, part[0][0], 4);
+  float second = __shfl_sync(kAll, part[0][1], 4);
 #pragma unroll
-  for (int p = 0; p < 16; ++p) {
-    const float inverse = pivot < floor ? inverse_floor : reciprocal(pivot);
-    if (column == p) own_pivot = pivot;
-    if (p == 15) break;
-    const float of_row = x[p] * inverse;
-    const float below = __shfl_sync(kAll, x[p + 1], p);
-    pivot = fmaf(-below * below, inverse, coming);
-    x[p + 1] = fmaf(-below, of_row, x[p + 1]);
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll(kUnrolled ? 4 : 1)
+    for (int pair = 0; pair < 4; ++pair) {  // j = 8 n + 2 pair
+      const float inverse_first = first < floor ? inverse_floor : reciprocal(first);
+      const float slope = below * inverse_first;
+      second = fmaf(-slope, below, second);
+      const float inverse_second = second < floor ? inverse_floor : reciprocal(second);
+      if (g == 2 * pair) own_pivot[n] = first;
+      if (g == 2 * pair + 1) own_pivot[n] = second;
+      if (n == 0 || pair < 3) {
+        // Rows j + 2 and j + 3: what they have of rows j and j + 1, and their own block. Those that
+        // follow the last pair of a half lie in the other half.
+        const bool here = pair < 3;
+        const auto of = [&](int from_n, int e, int row, int column) {
+          const float value = here ? part[n][2 * n + e] : part[from_n][2 + e];
+          return __shfl_sync(kAll, value, (2 * pair + 2 + row) % 8 * 4 + column % 4);
+        };
+        const float a = of(0, 0, 0, pair), b = of(0, 0, 1, pair);
+        const float c = fmaf(-slope, a, of(0, 1, 0, pair));
+        const float d = fmaf(-slope, b, of(0, 1, 1, pair));
+        const float scaled_a = a * inverse_first, scaled_b = b * inverse_first;
+        const float next_first = fmaf(-scaled_a, a, of(1, 0, 0, pair + 1));
+        const float next_below = fmaf(-scaled_a, b, of(1, 0, 1, pair + 1));
+        const float next_second = fmaf(-scaled_b, b, of(1, 1, 1, pair + 1));
+        first = fmaf(-c * c, inverse_second, next_first);
+        below = fmaf(-c * d, inverse_second, next_below);
+        second = fmaf(-d * d, inverse_second, next_second);
+      }
+      float of_first[2], of_second[2];  // what the thread's rows take of rows j and j + 1
 #pragma unroll
-    for (int i = p + 2; i < 16; ++i) {
-      x[i] = fmaf(-__shfl_sync(kAll, x[i], p), of_row, x[i]);
-      if (i == p + 2) coming = __shfl_sync(kAll, x[i], i);
+      for (int h = n; h < 2; ++h) {
+        const int source = 4 * g + pair;
+        const float along_first = __shfl_sync(kAll, part[n][2 * h], source);
+        const float along_second =
+            fmaf(-slope, along_first, __shfl_sync(kAll, part[n][2 * h + 1], source));
+        const bool is_below = h > n || g > 2 * pair + 1;
+        of_second[h] = is_below ? -along_second * inverse_second : 0.0F;
+        of_first[h] = is_below ? fmaf(-of_second[h], slope, -along_first * inverse_first) : 0.0F;
+        if (h == n && g == 2 * pair + 1) of_first[h] = -slope;
+      }
+      const bool own_columns = t == pair;  // columns j and j + 1 become those of I
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          float from_first = __shfl_sync(kAll, part[m][2 * n + c], 8 * pair + t);
+          float from_second = __shfl_sync(kAll, part[m][2 * n + c], 8 * pair + 4 + t);
+          if (m == n && own_columns) {
+            from_first = c == 0 ? 1.0F : 0.0F;
+            from_second = c == 1 ? 1.0F : 0.0F;
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              part[m][2 * h + c] = h == n && g == 2 * pair + c ? 1.0F : 0.0F;
+            }
+          }
+#pragma unroll
+          for (int h = n; h < 2; ++h) {
+            float& value = part[m][2 * h + c];
+            value = fmaf(of_second[h], from_second, fmaf(of_first[h], from_first, value));
+          }
+        }
+      }
     }
   }
-  const float scale = inverse_root(at_least(own_pivot, floor));
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const float of_row = __shfl_sync(kAll, scale, i);
-    if (of_identity) block[i * kStride + column] = of_row * x[i];
+  for (int h = 0; h < 2; ++h) {
+    const float scale = inverse_root(at_least(own_pivot[h], floor));
+#pragma unroll
+    for (int e = 0; e < 4; ++e) part[e / 2][2 * h + e % 2] *= scale;
+    if (t == 0) pivots[g + 8 * h] = own_pivot[h];
   }
-  if (!of_identity) pivots[column] = own_pivot;
-  __syncwarp();
 }
 
 /// Block (i, j) of M or L.
@@ -175,23 +221,25 @@ __device__ inline float* block_at(float* matrix, int i, int j) {
 /// M of 16 or 32 rows, of which the lower triangle is read, to its factor, by one warp; above the
 /// diagonal blocks nothing is written. `floor`: pivots below it are raised to it; `pivots` (n) are
 /// those before.
-template <int kBlocks, int kStride>
+template <int kBlocks, int kStride, bool kUnrolled = true>
 __device__ inline void factorise(float* matrix, float floor, float* pivots) {
   static_assert(kBlocks <= 2);
-  invert_factor<kStride>(matrix, floor, pivots);
-  if constexpr (kBlocks == 2) {
-    float* below = block_at<kStride>(matrix, 1, 0);
-    float* diagonal = block_at<kStride>(matrix, 1, 1);
-    WarpBlock block, rest, inverse, factor;
+#pragma unroll(kUnrolled ? kBlocks : 1)
+  for (int k = 0; k < kBlocks; ++k) {
+    float* diagonal = block_at<kStride>(matrix, k, k);
+    WarpBlock block;
     block.load_symmetric<kStride>(diagonal);
-    rest.load<kStride>(below);
-    inverse.load<kStride>(matrix);
-    factor.add_product<false>(rest, inverse);
-    factor.store<kStride>(below);
-    block.add_product<true>(factor, factor);
+    if (k > 0) {
+      WarpBlock below, inverse, factor;
+      below.load<kStride>(block_at<kStride>(matrix, 1, 0));
+      inverse.load<kStride>(matrix);
+      factor.add_product<false>(below, inverse);
+      factor.store<kStride>(block_at<kStride>(matrix, 1, 0));
+      block.add_product<true>(factor, factor);
+    }
+    block.invert_factor<kUnrolled>(floor, pivots + 16 * k);
     block.store<kStride>(diagonal);
     __syncwarp();
-    invert_factor<kStride>(diagonal, floor, pivots + 16);
   }
 }
 
@@ -207,15 +255,15 @@ __device__ inline void factorise_together(float* matrix, float floor, float* piv
   for (int k = 0; k < kBlocks; ++k) {
     // Column k - 1 of L is there; the blocks behind it have not been reduced by it.
     if (warp == 0) {
+      WarpBlock diagonal;
+      diagonal.load_symmetric<kStride>(at(k, k));
       if (k > 0) {
-        WarpBlock diagonal, factor;
-        diagonal.load_symmetric<kStride>(at(k, k));
+        WarpBlock factor;
         factor.load<kStride>(at(k, k - 1));
         diagonal.add_product<true>(factor, factor);
-        diagonal.store<kStride>(at(k, k));
-        __syncwarp();
       }
-      invert_factor<kStride>(at(k, k), floor, pivots + 16 * k);
+      diagonal.invert_factor<true>(floor, pivots + 16 * k);
+      diagonal.store<kStride>(at(k, k));
     } else {
       const int left = kBlocks - k;
       for (int number = warp; k > 0 && number < left * (left + 1) / 2; number += kWarps - 1) {

@@ -137,8 +137,8 @@ class Forward {
                         chunk().after[parity ^ 1]);
       }
     } else {
-      factorise<2, RowChunkTiles<D>::kGram>(chunk().gram, settings().stab_eps,
-                                            chunk().pivots[parity]);
+      factorise<2, RowChunkTiles<D>::kGram, false>(chunk().gram, settings().stab_eps,
+                                                   chunk().pivots[parity]);
     }
     __syncthreads();
     const bool floored = look_at_pivots(parity) && !args_.gain;
