@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turns a finished sweep over train.lr into a config that runs every point at its best rate.
 
-    scripts/best_rates.py results/runs/12_fair_track_rates experiments/12_fair_track/best.json
+    scripts/best_rates.py results/runs/12_converged_rates experiments/12_fair_track/converged_best.json
 
 RUN is the sweep's folder of cells or its pack (NAME.jsonl), which hold the configs; where both exist,
 either names both. Rates are picked from its accuracy_summary, in RUN/tables or where --tables says, which

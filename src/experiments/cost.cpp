@@ -14,8 +14,7 @@ namespace vla_bench {
 namespace {
 
 // An H200 with four to eight trainings at once took 133, 100 and 186 s for 04_capacity, 05_boundary
-// and 11_ablations of experiments, and 43 s for a twelfth of 12_fair_track/rates; these two numbers
-// give 132, 91, 202 and 36 s.
+// and 11_ablations of experiments; these two numbers give 132, 91 and 202 s.
 constexpr double kGpuStep = 0.28e-3;        // seconds: the launches of a captured step
 constexpr double kGpuTrainingRate = 30e12;  // FLOP/s of the rest
 // VLA's step at the published size (10 GFLOP) takes 89 ms on two threads of an AVX-512 processor.
