@@ -57,7 +57,9 @@ TEST(MixersCuda, EqualTheReferenceWithWideValues) {
   for (const MixerConfig& mixer : mixers_with_wide_values()) {
     SCOPED_TRACE(mixer_label(mixer));
     std::vector<HeadDims> shapes = wide_shapes();
-    shapes.push_back({2, 20, 1, 256, 512});
+    if (mixer_support(mixer, 256, Device::cuda, Implementation::recurrent).ok) {
+      shapes.push_back({2, 20, 1, 256, 512});
+    }
     for (const HeadDims& dims : shapes) {
       const auto core =
           make_mixer_core<float>(mixer, dims.d_h, Device::cuda, Implementation::recurrent);
