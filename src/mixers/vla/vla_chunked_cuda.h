@@ -30,10 +30,12 @@
 // fifth of the time. With two blocks a multiprocessor, warps also wait a fifth of their time for
 // instructions, since the kernel exceeds the instruction cache; so the factorisation's pivots are a
 // loop here, which makes chunks a quarter faster there and a tenth slower in one block. Tried: four
-// pivots at a time instead of two (m16n8k4), equally fast; elements with C and E^T in registers, a
-// tenth faster up to 16,384 tokens and a fifth slower at 131,072, because their blocks are twice as
-// large. A step of the join takes 13 us (68 at d = 128). The arithmetic alone would take .33 ms of
-// the 1.63 at 62% of the tensor cores' peak (104k multiply-adds a token).
+// pivots at a time instead of two (m16n8k4), equally fast; a column of the block a thread and one
+// pivot at a time (9395ab4), chunks a seventh to a third slower, since the compiler has only two of
+// the broadcasts under way at once; elements with C and E^T in registers, a tenth faster up to
+// 16,384 tokens and a fifth slower at 131,072, because their blocks are twice as large. A step of
+// the join takes 13 us (68 at d = 128). The arithmetic alone would take .33 ms of the 1.63 at 62%
+// of the tensor cores' peak (104k multiply-adds a token).
 #pragma once
 
 #include <cuda_runtime_api.h>
