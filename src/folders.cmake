@@ -8,11 +8,12 @@ function(vla_unity target)
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-subobject-linkage>)
 endfunction()
 
-# vla_tests(<program> <folder> FILES test... [LIBRARIES lib...] [LABELS label...]): the folder's tests in one
-# program, which ctest runs once a file (src/testing/main.cpp): most of their time would be spent on headers.
+# vla_tests(<program> <folder> FILES test... [SOURCES ...] [LIBRARIES lib...] [LABELS label...]): the folder's
+# tests in one program, which ctest runs once a file (src/testing/main.cpp): most of their time would be spent on headers.
 function(vla_tests program folder)
-  cmake_parse_arguments(ARG "" "" "FILES;LIBRARIES;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "FILES;SOURCES;LIBRARIES;LABELS" ${ARGN})
   list(TRANSFORM ARG_FILES APPEND .cpp OUTPUT_VARIABLE sources)
+  list(APPEND sources ${ARG_SOURCES})
   list(TRANSFORM sources PREPEND src/${folder}/)
   add_executable(${program} src/testing/main.cpp ${sources})
   target_link_libraries(${program} PRIVATE vla_${folder} ${ARG_LIBRARIES} ${vla_fmt} GTest::gtest)
@@ -29,16 +30,16 @@ endfunction()
 
 # vla_folder(<folder> [LIGHT] [UNITY] SOURCES ... [CUDA ...] [CUDA_OF_SIZE ...] [CUDA_OF_EVERY_SIZE ...]
 #            [NO_CUDA ...] [DEPENDS folder...] [LIBRARIES lib...] [CUDA_LIBRARIES lib...] [TESTS ...]
-#            [GPU_TESTS ...] [BENCHMARKS ...])
+#            [TEST_SOURCES ...] [GPU_TESTS ...] [BENCHMARKS ...])
 # One static library per folder of src, which links only the folders it depends on. LIGHT: see
 # vla_light_options. UNITY: the folder takes part in VLA_UNITY; headers and the templates that its sources
 # share take most of their time. CUDA or NO_CUDA sources are added depending on the build. CUDA_OF_SIZE are
 # compiled once a head size, which they see as VLA_HEAD_SIZE, since their kernels take minutes;
 # CUDA_OF_EVERY_SIZE for large heads as well. With VLA_CUDA_QUICK, where headers take most of the time, they
-# are compiled once for all sizes. TESTS are the program <folder>_tests, GPU_TESTS
-# <folder>_cuda_tests: those have the label gpu and are skipped without a GPU.
+# are compiled once for all sizes. TESTS are the program <folder>_tests, which has
+# TEST_SOURCES besides, GPU_TESTS <folder>_cuda_tests: those have the label gpu and are skipped without a GPU.
 function(vla_folder folder)
-  cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;GPU_TESTS;BENCHMARKS"
+  cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;TEST_SOURCES;GPU_TESTS;BENCHMARKS"
                         ${ARGN})
   if(vla_cuda)
     list(APPEND ARG_SOURCES ${ARG_CUDA})
@@ -76,7 +77,7 @@ function(vla_folder folder)
     target_precompile_headers(vla_${folder} REUSE_FROM vla_headers)
   endif()
   if(VLA_TESTS)
-    vla_tests(${folder}_tests ${folder} FILES ${ARG_TESTS} LIBRARIES ${ARG_LIBRARIES})
+    vla_tests(${folder}_tests ${folder} FILES ${ARG_TESTS} SOURCES ${ARG_TEST_SOURCES} LIBRARIES ${ARG_LIBRARIES})
     if(ARG_GPU_TESTS)
       vla_tests(${folder}_cuda_tests ${folder} FILES ${ARG_GPU_TESTS} LIBRARIES ${ARG_LIBRARIES} LABELS gpu)
     endif()

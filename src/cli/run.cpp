@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -292,7 +293,7 @@ int run(const RunOptions& options) {
   const PackIndex packs(options.sweep.out);
   for (const std::string& problem : packs.problems()) log_warning(problem);
   const std::vector<CellState> states = cell_states(plan, packs);
-  const std::vector<std::size_t> todo = unfinished(states, options.force);
+  std::vector<std::size_t> todo = unfinished(states, options.force);
   const std::vector<Slot> slots =
       assign_slots({.experiment = ruling_experiment(config, plan),
                     .device = device,
@@ -313,6 +314,10 @@ int run(const RunOptions& options) {
   }
 
   Tally tally;
+  if (slots.size() > 1) {
+    // The longest first, so that workers end together.
+    std::ranges::stable_sort(todo, std::greater(), [&](std::size_t i) { return plan[i].flop; });
+  }
   run_cells(options, plan, todo, slots, tally);
   if (stop_requested().load()) {
     log_warning("stopped by a signal; the same command goes on from here");

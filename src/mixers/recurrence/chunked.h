@@ -90,8 +90,8 @@ void check_plan(const ChunkPlan& plan);
 /// and normaliser; not for one per value channel, which would take an X of each.
 Support supports_chunks(const RecurrenceForm& form);
 
-/// Steps 1 to 15 in double precision, everything computed again in the backward. Throws BadInput
-/// for a form or plan that cannot be.
+/// Steps 1 to 15 in double precision, everything computed again in the backward; a part of the
+/// tests. Throws BadInput for a form or plan that cannot be.
 std::unique_ptr<MixerCore<double>> make_chunked_reference(
     std::unique_ptr<RecurrentRule<double>> rule, const ChunkPlan& plan);
 
