@@ -60,7 +60,9 @@ build/vla-bench report "${runs[@]}" --out "$report" || {
   status=1
 }
 .venv/bin/python scripts/recall_grid.py "$report" > "$report/recall_grid.md"
-.venv/bin/python scripts/plot.py "$report" > /dev/null
+# Beside the page, which draws the figures for itself.
+.venv/bin/python scripts/plot.py "$report" > /dev/null &
+plot=$!
 
 # Most claims need more than this suite: status 1 means that some have no run, which is not an error.
 build/vla-bench claims "${runs[@]}" --out "$report/claims" || {
@@ -70,6 +72,7 @@ build/vla-bench claims "${runs[@]}" --out "$report/claims" || {
 build/vla-bench claims "${runs[@]}" --format json > "$report/claims/ledger.json" || [[ $? -eq 1 ]]
 .venv/bin/python scripts/report.py "$report" --ledger "$report/claims/ledger.json" \
   --out "$report/page.html" > /dev/null
+wait "$plot"
 
 printf '\n== results of the %s suite\n\n' "$suite"
 .venv/bin/python scripts/first_screen.py "$report" --ledger "$report/claims/ledger.json"
