@@ -64,14 +64,19 @@ TEST(StateNorm, MatchesThePublishedCodeOnTheUntrainedModel) {
 }
 
 TEST(StateNorm, PenaltyNormFallsFromItsStart) {
-  const CellResult result = run_cell(probe_cell(R"("vla")", "model", 200), on_threads(2));
-  // A_0 = I / lambda_0 has norm 10 sqrt(d), and tokens only take away from it (nudges add 1e-3 I).
-  double previous = 10.0 * std::sqrt(32.0);
-  for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
-    const double norm = number(result.table, row, "a_norm");
-    EXPECT_LT(norm, previous);
-    EXPECT_GT(norm, 0.0);
-    previous = norm;
+  CellConfig cell = probe_cell(R"("vla")", "model", 200);
+  for (Index d_v : {32, 64}) {
+    cell.config.model.d_v = d_v;
+    const CellResult result = run_cell(cell, on_threads(2));
+    // A_0 = I / lambda_0 has norm 10 sqrt(d), and tokens only take away from it (nudges add 1e-3
+    // I).
+    double previous = 10.0 * std::sqrt(32.0);
+    for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
+      const double norm = number(result.table, row, "a_norm");
+      EXPECT_LT(norm, previous);
+      EXPECT_GT(norm, 0.0);
+      previous = norm;
+    }
   }
 }
 

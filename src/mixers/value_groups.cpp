@@ -3,11 +3,13 @@
 #include <cmath>
 #include <vector>
 
+#include "mixers/penalty_memory.h"
+
 namespace vla_bench {
 namespace {
 
 template <class T>
-class GroupedMemory final : public HeadMemory<T> {
+class GroupedMemory : public HeadMemory<T> {
  public:
   GroupedMemory(std::vector<std::unique_ptr<HeadMemory<T>>> groups, Index d)
       : groups_(std::move(groups)), d_(d) {}
@@ -42,9 +44,26 @@ class GroupedMemory final : public HeadMemory<T> {
   }
   std::optional<StepJacobian> jacobian() const override { return groups_.front()->jacobian(); }
 
- private:
+ protected:
   std::vector<std::unique_ptr<HeadMemory<T>>> groups_;
+
+ private:
   Index d_;
+};
+
+/// With a penalty matrix, which depends on keys alone and is that of each group.
+template <class T>
+class GroupedPenaltyMemory final : public GroupedMemory<T>, public PenaltyMemory<T> {
+ public:
+  using GroupedMemory<T>::GroupedMemory;
+
+  void set_direction(const T* direction) override {
+    for (const auto& group : this->groups_) as_penalty_memory(*group)->set_direction(direction);
+  }
+  std::vector<double> penalty_matrix() const override {
+    const HeadMemory<T>& first = *this->groups_.front();
+    return as_penalty_memory(first)->penalty_matrix();
+  }
 };
 
 }  // namespace
@@ -55,6 +74,9 @@ std::unique_ptr<HeadMemory<T>> head_memory(const MixerCore<T>& core, const HeadD
   if (dims.value_groups() == 1) return core.memory(head);
   std::vector<std::unique_ptr<HeadMemory<T>>> groups;
   for (Index group = 0; group < dims.value_groups(); ++group) groups.push_back(core.memory(head));
+  if (as_penalty_memory(*groups.front()) != nullptr) {
+    return std::make_unique<GroupedPenaltyMemory<T>>(std::move(groups), dims.d_h);
+  }
   return std::make_unique<GroupedMemory<T>>(std::move(groups), dims.d_h);
 }
 
