@@ -107,6 +107,7 @@ run_tests() {
     while IFS= read -r line; do
       [[ $line == "  "* ]] && ((++parts))
     done < <("$test" --gtest_list_tests)
+    ((parts > 0)) || broken+=("${test##*/}")  # it did not start
     ((parts < at_once)) || parts=$at_once
     for ((part = 0; part < parts; ++part)); do
       while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done

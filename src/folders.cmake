@@ -9,7 +9,8 @@ function(vla_unity target)
 endfunction()
 
 # vla_tests(<program> <folder> FILES test... [SOURCES ...] [LIBRARIES lib...] [LABELS label...]): the folder's
-# tests in one program, which ctest runs once a file (src/testing/main.cpp): most of their time would be spent on headers.
+# tests in one program, since each would spend most of its time on headers; ctest runs it once a file
+# (src/testing/main.cpp).
 function(vla_tests program folder)
   cmake_parse_arguments(ARG "" "" "FILES;SOURCES;LIBRARIES;LABELS" ${ARGN})
   list(TRANSFORM ARG_FILES APPEND .cpp OUTPUT_VARIABLE sources)
@@ -77,7 +78,8 @@ function(vla_folder folder)
     target_precompile_headers(vla_${folder} REUSE_FROM vla_headers)
   endif()
   if(VLA_TESTS)
-    vla_tests(${folder}_tests ${folder} FILES ${ARG_TESTS} SOURCES ${ARG_TEST_SOURCES} LIBRARIES ${ARG_LIBRARIES})
+    vla_tests(${folder}_tests ${folder} FILES ${ARG_TESTS} SOURCES ${ARG_TEST_SOURCES}
+              LIBRARIES ${ARG_LIBRARIES})
     if(ARG_GPU_TESTS)
       vla_tests(${folder}_cuda_tests ${folder} FILES ${ARG_GPU_TESTS} LIBRARIES ${ARG_LIBRARIES} LABELS gpu)
     endif()

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -314,9 +313,10 @@ int run(const RunOptions& options) {
   }
 
   Tally tally;
-  if (slots.size() > 1) {
-    // The longest first, so that workers end together.
-    std::ranges::stable_sort(todo, std::greater(), [&](std::size_t i) { return plan[i].flop; });
+  if (slots.size() > 1) {  // so that workers end together
+    std::vector<Index> flop;
+    for (const PlannedCell& planned : plan) flop.push_back(planned.flop);
+    sort_longest_first(flop, todo);
   }
   run_cells(options, plan, todo, slots, tally);
   if (stop_requested().load()) {

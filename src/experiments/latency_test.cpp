@@ -147,6 +147,11 @@ TEST(Latency, TimesVlaTokenByToken) {
 
   const CellResult longer = run_cell(latency_cell(R"("vla")", 513, both), on_threads(2));
   EXPECT_EQ(text(longer.table, 2, "reason"), "sequential is timed up to 512 tokens");
+  CellConfig wide = latency_cell(R"("vla")", 20, both);
+  wide.config.model.d_v = 2 * wide.config.model.d_h;
+  const CellResult of_wide = run_cell(wide, on_threads(2));
+  EXPECT_EQ(text(of_wide.table, 0, "status"), "ok") << of_wide.reason;
+  EXPECT_EQ(text(of_wide.table, 2, "reason"), "sequential has no values wider than its keys");
   const CellResult linear = run_cell(latency_cell(R"("linear")", 20, both), on_threads(2));
   EXPECT_EQ(text(linear.table, 2, "reason"), "sequential is vla");
 }

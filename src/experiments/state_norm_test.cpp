@@ -68,8 +68,7 @@ TEST(StateNorm, PenaltyNormFallsFromItsStart) {
   for (Index d_v : {32, 64}) {
     cell.config.model.d_v = d_v;
     const CellResult result = run_cell(cell, on_threads(2));
-    // A_0 = I / lambda_0 has norm 10 sqrt(d), and tokens only take away from it (nudges add 1e-3
-    // I).
+    // A_0 = I / lambda_0 has norm 10 sqrt(d), and tokens only take away from it: nudges add 1e-3 I.
     double previous = 10.0 * std::sqrt(32.0);
     for (std::size_t row = 0; row < result.table.rows.size(); ++row) {
       const double norm = number(result.table, row, "a_norm");

@@ -42,11 +42,15 @@ Shard parse_shard(const std::string& text) {
   throw BadInput(fmt::format("--shard: expected I/N with I from 0 to N - 1, got \"{}\"", text));
 }
 
+void sort_longest_first(const std::vector<Index>& flop, std::vector<std::size_t>& cells) {
+  std::stable_sort(cells.begin(), cells.end(),
+                   [&](std::size_t a, std::size_t b) { return flop[a] > flop[b]; });
+}
+
 std::vector<Index> deal(const std::vector<Index>& flop, Index shards) {
   std::vector<std::size_t> longest_first(flop.size());
   std::iota(longest_first.begin(), longest_first.end(), std::size_t{0});
-  std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [&](std::size_t a, std::size_t b) { return flop[a] > flop[b]; });
+  sort_longest_first(flop, longest_first);
 
   // The shard with the smallest load is on top. Shards beyond the number of cells stay empty. Loads
   // are doubles, which do not overflow; their sums are the same on every machine.

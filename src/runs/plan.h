@@ -18,6 +18,10 @@ struct Shard {
 /// "I/N" with 0 <= I < N. Throws BadInput.
 Shard parse_shard(const std::string& text);
 
+/// Sorts `cells`, which are places in `flop`, by descending operation counts; equals keep their
+/// order.
+void sort_longest_first(const std::vector<Index>& flop, std::vector<std::size_t>& cells);
+
 /// Returns the shard of every cell, distributed by operation counts: longest first, each to the
 /// shard with the smallest load so far; among equals the first in the list and the lowest shard. It
 /// does not depend on which cells are finished, so tasks that start at different times agree.

@@ -29,6 +29,12 @@ TEST(ParseShard, RefusesWhatIsNoShard) {
   }
 }
 
+TEST(SortLongestFirst, KeepsTheOrderOfEquals) {
+  std::vector<std::size_t> cells = {0, 2, 3, 4};  // cell 1 is finished
+  sort_longest_first({3, 9, 4, 3, 4}, cells);
+  EXPECT_EQ(cells, (std::vector<std::size_t>{2, 4, 0, 3}));
+}
+
 TEST(Deal, LongestFirstToTheShardWithLeast) {
   // 9 | 7 | 6, then 5 to the third, 4 to the second, 3 to the first.
   EXPECT_EQ(deal({3, 9, 4, 7, 5, 6}, 3), (std::vector<Index>{0, 0, 1, 1, 2, 2}));

@@ -1,14 +1,14 @@
 // MesaNet's memory (arXiv:2506.05233): what it reads is the answer of ridge regression on all that
 // it was shown, older tokens counting less.
 //
-// One lane, G_0 = H_0 = 0 (d, d); q, k, v are raw projections (d), b and x logits of Wb and Wa, l a
-// parameter of the head (d):
+// One lane, G_0 = 0 (d_v, d), H_0 = 0 (d, d); q, k (d) and v (d_v) are raw projections, b and x
+// logits of Wb and Wa, l a parameter of the head (d):
 //   1. q' = unit(silu(q)),  k' = unit(silu(k))                    (d)
 //   2. beta = sigmoid(b),  gamma = sigmoid(x)
 //      lambda = softplus(l + ln(e^0.75 - 1)) + 0.25               (d); l = 0 is lambda = 1
 //   3. H_t = gamma H_{t-1} + beta k' k'^T                         what keys there were (d, d)
 //   4. (H_t + diag(lambda)) x = q'                                (d)
-//   5. G_t = gamma G_{t-1} + beta v k'^T                          (d, d)
+//   5. G_t = gamma G_{t-1} + beta v k'^T                          (d_v, d)
 //   6. o = G_t x
 // 5 and 6 are recurrence.h's without a residual: a = beta k', q = x, a decay per head.
 //

@@ -34,8 +34,8 @@
 //
 // Cost per token and head, multiply-adds: forward 3 d^2 (A u, w w^T, A k) and 3 d d_v (S k, e a^T,
 // S q), state d^2 + d d_v + d; backward 9 d^2, of which 2 d^2 are recomputed history, and 7 d d_v.
-// Steps (5) to (8) are recurrence.h's;
-// for (2) to (4) the production core keeps a, w (2 d) a token and A before every tile of tokens.
+// Steps (5) to (8) are recurrence.h's; for (2) to (4) the production core keeps a, w (2 d) a token
+// and A before every tile of tokens.
 #pragma once
 
 #include <memory>
