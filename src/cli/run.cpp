@@ -91,7 +91,7 @@ CellResult run_planned(const PlannedCell& planned, const Slot& slot, std::size_t
       fmt::format("{}: {}{}, {} threads", folder.path.string(), device_name(context.device),
                   slot.gpu >= 0 ? fmt::format(" {}", slot.gpu) : "", context.threads));
   folder.begin(config);
-  if (anew) std::filesystem::remove(folder.checkpoint());
+  if (anew) folder.discard();
   const CellEnvironment environment{
       .context = context,
       .checkpoint = folder.checkpoint(),

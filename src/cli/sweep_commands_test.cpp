@@ -60,6 +60,7 @@ class Sweep : public testing::Program {
   CellFolder break_off_first(const std::string& out) const {
     const CellFolder folder{first_cell(out)};
     folder.begin(read_record(slurp(folder.record()), "x").config);
+    fs::remove(folder.record());
     return folder;
   }
 };

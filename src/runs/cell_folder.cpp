@@ -29,8 +29,12 @@ void CellFolder::begin(const RunConfig& config) const {
   const Json document = {{"begun", now_utc()}, {"config", resolved_json(config)}};
   write_file_atomically(begun(),
                         document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  std::error_code ignored;  // another process may have removed it
+}
+
+void CellFolder::discard() const {
+  std::error_code ignored;  // another process may have removed them
   fs::remove(record(), ignored);
+  fs::remove(checkpoint(), ignored);
 }
 
 void CellFolder::seal(const CellRecord& record_) const {
@@ -64,7 +68,7 @@ std::optional<SealedCell> look_up(const CellFolder& folder) {
       cell.damage = fmt::format("[{}] record: of another cell, {}", place, cell.head.hash);
     }
   } catch (const BadInput& error) {
-    // Removed by another process that repeats a failed cell.
+    // Removed by another process that runs the cell again (--force).
     if (!fs::exists(folder.record(), ignored)) return std::nullopt;
     cell.damage = error.what();
   }

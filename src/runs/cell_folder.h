@@ -20,9 +20,12 @@ struct CellFolder {
   std::filesystem::path begun() const { return path / "begun.json"; }
   std::filesystem::path checkpoint() const { return path / "checkpoint.safetensors"; }
 
-  /// Writes begun.json, then removes an earlier record and leftovers of killed processes. The cell
-  /// is then in progress. Throws RunError.
+  /// Writes begun.json and removes leftovers of killed processes. An earlier record stays until
+  /// seal() replaces it: another process may just have finished the cell, and read it. Throws
+  /// RunError.
   void begin(const RunConfig& config) const;
+  /// Removes the record and the checkpoint: a cell that has begun then starts from step 0.
+  void discard() const;
   /// Writes the record, then removes begun.json; the cell is finished. Throws RunError.
   void seal(const CellRecord& record) const;
   /// For a finished cell: removes the begun.json of a process that was killed between the two steps

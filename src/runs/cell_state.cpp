@@ -48,11 +48,14 @@ CellState sealed_state(const CellOutcome& outcome) {
 CellState cell_state(const PlannedCell& planned, const PackIndex& packs) {
   CellState state;
   std::error_code ignored;
-  if (const auto sealed = look_up(planned.folder)) {
-    if (sealed->damage.empty()) return sealed_state(sealed->head.outcome);
+  const auto sealed = look_up(planned.folder);
+  const bool begun = fs::exists(planned.folder.begun(), ignored);
+  if (sealed && !sealed->damage.empty()) {
     state.stage = CellStage::damaged;
     state.reason = sealed->damage;
-  } else if (fs::exists(planned.folder.begun(), ignored)) {
+  } else if (sealed && !(begun && sealed->head.outcome.status == "failed")) {
+    return sealed_state(sealed->head.outcome);
+  } else if (begun) {
     state.stage = CellStage::begun;
     read_checkpoint(planned, state);
   } else if (const RecordHead* packed = packs.find(planned.cell.config.name, planned.cell.hash)) {

@@ -14,8 +14,8 @@
 namespace vla_bench {
 
 /// done: sealed (ok, skipped or diverged). failed: sealed as failed; the next run repeats it.
-/// damaged: its record is truncated or edited; the next run repeats it. begun: started and not
-/// sealed; a process is working on it or was killed.
+/// damaged: its record is truncated or edited; the next run repeats it. begun: started, perhaps
+/// after a failure, and not sealed since; a process is working on it or was killed.
 enum class CellStage { to_do, begun, failed, damaged, done };
 
 struct CellState {

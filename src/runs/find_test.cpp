@@ -70,7 +70,7 @@ TEST_F(Find, FoldersAndPacksAlike) {
   EXPECT_THROW(find_cells({at("nowhere")}), BadInput);
 }
 
-TEST_F(Find, ACellInProgressIsNoErrorAndOneThatBeginsAgainIsNoRecord) {
+TEST_F(Find, ACellInProgressIsNoErrorAndKeepsItsRecordUntilItIsDiscarded) {
   folder_of("a", cell(1)).begin(cell(1).config);
   seal_in("a", cell(2));
   FoundCells found = find_cells({folder_.path()});
@@ -78,7 +78,12 @@ TEST_F(Find, ACellInProgressIsNoErrorAndOneThatBeginsAgainIsNoRecord) {
   EXPECT_EQ(found.records.size(), 1u);
   EXPECT_TRUE(found.problems.empty());
   EXPECT_EQ(dump_config(read_begun(folder_of("a", cell(1)))), dump_config(cell(1).config));
+  // Two processes may run one cell: the second begins when the first has sealed it and reads it.
   folder_of("a", cell(2)).begin(cell(2).config);
+  EXPECT_EQ(find_cells({folder_.path()}).records.size(), 1u);
+  EXPECT_EQ(find_cells({folder_.path()}).in_progress, 1);
+  folder_of("a", cell(2)).discard();
+  EXPECT_EQ(find_cells({folder_.path()}).records.size(), 0u);
   EXPECT_EQ(find_cells({folder_.path()}).in_progress, 2);
   seal_in("a", cell(2));
   EXPECT_FALSE(fs::exists(folder_of("a", cell(2)).begun()));
