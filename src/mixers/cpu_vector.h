@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "core/array.h"
-#include "mixers/vectors.h"
+#include "core/vectors.h"
 #include "ops/cpu/vector_math.h"
 
 namespace vla_bench::mixers {
@@ -26,7 +26,8 @@ struct CpuMath {
   template <class X, class Y>
   T dot(const X& x, const Y& y) const {
     if constexpr (requires { requires Size::value % kVectorLength<T> == 0; }) {
-      return mixers::dot<T>(&x[0], &y[0], d);  // sums in a tree: GCC would add one after the other
+      // Sums in a tree: GCC would add one after the other.
+      return vla_bench::dot<T>(&x[0], &y[0], d);
     }
     T sum = 0;
 #pragma omp simd reduction(+ : sum)

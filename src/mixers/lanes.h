@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
+#include "core/vectors.h"
 #include "mixers/mixer.h"
-#include "mixers/vectors.h"
 
 namespace vla_bench::mixers {
 

@@ -10,9 +10,9 @@
 
 #include "config/read.h"
 #include "core/rng.h"
+#include "core/vectors.h"
 #include "mixers/parameters.h"
 #include "mixers/registry.h"
-#include "mixers/vectors.h"
 #include "mixers/work.h"
 
 namespace vla_bench {

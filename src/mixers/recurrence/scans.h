@@ -8,8 +8,8 @@
 // visited.
 #pragma once
 
+#include "core/vectors.h"
 #include "mixers/recurrence/form.h"
-#include "mixers/vectors.h"
 
 namespace vla_bench::mixers {
 

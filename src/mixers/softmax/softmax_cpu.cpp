@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 
+#include "core/tile_product.h"
 #include "mixers/lanes.h"
 #include "mixers/softmax/softmax_core.h"
-#include "mixers/softmax/tile_product.h"
 #include "ops/cpu/vector_math.h"
 
 namespace vla_bench {
@@ -17,7 +17,9 @@ namespace softmax {
 /// rows of queries and keys. Fewer queries than keys waste less above the diagonal.
 inline constexpr Index kQueries = 32;
 inline constexpr Index kKeys = 64;
-static_assert(kQueries % kProductRows == 0 && kKeys % kProductRows == 0);
+/// Rows that products compute together, of which those tiles consist.
+inline constexpr int kTileRows = 4;
+static_assert(kQueries % kTileRows == 0 && kKeys % kTileRows == 0);
 static_assert(kKeys % kQueries == 0,
               "a tile of queries never starts before a tile of keys it sees");
 
@@ -69,7 +71,7 @@ struct Block {
   Index first_key, keys;
 
   /// Rows and columns of products, padding included.
-  Index rows() const { return round_up(queries, kProductRows); }
+  Index rows() const { return round_up(queries, kTileRows); }
   template <class T>
   Index columns() const {
     return padded<T>(keys);
@@ -178,13 +180,14 @@ void SoftmaxCore<T>::forward(const Context& context, const CoreInputs<T>& inputs
       std::fill_n(work.sums, kQueries * stride, T(0));
       for (Index first_key = 0; first_key < first + queries; first_key += kKeys) {
         const Block block{first, queries, first_key, std::min(kKeys, first + queries - first_key)};
-        tile_product<false, T>({block.rows(), d_, block.template columns<T>()},
-                               {work.query + first * stride, stride, 1},
-                               {lane.transposed_tile(work.key_tiles, first_key), kKeys},
-                               {work.scores, kKeys});  // 1
+        tile_product<T, kTileRows>({block.rows(), d_, block.template columns<T>()},
+                                   {work.query + first * stride, stride, 1},
+                                   {lane.transposed_tile(work.key_tiles, first_key), kKeys},
+                                   {work.scores, kKeys});  // 1
         update_rows(block, stride, work);
-        tile_product<true, T>({block.rows(), block.keys, stride}, {work.scores, kKeys, 1},
-                              {work.value + first_key * stride, stride}, {work.sums, stride});  // 3
+        add_tile_product<T, kTileRows>({block.rows(), block.keys, stride}, {work.scores, kKeys, 1},
+                                       {work.value + first_key * stride, stride},
+                                       {work.sums, stride});  // 3
       }
       for (Index r = 0; r < queries; ++r) {
         const Index row = b * dims.tokens + first + r;
@@ -243,21 +246,22 @@ void SoftmaxCore<T>::backward_key_tile(Index tokens, Index first_key, Index stri
     const T* query = work.query + first * stride;
     const T* upstream = work.upstream + first * stride;
     const ProductSizes scores{block.rows(), d_, block.template columns<T>()};
-    tile_product<false, T>(scores, {query, stride, 1},
-                           {lane.transposed_tile(work.key_tiles, first_key), kKeys},
-                           {work.weights, kKeys});  // 1
-    tile_product<false, T>(scores, {upstream, stride, 1},
-                           {lane.transposed_tile(work.value_tiles, first_key), kKeys},
-                           {work.dscores, kKeys});  // 3: dp
+    tile_product<T, kTileRows>(scores, {query, stride, 1},
+                               {lane.transposed_tile(work.key_tiles, first_key), kKeys},
+                               {work.weights, kKeys});  // 1
+    tile_product<T, kTileRows>(scores, {upstream, stride, 1},
+                               {lane.transposed_tile(work.value_tiles, first_key), kKeys},
+                               {work.dscores, kKeys});  // 3: dp
     differentiate(block, work);
-    const ProductSizes to_keys{round_up(block.keys, kProductRows), queries, stride};
-    tile_product<true, T>(to_keys, {work.weights, 1, kKeys}, {upstream, stride},
-                          {work.dvalue, stride});  // 3
-    tile_product<true, T>(to_keys, {work.dscores, 1, kKeys}, {query, stride},
-                          {work.dkey, stride});  // 1, s within the queries
-    tile_product<true, T>({block.rows(), block.keys, stride}, {work.dscores, kKeys, 1},
-                          {work.key + first_key * stride, stride},
-                          {work.dquery + first * stride, stride});  // 1, s applied at the end
+    const ProductSizes to_keys{round_up(block.keys, kTileRows), queries, stride};
+    add_tile_product<T, kTileRows>(to_keys, {work.weights, 1, kKeys}, {upstream, stride},
+                                   {work.dvalue, stride});  // 3
+    add_tile_product<T, kTileRows>(to_keys, {work.dscores, 1, kKeys}, {query, stride},
+                                   {work.dkey, stride});  // 1, s within the queries
+    add_tile_product<T, kTileRows>(
+        {block.rows(), block.keys, stride}, {work.dscores, kKeys, 1},
+        {work.key + first_key * stride, stride},
+        {work.dquery + first * stride, stride});  // 1, s applied at the end
   }
 }
 

@@ -5,7 +5,7 @@
 // run along rows and have zero tails.
 #pragma once
 
-#include "mixers/vectors.h"
+#include "core/vectors.h"
 
 namespace vla_bench::mixers::vla {
 

@@ -13,7 +13,7 @@
 
 #include "core/array.h"
 
-namespace vla_bench::mixers {
+namespace vla_bench {
 
 /// Of the instructions that the program is compiled for.
 template <class T>
@@ -75,7 +75,8 @@ inline T dot(const T* x, const T* y, Index length) {
   return hwy::HWY_NAMESPACE::GetLane(sum);
 }
 
-/// Calls body.template operator()<N>(first_column) over columns in blocks of N = 4, 2, 1 vectors.
+/// Calls body.template operator()<N>(first_column) over columns in blocks of N = 4, 2, 1 whole
+/// vectors.
 template <class T, class Body>
 inline void for_column_blocks(Index stride, Body&& body) {
   Index column = 0;
@@ -91,4 +92,4 @@ inline void for_column_blocks(Index stride, Body&& body) {
   if (vectors == 1) body.template operator()<1>(column);
 }
 
-}  // namespace vla_bench::mixers
+}  // namespace vla_bench
