@@ -24,7 +24,7 @@ case "$#:${1-}" in
     ;;
 esac
 
-"$root/scripts/setup.sh"
+"$root/scripts/setup.sh" --no-python
 # Without a GPU a first build omits the CUDA kernels, which take nearly as long as the rest; scripts/test.sh
 # and cmake build them where nvcc is. On the CPU two cells at a time train a fifth faster than one on all
 # threads; timings need the machine to themselves.
@@ -35,7 +35,12 @@ if ! [[ -e /dev/nvidiactl || -e /dev/dxg ]]; then
     cuda=(-DVLA_CUDA=OFF)
   fi
 fi
+# Figures need .venv; so does a build with CUDA, before it starts.
+"$root/scripts/setup.sh" &
+environment=$!
+if [[ ${#cuda[@]} -eq 0 ]]; then wait "$environment"; fi
 "$root/scripts/build.sh" release "${cuda[@]}" --target vla-bench
+wait "$environment"
 
 cd "$root"
 runs=()

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Installs the missing dependencies of the build, the tests and the plots. Run again, it does
 # nothing. Debian 12; as root or with sudo.
-#   scripts/setup.sh [--tests] [--fuzz]
-#     --tests   also those of tests that are otherwise skipped
-#     --fuzz    also clang and libFuzzer, for the CMake preset fuzz
+#   scripts/setup.sh [--tests] [--fuzz] [--no-python]
+#     --tests       also those of tests that are otherwise skipped
+#     --fuzz        also clang and libFuzzer, for the CMake preset fuzz
+#     --no-python   without .venv, which figures and a build with CUDA need
 set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
-for_tests='' for_fuzz=''
+for_tests='' for_fuzz='' without_python=''
 for option in "$@"; do
   case $option in
     --tests) for_tests=yes ;;
     --fuzz) for_fuzz=yes ;;
+    --no-python) without_python=yes ;;
     *)
-      echo "usage: scripts/setup.sh [--tests] [--fuzz]" >&2
+      echo "usage: scripts/setup.sh [--tests] [--fuzz] [--no-python]" >&2
       exit 2
       ;;
   esac
@@ -111,4 +113,4 @@ if command -v dpkg-query > /dev/null; then
 else
   echo "setup: not a Debian system; wanted: ${tools[*]} ${packages[*]}" >&2
 fi
-make_environment
+if [[ -z $without_python ]]; then make_environment; fi
