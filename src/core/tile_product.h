@@ -31,24 +31,39 @@ struct RowsOperand {
   T* at(Index row, Index column) const { return data + row * stride + column; }
 };
 
-/// What a product computes with: vectors, or single elements for the columns behind the last
-/// vector.
+/// What a product computes with: whole vectors, and for the columns behind the last one a vector's
+/// first elements, or single elements where vectors cannot be read in part.
 template <class T>
-struct VectorLanes {
-  using Value = Vector<T>;
+struct WholeVectors {
   static constexpr Index kWidth = kVectorLength<T>;
-  static Value read(const T* from) { return load(from); }
-  static void write(T* to, Value value) { store(to, value); }
-  static Value repeat(T value) { return broadcast(value); }
+  Vector<T> read(const T* from) const { return load(from); }
+  void write(T* to, Vector<T> value) const { store(to, value); }
+  Vector<T> repeat(T value) const { return broadcast(value); }
 };
 template <class T>
-struct SingleLane {
-  using Value = T;
-  static constexpr Index kWidth = 1;
-  static Value read(const T* from) { return *from; }
-  static void write(T* to, Value value) { *to = value; }
-  static Value repeat(T value) { return value; }
+struct PartOfVector {
+  static constexpr Index kWidth = kVectorLength<T>;
+  Index count;
+
+  auto mask() const { return hwy::HWY_NAMESPACE::FirstN(VectorTag<T>(), count); }
+  Vector<T> read(const T* from) const {
+    return hwy::HWY_NAMESPACE::MaskedLoad(mask(), VectorTag<T>(), from);
+  }
+  void write(T* to, Vector<T> value) const {
+    hwy::HWY_NAMESPACE::BlendedStore(value, mask(), VectorTag<T>(), to);
+  }
+  Vector<T> repeat(T value) const { return broadcast(value); }
 };
+template <class T>
+struct SingleElement {
+  static constexpr Index kWidth = 1;
+  T read(const T* from) const { return *from; }
+  void write(T* to, T value) const { *to = value; }
+  T repeat(T value) const { return value; }
+};
+/// Narrower vectors (SSE, NEON) are read whole, also behind the end of the memory.
+template <class T>
+inline constexpr bool kReadsParts = sizeof(Vector<T>) > 16;
 
 /// Rows of C computed together: with four vectors of each, and of B's row, they fill the 32
 /// registers of AVX-512 or the 16 of narrower vectors.
@@ -56,24 +71,24 @@ template <class T>
 inline constexpr int kProductRows = sizeof(Vector<T>) == 64 ? 6 : 3;
 
 /// R rows and N Lanes of columns, from `row` and `column` on.
-template <class Lanes, int R, int N, class T, class Start>
-inline void product_block(Index inner, const LeftOperand<T>& left,
+template <int R, int N, class Lanes, class T, class Start>
+inline void product_block(const Lanes& lanes, Index inner, const LeftOperand<T>& left,
                           const RowsOperand<const T>& right, const RowsOperand<T>& result,
                           const Start& start, Index row, Index column) {
-  typename Lanes::Value sum[R][N];
+  decltype(lanes.repeat(T(0))) sum[R][N];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sum[r][n] = start(Lanes(), row + r, column + n * Lanes::kWidth);
+    for (int n = 0; n < N; ++n) sum[r][n] = start(lanes, row + r, column + n * Lanes::kWidth);
   }
   const T* a = left.data + row * left.row;
   for (Index m = 0; m < inner; ++m) {
-    typename Lanes::Value b[N];
+    decltype(lanes.repeat(T(0))) b[N];
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) b[n] = Lanes::read(right.at(m, column + n * Lanes::kWidth));
+    for (int n = 0; n < N; ++n) b[n] = lanes.read(right.at(m, column + n * Lanes::kWidth));
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const auto factor = Lanes::repeat(a[r * left.row + m * left.inner]);
+      const auto factor = lanes.repeat(a[r * left.row + m * left.inner]);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sum[r][n] += factor * b[n];
     }
@@ -82,33 +97,38 @@ inline void product_block(Index inner, const LeftOperand<T>& left,
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-      Lanes::write(result.at(row + r, column + n * Lanes::kWidth), sum[r][n]);
+      lanes.write(result.at(row + r, column + n * Lanes::kWidth), sum[r][n]);
     }
   }
 }
 
-/// C_rc = start(lanes, r, c) + sum_m A_rm B_mc, where `start` gives the Lanes::Value of the columns
-/// from c on. R rows are computed together; the rest, if `rows` is no multiple of R, one by one.
+/// C_rc = start(lanes, r, c) + sum_m A_rm B_mc, where `start` gives what `lanes` reads, the
+/// elements from column c on. R rows are computed together; the rest, if `rows` is no multiple of
+/// R, one by one.
 template <class T, int R = kProductRows<T>, class Start>
 void tile_product(const ProductSizes& sizes, const LeftOperand<T>& left,
                   const RowsOperand<const T>& right, const RowsOperand<T>& result,
                   const Start& start) {
-  const auto columns = [&]<class Lanes, int N>(Lanes, std::integral_constant<int, N>,
-                                               Index column) {
+  const auto columns = [&]<int N>(std::integral_constant<int, N>, const auto& lanes, Index column) {
     Index row = 0;
     for (; row + R <= sizes.rows; row += R) {
-      product_block<Lanes, R, N>(sizes.inner, left, right, result, start, row, column);
+      product_block<R, N>(lanes, sizes.inner, left, right, result, start, row, column);
     }
     for (; row < sizes.rows; ++row) {
-      product_block<Lanes, 1, N>(sizes.inner, left, right, result, start, row, column);
+      product_block<1, N>(lanes, sizes.inner, left, right, result, start, row, column);
     }
   };
   const Index whole = sizes.columns / kVectorLength<T> * kVectorLength<T>;
   for_column_blocks<T>(whole, [&]<int N>(Index column) {
-    columns(VectorLanes<T>(), std::integral_constant<int, N>(), column);
+    columns(std::integral_constant<int, N>(), WholeVectors<T>(), column);
   });
-  for (Index column = whole; column < sizes.columns; ++column) {
-    columns(SingleLane<T>(), std::integral_constant<int, 1>(), column);
+  const std::integral_constant<int, 1> one;
+  if constexpr (kReadsParts<T>) {
+    if (whole < sizes.columns) columns(one, PartOfVector<T>{sizes.columns - whole}, whole);
+  } else {
+    for (Index column = whole; column < sizes.columns; ++column) {
+      columns(one, SingleElement<T>(), column);
+    }
   }
 }
 
