@@ -2,7 +2,7 @@
 
 # vla_unity(<target>): see VLA_UNITY.
 function(vla_unity target)
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ${VLA_UNITY} UNITY_BUILD_BATCH_SIZE 6)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${VLA_UNITY} UNITY_BUILD_BATCH_SIZE 12)
   # It takes a source that another one includes for a header.
   target_compile_options(${target} PRIVATE
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-subobject-linkage>)
