@@ -1,5 +1,6 @@
 // The chain of de of recurrence_cuda.h, against time; numbers are its steps.
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/recurrence/lines.cuh"
 #include "mixers/recurrence/recurrence_cuda.h"
 
@@ -120,7 +121,6 @@ __global__ void __launch_bounds__(BackwardRule<D, kDecay, kResidual, kHistory>::
 }
 
 /// A warp a token and head: the sum over its rows.
-constexpr int kWarp = 32;
 __global__ void sum_over_rows_kernel(const HeadDims dims, const TokenView<const float> rows,
                                      const TokenView<float> sums) {
   const Index scalar = static_cast<Index>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;

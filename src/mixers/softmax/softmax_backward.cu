@@ -143,7 +143,7 @@ void launch_roles(cudaStream_t stream, const Backward& args) {
 
 template <class Wide, class Narrow>
 void choose(cudaStream_t stream, const Backward& args) {
-  static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarpThreads);
+  static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarp);
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
     launch_roles<Wide>(stream, args);
   } else {

@@ -177,9 +177,9 @@ void launch(cudaStream_t stream, const Forward& args) {
 
 template <int kD, int kTx, class Wide, class Medium>
 void choose(cudaStream_t stream, const Forward& args) {
-  using Narrow = FmaTiles<kD, kTx, kWarpThreads / kTx, 16 * kTx / kWarpThreads, 32 / kTx>;
-  using SharedKeys = FmaTiles<kD, kTx, kWarpThreads / kTx, 16 * kTx / kWarpThreads, 32 / kTx, 4>;
-  static_assert(Narrow::kOwn == 16 && Narrow::kStream == 32 && Narrow::kThreads == kWarpThreads);
+  using Narrow = FmaTiles<kD, kTx, kWarp / kTx, 16 * kTx / kWarp, 32 / kTx>;
+  using SharedKeys = FmaTiles<kD, kTx, kWarp / kTx, 16 * kTx / kWarp, 32 / kTx, 4>;
+  static_assert(Narrow::kOwn == 16 && Narrow::kStream == 32 && Narrow::kThreads == kWarp);
   switch (choose_tiling(args.tiling, args.dims, Wide::kOwn, Medium::kOwn, Narrow::kOwn)) {
     case SoftmaxTiling::wide:
       return launch<Wide>(stream, args);

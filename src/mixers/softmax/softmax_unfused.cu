@@ -2,6 +2,7 @@
 #include <cfloat>
 
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/softmax/softmax_cuda_launch.h"
 #include "ops/cuda/reduce.cuh"
 
@@ -9,7 +10,7 @@ namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kThreads = ops::cuda::kWarp * kWarps;
+constexpr int kThreads = kWarp * kWarps;
 
 /// Block i + tokens * lane: row i of the lane's matrix.
 __global__ void __launch_bounds__(kThreads) softmax_rows_kernel(float* scores, int tokens) {

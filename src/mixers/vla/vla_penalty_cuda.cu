@@ -1,4 +1,5 @@
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/features.h"
 #include "mixers/recurrence/columns_in_time.cuh"
 #include "mixers/recurrence/cuda_token.cuh"
@@ -8,7 +9,6 @@
 namespace vla_bench::mixers::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr float kFloor = static_cast<float>(kUnitFloor);
 
 /// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.

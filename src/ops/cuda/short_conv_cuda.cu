@@ -12,10 +12,10 @@
 
 #include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
+#include "core/cuda/warp.h"
 #include "ops/backends.h"
 #include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/positions.cuh"
-#include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
 namespace {
