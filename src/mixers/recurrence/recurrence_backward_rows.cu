@@ -181,5 +181,6 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
   template void recurrence_backward_rows<d>(cudaStream_t, const RecurrenceInputs&, \
                                             const RecurrenceBackward&);
 VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -189,5 +189,6 @@ void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   template void recurrence_forward<d>(cudaStream_t, const RecurrenceInputs&, \
                                       const RecurrenceForward&);
 VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

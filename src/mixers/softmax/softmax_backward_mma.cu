@@ -154,15 +154,15 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 }
 
 template <class Tiles>
-void launch(cudaStream_t stream, const Backward& args) {
+void launch_mma(cudaStream_t stream, const Backward& args) {
   launch<Tiles, Tiles::kBytes>(stream, "backward_mma_kernel", backward_mma_kernel<Tiles>, args);
 }
 
 template <class Words, int kD, int kWarps>
 void launch_roles(cudaStream_t stream, const Backward& args) {
   // Queries first: the keys' kernel reads the terms of their rows.
-  launch<BackwardTiles<Words, kD, kWarps, true>>(stream, args);
-  launch<BackwardTiles<Words, kD, kWarps, false>>(stream, args);
+  launch_mma<BackwardTiles<Words, kD, kWarps, true>>(stream, args);
+  launch_mma<BackwardTiles<Words, kD, kWarps, false>>(stream, args);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
 template <class Tiles>
-constexpr int shared_bytes() {
+constexpr int forward_bytes() {
   // Queries, and keys, values and weights of every group.
   const int group = 2 * Tiles::kStream * Tiles::kStride + Tiles::kWeights;
   return (Tiles::kOwn * Tiles::kStride + Tiles::kGroups * group) * static_cast<int>(sizeof(float));
@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 
 template <class Tiles>
 void launch(cudaStream_t stream, const Forward& args) {
-  launch<Tiles, shared_bytes<Tiles>()>(stream, "forward_float32_kernel",
-                                       forward_float32_kernel<Tiles>, args);
+  launch<Tiles, forward_bytes<Tiles>()>(stream, "forward_float32_kernel",
+                                        forward_float32_kernel<Tiles>, args);
 }
 
 template <int kD, int kTx, class Wide, class Medium>
