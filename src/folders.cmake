@@ -2,10 +2,46 @@
 
 # vla_unity(<target>): see VLA_UNITY.
 function(vla_unity target)
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ${VLA_UNITY} UNITY_BUILD_BATCH_SIZE 6)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${VLA_UNITY} UNITY_BUILD_BATCH_SIZE 12)
   # It takes a source that another one includes for a header.
   target_compile_options(${target} PRIVATE
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-subobject-linkage>)
+endfunction()
+
+# vla_cuda_unity(<folder> <list>): puts files that include a directory's .cu sources, eight at most, in their
+# place in the list; those alone in their directory go together. CMake 3.25 has no unity builds of CUDA.
+function(vla_cuda_unity folder list)
+  set(sources ${${list}})
+  set(kernels ${sources})
+  list(FILTER sources EXCLUDE REGEX "\\.cu$")
+  list(FILTER kernels INCLUDE REGEX "\\.cu$")
+  list(TRANSFORM kernels REPLACE "^src/" "")
+  foreach(kernel IN LISTS kernels)
+    get_filename_component(directory ${kernel} DIRECTORY)
+    set(neighbours ${kernels})
+    list(FILTER neighbours INCLUDE REGEX "^${directory}/[^/]+$")
+    list(LENGTH neighbours count)
+    if(count EQUAL 1)
+      set(directory ${folder})
+    endif()
+    list(APPEND directories ${directory})
+    list(APPEND includes_${directory} "#include \"${kernel}\"\n")
+  endforeach()
+  list(REMOVE_DUPLICATES directories)
+  foreach(directory IN LISTS directories)
+    list(LENGTH includes_${directory} count)
+    math(EXPR units "(${count} + 7) / 8")
+    math(EXPR size "(${count} + ${units} - 1) / ${units}")
+    foreach(unit RANGE 1 ${units})
+      math(EXPR first "(${unit} - 1) * ${size}")
+      list(SUBLIST includes_${directory} ${first} ${size} includes)
+      list(JOIN includes "" content)
+      set(file ${PROJECT_BINARY_DIR}/kernels/${directory}/unit_${unit}.cu)
+      file(CONFIGURE OUTPUT ${file} CONTENT "${content}")
+      list(APPEND sources ${file})
+    endforeach()
+  endforeach()
+  set(${list} ${sources} PARENT_SCOPE)
 endfunction()
 
 # vla_tests(<program> <folder> FILES test... [SOURCES ...] [LIBRARIES lib...] [LABELS label...]): the folder's
@@ -37,8 +73,9 @@ endfunction()
 # share take most of their time. CUDA or NO_CUDA sources are added depending on the build. CUDA_OF_SIZE are
 # compiled once a head size, which they see as VLA_HEAD_SIZE, since their kernels take minutes;
 # CUDA_OF_EVERY_SIZE for large heads as well. With VLA_CUDA_QUICK, where headers take most of the time, they
-# are compiled once for all sizes. TESTS are the program <folder>_tests, which has
-# TEST_SOURCES besides, GPU_TESTS <folder>_cuda_tests: those have the label gpu and are skipped without a GPU.
+# are compiled once for all sizes, and all kernels take part in VLA_UNITY. TESTS are the program
+# <folder>_tests, which has TEST_SOURCES besides, GPU_TESTS <folder>_cuda_tests: those have the label gpu and
+# are skipped without a GPU.
 function(vla_folder folder)
   cmake_parse_arguments(ARG "LIGHT;UNITY" "" "SOURCES;CUDA;CUDA_OF_SIZE;CUDA_OF_EVERY_SIZE;NO_CUDA;DEPENDS;LIBRARIES;CUDA_LIBRARIES;TESTS;TEST_SOURCES;GPU_TESTS;BENCHMARKS"
                         ${ARGN})
@@ -55,6 +92,9 @@ function(vla_folder folder)
   list(TRANSFORM ARG_DEPENDS PREPEND vla_)
   if(vla_cuda AND VLA_CUDA_QUICK)
     list(APPEND ARG_SOURCES ${ARG_CUDA_OF_SIZE} ${ARG_CUDA_OF_EVERY_SIZE})
+    if(VLA_UNITY)
+      vla_cuda_unity(${folder} ARG_SOURCES)
+    endif()
   elseif(vla_cuda AND ARG_CUDA_OF_SIZE)
     foreach(size IN LISTS vla_head_sizes vla_large_head_sizes)
       add_library(vla_${folder}_${size} OBJECT ${ARG_CUDA_OF_EVERY_SIZE})

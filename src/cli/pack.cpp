@@ -29,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// JSON text without its line breaks. Throws BadInput.
-std::string one_line(const std::string& json, const std::string& place) {
+std::string json_on_one_line(const std::string& json, const std::string& place) {
   try {
     return nlohmann::ordered_json::parse(json).dump();
   } catch (const nlohmann::json::exception& error) {
@@ -101,7 +101,7 @@ class Packing {
   /// Of several notes the first counts.
   void take_note(const std::string& text, const std::string& place) {
     // On one line, even if it was written by hand.
-    const std::string sweep = one_line(text, place);
+    const std::string sweep = json_on_one_line(text, place);
     if (sweep_.empty()) sweep_ = sweep;
     if (sweep_ != sweep) {
       log_warning(fmt::format("{}: another sweep than the one that was found first", place));

@@ -37,14 +37,14 @@ struct CoreBuffers {
   CoreBuffers(const MixerConfig& mixer, const HeadDims& head_dims, const Context& context,
               std::uint64_t seed)
       : dims(head_dims), key_channels(mixer_layout(mixer, dims.d_h).key_channels(dims.d_h)) {
-    enum Lane : std::uint32_t { kProjections = 0, kMore = 1, kUpstream = 2, kFurther = 3 };
+    enum Substream : std::uint32_t { kProjections = 0, kMore = 1, kUpstream = 2, kFurther = 3 };
     fill(context, seed, kProjections, row_width(), projections);
     for (const Projection& projection : mixer_layout(mixer, dims.d_h).more) {
       const auto index = static_cast<std::uint32_t>(more.size());
       More& added = more.emplace_back();
       added.width = projection.width;
-      const std::uint32_t lane = index == 0 ? kMore : kFurther + index - 1;
-      fill(context, seed, lane, dims.heads * added.width, added.values);
+      const std::uint32_t substream = index == 0 ? kMore : kFurther + index - 1;
+      fill(context, seed, substream, dims.heads * added.width, added.values);
     }
     fill(context, seed, kUpstream, width(), d_o);
     const MixerLayout layout = mixer_layout(mixer, dims.d_h);
@@ -150,11 +150,11 @@ struct CoreBuffers {
     copy(from.size() - head, 0, head);
   }
 
-  void fill(const Context& context, std::uint64_t seed, std::uint32_t lane, Index columns,
+  void fill(const Context& context, std::uint64_t seed, std::uint32_t substream, Index columns,
             Array<T>& values) const {
     Array<T> host(Device::cpu, dims.rows() * columns);
     parallel_items(context.threads, columns > 0 ? dims.rows() : 0, [&](Index row) {
-      Rng rng(seed, RngStream::benchmark, static_cast<std::uint32_t>(row), lane);
+      Rng rng(seed, RngStream::benchmark, static_cast<std::uint32_t>(row), substream);
       for (Index i = 0; i < columns; ++i) {
         host[row * columns + i] = static_cast<T>(static_cast<float>(rng.normal()));
       }

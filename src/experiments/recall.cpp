@@ -22,7 +22,7 @@
 namespace vla_bench {
 namespace {
 
-enum Lane : std::uint32_t {
+enum Substream : std::uint32_t {
   kKeys = 0,
   kCodebook = 1,
   kValueIds = 2,
@@ -128,9 +128,9 @@ class Trial {
   }
 
  private:
-  Rng rng(Lane lane) const {
+  Rng rng(Substream substream) const {
     return {static_cast<std::uint64_t>(config_.seeds.front()), RngStream::recall,
-            static_cast<std::uint32_t>(trial_), lane};
+            static_cast<std::uint32_t>(trial_), substream};
   }
 
   Pairs draw(Rng& keys, Rng& ids, Index count) const {

@@ -27,7 +27,7 @@ namespace vla_bench {
 namespace {
 
 constexpr std::string_view kChecksum = "{\"checksum\":\"";
-constexpr std::size_t kDigits = 16;
+constexpr std::size_t kChecksumDigits = 16;
 constexpr int kVersion = 1;
 constexpr std::string_view kHistory = ",\"history\":";
 constexpr auto kReplace = Json::error_handler_t::replace;  // a reason may quote any bytes
@@ -381,12 +381,12 @@ std::string seal_line(std::string_view body) {
 
 std::string_view open_line(std::string_view line, const std::string& place) {
   if (line.ends_with('\n')) line.remove_suffix(1);
-  const std::size_t start = kChecksum.size() + kDigits;
+  const std::size_t start = kChecksum.size() + kChecksumDigits;
   if (!line.starts_with(kChecksum) || line.size() < start + 3 || !line.ends_with('}')) {
     fail(place, "expected a whole sealed line, got a part of one");
   }
   const std::string_view rest = line.substr(start);
-  if (line.substr(kChecksum.size(), kDigits) != hash_hex(rest)) {
+  if (line.substr(kChecksum.size(), kChecksumDigits) != hash_hex(rest)) {
     fail(place, "its checksum is another: cut or edited");
   }
   return line.substr(start + 2);

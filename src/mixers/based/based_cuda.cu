@@ -9,6 +9,7 @@
 
 #include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
+#include "core/cuda/warp.h"
 #include "mixers/based/based.h"
 #include "mixers/cuda_mixers.h"
 #include "mixers/mixer.h"
@@ -20,7 +21,6 @@ namespace vla_bench {
 namespace mixers::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kThreads = 128;
 
 unsigned blocks_of(Index threads) {

@@ -373,5 +373,6 @@ void solve(cudaStream_t stream, Grade grade, const HeadDims& dims, const SolveAr
   template void find_entries<d>(cudaStream_t, const HeadDims&, const ChunkRows&); \
   template void solve<d>(cudaStream_t, Grade, const HeadDims&, const SolveArgs&);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

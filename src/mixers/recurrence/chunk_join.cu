@@ -83,12 +83,12 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads)
   }
 }
 
-constexpr int kSumThreads = 128;
+constexpr int kAddThreads = 128;
 /// Without a residual Phi is a number, or one a channel. `elements` of a slot: S, and z.
-__global__ void __launch_bounds__(kSumThreads)
+__global__ void __launch_bounds__(kAddThreads)
     add_segments_kernel(const ChunkedSegments args, int elements, int slot_size, int d) {
   constexpr int kAhead = 8;
-  const int element = static_cast<int>(blockIdx.y) * kSumThreads + static_cast<int>(threadIdx.x);
+  const int element = static_cast<int>(blockIdx.y) * kAddThreads + static_cast<int>(threadIdx.x);
   if (element >= elements) return;
   const Index slot = static_cast<Index>(blockIdx.x) * args.segments;
   float* states = args.states + slot * slot_size + element;
@@ -132,8 +132,8 @@ void join_segments(cudaStream_t stream, const ChunkedPass& pass, const ChunkedSe
   const int slot = (d + 1) * d;
   const int elements = pass.normalises ? slot : d * d;
   const dim3 grid(static_cast<unsigned>(pass.lanes),
-                  static_cast<unsigned>((elements + kSumThreads - 1) / kSumThreads));
-  add_segments_kernel<<<grid, kSumThreads, 0, stream>>>(args, elements, slot, d);
+                  static_cast<unsigned>((elements + kAddThreads - 1) / kAddThreads));
+  add_segments_kernel<<<grid, kAddThreads, 0, stream>>>(args, elements, slot, d);
   VLA_CUDA_LAUNCHED("add_segments_kernel");
 }
 

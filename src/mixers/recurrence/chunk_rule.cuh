@@ -3,14 +3,13 @@
 // against time the last token comes first, and every matrix is lower triangular there as well.
 #pragma once
 
+#include "core/cuda/warp.h"
 #include "mixers/recurrence/chunk_passes.h"
 #include "mixers/recurrence/chunk_rows.cuh"
 #include "mixers/recurrence/pipeline.cuh"
 #include "ops/cuda/partial_barrier.cuh"
 
 namespace vla_bench::mixers::cuda {
-
-constexpr int kWarp = 32;
 
 /// Buffers of `bytes` beside `others` in the shared memory of a block, `blocks` of them on a
 /// multiprocessor; at most eight.

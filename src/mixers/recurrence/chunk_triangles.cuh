@@ -20,12 +20,7 @@
 
 namespace vla_bench::mixers::cuda {
 
-/// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.
-__device__ inline float inverse_root(float x) {
-  const float y = rsqrtf(x);
-  const float half = 0.5F * x * y;
-  return fmaf(fmaf(-half, y, 0.5F), y, y);
-}
+using ops::cuda::inverse_root;
 
 /// 16 x 16 numbers of a warp, as an accumulator holds them: of the thread with g = lane / 4 and
 /// t = lane % 4, part[n][0 .. 3] are (g, c), (g, c + 1), (g + 8, c), (g + 8, c + 1), c = 8 n + 2 t.

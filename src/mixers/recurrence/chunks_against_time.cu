@@ -38,5 +38,6 @@ void run_against_time(cudaStream_t stream, const ChunkedPass& pass, const Chunke
   template void start_against_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&); \
   template void run_against_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgs&);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -59,5 +59,6 @@ void run_in_time(cudaStream_t stream, const ChunkedPass& pass, const ChunkedArgs
                                  const ChunkedArgsOf<Bfloat16>&);                       \
   template void run_in_time<d>(cudaStream_t, const ChunkedPass&, const ChunkedArgsOf<Bfloat16>&);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -1,4 +1,5 @@
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/recurrence/cuda_token.cuh"
 #include "mixers/recurrence/normaliser.cuh"
 
@@ -52,7 +53,6 @@ constexpr int kScanThreads = 128;
 /// Sums before each segment in place of each segment's: a warp a lane's channel.
 template <int D>
 __global__ void __launch_bounds__(kScanThreads) scan_segments_kernel(int segments, float* sums) {
-  constexpr int kWarp = 32;
   const int member = static_cast<int>(threadIdx.x) % kWarp;
   const int channel =
       static_cast<int>(blockIdx.y) * (kScanThreads / kWarp) + static_cast<int>(threadIdx.x) / kWarp;

@@ -208,5 +208,6 @@ void recurrence_backward_columns(cudaStream_t stream, const RecurrenceInputs& in
   template void recurrence_backward_columns<d>(cudaStream_t, const RecurrenceInputs&, \
                                                const RecurrenceBackward&);
 VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -1,5 +1,6 @@
 // The chain of de of recurrence_cuda.h, against time; numbers are its steps.
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/recurrence/lines.cuh"
 #include "mixers/recurrence/recurrence_cuda.h"
 
@@ -120,7 +121,6 @@ __global__ void __launch_bounds__(BackwardRule<D, kDecay, kResidual, kHistory>::
 }
 
 /// A warp a token and head: the sum over its rows.
-constexpr int kWarp = 32;
 __global__ void sum_over_rows_kernel(const HeadDims dims, const TokenView<const float> rows,
                                      const TokenView<float> sums) {
   const Index scalar = static_cast<Index>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
@@ -181,5 +181,6 @@ void recurrence_backward_rows(cudaStream_t stream, const RecurrenceInputs& input
   template void recurrence_backward_rows<d>(cudaStream_t, const RecurrenceInputs&, \
                                             const RecurrenceBackward&);
 VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

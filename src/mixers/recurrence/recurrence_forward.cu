@@ -1,5 +1,6 @@
 // The forward of recurrence_cuda.h; numbers are its steps.
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/recurrence/lines.cuh"
 #include "mixers/recurrence/recurrence_cuda.h"
 
@@ -14,8 +15,6 @@ struct ForwardArgs {
   float* denominator;
   float floor;
 };
-
-constexpr int kWarp = 32;
 
 /// A rule of the recurrence in rows; the normaliser is a warp more.
 template <int D, Decay kDecay, bool kResidual, bool kNormalises>
@@ -190,5 +189,6 @@ void recurrence_forward(cudaStream_t stream, const RecurrenceInputs& inputs,
   template void recurrence_forward<d>(cudaStream_t, const RecurrenceInputs&, \
                                       const RecurrenceForward&);
 VLA_FOR_RULE_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

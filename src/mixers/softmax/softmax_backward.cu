@@ -12,7 +12,7 @@ namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
 template <class Tiles>
-constexpr int shared_bytes() {
+constexpr int backward_bytes() {
   // Own and streamed rows of two matrices each, a tile of weights, the terms of streamed queries.
   return (2 * (Tiles::kOwn + Tiles::kStream) * Tiles::kStride + Tiles::kWeights) *
              static_cast<int>(sizeof(float)) +
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 
 template <class Tiles>
 void launch_roles(cudaStream_t stream, const Backward& args) {
-  constexpr int kBytes = shared_bytes<Tiles>();
+  constexpr int kBytes = backward_bytes<Tiles>();
   const char* name = "backward_float32_kernel";
   // Queries first: the keys' kernel reads the terms of their rows.
   launch<Tiles, kBytes>(stream, name, backward_float32_kernel<Tiles, true>, args);
@@ -143,7 +143,7 @@ void launch_roles(cudaStream_t stream, const Backward& args) {
 
 template <class Wide, class Narrow>
 void choose(cudaStream_t stream, const Backward& args) {
-  static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarpThreads);
+  static_assert(Narrow::kOwn == 16 && Narrow::kThreads == kWarp);
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
     launch_roles<Wide>(stream, args);
   } else {

@@ -61,7 +61,7 @@ struct GradientTile {
   static constexpr int kPairThreads = 2 * kTx;
   /// Number of threads for dq and dk, rounded up to a warp; those for dv come after them.
   __host__ __device__ static constexpr int own_threads(int pairs) {
-    return (pairs * kPairThreads + kWarpThreads - 1) / kWarpThreads * kWarpThreads;
+    return (pairs * kPairThreads + kWarp - 1) / kWarp * kWarp;
   }
 
   static_assert(kD % (4 * kTx) == 0);

@@ -3,6 +3,7 @@
 // transposed, so that in both roles a thread's weights are the left operand of the next product.
 #include <algorithm>
 
+#include "core/cuda/warp.h"
 #include "mixers/softmax/softmax_words.cuh"
 
 namespace vla_bench::mixers::softmax::cuda {
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
                               d_o = lane.rows(args.d_o);
   const TileRange<Tiles::kOwn, kOwnQueries> range(tokens);
   const int thread = static_cast<int>(threadIdx.x);
-  const int warp_row = thread / kWarpThreads * kProductRows;
+  const int warp_row = thread / kWarp * kProductRows;
   const int warp_first = range.first + warp_row;
 
   using Channels = WordTarget<Words, kD, Layouts::channels>;
@@ -153,15 +154,15 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 }
 
 template <class Tiles>
-void launch(cudaStream_t stream, const Backward& args) {
+void launch_mma(cudaStream_t stream, const Backward& args) {
   launch<Tiles, Tiles::kBytes>(stream, "backward_mma_kernel", backward_mma_kernel<Tiles>, args);
 }
 
 template <class Words, int kD, int kWarps>
 void launch_roles(cudaStream_t stream, const Backward& args) {
   // Queries first: the keys' kernel reads the terms of their rows.
-  launch<BackwardTiles<Words, kD, kWarps, true>>(stream, args);
-  launch<BackwardTiles<Words, kD, kWarps, false>>(stream, args);
+  launch_mma<BackwardTiles<Words, kD, kWarps, true>>(stream, args);
+  launch_mma<BackwardTiles<Words, kD, kWarps, false>>(stream, args);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 // exchange data about their rows without a barrier of the block.
 #pragma once
 
+#include "core/cuda/warp.h"
 #include "mixers/softmax/softmax_rows.cuh"
 #include "ops/cuda/async_copy.cuh"
 
@@ -40,8 +41,7 @@ struct FmaTiles {
   static constexpr int kWeightStride = kStream + (kTx < 4 ? 4 : kTx);
   static constexpr int kWeights = kOwn * kWeightStride;
 
-  static_assert(kD % (4 * kTx) == 0 && kWarpThreads % kTx == 0 &&
-                kGroupThreads % kWarpThreads == 0);
+  static_assert(kD % (4 * kTx) == 0 && kWarp % kTx == 0 && kGroupThreads % kWarp == 0);
   static_assert(kStream % 4 == 0 && kWeightStride % 4 == 0);
 };
 

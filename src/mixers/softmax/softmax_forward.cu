@@ -7,7 +7,7 @@ namespace vla_bench::mixers::softmax::cuda {
 namespace {
 
 template <class Tiles>
-constexpr int shared_bytes() {
+constexpr int forward_bytes() {
   // Queries, and keys, values and weights of every group.
   const int group = 2 * Tiles::kStream * Tiles::kStride + Tiles::kWeights;
   return (Tiles::kOwn * Tiles::kStride + Tiles::kGroups * group) * static_cast<int>(sizeof(float));
@@ -171,15 +171,15 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 
 template <class Tiles>
 void launch(cudaStream_t stream, const Forward& args) {
-  launch<Tiles, shared_bytes<Tiles>()>(stream, "forward_float32_kernel",
-                                       forward_float32_kernel<Tiles>, args);
+  launch<Tiles, forward_bytes<Tiles>()>(stream, "forward_float32_kernel",
+                                        forward_float32_kernel<Tiles>, args);
 }
 
 template <int kD, int kTx, class Wide, class Medium>
 void choose(cudaStream_t stream, const Forward& args) {
-  using Narrow = FmaTiles<kD, kTx, kWarpThreads / kTx, 16 * kTx / kWarpThreads, 32 / kTx>;
-  using SharedKeys = FmaTiles<kD, kTx, kWarpThreads / kTx, 16 * kTx / kWarpThreads, 32 / kTx, 4>;
-  static_assert(Narrow::kOwn == 16 && Narrow::kStream == 32 && Narrow::kThreads == kWarpThreads);
+  using Narrow = FmaTiles<kD, kTx, kWarp / kTx, 16 * kTx / kWarp, 32 / kTx>;
+  using SharedKeys = FmaTiles<kD, kTx, kWarp / kTx, 16 * kTx / kWarp, 32 / kTx, 4>;
+  static_assert(Narrow::kOwn == 16 && Narrow::kStream == 32 && Narrow::kThreads == kWarp);
   switch (choose_tiling(args.tiling, args.dims, Wide::kOwn, Medium::kOwn, Narrow::kOwn)) {
     case SoftmaxTiling::wide:
       return launch<Wide>(stream, args);

@@ -27,7 +27,7 @@ struct ForwardTiles {
 
 /// A thread's online softmax of rows g and g + 8 of each row tile.
 template <class Tiles>
-struct Running {
+struct RunningTiles {
   static constexpr int kKeyTiles = Tiles::kStream / kProductCols;
   static constexpr int kChannelTiles = Tiles::kD / kProductCols;
 
@@ -35,7 +35,7 @@ struct Running {
   float total[Tiles::kRowTiles][2] = {};                // sum of the thread's own weights
   float sums[Tiles::kRowTiles][kChannelTiles][4] = {};  // unnormalised outputs on that scale
 
-  __device__ Running() {
+  __device__ RunningTiles() {
     // Finite, so that differences are numbers.
 #pragma unroll
     for (auto& halves : shift) halves[0] = halves[1] = -FLT_MAX;
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
   __syncthreads();
   const OwnRows<Words, kD, kRowTiles, true> own(queries, warp_row, fragment);
 
-  Running<Tiles> running;
+  RunningTiles<Tiles> running;
   for (int base = 0; base < range.end; base += kStream) {
     __syncthreads();  // the queries, or the last keys and values, have been read
     load_words<kStream, Tiles::kThreads>(base, tokens, {k, v}, Channels{.channels = keys},
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(Tiles::kThreads, Tiles::kBlocks)
 }
 
 template <class Tiles>
-void launch(cudaStream_t stream, const Forward& args) {
+void launch_mma(cudaStream_t stream, const Forward& args) {
   launch<Tiles, Tiles::kBytes>(stream, "forward_mma_kernel", forward_mma_kernel<Tiles>, args);
 }
 
@@ -146,9 +146,9 @@ void choose(cudaStream_t stream, const Forward& args) {
   using Wide = ForwardTiles < Words, kD, 4, kD / Words::kPack<64 ? 2 : 1, 64>;
   using Narrow = ForwardTiles<Words, kD, 2, 1, 32>;
   if (takes_wide(args.tiling, args.dims, Wide::kOwn)) {
-    launch<Wide>(stream, args);
+    launch_mma<Wide>(stream, args);
   } else {
-    launch<Narrow>(stream, args);
+    launch_mma<Narrow>(stream, args);
   }
 }
 

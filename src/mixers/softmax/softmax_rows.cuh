@@ -10,8 +10,6 @@
 
 namespace vla_bench::mixers::softmax::cuda {
 
-inline constexpr int kWarpThreads = 32;
-
 /// Calls body(i, j, ...) for i < kCount, j < ... in order, all loops unrolled, so that arrays which
 /// these numbers index stay in registers.
 template <int kCount, int... kInner, class Body>

@@ -2,12 +2,18 @@
 // Matrices of tokens are stored with tokens as rows, so that A u is u^T A, and so on.
 #pragma once
 
+#include "core/cuda/check.h"
 #include "mixers/features.h"
 #include "mixers/recurrence/chunk_triangles.cuh"
 #include "mixers/recurrence/pipeline.cuh"
 #include "mixers/vla/vla_chunked_cuda.h"
 
 namespace vla_bench::mixers::cuda {
+
+/// Allows a kernel the shared memory that its tiles take.
+inline void allow_shared_memory(const void* kernel, int bytes) {
+  VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+}
 
 /// Warps that share a task, and this one's rank among them.
 struct Team {

@@ -88,15 +88,11 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
   }
 }
 
-/// Allows a kernel the shared memory that its tiles take.
-void allow(const void* kernel, int bytes) {
-  VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-}
-
 template <int D, Grade kGrade, bool kLocal>
 void launch_chunks(cudaStream_t stream, const ChunksBackwardArgs& args, unsigned lanes) {
   constexpr int kBytes = sizeof(BackwardTiles<D>);
-  allow(reinterpret_cast<const void*>(penalty_backward_chunks_kernel<D, kGrade, kLocal>), kBytes);
+  allow_shared_memory(
+      reinterpret_cast<const void*>(penalty_backward_chunks_kernel<D, kGrade, kLocal>), kBytes);
   const dim3 grid(static_cast<unsigned>(args.segment.segments - (kLocal ? 1 : 0)), lanes);
   penalty_backward_chunks_kernel<D, kGrade, kLocal>
       <<<grid, BackwardShape<D>::kThreads, kBytes, stream>>>(args);
@@ -108,7 +104,7 @@ void launch(cudaStream_t stream, const ChunksBackwardArgs& args, unsigned lanes)
   if (args.segment.segments > 1) {
     launch_chunks<D, kGrade, true>(stream, args, lanes);
     constexpr int kBytes = sizeof(BackwardJoinTiles<D>);
-    allow(reinterpret_cast<const void*>(penalty_backward_join_kernel<D>), kBytes);
+    allow_shared_memory(reinterpret_cast<const void*>(penalty_backward_join_kernel<D>), kBytes);
     penalty_backward_join_kernel<D>
         <<<lanes, BackwardShape<D>::kThreads, kBytes, stream>>>(args.join);
     VLA_CUDA_LAUNCHED("penalty_backward_join_kernel");
@@ -149,5 +145,6 @@ void penalty_backward_chunked(cudaStream_t stream, const PenaltyBackward& args, 
                                             const TokenView<float>&, const TokenView<float>&,   \
                                             const PenaltyChunks&);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -10,7 +10,6 @@
 namespace vla_bench::mixers::cuda {
 namespace {
 
-constexpr float kFloor = static_cast<float>(kUnitFloor);
 constexpr float kLeastPivot = static_cast<float>(vla::kLeastPivot);
 
 struct ForwardArgs {
@@ -258,7 +257,8 @@ class Forward {
 #pragma unroll
     for (int n = 0; n < Chunk::kRowWarps; ++n) squares += tiles_.squares[n][own];
     const float norm = sqrtf(squares);
-    const float own_scale = settings().unit_write ? 1.0F / at_least(norm, kFloor) : 1.0F;
+    const float own_scale =
+        settings().unit_write ? 1.0F / at_least(norm, static_cast<float>(kUnitFloor)) : 1.0F;
     if (warp_ == 0 && first + own < segment_.end) {
       const Index scalar =
           (static_cast<Index>(batch_) * args_.segment.tokens + first + own) * args_.segment.heads +
@@ -324,8 +324,7 @@ template <int D, Grade kGrade>
 void launch(cudaStream_t stream, const ForwardArgs& args, Index lanes) {
   constexpr int kBytes = sizeof(ForwardTiles<D>);
   const auto kernel = penalty_chunks_kernel<D, kGrade>;
-  VLA_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), kBytes);
   const dim3 grid(static_cast<unsigned>(args.segment.segments), static_cast<unsigned>(lanes));
   penalty_chunks_kernel<D, kGrade><<<grid, RowChunk<D>::kThreads, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("penalty_chunks_kernel");
@@ -361,5 +360,6 @@ void penalty_forward_chunked(cudaStream_t stream, const PenaltyForward& args,
   template void penalty_forward_chunked<d>(cudaStream_t, const PenaltyForward&, \
                                            const PenaltyChunks&);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -199,8 +199,7 @@ __global__ void __launch_bounds__(ChunkShape<D>::kThreads, ChunkShape<D>::kBlock
 template <int D>
 void launch(cudaStream_t stream, const ElementArgs& args, unsigned lanes) {
   constexpr int kBytes = sizeof(ElementTiles<D>);
-  VLA_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(penalty_elements_kernel<D>),
-                                cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  allow_shared_memory(reinterpret_cast<const void*>(penalty_elements_kernel<D>), kBytes);
   const dim3 grid(static_cast<unsigned>(args.segment.segments - 1), lanes);
   penalty_elements_kernel<D><<<grid, ChunkShape<D>::kThreads, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("penalty_elements_kernel");
@@ -217,5 +216,6 @@ void find_elements(cudaStream_t stream, const HeadDims& dims, const SegmentArgs&
 #define VLA_INSTANTIATE(d) \
   template void find_elements<d>(cudaStream_t, const HeadDims&, const SegmentArgs&, float*, float*);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -1,22 +1,18 @@
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/features.h"
 #include "mixers/recurrence/columns_in_time.cuh"
 #include "mixers/recurrence/cuda_token.cuh"
 #include "mixers/recurrence/normaliser.cuh"
 #include "mixers/vla/vla_penalty_cuda.h"
+#include "ops/cuda/approximate.cuh"
 
 namespace vla_bench::mixers::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr float kFloor = static_cast<float>(kUnitFloor);
+using ops::cuda::inverse_root;
 
-/// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.
-__device__ inline float inverse_root(float x) {
-  const float y = rsqrtf(x);
-  const float half = 0.5F * x * y;
-  return fmaf(fmaf(-half, y, 0.5F), y, y);
-}
+constexpr float kFloor = static_cast<float>(kUnitFloor);
 
 /// A lane's matrix is held by one block, a row by two threads: one shuffle then sums up a vector of
 /// d channels. From d = 64 on by four, where a thread's own work would take longer than the
@@ -25,11 +21,11 @@ __device__ inline float inverse_root(float x) {
 template <int D, int kTokens>
 using PenaltyShape = LineShape<D, D <= 32 ? 2 : 4, 1, D*(D <= 32 ? 2 : 4), kTokens>;
 template <int D>
-using ForwardShape = PenaltyShape<D, D == 128 ? 8 : 16>;
+using PenaltyForwardShape = PenaltyShape<D, D == 128 ? 8 : 16>;
 template <int D>
-using BackwardShape = PenaltyShape<D, D == 128 ? 4 : 8>;
+using PenaltyBackwardShape = PenaltyShape<D, D == 128 ? 4 : 8>;
 
-struct ForwardArgs {
+struct PenaltyForwardArgs {
   int tokens, heads;
   PenaltySettings settings;
   TokenSource u, k;
@@ -40,8 +36,8 @@ struct ForwardArgs {
 };
 
 template <int D>
-struct ForwardTiles {
-  static constexpr int C = ForwardShape<D>::kTokens;
+struct PenaltyForwardTiles {
+  static constexpr int C = PenaltyForwardShape<D>::kTokens;
   InputTile<C, D> u, k;
   // w of this token and of the one before, which slow threads may still be reading.
   alignas(16) float exchange[2][D];
@@ -50,8 +46,9 @@ struct ForwardTiles {
 };
 
 template <int D>
-__device__ inline void penalty_forward(const ForwardArgs& args, ForwardTiles<D>& tiles) {
-  using Shape = ForwardShape<D>;
+__device__ inline void penalty_forward(const PenaltyForwardArgs& args,
+                                       PenaltyForwardTiles<D>& tiles) {
+  using Shape = PenaltyForwardShape<D>;
   constexpr int C = Shape::kTokens;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
@@ -141,10 +138,10 @@ __device__ inline void penalty_forward(const ForwardArgs& args, ForwardTiles<D>&
 
 /// Blocks (lane, path): the penalty, and beside it the normaliser.
 template <int D>
-__global__ void __launch_bounds__(ForwardShape<D>::kThreads, 1)
-    penalty_forward_kernel(const ForwardArgs args) {
+__global__ void __launch_bounds__(PenaltyForwardShape<D>::kThreads, 1)
+    penalty_forward_kernel(const PenaltyForwardArgs args) {
   __shared__ union {
-    ForwardTiles<D> penalty;
+    PenaltyForwardTiles<D> penalty;
     DenominatorProducts<D> normaliser;
   } tiles;
   if (blockIdx.y == 0) {
@@ -154,7 +151,7 @@ __global__ void __launch_bounds__(ForwardShape<D>::kThreads, 1)
   }
 }
 
-struct BackwardArgs {
+struct PenaltyBackwardArgs {
   int tokens, heads;
   PenaltySettings settings;
   TokenSource u, k, a, w, da, da_more, b_norm, delta;
@@ -163,8 +160,8 @@ struct BackwardArgs {
 };
 
 template <int D>
-struct BackwardTiles {
-  static constexpr int C = BackwardShape<D>::kTokens;
+struct PenaltyBackwardTiles {
+  static constexpr int C = PenaltyBackwardShape<D>::kTokens;
   InputTile<C, D> u, k, a, w;
   InputTile<C, D> db;  // da, then db in its place
   InputTile<C, D> more;
@@ -180,13 +177,13 @@ struct BackwardTiles {
 };
 
 template <int D>
-__global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
-    penalty_backward_kernel(const BackwardArgs args) {
-  using Shape = BackwardShape<D>;
+__global__ void __launch_bounds__(PenaltyBackwardShape<D>::kThreads, 1)
+    penalty_backward_kernel(const PenaltyBackwardArgs args) {
+  using Shape = PenaltyBackwardShape<D>;
   constexpr int C = Shape::kTokens;
   constexpr int E = Shape::kChannels;
   constexpr int kThreads = Shape::kThreads;
-  __shared__ BackwardTiles<D> tiles;
+  __shared__ PenaltyBackwardTiles<D> tiles;
 
   const Pipeline<C, kThreads> pipeline(args.tokens, args.heads);
   const int row = Shape::line(0);
@@ -279,11 +276,11 @@ __global__ void __launch_bounds__(BackwardShape<D>::kThreads, 1)
 constexpr int kElementThreads = 128;
 
 /// The element of a view (B, T, H, d) that a thread of element_grid has.
-struct Element {
+struct ViewElement {
   Index batch, token, head, channel;
   bool exists;
 
-  __device__ explicit Element(const HeadDims& dims) {
+  __device__ explicit ViewElement(const HeadDims& dims) {
     const Index width = dims.heads * dims.d_h;
     const Index at = static_cast<Index>(blockIdx.x) * kElementThreads + threadIdx.x;
     batch = blockIdx.y;
@@ -306,7 +303,7 @@ dim3 element_grid(const HeadDims& dims) {
 __global__ void __launch_bounds__(kElementThreads)
     write_gains_kernel(const HeadDims dims, const TokenView<const float> w, const float* delta,
                        const TokenView<float> a) {
-  const Element element(dims);
+  const ViewElement element(dims);
   if (!element.exists) return;
   const Index row = element.batch * dims.tokens + element.token;
   element.of(a) = element.of(w) / sqrtf(delta[row * dims.heads + element.head]);
@@ -315,7 +312,7 @@ __global__ void __launch_bounds__(kElementThreads)
 __global__ void __launch_bounds__(kElementThreads)
     add_multiple_kernel(const HeadDims dims, const float factor, const TokenView<const float> x,
                         const TokenView<float> y) {
-  const Element element(dims);
+  const ViewElement element(dims);
   if (element.exists) element.of(y) = fmaf(factor, element.of(x), element.of(y));
 }
 
@@ -378,45 +375,44 @@ void add_multiple(cudaStream_t stream, const HeadDims& dims, float factor,
 }
 
 void penalty_forward(cudaStream_t stream, const PenaltyForward& args) {
-  const ForwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
-                                .heads = static_cast<int>(args.dims.heads),
-                                .settings = args.settings,
-                                .u = {args.dims, args.u},
-                                .k = {args.dims, args.k},
-                                .a = args.a,
-                                .w = {args.dims, args.w},
-                                .delta = {args.dims, args.delta},
-                                .b_norm = args.b_norm,
-                                .normaliser = args.normaliser};
+  const PenaltyForwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
+                                       .heads = static_cast<int>(args.dims.heads),
+                                       .settings = args.settings,
+                                       .u = {args.dims, args.u},
+                                       .k = {args.dims, args.k},
+                                       .a = args.a,
+                                       .w = {args.dims, args.w},
+                                       .delta = {args.dims, args.delta},
+                                       .b_norm = args.b_norm,
+                                       .normaliser = args.normaliser};
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
     const unsigned paths = args.normaliser.denominator != nullptr ? 2 : 1;
     const dim3 grid(static_cast<unsigned>(args.dims.lanes()), paths);
-    penalty_forward_kernel<D><<<grid, ForwardShape<D>::kThreads, 0, stream>>>(kernel_args);
+    penalty_forward_kernel<D><<<grid, PenaltyForwardShape<D>::kThreads, 0, stream>>>(kernel_args);
   });
   VLA_CUDA_LAUNCHED("penalty_forward_kernel");
 }
 
 void penalty_backward(cudaStream_t stream, const PenaltyBackward& args) {
-  const BackwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
-                                 .heads = static_cast<int>(args.dims.heads),
-                                 .settings = args.settings,
-                                 .u = {args.dims, args.u},
-                                 .k = {args.dims, args.k},
-                                 .a = {args.dims, args.a},
-                                 .w = {args.dims, args.w},
-                                 .da = {args.dims, args.da},
-                                 .da_more = {args.dims, args.da_more},
-                                 .b_norm = {args.dims, args.b_norm},
-                                 .delta = {args.dims, args.delta},
-                                 .db = args.db,
-                                 .dw = {args.dims, args.dw},
-                                 .w_share = {args.dims, args.w_share}};
+  const PenaltyBackwardArgs kernel_args{.tokens = static_cast<int>(args.dims.tokens),
+                                        .heads = static_cast<int>(args.dims.heads),
+                                        .settings = args.settings,
+                                        .u = {args.dims, args.u},
+                                        .k = {args.dims, args.k},
+                                        .a = {args.dims, args.a},
+                                        .w = {args.dims, args.w},
+                                        .da = {args.dims, args.da},
+                                        .da_more = {args.dims, args.da_more},
+                                        .b_norm = {args.dims, args.b_norm},
+                                        .delta = {args.dims, args.delta},
+                                        .db = args.db,
+                                        .dw = {args.dims, args.dw},
+                                        .w_share = {args.dims, args.w_share}};
   with_head_size(args.dims.d_h, [&](auto d) {
     constexpr int D = d;
-    penalty_backward_kernel<D>
-        <<<static_cast<unsigned>(args.dims.lanes()), BackwardShape<D>::kThreads, 0, stream>>>(
-            kernel_args);
+    penalty_backward_kernel<D><<<static_cast<unsigned>(args.dims.lanes()),
+                                 PenaltyBackwardShape<D>::kThreads, 0, stream>>>(kernel_args);
   });
   VLA_CUDA_LAUNCHED("penalty_backward_kernel");
 }

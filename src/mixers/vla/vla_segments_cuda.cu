@@ -310,15 +310,10 @@ __global__ void __launch_bounds__(JoinShape<D>::kThreads, 1)
   Compose<D>(args, *reinterpret_cast<ComposeTiles<D>*>(memory)).run();
 }
 
-/// Allows a kernel the shared memory that its tiles take.
-void allow(const void* kernel, int bytes) {
-  VLA_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-}
-
 template <int D>
 void join(cudaStream_t stream, const JoinArgs& args, unsigned lanes) {
   constexpr int kBytes = sizeof(JoinTiles<D>);
-  allow(reinterpret_cast<const void*>(penalty_join_kernel<D>), kBytes);
+  allow_shared_memory(reinterpret_cast<const void*>(penalty_join_kernel<D>), kBytes);
   const int blocks = args.alternate != 0 ? (args.level.count + 1) / 2 : 1;
   const dim3 grid(static_cast<unsigned>(blocks), lanes);
   penalty_join_kernel<D><<<grid, Join<D>::kThreads, kBytes, stream>>>(args);
@@ -328,7 +323,7 @@ void join(cudaStream_t stream, const JoinArgs& args, unsigned lanes) {
 template <int D>
 void compose(cudaStream_t stream, const ComposeArgs& args, unsigned lanes) {
   constexpr int kBytes = sizeof(ComposeTiles<D>);
-  allow(reinterpret_cast<const void*>(penalty_compose_kernel<D>), kBytes);
+  allow_shared_memory(reinterpret_cast<const void*>(penalty_compose_kernel<D>), kBytes);
   const dim3 grid(static_cast<unsigned>(args.to.count), lanes);
   penalty_compose_kernel<D><<<grid, JoinShape<D>::kThreads, kBytes, stream>>>(args);
   VLA_CUDA_LAUNCHED("penalty_compose_kernel");
@@ -380,5 +375,6 @@ void find_segment_entries(cudaStream_t stream, const HeadDims& dims, const Segme
 #define VLA_INSTANTIATE(d) \
   template void find_segment_entries<d>(cudaStream_t, const HeadDims&, const SegmentArgs&, float*);
 VLA_FOR_HEAD_SIZES(VLA_INSTANTIATE)
+#undef VLA_INSTANTIATE
 
 }  // namespace vla_bench::mixers::cuda

@@ -3,12 +3,12 @@
 #include <cuda_runtime.h>
 
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "mixers/vla/vla_token_cuda.h"
 
 namespace vla_bench::mixers::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kMostChannels = 128;
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 constexpr float kSmallestNorm = 1e-12F;  // of unit() in vla.h

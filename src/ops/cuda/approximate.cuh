@@ -13,4 +13,11 @@ __device__ inline float reciprocal(float x) {
   return y;
 }
 
+/// 1 / sqrt(x) for normal x: the hardware's approximation and one step of Newton's.
+__device__ inline float inverse_root(float x) {
+  const float y = rsqrtf(x);
+  const float half = 0.5F * x * y;
+  return fmaf(fmaf(-half, y, 0.5F), y, y);
+}
+
 }  // namespace vla_bench::ops::cuda

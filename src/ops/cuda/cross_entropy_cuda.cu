@@ -70,10 +70,10 @@ struct RowTeam {
   }
 };
 
-/// Calls visit(slot, column) for the columns of a row that a thread has, in ascending order: all
+/// Calls visit(slot, column) for the logits of a row that a thread has, in ascending order: all
 /// its kept slots, some of which may lie beyond the row.
 template <class Shares, class Visit>
-__device__ void for_thread_columns(int thread, int V, const Visit& visit) {
+__device__ void for_thread_logits(int thread, int V, const Visit& visit) {
   if constexpr (Shares::kKept > 0) {
 #pragma unroll
     for (int slot = 0; slot < Shares::kKept; ++slot) {
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(Shares::kThreads, 1024 / Shares::kThreads)
     const int target = args.targets[index];
     const float target_logit = logits[target];
     const auto for_each = [&](const auto& visit) {
-      for_thread_columns<Shares>(team.thread(), V, visit);
+      for_thread_logits<Shares>(team.thread(), V, visit);
     };
     // Kept: the logits, with -inf beyond the row, then their exponentials. Else read again.
     float kept[kKeeps ? Shares::kKept : 1];

@@ -17,7 +17,7 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kElementThreads = 256;
 
 /// Phi(x), the standard normal distribution function.
 __device__ inline float normal_cdf(float x) {
@@ -26,10 +26,10 @@ __device__ inline float normal_cdf(float x) {
 }
 
 __device__ inline Index first_of_thread() {
-  return (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kVector;
+  return (static_cast<Index>(blockIdx.x) * kElementThreads + threadIdx.x) * kVector;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kElementThreads)
     gelu_forward_kernel(const float* x, float* y, Index count, bool aligned) {
   const Index first = first_of_thread();
   float values[kVector] = {};
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // dx may be dy: a thread reads its elements before it writes them.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kElementThreads)
     gelu_backward_kernel(const float* x, const float* dy, float* dx, Index count, bool aligned) {
   constexpr float kInverseSqrtTwoPi = 0.39894228040143267794F;
   const Index first = first_of_thread();
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   store_vector(dx, first, count, aligned, gradients);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kElementThreads)
     gated_sum_forward_kernel(GatedSum<float> args, bool aligned) {
   const Index first = first_of_thread();
   float value[kVector] = {};
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
   store_vector(args.y, first, args.count, aligned, sum);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kElementThreads)
     gated_sum_backward_kernel(GatedSumBackward<float> args, bool aligned) {
   const Index first = first_of_thread();
   float value[kVector] = {};
@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads)
   store_vector(args.dgate, first, args.count, aligned, value);
 }
 
-unsigned blocks_of(Index count) {
-  constexpr Index kElementsOfBlock = Index{kThreads} * kVector;
+unsigned element_blocks(Index count) {
+  constexpr Index kElementsOfBlock = Index{kElementThreads} * kVector;
   return static_cast<unsigned>((count + kElementsOfBlock - 1) / kElementsOfBlock);
 }
 
@@ -100,7 +100,7 @@ unsigned blocks_of(Index count) {
 
 void gelu_forward(const Context&, const float* x, float* y, Index count) {
   if (count == 0) return;
-  gelu_forward_kernel<<<blocks_of(count), kThreads, 0,
+  gelu_forward_kernel<<<element_blocks(count), kElementThreads, 0,
                         vla_bench::cuda::stream_context().stream()>>>(x, y, count,
                                                                       aligned_for_vectors(x, y));
   VLA_CUDA_LAUNCHED("gelu_forward");
@@ -108,7 +108,7 @@ void gelu_forward(const Context&, const float* x, float* y, Index count) {
 
 void gelu_backward(const Context&, const float* x, const float* dy, float* dx, Index count) {
   if (count == 0) return;
-  gelu_backward_kernel<<<blocks_of(count), kThreads, 0,
+  gelu_backward_kernel<<<element_blocks(count), kElementThreads, 0,
                          vla_bench::cuda::stream_context().stream()>>>(
       x, dy, dx, count, aligned_for_vectors(x, dy, dx));
   VLA_CUDA_LAUNCHED("gelu_backward");
@@ -116,7 +116,7 @@ void gelu_backward(const Context&, const float* x, const float* dy, float* dx, I
 
 void gated_sum_forward(const Context&, const GatedSum<float>& args) {
   if (args.count == 0) return;
-  gated_sum_forward_kernel<<<blocks_of(args.count), kThreads, 0,
+  gated_sum_forward_kernel<<<element_blocks(args.count), kElementThreads, 0,
                              vla_bench::cuda::stream_context().stream()>>>(
       args, aligned_for_vectors(args.value, args.gate, args.x, args.residual, args.y));
   VLA_CUDA_LAUNCHED("gated_sum_forward");
@@ -124,7 +124,7 @@ void gated_sum_forward(const Context&, const GatedSum<float>& args) {
 
 void gated_sum_backward(const Context&, const GatedSumBackward<float>& args) {
   if (args.count == 0) return;
-  gated_sum_backward_kernel<<<blocks_of(args.count), kThreads, 0,
+  gated_sum_backward_kernel<<<element_blocks(args.count), kElementThreads, 0,
                               vla_bench::cuda::stream_context().stream()>>>(
       args, aligned_for_vectors(args.value, args.gate, args.dy, args.dvalue, args.dgate));
   VLA_CUDA_LAUNCHED("gated_sum_backward");

@@ -21,8 +21,8 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarp;
+constexpr int kScatterWarps = 8;
+constexpr int kScatterThreads = kScatterWarps * kWarp;
 constexpr int kThreadChannels = 4;
 constexpr int kChannels =
     kThreadChannels * kWarp;  // per block: thread l of a warp has l, l + 32, ...
@@ -71,7 +71,7 @@ __device__ void add_found_rows(const Scatter& scatter, int first_channel, std::u
   const auto values = static_cast<unsigned>(scatter.cut.values);
   const unsigned first_value = blockIdx.x * values;
   const Index D = args.dh.cols;
-  const Index warp = static_cast<Index>(blockIdx.y) * kWarps + threadIdx.x / kWarp;
+  const Index warp = static_cast<Index>(blockIdx.y) * kScatterWarps + threadIdx.x / kWarp;
   const Index first = warp * scatter.cut.warp_positions;
   const Index last = min(first + scatter.cut.warp_positions, args.dh.rows);
   for (Index scan = first; scan < last; scan += kScanned) {
@@ -128,7 +128,7 @@ __device__ void add_position_rows(const Scatter& scatter, Index position, int fi
   const int channel = first_channel + static_cast<int>(threadIdx.x % kWarp);
   float sum[kThreadChannels] = {};
 #pragma unroll 4
-  for (Index b = threadIdx.x / kWarp; b < args.batch; b += kWarps) {
+  for (Index b = threadIdx.x / kWarp; b < args.batch; b += kScatterWarps) {
     const float* row = args.dh.data + (b * args.tokens_per_row + position) * args.dh.stride;
 #pragma unroll
     for (int i = 0; i < kThreadChannels; ++i) {
@@ -140,9 +140,9 @@ __device__ void add_position_rows(const Scatter& scatter, Index position, int fi
 }
 
 /// Block (group of values or position, segment, group of channels).
-__global__ void __launch_bounds__(kThreads) scatter_kernel(Scatter scatter) {
-  __shared__ Sums sums[kWarps];
-  __shared__ std::uint16_t found[kWarps][kScanned];
+__global__ void __launch_bounds__(kScatterThreads) scatter_kernel(Scatter scatter) {
+  __shared__ Sums sums[kScatterWarps];
+  __shared__ std::uint16_t found[kScatterWarps][kScanned];
   const EmbeddingBackward<float>& args = scatter.args;
   const int warp = static_cast<int>(threadIdx.x / kWarp);
   const int first_channel = static_cast<int>(blockIdx.z) * kChannels;
@@ -163,13 +163,13 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Scatter scatter) {
   __syncthreads();
 
   const int values = has_values ? scatter.cut.values : 1;
-  for (int i = static_cast<int>(threadIdx.x); i < values * kChannels; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < values * kChannels; i += kScatterThreads) {
     const int v = i / kChannels;
     const int channel = first_channel + i % kChannels;
     const Index row = has_values ? static_cast<Index>(blockIdx.x) * values + v : position;
     if (channel >= args.dh.cols || (has_values && row >= args.dtoken_table.rows)) continue;
     float total = sums[0][v][i % kChannels];
-    for (int w = 1; w < kWarps; ++w) total += sums[w][v][i % kChannels];
+    for (int w = 1; w < kScatterWarps; ++w) total += sums[w][v][i % kChannels];
     if (!has_values) {
       args.dposition_table.data[row * args.dposition_table.stride + channel] += total;
     } else if (scatter.cut.segments == 1) {
@@ -182,9 +182,9 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Scatter scatter) {
 }
 
 /// Adds up the segments; one warp per row of the table.
-__global__ void __launch_bounds__(kThreads) add_segments_kernel(Scatter scatter) {
+__global__ void __launch_bounds__(kScatterThreads) add_segments_kernel(Scatter scatter) {
   const Matrix<float>& table = scatter.args.dtoken_table;
-  const Index row = static_cast<Index>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  const Index row = static_cast<Index>(blockIdx.x) * kScatterWarps + threadIdx.x / kWarp;
   if (row >= table.rows) return;
   const Index D = scatter.args.dh.cols;
   for (Index channel = threadIdx.x % kWarp; channel < D; channel += kWarp) {
@@ -206,7 +206,7 @@ Cut cut_of(const EmbeddingBackward<float>& args) {
   const Index table_bytes = V * args.dh.cols * static_cast<Index>(sizeof(float));
   cut.segments = static_cast<unsigned>(
       std::clamp(wanted, Index{1}, std::max(Index{1}, kMostPartialBytes / table_bytes)));
-  const Index warps = Index{cut.segments} * kWarps;
+  const Index warps = Index{cut.segments} * kScatterWarps;
   cut.warp_positions = (rows + warps * kWarp - 1) / (warps * kWarp) * kWarp;
   return cut;
 }
@@ -228,12 +228,13 @@ void embedding_backward(const Context&, const EmbeddingBackward<float>& args) {
   const auto positions =
       static_cast<unsigned>(args.dposition_table.empty() ? 0 : args.tokens_per_row);
   const auto channel_groups = static_cast<unsigned>((args.dh.cols + kChannels - 1) / kChannels);
-  scatter_kernel<<<dim3(scatter.cut.value_groups + positions, segments, channel_groups), kThreads,
-                   0, gpu.stream()>>>(scatter);
+  scatter_kernel<<<dim3(scatter.cut.value_groups + positions, segments, channel_groups),
+                   kScatterThreads, 0, gpu.stream()>>>(scatter);
   VLA_CUDA_LAUNCHED("embedding_backward");
   if (segments > 1) {
-    const auto blocks = static_cast<unsigned>((args.dtoken_table.rows + kWarps - 1) / kWarps);
-    add_segments_kernel<<<blocks, kThreads, 0, gpu.stream()>>>(scatter);
+    const auto blocks =
+        static_cast<unsigned>((args.dtoken_table.rows + kScatterWarps - 1) / kScatterWarps);
+    add_segments_kernel<<<blocks, kScatterThreads, 0, gpu.stream()>>>(scatter);
     VLA_CUDA_LAUNCHED("embedding_backward, segments");
   }
 }

@@ -9,21 +9,15 @@
 #include "core/cuda/stream_context.h"
 #include "ops/backends.h"
 #include "ops/cuda/positions.cuh"
-#include "ops/cuda/reduce.cuh"
 #include "ops/cuda/vectors.cuh"
+#include "ops/cuda/warp_row.cuh"
 
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kRowsOfBlock = 8;  // one warp each
-
-/// The row of the calling warp.
-__device__ inline Index row_of_warp() {
+/// The row of the calling thread of kBlock.
+__device__ inline Index row_of_thread() {
   return static_cast<Index>(blockIdx.x) * kRowsOfBlock + threadIdx.y;
-}
-
-unsigned blocks_of(Index rows) {
-  return static_cast<unsigned>((rows + kRowsOfBlock - 1) / kRowsOfBlock);
 }
 
 const dim3 kBlock(kWarp, kRowsOfBlock);
@@ -67,7 +61,7 @@ __global__ void embedding_forward_kernel(const std::int32_t* tokens, Index token
                                          Rows<const Value> token_table,
                                          Rows<const Value> position_table, Rows<Value> h,
                                          Index rows, int columns) {
-  const Index row = row_of_warp();
+  const Index row = row_of_thread();
   if (row >= rows) return;
   const Value* token = token_table.data + tokens[row] * token_table.stride;
   const Value* position =
@@ -83,7 +77,7 @@ template <class Value>
 __global__ void move_rows_kernel(Rows<const Value> from, const std::int32_t* from_rows,
                                  Rows<Value> to, const std::int32_t* to_rows, Index rows,
                                  int columns) {
-  const Index row = row_of_warp();
+  const Index row = row_of_thread();
   if (row >= rows) return;
   const Index from_row = from_rows != nullptr ? Index{from_rows[row]} : row;
   const Index to_row = to_rows != nullptr ? Index{to_rows[row]} : row;
@@ -101,7 +95,7 @@ void move_rows(Matrix<const float> from, const std::int32_t* from_rows, Matrix<f
       to.cols,
       [&]<class Value>(int columns) {
         move_rows_kernel<Value>
-            <<<blocks_of(rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
+            <<<row_blocks(rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
                 rows_of<Value>(from), from_rows, rows_of<Value>(to), to_rows, rows, columns);
       },
       from, to);
@@ -120,7 +114,7 @@ void embedding_forward(const Context&, const EmbeddingForward<float>& args) {
       args.h.cols,
       [&]<class Value>(int columns) {
         embedding_forward_kernel<Value>
-            <<<blocks_of(args.h.rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
+            <<<row_blocks(args.h.rows), kBlock, 0, vla_bench::cuda::stream_context().stream()>>>(
                 args.tokens, args.tokens_per_row, rows_of<Value>(args.token_table),
                 rows_of<Value>(args.position_table), rows_of<Value>(args.h), args.h.rows, columns);
       },

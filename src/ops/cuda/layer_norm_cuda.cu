@@ -20,15 +20,14 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kRowsOfBlock = 8;  // one warp each
-constexpr int kThreads = kRowsOfBlock * kWarp;
+constexpr int kNormThreads = kRowsOfBlock * kWarp;
 
 __device__ inline Index row_of_warp() {
   return static_cast<Index>(blockIdx.x) * kRowsOfBlock + threadIdx.x / kWarp;
 }
 
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads) forward_kernel(LayerNormForward<float> args) {
+__global__ void __launch_bounds__(kNormThreads) forward_kernel(LayerNormForward<float> args) {
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
@@ -62,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(LayerNormForward<floa
 // dx may be dy or the residual: only the thread that writes a column reads it, and before it
 // writes.
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads) backward_kernel(LayerNormBackward<float> args) {
+__global__ void __launch_bounds__(kNormThreads) backward_kernel(LayerNormBackward<float> args) {
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
@@ -118,7 +117,7 @@ struct ParameterTerms {
 };
 
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads) rms_forward_kernel(RmsNormForward<float> args) {
+__global__ void __launch_bounds__(kNormThreads) rms_forward_kernel(RmsNormForward<float> args) {
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kThreads) rms_forward_kernel(RmsNormForward<fl
 // With n = x inverse_rms and g = dy weight: dx = inverse_rms (g - n mean(g n)). dx may be dy, as
 // above.
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads) rms_backward_kernel(RmsNormBackward<float> args) {
+__global__ void __launch_bounds__(kNormThreads) rms_backward_kernel(RmsNormBackward<float> args) {
   const Index row = row_of_warp();
   if (row >= args.x.rows) return;
   const int D = static_cast<int>(args.x.cols);
@@ -184,17 +183,13 @@ cudaStream_t sums_stream(vla_bench::cuda::StreamContext& gpu, bool on_side_strea
   return on_side_stream ? gpu.fork_side_stream(vla_bench::cuda::SideStream::sums) : gpu.stream();
 }
 
-unsigned blocks_of(Index rows) {
-  return static_cast<unsigned>((rows + kRowsOfBlock - 1) / kRowsOfBlock);
-}
-
 }  // namespace
 
 void layer_norm_forward(const Context&, const LayerNormForward<float>& args) {
   if (args.x.rows == 0) return;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
-    forward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, stream>>>(args);
+    forward_kernel<kSlots><<<row_blocks(args.x.rows), kNormThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("layer_norm_forward");
 }
@@ -214,7 +209,7 @@ void layer_norm_backward(const Context&, const LayerNormBackward<float>& args) {
                              .dbias = args.dbias},
               args.x.rows, args.x.cols);
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
-    backward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, gpu.stream()>>>(args);
+    backward_kernel<kSlots><<<row_blocks(args.x.rows), kNormThreads, 0, gpu.stream()>>>(args);
   });
   VLA_CUDA_LAUNCHED("layer_norm_backward");
 }
@@ -223,7 +218,7 @@ void rms_norm_forward(const Context&, const RmsNormForward<float>& args) {
   if (args.x.rows == 0) return;
   const cudaStream_t stream = vla_bench::cuda::stream_context().stream();
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
-    rms_forward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, stream>>>(args);
+    rms_forward_kernel<kSlots><<<row_blocks(args.x.rows), kNormThreads, 0, stream>>>(args);
   });
   VLA_CUDA_LAUNCHED("rms_norm_forward");
 }
@@ -240,7 +235,7 @@ void rms_norm_backward(const Context&, const RmsNormBackward<float>& args) {
                                 .dweight = args.dweight},
               args.x.rows, args.x.cols);
   dispatch_slots(args.x.cols, [&]<int kSlots>() {
-    rms_backward_kernel<kSlots><<<blocks_of(args.x.rows), kThreads, 0, gpu.stream()>>>(args);
+    rms_backward_kernel<kSlots><<<row_blocks(args.x.rows), kNormThreads, 0, gpu.stream()>>>(args);
   });
   VLA_CUDA_LAUNCHED("rms_norm_backward");
 }

@@ -17,9 +17,9 @@
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // per thread block
-constexpr int kThreads = kWarps * kWarp;
-constexpr Index kElementsAtOnce = Index{kThreads} * kVector;  // per thread block
+constexpr int kStepWarps = 8;  // per thread block
+constexpr int kStepThreads = kStepWarps * kWarp;
+constexpr Index kElementsAtOnce = Index{kStepThreads} * kVector;  // per thread block
 // The number of the norm's blocks, and so the order of its sum, depends only on the count: four
 // vectors per thread, more where the last block would have more than a few partial sums per thread.
 constexpr Index kLeastNormElements = 4 * kElementsAtOnce;
@@ -81,10 +81,10 @@ __device__ Update advance(const OptimiserStep<float>& args, const StepFactors& f
   return update;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     norm_kernel(OptimiserStep<float> args, Index block_elements, bool aligned, double* partials,
                 Notes* notes, unsigned* counter) {
-  __shared__ double shared[kWarps];
+  __shared__ double shared[kStepWarps];
   // The state changes only after every block has counted itself.
   if (blockIdx.x == 0) find_factors(args, notes->factors);
   const Index first = static_cast<Index>(blockIdx.x) * block_elements;
@@ -100,18 +100,18 @@ __global__ void __launch_bounds__(kThreads)
       sum += static_cast<double>(value) * static_cast<double>(value);
     }
   }
-  sum = block_sum<kWarps>(sum, shared);
+  sum = block_sum<kStepWarps>(sum, shared);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!is_last_block(counter, gridDim.x)) return;
   double squares = 0.0;
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+  for (unsigned block = threadIdx.x; block < gridDim.x; block += kStepThreads) {
     squares += partials[block];
   }
-  squares = block_sum<kWarps>(squares, shared);
+  squares = block_sum<kStepWarps>(squares, shared);
   if (threadIdx.x == 0) notes->update = advance(args, notes->factors, squares);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     adamw_kernel(OptimiserStep<float> args, Constants constants, bool aligned, const Notes* notes) {
   const Update update = notes->update;
   if (!update.moves) return;
@@ -154,7 +154,7 @@ void optimiser_step(const Context&, const OptimiserStep<float>& args) {
   auto* memory = static_cast<char*>(gpu.scratch(
       gpu.stream(), StreamContext::kCounterBytes + sizeof(Notes) + blocks * sizeof(double)));
   auto* notes = reinterpret_cast<Notes*>(memory + StreamContext::kCounterBytes);
-  norm_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, gpu.stream()>>>(
+  norm_kernel<<<static_cast<unsigned>(blocks), kStepThreads, 0, gpu.stream()>>>(
       args, block_elements, aligned_for_vectors(args.gradients),
       reinterpret_cast<double*>(notes + 1), notes, reinterpret_cast<unsigned*>(memory));
   VLA_CUDA_LAUNCHED("optimiser_step, norm");
@@ -165,7 +165,7 @@ void optimiser_step(const Context&, const OptimiserStep<float>& args) {
                             .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
                             .epsilon = static_cast<float>(args.epsilon)};
   const auto update_blocks = static_cast<unsigned>(blocks_of(args.count, kElementsAtOnce));
-  adamw_kernel<<<update_blocks, kThreads, 0, gpu.stream()>>>(
+  adamw_kernel<<<update_blocks, kStepThreads, 0, gpu.stream()>>>(
       args, constants,
       aligned_for_vectors(args.parameters, args.gradients, args.first_moment, args.second_moment),
       notes);

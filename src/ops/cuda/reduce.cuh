@@ -3,9 +3,9 @@
 
 #include <cuda_runtime.h>
 
-namespace vla_bench::ops::cuda {
+#include "core/cuda/warp.h"
 
-inline constexpr int kWarp = 32;
+namespace vla_bench::ops::cuda {
 
 /// The sum over the threads of a warp, in every thread. All of them must take part.
 template <class T>

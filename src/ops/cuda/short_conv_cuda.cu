@@ -12,16 +12,16 @@
 
 #include "core/cuda/check.h"
 #include "core/cuda/stream_context.h"
+#include "core/cuda/warp.h"
 #include "ops/backends.h"
 #include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/positions.cuh"
-#include "ops/cuda/reduce.cuh"
 
 namespace vla_bench::ops::cuda {
 namespace {
 
-constexpr int kRowsOfBlock = 8;
-const dim3 kBlock(kWarp, kRowsOfBlock);
+constexpr int kConvRows = 8;
+const dim3 kConvBlock(kWarp, kConvRows);
 
 /// The channel and row (b, t) of a thread.
 struct Item {
@@ -29,7 +29,7 @@ struct Item {
 
   __device__ explicit Item(Index tokens)
       : channel(static_cast<Index>(blockIdx.y) * kWarp + threadIdx.x),
-        row(static_cast<Index>(blockIdx.x) * kRowsOfBlock + threadIdx.y),
+        row(static_cast<Index>(blockIdx.x) * kConvRows + threadIdx.y),
         token(token_of_row(row, tokens)) {}
 };
 
@@ -89,7 +89,7 @@ __global__ void backward_kernel(ShortConv<float> args, ShortConvGradients<float>
 }
 
 /// Part p sums dw[K-1 - lag] = sum_t dy[t] x[t - lag] of kLags lags, 4 p on, and db = sum_t dy[t].
-struct ParameterTerms {
+struct ConvTerms {
   static constexpr int kLags = 4;
   static constexpr int kSums = kLags + 1;  // in a thread's registers
   ShortConv<float> args;
@@ -134,7 +134,7 @@ struct ParameterTerms {
 };
 
 dim3 grid_of(Index rows, Index channels) {
-  return dim3(static_cast<unsigned>((rows + kRowsOfBlock - 1) / kRowsOfBlock),
+  return dim3(static_cast<unsigned>((rows + kConvRows - 1) / kConvRows),
               static_cast<unsigned>((channels + kWarp - 1) / kWarp));
 }
 
@@ -142,7 +142,7 @@ dim3 grid_of(Index rows, Index channels) {
 
 void short_conv_forward(const Context&, const ShortConv<float>& args, Matrix<float> y) {
   if (args.x.rows == 0) return;
-  forward_kernel<<<grid_of(args.x.rows, args.x.cols), kBlock, 0,
+  forward_kernel<<<grid_of(args.x.rows, args.x.cols), kConvBlock, 0,
                    vla_bench::cuda::stream_context().stream()>>>(args, y);
   VLA_CUDA_LAUNCHED("short_conv_forward");
 }
@@ -153,16 +153,16 @@ void short_conv_backward(const Context&, const ShortConv<float>& args,
   vla_bench::cuda::StreamContext& gpu = vla_bench::cuda::stream_context();
   const cudaStream_t stream = gpu.stream();
   if (args.silu_columns > 0) {
-    silu_backward_kernel<<<grid_of(args.x.rows, args.silu_columns), kBlock, 0, stream>>>(
+    silu_backward_kernel<<<grid_of(args.x.rows, args.silu_columns), kConvBlock, 0, stream>>>(
         args, args.x.cols - args.silu_columns, gradients.dy);
     VLA_CUDA_LAUNCHED("short_conv_backward, silu");
   }
-  constexpr Index kLags = ParameterTerms::kLags;
+  constexpr Index kLags = ConvTerms::kLags;
   const auto parts = static_cast<unsigned>((args.weight.cols + kLags - 1) / kLags);
   sum_columns(
       gradients.on_side_stream ? gpu.fork_side_stream(vla_bench::cuda::SideStream::sums) : stream,
-      ParameterTerms{.args = args, .gradients = gradients}, args.x.rows, args.x.cols, parts);
-  backward_kernel<<<grid_of(args.x.rows, args.x.cols), kBlock, 0, stream>>>(args, gradients);
+      ConvTerms{.args = args, .gradients = gradients}, args.x.rows, args.x.cols, parts);
+  backward_kernel<<<grid_of(args.x.rows, args.x.cols), kConvBlock, 0, stream>>>(args, gradients);
   VLA_CUDA_LAUNCHED("short_conv_backward");
 }
 

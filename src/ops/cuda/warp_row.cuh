@@ -8,6 +8,14 @@
 
 namespace vla_bench::ops::cuda {
 
+/// Rows of a thread block, one warp each.
+inline constexpr int kRowsOfBlock = 8;
+
+/// The thread blocks of that many rows.
+inline unsigned row_blocks(Index rows) {
+  return static_cast<unsigned>((rows + kRowsOfBlock - 1) / kRowsOfBlock);
+}
+
 /// Calls use(slot, column) for every column of the calling thread; slots count from 0. kSlots
 /// bounds the columns at 32 kSlots and unrolls; 0 does not bound them.
 template <int kSlots, class Use>

@@ -10,12 +10,12 @@
 
 #include "config/curriculum.h"
 #include "core/cuda/check.h"
+#include "core/cuda/warp.h"
 #include "tasks/cuda/batches_cuda.h"
 
 namespace vla_bench::tasks {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr unsigned kAllThreads = 0xFFFFFFFFU;
 /// Shared memory that a thread block has by default.
 constexpr Index kMostSharedWords = 48 * 1024 / sizeof(std::uint32_t);
