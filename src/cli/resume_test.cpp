@@ -194,7 +194,7 @@ TEST_F(Resume, TerminationBeforeTheFirstCellExitsWith75) {
   std::iota(seeds.begin(), seeds.end(), 0);
   Process process(command("early", {"--set", fmt::format("seeds=[{}]", fmt::join(seeds, ",")),
                                     "--set", "mixers=[\"linear\",\"deltanet\",\"vla\"]"}));
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  process.await_handler(SIGTERM);
   process.send(SIGTERM);
   EXPECT_EQ(process.wait().exit_code, 75);
   EXPECT_TRUE(!fs::exists(folder_.path() / "early") ||

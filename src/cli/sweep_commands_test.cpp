@@ -253,7 +253,8 @@ TEST_F(Sweep, WatchingEndsWithTheSweepOrWithASignal) {
   EXPECT_EQ(Json::parse(over.out)[0].at("done"), 6);
   break_off_first("runs");
   testing::Process watching({"status", at("runs"), "--watch"});
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  watching.await_handler(SIGTERM);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // between two looks
   watching.send(SIGTERM);
   EXPECT_EQ(watching.wait().exit_code, 75);
 }

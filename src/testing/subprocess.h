@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "testing/source_dir.h"
@@ -84,6 +87,21 @@ class Process {
   }
 
   void send(int signal_number) const { ::kill(process_, signal_number); }
+
+  /// Waits until the program handles the signal, which would end it before; at most a minute.
+  void await_handler(int signal_number) const {
+    const std::string path = "/proc/" + std::to_string(process_) + "/status";
+    const auto is_handled = [&] {
+      const std::string status = slurp(path);
+      const std::size_t line = status.find("SigCgt:");  // a mask in hexadecimal
+      if (line == std::string::npos) return false;
+      const unsigned long long mask = std::strtoull(status.c_str() + line + 7, nullptr, 16);
+      return (mask >> (signal_number - 1) & 1) != 0;
+    };
+    for (int i = 0; i < 60'000 && !is_handled(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
 
   Outcome wait() {
     int status = 0;
