@@ -31,8 +31,8 @@ struct RowsOperand {
   T* at(Index row, Index column) const { return data + row * stride + column; }
 };
 
-/// What a product computes with: whole vectors, and for the columns behind the last one a vector's
-/// first elements, or single elements where vectors cannot be read in part.
+/// How a product reads and writes its columns: in whole vectors, and after the last of them in a
+/// vector's first elements, or one by one where a vector cannot be read in part.
 template <class T>
 struct WholeVectors {
   static constexpr Index kWidth = kVectorLength<T>;
@@ -61,7 +61,7 @@ struct SingleElement {
   void write(T* to, T value) const { *to = value; }
   T repeat(T value) const { return value; }
 };
-/// Narrower vectors (SSE, NEON) are read whole, also behind the end of the memory.
+/// Highway reads narrower vectors (SSE, NEON) whole, even past the end of the memory.
 template <class T>
 inline constexpr bool kReadsParts = sizeof(Vector<T>) > 16;
 
