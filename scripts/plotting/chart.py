@@ -42,7 +42,9 @@ class Curve:
 @dataclass(frozen=True)
 class Axis:
     label: str  # mathtext
-    scale: str = "linear"  # linear; log; lengths: base 2, ticks at the values; accuracy; steps
+    # linear; log; lengths: base 2, ticks at the values; accuracy: from 0 to 1; top: an accuracy from the lowest
+    # interval to 1; steps
+    scale: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Panel:
     y: Axis
     source: Source
     bars: str  # what the bars or bands are
-    marks: str = "bars"  # bars; band; rows: one curve per row, y along the horizontal axis
+    # bars; beside: bars without lines, points of nearly one x side by side; band; rows: one curve per row, y
+    # along the horizontal axis
+    marks: str = "bars"
     notes: tuple[str, ...] = ()
     level: float | None = None  # a dotted line across
     upright: float | None = None  # a dotted line from top to bottom
@@ -82,6 +86,7 @@ class Chart:
     panels: list[Panel]
     notes: list[str]
     columns: int = 3
+    stretch: float = 1.0  # of the panels' height
 
     def to_csv(self) -> str:
         """One row per drawn point, in the units of the axes."""

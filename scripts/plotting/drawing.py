@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from matplotlib.transforms import ScaledTranslation
 
 from files import write_atomically
-from plotting.chart import CSV_COLUMNS, Chart, Curve, Panel, escape, plain
+from plotting.chart import CSV_COLUMNS, Chart, Curve, Panel, Point, escape, plain
 from plotting.lines import line_order
 from plotting.style import DASHES, LineStyle, Styles, mixer_style, style_of
 
@@ -33,6 +33,7 @@ LEGEND_SIGN, LETTER = 0.8, 0.065  # inches of an entry's line, and of each lette
 BELOW_TICKS = 0.75  # inches from the axes to a legend below the name of the axis
 MOST_INSIDE, LONGEST_INSIDE = 4, 12  # curves, and letters per name, that fit within the axes
 MOST_TICKS = 12
+NEARLY, BESIDE = 1.05, 1.075  # ratios of x: below it points stand side by side, so far apart
 LONGEST_TITLE = 50  # letters per line
 NOTE_COLOUR, MARK_COLOUR = "#555555", "#888888"
 
@@ -70,7 +71,7 @@ def _size(chart: Chart, rows: int, columns: int) -> tuple[float, float]:
         return NARROWEST, ROW_HEIGHT * (lowest + 1.0) + 0.7
     most = max(map(_rows_below, chart.panels))
     below = BELOW_TICKS - 0.5 + LEGEND_HEIGHT * most if most else 0.0
-    return PANEL_WIDTH * columns, (PANEL_HEIGHT + below) * rows + 0.1
+    return PANEL_WIDTH * columns, (PANEL_HEIGHT * chart.stretch + below) * rows + 0.1
 
 
 def _own_names(panel: Panel) -> list[str]:
@@ -184,6 +185,31 @@ def _bars(axes: Axes, panel: Panel, styles: Styles) -> None:
     _scale(axes, panel)
 
 
+def _beside(axes: Axes, panel: Panel, styles: Styles) -> None:
+    x_of = side_by_side([point for curve in panel.curves for point in curve.points])
+    for curve in panel.curves:
+        look = _look(style_of(curve, styles)) | {"linestyle": ""}
+        x, y = [x_of[point] for point in curve.points], [point.y for point in curve.points]
+        axes.errorbar(x, y, yerr=_errors(curve), capsize=2.0, elinewidth=0.8, **look)
+    _scale(axes, panel)
+
+
+def side_by_side(points: Iterable[Point]) -> dict[Point, float]:
+    """Their places on a logarithmic axis: around nearly the same x the highest leftmost, then the others."""
+    places: list[list[Point]] = []
+    for point in sorted(points, key=lambda point: point.x):
+        if places and point.x < NEARLY * places[-1][0].x:
+            places[-1].append(point)
+        else:
+            places.append([point])
+    x_of = {}
+    for place in places:
+        middle = math.sqrt(place[0].x * place[-1].x)
+        for index, point in enumerate(sorted(place, key=lambda point: -point.y)):
+            x_of[point] = middle * BESIDE ** (index - (len(place) - 1) / 2)
+    return x_of
+
+
 def _errors(curve: Curve) -> list[list[float]]:
     """Lengths of the bars below and above; none without an interval."""
 
@@ -235,6 +261,7 @@ def _rows(axes: Axes, panel: Panel, styles: Styles) -> None:
 
 MARKS: dict[str, Callable[[Axes, Panel, Styles], None]] = {
     "bars": _bars,
+    "beside": _beside,
     "band": _band,
     "rows": _rows,
 }
@@ -243,6 +270,8 @@ MARKS: dict[str, Callable[[Axes, Panel, Styles], None]] = {
 def _scale(axes: Axes, panel: Panel) -> None:
     if panel.y.scale == "accuracy":
         axes.set_ylim(-0.03, 1.05)
+    elif panel.y.scale == "top":
+        axes.set_ylim(_lowest(panel) - 0.03, 1.03)
     elif panel.y.scale == "log":
         axes.set_yscale("log")
     if panel.x.scale == "log":
@@ -252,6 +281,11 @@ def _scale(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     elif panel.x.scale == "lengths":
         _length_scale(axes, sorted({point.x for curve in panel.curves for point in curve.points}))
+
+
+def _lowest(panel: Panel) -> float:
+    points = [point for curve in panel.curves for point in curve.points]
+    return min(point.low if math.isfinite(point.low) else point.y for point in points)
 
 
 def _length_scale(axes: Axes, values: list[float]) -> None:

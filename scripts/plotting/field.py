@@ -13,6 +13,7 @@ from plotting.notes import listed
 from plotting.tables import Report, Row, group, number, number_text
 from plotting.training import ACCURACY, BARS, SLICES, STATE, STATE_SETTING, TABLE, mqar_rows
 
+TOP = replace(SLICES, scale="top")
 TIMED_LENGTH = "16384"  # tokens
 TIMING = ["batch", "precision", "device", "processor", "threads"]
 SHAPE = ["label", "n_heads", "d_h"]
@@ -28,11 +29,14 @@ def field_panels(report: Report) -> tuple[list[Panel], list[str]]:
         return [], []
     accuracy = over_seeds("accuracy")
     panels = [
-        _panel("State", rows, "state_bytes", accuracy, STATE),
+        replace(_panel("State", rows, "state_bytes", accuracy, STATE), marks="beside"),
         _steps_panel(steps, size),
         _panel("Time", timed, "forward_ms", accuracy, Axis("forward time (ms)", "log")),
     ]
-    notes = [f"Lines join sizes of a model. Time: {timing}."]
+    notes = [
+        "State: points within 5% of each other stand side by side, the most accurate first.",
+        f"Time: lines join sizes of a model; {timing}.",
+    ]
     if untimed:
         notes.append(f"Not timed: {listed(untimed)}.")
     return panels, notes
@@ -40,7 +44,7 @@ def field_panels(report: Report) -> tuple[list[Panel], list[str]]:
 
 def _panel(title: str, rows: list[Row], x: str, measure: Measure, axis: Axis) -> Panel:
     source = Source(TABLE, x, measure.y, x.replace("_", " "), rows)
-    return Panel(title, make_curves(rows, x, measure), axis, SLICES, source, BARS)
+    return Panel(title, make_curves(rows, x, measure), axis, TOP, source, BARS)
 
 
 def _with_times(report: Report, rows: list[Row]) -> tuple[list[Row], list[str], str]:

@@ -66,7 +66,8 @@ def four_panels(report: Report) -> Chart | None:
 def three_panels(report: Report) -> Chart | None:
     """The field's protocol: its accuracy against bytes of state, training steps and forward time."""
     panels, notes = field_panels(report)
-    return chart(panels, 3, *notes)
+    made = chart(panels, 3, *notes)
+    return made and replace(made, stretch=1.3)
 
 
 def recall(report: Report) -> Chart | None:

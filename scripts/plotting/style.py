@@ -78,19 +78,21 @@ def mixer_style(mixer: str) -> LineStyle:
 
 
 def line_styles(charts: Iterable[Chart]) -> Styles:
-    """Looks by style. A mixer's lines have its colour and differ in dashes and markers; lines without a
-    known mixer share the remaining colours."""
-    mixers = {
-        curve.style: curve.mixer
-        for chart in charts
-        for panel in chart.panels
-        for curve in panel.curves
-    }
+    """Looks by style. A mixer's lines have its colour and differ in dashes and markers, those of the first
+    figures before those that only later ones have; lines without a known mixer share the remaining
+    colours."""
+    mixers: dict[str, str] = {}
+    figures: dict[str, int] = {}  # the first one that has the style
+    for figure, chart in enumerate(charts):
+        for curve in (curve for panel in chart.panels for curve in panel.curves):
+            mixers[curve.style] = curve.mixer
+            figures.setdefault(curve.style, figure)
     styles: Styles = {}
     for mixer in {*mixers.values()} - {""}:
         own = [name for name in mixers if mixers[name] == mixer]
+        own.sort(key=lambda name: (figures[name], line_order(mixer, name)))
         markers = [mixer_style(mixer).marker, *OTHER_MARKERS]
-        for index, name in enumerate(sorted(own, key=lambda name: line_order(mixer, name))):
+        for index, name in enumerate(own):
             marker, dash = markers[index % len(markers)], [*DASHES][index % len(DASHES)]
             styles[name] = LineStyle(mixer_style(mixer).colour, marker, dash)
     for index, name in enumerate(sorted(name for name in mixers if not mixers[name])):

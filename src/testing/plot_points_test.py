@@ -273,13 +273,28 @@ class PlotPointsTest(PlotCase):
         points = {line: [point[:2] for point in of_line] for line, of_line in time.items()}
         self.assertEqual(points, {"deltanet": [("0.5", "0.75"), ("1", "0.95")]})
         notes = self.notes("three_panels")
-        self.assertIn("Time: one layer, T = 16,384, batch 4, tf32, a GPU.", notes)
+        self.assertIn("; one layer, T = 16,384, batch 4, tf32, a GPU.", notes)
         self.assertIn("Not timed: vla.", notes)
         titles = self.python("print([p.title for p in charts['three_panels'].panels])")
         self.assertIn("d_model = 64, 64 pairs in 256 tokens", titles)
         (self.folder / "latency_summary.csv").unlink()
         self.run_plot()
         self.assertFalse((self.figures / "three_panels.png").exists(), "state shows this")
+
+    def test_points_of_nearly_one_size_stand_side_by_side(self) -> None:
+        printed = self.python(
+            "from plotting.chart import Point\n"
+            "from plotting.drawing import side_by_side\n"
+            "points = [Point(x, y, y, y, '') for x, y in ((100, 0.5), (103, 0.9), (99, 0.7), (300, 0.1))]\n"
+            "x_of = side_by_side(points)\n"
+            "print(*[x_of[point] for point in points])"
+        )
+        low, high, middle, alone = map(float, printed.split())
+        self.assertLess(high, middle)
+        self.assertLess(middle, low)
+        self.assertAlmostEqual(middle / high, low / middle)
+        self.assertAlmostEqual(middle, (99 * 103) ** 0.5)
+        self.assertAlmostEqual(alone, 300)
 
     def test_state_of_another_layout_has_no_published_curve(self) -> None:
         rows = [

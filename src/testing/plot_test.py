@@ -157,6 +157,19 @@ class PlotTest(PlotCase):
         self.assertEqual(len(set(blue)), 4)
         self.assertEqual(len({look[2] for look in blue}), 4)
 
+    def test_lines_of_the_first_figure_have_looks_before_those_of_later_ones(self) -> None:
+        printed = self.python(
+            "from plotting.chart import Axis, Chart, Curve, Panel, Source\n"
+            "from plotting.style import line_styles\n"
+            "source, axis = Source('', '', '', '', []), Axis('')\n"
+            "def figure(*names):\n"
+            "  curves = [Curve(name, name, 'vla', []) for name in names]\n"
+            "  return Chart([Panel('', curves, axis, axis, source, '')], [])\n"
+            "styles = line_styles([figure('vla', 'z'), figure('vla', 'a', 'z')])\n"
+            "print(*[styles[name].dash for name in ('vla', 'z', 'a')])"
+        )
+        self.assertEqual(printed.split(), ["solid", "dashed", "dotted"])
+
     def test_every_mixer_has_a_look_of_its_own_in_both_schemes(self) -> None:
         looks = self.python(
             "from page.colours import LINES, variable\n"
