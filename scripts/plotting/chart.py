@@ -42,8 +42,8 @@ class Curve:
 @dataclass(frozen=True)
 class Axis:
     label: str  # mathtext
-    # linear; log; lengths: base 2, ticks at the values; accuracy: from 0 to 1; top: an accuracy from the lowest
-    # interval to 1; steps
+    # linear; log; lengths: base 2, ticks at the values; accuracy: from 0 to 1; top: an accuracy from the
+    # lowest interval to 1; steps
     scale: str = "linear"
 
 
