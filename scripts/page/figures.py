@@ -13,7 +13,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D, Bbox
 
 from page.colours import variable
-from page.svg import Glyphs, inline
+from page.svg import Sprite, inline
 from plotting.chart import plain
 from plotting.drawing import draw_panels, shared_legend
 from plotting.figures import charts_of
@@ -173,8 +173,8 @@ def _panel_svg(figure: Figure, axes: Axes, box: Bbox) -> str:
     return buffer.getvalue()
 
 
-def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure]:
-    """The figures with data. `prefix` is the prefix of their ids."""
+def page_figures(report: Report, sprite: Sprite) -> list[PageFigure]:
+    """The figures with data."""
     charts = charts_of(report)
     styles = line_styles(charts.values())
     figures = []
@@ -186,13 +186,10 @@ def page_figures(report: Report, prefix: str, glyphs: Glyphs) -> list[PageFigure
         panels = [
             inline(
                 _panel_svg(figure, axes, box),
-                f"{prefix}-{name}-{index}-",
-                glyphs,
+                sprite,
                 f"{about.title}: {panel.name} against {plain(panel.x.label)}",
             )
-            for index, (panel, axes, box) in enumerate(
-                zip(chart.panels, figure.axes, _panel_boxes(figure))
-            )
+            for panel, axes, box in zip(chart.panels, figure.axes, _panel_boxes(figure))
         ]
         legend = [
             _legend_entry(curve.name, style_of(curve, styles)) for curve in shared_legend(chart)

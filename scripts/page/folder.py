@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from page.figures import PageFigure, page_figures
-from page.svg import Glyphs
+from page.svg import Sprite
 from page.tables import PageTable, curves_text, left_out, page_tables
 from page.text import slug
 from plotting.tables import Report
@@ -58,7 +58,7 @@ class Folder:
 @dataclass(frozen=True)
 class Results:
     folders: list[Folder]
-    glyphs: Glyphs
+    sprite: Sprite
 
 
 def _read_list(path: Path, broken: list[str]) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def _config(config: dict[str, Any]) -> Document:
     )
 
 
-def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
+def _read_folder(path: Path, name: str, sprite: Sprite) -> Folder:
     if not any(path.glob("*.csv")):
         raise ValueError(
             f"no tables (*.csv) in {path}: expected what `vla-bench report --out` wrote"
@@ -126,7 +126,7 @@ def _read_folder(path: Path, name: str, glyphs: Glyphs) -> Folder:
         return Folder(
             name=name,
             id=identity,
-            figures=page_figures(report, identity, glyphs),
+            figures=page_figures(report, sprite),
             tables=page_tables(report),
             curves=curves_text(report),
             left_out=left_out(report),
@@ -150,6 +150,6 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read_folders(paths: Sequence[Path]) -> Results:
-    glyphs = Glyphs()
+    sprite = Sprite()
     names = _short_names(paths)
-    return Results([_read_folder(path, name, glyphs) for path, name in zip(paths, names)], glyphs)
+    return Results([_read_folder(path, name, sprite) for path, name in zip(paths, names)], sprite)

@@ -89,9 +89,10 @@ class PageTest(Temporary):
                   panels: [...figure.querySelectorAll(".panel svg")].map((svg) => ({
                     width: svg.getBoundingClientRect().width,
                     height: svg.getBoundingClientRect().height,
-                    drawn: [...svg.querySelectorAll("path[style*=stroke], use[style*=stroke]")]
+                    drawn: [...svg.querySelectorAll("path, use")]
+                      .filter((mark) => getComputedStyle(mark).stroke !== "none")
                       .filter((mark) => mark.getBoundingClientRect().width > 20).length,
-                    letters: svg.querySelectorAll("use:not([style])").length,
+                    letters: svg.querySelectorAll("use:not([class])").length,
                     label: svg.getAttribute("aria-label"),
                   })),
                 }));""")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +19,11 @@ def _asset(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
+def _verbatim(text: str) -> Markup:
+    """Text between tags, where quotes, of which JSON is full, need no escape."""
+    return Markup(escape(text, quote=False))
+
+
 def render(ledger: Ledger, results: Results) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -28,10 +34,12 @@ def render(ledger: Ledger, results: Results) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["svg"] = Markup  # of page.svg, which escapes as it writes
+    environment.filters["verbatim"] = _verbatim
     return environment.get_template("page.html").render(
         ledger=ledger,
         folders=results.folders,
-        glyphs=results.glyphs.sprite(),
+        letters=Markup(results.sprite.outlines()),
+        looks=Markup(results.sprite.rules()),
         light=Markup(declarations(dark=False)),
         dark=Markup(declarations(dark=True)),
         style=_asset("page.css"),
